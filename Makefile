@@ -1,0 +1,49 @@
+# The two commands of the README are `make demo` and `make test`; everything else is a part of them.
+PY     := .venv/bin/python
+UV     := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+PYTHON ?= python3
+
+.PHONY: help setup demo test lint base bench tables lock wheel clean
+
+help:            ## show this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: .venv/ready  ## create .venv from the lock file (gets uv through pip where it is absent)
+
+.venv/ready: requirements.lock pyproject.toml
+	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv; }
+	$(UV) venv -q --allow-existing --python '>=3.11' .venv
+	$(UV) pip sync -q --python $(PY) --require-hashes --compile-bytecode requirements.lock
+	$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation --offline -e .
+	@touch $@
+
+demo: setup      ## train the demo sweep on this machine, collect its table and plot
+	$(PY) -m segsweep -m +sweep=demo
+	$(PY) -m segsweep collect
+
+test: setup      ## run all tests
+	$(PY) -m pytest
+
+lint: setup      ## ruff and pyright
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+
+base: setup      ## pretrain the tiny base model again (weights that ship with the package)
+	$(PY) scripts/pretrain_tiny.py
+
+bench: setup     ## measure speed and memory side by side with the alternatives
+	$(PY) -m benchmarks
+
+tables: setup    ## rebuild tables and figures from results/
+	$(PY) -m segsweep collect
+
+lock:            ## resolve requirements.lock again
+	$(UV) pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+wheel: setup     ## build the wheel into dist/
+	$(PY) -m hatchling build -t wheel
+
+clean:           ## remove the environment and caches, keep results/
+	rm -rf .venv .uv dist build .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Hydra plugins of segsweep: typed config files and the product sweeper."""

@@ -1,0 +1,44 @@
+"""The command line: pick the verb, import only that verb's module.
+
+A bare `python -m segsweep [overrides]` trains; Hydra's own words (`-m`, `--cfg job`, `--help`,
+`--info`) stay whole, because one word is taken off before Hydra looks.
+"""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+
+from segsweep.errors import UserError
+
+VERBS = {
+    "train": "segsweep.train",
+    "work": "segsweep.work",
+    "params": "segsweep.params",
+    "collect": "segsweep.collect",
+    "status": "segsweep.status",
+}
+
+
+def main() -> None:
+    """Run the verb named by the first word; no verb means `train`."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    verb = word if word in VERBS else "train"
+    if word in VERBS:
+        del sys.argv[1]
+    elif word.isidentifier():
+        near = get_close_matches(word, VERBS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        sys.exit(f"segsweep: no verb {word!r}{hint} (verbs: {', '.join(VERBS)})")
+    try:
+        sys.exit(import_module(VERBS[verb]).main())
+    except UserError as error:
+        print(f"segsweep: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

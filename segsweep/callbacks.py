@@ -1,0 +1,225 @@
+"""What happens beside training: the curve, the best weights, checkpoints, stopping, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from segsweep.config import Config, plain
+from segsweep.peft.base import save_delta
+from segsweep.sweep.files import write_atomically
+from segsweep.sweep.run import Run
+
+
+class Curve(pl.Callback):
+    """`metrics.jsonl`: one flushed line per log. wandb and TensorBoard are views of it."""
+
+    def __init__(self, run: Run, per_epoch: int) -> None:
+        self.run, self.per_epoch = run, per_epoch
+        self.path = run.directory / "metrics.jsonl"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut what an interrupted run logged past its checkpoint, then open the file and views."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [x for x in lines if _whole(x) and json.loads(x)["step"] <= trainer.global_step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+        self.file = self.path.open("a", encoding="utf-8")
+        self.view = self.run.config.logger.open(self.run)
+
+    def write(self, step: int, **values: Any) -> None:
+        """Write one line."""
+        line = {"step": step, "epoch": round(step / self.per_epoch, 3), "time": time.time()}
+        line |= {key: value for key, value in values.items() if value is not None}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        self.view.log(line)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Log the losses of every `io.log_every`-th step and of the first."""
+        step = trainer.global_step
+        if trainer.is_global_zero and (step == 1 or step % self.run.config.io.log_every == 0):
+            losses = {key: round(float(value), 6) for key, value in outputs.items()}
+            self.write(step, lr=trainer.optimizers[0].param_groups[0]["lr"], **losses)
+
+    def teardown(self, trainer, pl_module, stage) -> None:
+        """Close file and views, also after an error."""
+        if hasattr(self, "file") and not self.file.closed:
+            self.file.close()
+            self.view.close()
+
+
+def _whole(line: str) -> bool:
+    try:
+        return "step" in json.loads(line)
+    except ValueError:
+        return False
+
+
+class Best(pl.Callback):
+    """Evaluates each validation and keeps the trained tensors of the best one."""
+
+    def __init__(self, run: Run, curve: Curve, base: str) -> None:
+        self.run, self.curve, self.base = run, curve, base
+        self.metric = run.config.metrics
+        self.found: dict[str, Any] | None = None
+        self.last: dict[str, float] = {}
+        self.waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {"found": self.found, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where an interrupted run stopped."""
+        self.found, self.waited = state_dict["found"], state_dict["waited"]
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a new evaluation."""
+        self.evaluator = self.metric.evaluator(self.run.config.data, "val")
+
+    def on_validation_batch_end(
+        self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0
+    ) -> None:
+        """Hand the instances to the evaluator."""
+        self.evaluator.update(batch, outputs)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the metrics, keep the best weights, stop when patience ends."""
+        self.last = self.evaluator.compute()
+        step, value = trainer.global_step, self.last[self.metric.key]
+        self.curve.write(step, **self.last)
+        if self.found is None or (value is not None and value > (self.found["value"] or 0.0)):
+            self.keep(pl_module, epoch=step // self.curve.per_epoch, step=step, value=value)
+            self.waited = 0
+        else:
+            self.waited += 1
+        patience = self.run.config.hparams.patience
+        trainer.should_stop = patience is not None and self.waited >= patience
+
+    def keep(self, module: Any, *, epoch: int, step: int, value: float | None) -> None:
+        """Write `delta.safetensors`."""
+        self.found = {"epoch": epoch, "step": step, "value": value}
+        config = self.run.config
+        meta = {
+            "run": self.run.name,
+            "method": plain(config.peft),
+            "base": config.model.name,
+            "base_hash": self.base,
+            "best": self.found,
+        }
+        save_delta(self.run.directory / "delta.safetensors", module.model, meta)
+
+
+class Checkpoint(pl.Callback):
+    """`last.ckpt`: after every epoch's validation, and every `save_every` steps inside an epoch."""
+
+    def __init__(self, path: Path, per_epoch: int, save_every: int) -> None:
+        self.path, self.per_epoch, self.save_every = path, per_epoch, save_every
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write the checkpoint atomically (every rank calls, rank 0 writes)."""
+        if trainer.is_global_zero:
+            write_atomically(self.path, lambda path: trainer.save_checkpoint(path))
+        else:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Save inside an epoch; its last step is saved after validation."""
+        step = trainer.global_step
+        if step % self.save_every == 0 and step % self.per_epoch:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after the epoch's validation."""
+        self.save(trainer)
+
+
+class Stop(pl.Callback):
+    """Ctrl-C stops between two batches, with a checkpoint; a second one stops at once."""
+
+    def __init__(self, per_epoch: int) -> None:
+        self.per_epoch = per_epoch
+        self.asked = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signal while training."""
+        with contextlib.suppress(ValueError):  # not in the main thread: nothing to take over
+            self.before = signal.signal(signal.SIGINT, self.ask)
+
+    def ask(self, signum: int, frame: Any) -> None:
+        """Note the wish; the next batch end grants it."""
+        signal.signal(signal.SIGINT, self.before)
+        self.asked = True
+        print("\nstopping after this step (Ctrl-C again stops at once)", flush=True)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Save and stop inside an epoch."""
+        if self.asked and trainer.global_step % self.per_epoch:
+            checkpoint = next(c for c in trainer.callbacks if isinstance(c, Checkpoint))  # pyright: ignore[reportAttributeAccessIssue]
+            checkpoint.save(trainer)
+            raise KeyboardInterrupt
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop after the epoch's checkpoint."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def teardown(self, trainer, pl_module, stage) -> None:
+        """Give the signal back."""
+        if hasattr(self, "before"):
+            signal.signal(signal.SIGINT, self.before)
+
+
+class Progress(pl.Callback):
+    """One line that moves on a terminal; one line per epoch elsewhere."""
+
+    def __init__(self, config: Config, per_epoch: int, best: Best) -> None:
+        self.config, self.per_epoch, self.best = config, per_epoch, best
+        self.console = Console(highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"))
+        self.bar = Bar(
+            *columns,
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not (config.io.progress and self.console.is_terminal),
+        )
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Show the bar."""
+        total = pl_module.total_steps
+        self.task = self.bar.add_task("train", total=total, now="")
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Move the bar."""
+        if not self.bar.disable:
+            now = f"epoch {trainer.global_step // self.per_epoch}/{self.config.hparams.epochs}"
+            now += f"  loss {float(outputs['loss']):.2f}{self.score()}"
+            self.bar.update(self.task, completed=trainer.global_step, now=now)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print a line where there is no terminal."""
+        if self.bar.disable and self.config.io.progress and trainer.is_global_zero:
+            epoch = trainer.global_step // self.per_epoch
+            loss = float(trainer.callback_metrics.get("loss", 0.0))
+            told = f"  loss {loss:.2f}" if loss else ""
+            print(f"  epoch {epoch}/{self.config.hparams.epochs}{told}{self.score()}", flush=True)
+
+    def score(self) -> str:
+        """Return the metric of the last validation."""
+        value = self.best.last.get(self.best.metric.key)
+        return f"  {self.best.metric.key} {value:.2f}" if value is not None else ""
+
+    def teardown(self, trainer, pl_module, stage) -> None:
+        """Take the bar away."""
+        self.bar.stop()

@@ -1,0 +1,196 @@
+"""Which runs belong together: the models, rows (settings) and columns (data sets) of a table.
+
+Runs are averaged only if they differ in nothing but the seed. Any other difference is found by
+comparing the recorded configs and becomes part of a label, so a new method or option needs no
+entry here; `WORDING` only holds the names that the literature uses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+from segsweep.collect.frame import Values
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a method or data set is called, and the keys that its label always shows."""
+
+    family: str
+    keys: tuple[str, ...] = ()
+
+
+# In the order of the rows of Table 2 in the study of adapters and LoRA for Mask DINO and SEEM.
+WORDING = {
+    "frozen": Wording("Frozen base"),
+    "full_head": Wording("Full head"),
+    "decoder_only": Wording("Only decoder"),
+    "embeddings_only": Wording("Only class & mask embeddings"),
+    "adapter": Wording("Adapters", ("repeats", "residual")),
+    "lora": Wording("LoRA", ("rank",)),
+    "digits": Wording("digits", ("domain",)),
+    "coco": Wording("", ("root",)),  # called by its folder
+}
+SYMBOLS = {"repeats": "I={}", "rank": "r={}", "residual": "{}", "domain": "{}", "root": "{}"}
+GREEK = {"kappa": "κ", "lambda": "λ", "kappa+lambda": "κ+λ"}
+
+# Keys that name a choice or cannot change a result never separate runs; hparams.lr follows peft.lr.
+OUTSIDE = re.compile(r"config\.(seed|force|peft\.lr|io\..*|logger\..*|.*_target_|\w+\.name)$")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run and its place in the tables; `setting` is the family with details in parentheses."""
+
+    values: Values
+    model: str
+    method: str
+    family: str
+    detail: str
+    data_set: str
+
+    @property
+    def setting(self) -> str:
+        """The label of the run's row, "LoRA (r=4)"."""
+        return in_parentheses(self.family, self.detail)
+
+
+def arrange(runs: list[Values]) -> list[Run]:
+    """Find the place of every run."""
+    models, data_sets = _labels(runs, "model"), _data_sets(runs)
+    methods = [run["config.peft.name"] for run in runs]
+    details = _details(runs, "peft")
+    rows = list(zip(models, methods, details, strict=True))
+    details = _joined(details, _differences_inside_cells(runs, rows, data_sets))
+    families = [_wording(method).family for method in methods]
+    fields = zip(runs, models, methods, families, details, data_sets, strict=True)
+    return [Run(*one) for one in fields]
+
+
+def order(run: Run) -> tuple:
+    """Return the sort key of a row: the paper's order of methods, then numbers as numbers."""
+    words = list(WORDING)
+    position = words.index(run.method) if run.method in words else len(words)
+    parts = re.findall(r"\d+(?:\.\d+)?|\D+", run.detail)
+    # shorter texts first, so that κ and λ stand before κ+λ
+    natural = [(0, float(p), "") if p[0].isdigit() else (len(p), 0.0, p) for p in parts]
+    return position, run.method, natural
+
+
+def in_parentheses(family: str, detail: str) -> str:
+    """Return "LoRA (r=4)", or the one of the two that is there."""
+    return f"{family} ({detail})" if family and detail else family or detail
+
+
+def _wording(name: str) -> Wording:
+    return WORDING.get(name, Wording(name))
+
+
+def _labels(runs: list[Values], group: str) -> list[str]:
+    """Return what each run's word of a config group is called, with its details."""
+    names = [run[f"config.{group}.name"] for run in runs]
+    found = zip(names, _details(runs, group), strict=True)
+    return [in_parentheses(_wording(name).family, detail) or name for name, detail in found]
+
+
+def _details(runs: list[Values], group: str) -> list[str]:
+    """Return "r=4" and the like: the keys of the wording, then those on which such runs disagree.
+
+    With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is.
+    """
+    names = [run[f"config.{group}.name"] for run in runs]
+    always = [[f"config.{group}.{key}" for key in _wording(name).keys] for name in names]
+    details = _shown(runs, always)
+    alike = list(zip(names, details, strict=True))
+    differing = _differing(runs, _keys(runs, f"config.{group}."), alike, [""] * len(runs))
+    return _joined(details, _shown(runs, differing))
+
+
+def _data_sets(runs: list[Values]) -> list[str]:
+    """Return the label of each run's data set: same content, same label, wherever it lies."""
+    places = [str([v for k, v in run.items() if k.startswith("config.data.")]) for run in runs]
+    contents = [run.get("data.fingerprint") for run in runs]
+    # a run that failed before it read its data is known by the same words in another run
+    known = {place: content for place, content in zip(places, contents, strict=True) if content}
+    contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
+    one_each = dict(zip(contents, runs, strict=True))
+    labels = dict(zip(one_each, _labels(list(one_each.values()), "data"), strict=True))
+    uses = Counter(labels.values())
+    return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
+
+
+def _differences_inside_cells(
+    runs: list[Values], rows: Sequence[Hashable], data_sets: list[str]
+) -> list[str]:
+    """Name what else runs of the same cell disagree on, apart from seeds and places of files."""
+    keys = [
+        key
+        for key in _keys(runs, "config.")
+        if not key.startswith(("config.peft.", "config.model."))
+        and not any(_is_path(run.get(key)) for run in runs)
+    ]
+    return _shown(runs, _differing(runs, keys, rows, data_sets))
+
+
+def _keys(runs: list[Values], prefix: str) -> list[str]:
+    """Return the recorded keys below a prefix that can change a result."""
+    keys = dict.fromkeys(key for run in runs for key in run if key.startswith(prefix))
+    return [key for key in keys if not OUTSIDE.match(key)]
+
+
+def _differing(
+    runs: list[Values], keys: list[str], rows: Sequence[Hashable], cells: list[str]
+) -> list[list[str]]:
+    """Return, for each run, the keys that tell it from others of its row in the same cell.
+
+    Keys are taken in turn and split rows into smaller ones, so a key that follows from earlier
+    ones (alpha from the rank) is left out. A gap agrees with every value.
+    """
+    found: list[list[str]] = [[] for _ in runs]
+    for key in (key for key in keys if len(_distinct(runs, key)) > 1):
+        seen: dict[Hashable, set] = defaultdict(set)
+        for run, place in zip(runs, zip(rows, cells, strict=True), strict=True):
+            seen[place] |= _distinct([run], key)
+        split = {row for row, cell in zip(rows, cells, strict=True) if len(seen[row, cell]) > 1}
+        for own, row in zip(found, rows, strict=True):
+            own += [key] * (row in split)
+        rows = [
+            (row, run.get(key)) if row in split else row
+            for run, row in zip(runs, rows, strict=True)
+        ]
+    return found
+
+
+def _distinct(runs: Iterable[Values], key: str) -> set:
+    return {run[key] for run in runs if run.get(key) is not None}
+
+
+def _shown(runs: list[Values], keys: list[list[str]]) -> list[str]:
+    """Return "r=4, κ+λ, lr=0.001" for each run from its own list of keys."""
+    spelled = {key: _spelled(_distinct(runs, key)) for own in keys for key in own}
+    return [
+        ", ".join(
+            SYMBOLS.get(name := key.rpartition(".")[2], name + "={}").format(spelled[key][value])
+            for key in own
+            if (value := run.get(key)) is not None
+        )
+        for run, own in zip(runs, keys, strict=True)
+    ]
+
+
+def _spelled(values: set) -> dict[object, str]:
+    """Return how values are written; of paths the last part, unless two share it."""
+    full = {value: GREEK.get(value, str(value)) for value in values}
+    short = {value: text.rstrip("/").rpartition("/")[2] for value, text in full.items()}
+    return short if len(set(short.values())) == len(values) else full
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and "/" in value
+
+
+def _joined(left: list[str], right: list[str]) -> list[str]:
+    return [", ".join(part for part in pair if part) for pair in zip(left, right, strict=True)]

@@ -1,0 +1,107 @@
+"""What a data set is: records of images with instance annotations, and how its images are resized.
+
+A set is one file with one dataclass derived from `DataSet` (facts and `records`), one yaml, and
+nothing else. Records follow the COCO form, because every annotation tool can write it; only ids of
+categories are made contiguous. Nothing here imports torch or reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from segsweep.config import Choice
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPLITS = ("train", "val")
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+Segmentation = dict[str, Any] | list[Sequence[float]]
+"""RLE {"size": [h, w], "counts": runs or their compressed string}, or polygons [x1, y1, ...]."""
+
+Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj"})
+
+
+@dataclass
+class Annotation:
+    """One instance. `category` is contiguous (0..K-1); `bbox` is [x, y, w, h] and in pixels."""
+
+    category: int
+    segmentation: Segmentation
+    bbox: list[float]
+    area: float
+    iscrowd: bool = False
+    id: int = 0
+
+
+@dataclass
+class Record:
+    """One image and what is on it; `file` is relative to the set's images."""
+
+    image_id: int
+    file: str
+    height: int
+    width: int
+    annotations: list[Annotation]
+
+
+@dataclass
+class DataSet(Choice):
+    """What every data set can be asked for, and how its images reach the network.
+
+    `transform=squash` resizes to exactly `size`, aspect ratio lost, and flips half of the training
+    images (what remains of the paper's pipeline); `transform=lsj` keeps the aspect ratio, scales
+    by a random factor out of `scale` and crops (Ghiasi 2021, the COCO recipe of Mask DINO).
+    """
+
+    size: list[int] = field(default_factory=lambda: [512, 512])  # height, width of the input
+    transform: Transform = Transform["squash"]
+    scale: list[float] = field(default_factory=lambda: [0.1, 2.0])  # of `size`, for lsj
+    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))  # of pixels, 0..255 RGB
+    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and statistics that could only fail later."""
+        self._check("size", 2, low=1)
+        self._check("scale", 2, low=1e-3)
+        self._check("mean", 3, low=0)
+        self._check("std", 3, low=1e-3)
+        if self.scale[0] > self.scale[1]:
+            raise UserError(f"data.scale={self.scale}: the first factor must not be the larger one")
+
+    def _check(self, key: str, length: int, low: float) -> None:
+        values = getattr(self, key)
+        if len(values) != length or not all(isfinite(v) and v >= low for v in values):
+            raise UserError(f"data.{key}={values}: must be {length} numbers, each at least {low}")
+
+    def classes(self) -> list[str]:
+        """Return the names of the classes; the place in the list is the contiguous id."""
+        raise NotImplementedError
+
+    def category_ids(self) -> list[int]:
+        """Return the category ids of the original files, in the order of `classes`."""
+        return list(range(1, len(self.classes()) + 1))
+
+    def records(self, split: str) -> list[Record]:
+        """Return all images of `split` ("train" or "val"), crowds and empty images included."""
+        raise NotImplementedError
+
+    def image(self, record: Record) -> np.ndarray:
+        """Return the pixels of a record. (H, W, 3) uint8 RGB"""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Return a short hash of the content that can change a result, not of where it lies."""
+        raise NotImplementedError
+
+
+def trainable(records: list[Record]) -> list[Record]:
+    """Return the records that have something to learn: at least one instance that is no crowd."""
+    return [r for r in records if any(not a.iscrowd for a in r.annotations)]

@@ -1,0 +1,224 @@
+"""From records to batches, in an order that depends on nothing but (seed, step).
+
+What a training step sees is a pure function of the seed and the global step: the order of an epoch
+comes from (seed, epoch), the augmentation of a sample from (seed, epoch, index). So a run that is
+stopped anywhere goes on with exactly the batches it would have seen, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from segsweep.data.base import DataSet, Record, trainable
+from segsweep.data.transforms import Sample, evaluation_geometry, sample, training_geometry
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DIVISOR = 32  # of the padded frame: the stride of the coarsest feature map
+CACHE = 256 << 20  # bytes of decoded images that a loader keeps, over all its workers
+Key = tuple[int, int]  # epoch, index of the record
+
+
+@dataclass
+class Target:
+    """The instances of one image.
+
+    `labels` (n,) int64; `boxes` (n, 4) cxcywh in parts of the unpadded size; `masks` (n, H, W)
+    bool in the padded frame.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    masks: Tensor
+
+    def to(self, device: torch.device | str) -> Target:
+        """Return the target on another device."""
+        return Target(self.labels.to(device), self.boxes.to(device), self.masks.to(device))
+
+
+@dataclass
+class Batch:
+    """What one step sees.
+
+    `images` (B, 3, H, W) float32, normalised, then padded with zeros at the bottom and right;
+    `sizes` are (h, w) without padding, `original_sizes` those of the files.
+    """
+
+    images: Tensor
+    sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+    image_ids: list[int]
+    targets: list[Target]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on another device."""
+        targets = [target.to(device) for target in self.targets]
+        return replace(self, images=self.images.to(device), targets=targets)
+
+
+def generator(*key: int) -> torch.Generator:
+    """Return a generator that is a function of a few integers of any size."""
+    import numpy as np
+
+    state = np.random.SeedSequence([k % (1 << 64) for k in key]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def collate(samples: list[Sample], data: DataSet) -> Batch:
+    """Normalise and pad samples to the largest, rounded up to a multiple of 32, into one batch."""
+    mean = torch.tensor(data.mean).view(3, 1, 1)
+    std = torch.tensor(data.std).view(3, 1, 1)
+    sizes = [(s.image.shape[1], s.image.shape[2]) for s in samples]
+    height, width = (-(-max(side) // DIVISOR) * DIVISOR for side in zip(*sizes, strict=True))
+    images = torch.zeros(len(samples), 3, height, width)
+    targets = []
+    for image, (h, w), s in zip(images, sizes, samples, strict=True):
+        image[:, :h, :w] = (s.image - mean) / std
+        masks = torch.zeros(len(s.labels), height, width, dtype=torch.bool)
+        masks[:, :h, :w] = s.masks
+        targets.append(Target(s.labels, s.boxes, masks))
+    originals = [(s.record.height, s.record.width) for s in samples]
+    return Batch(images, sizes, originals, [s.record.image_id for s in samples], targets)
+
+
+class Samples(Dataset[Sample]):
+    """Records as samples by (epoch, index); without a seed as evaluation sees them."""
+
+    def __init__(self, data: DataSet, records: list[Record], seed: int | None, room: int) -> None:
+        self.data = data
+        self.records = records
+        self.seed = seed
+        self.room = room  # bytes left for decoded images
+        self.cache: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        record = self.records[index]
+        if self.seed is None:
+            geometry = evaluation_geometry(self.data, record)
+        else:
+            draws = generator(self.seed, epoch, index)
+            geometry = training_geometry(self.data, record, draws)
+        return sample(self.pixels(index), record, geometry)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Return a decoded image, from memory if it was there and fitted. -> (H, W, 3) uint8"""
+        if index in self.cache:
+            return self.cache[index]
+        pixels = self.data.image(self.records[index])
+        if pixels.nbytes <= self.room:
+            self.room -= pixels.nbytes
+            self.cache[index] = pixels
+        return pixels
+
+
+def loader(
+    data: DataSet,
+    records: list[Record],
+    keys: Iterable[list[Key]],
+    workers: int,
+    seed: int | None = None,
+) -> DataLoader[Sample]:
+    """Return a loader of the batches that `keys` names each time an iteration begins.
+
+    Its own generator keeps the global one, which the model draws from, untouched.
+    """
+    return DataLoader(
+        Samples(data, records, seed, CACHE // max(workers, 1)),
+        batch_sampler=keys,
+        collate_fn=partial(collate, data=data),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),
+    )
+
+
+class Steps:
+    """The samples of global steps: epoch after epoch in an order drawn from (seed, epoch).
+
+    Serves as batch sampler: each iteration goes through the steps of `span`.
+    """
+
+    def __init__(self, records: int, batch_size: int, seed: int) -> None:
+        self.records, self.batch_size, self.seed = records, batch_size, seed
+        self.per_epoch = records // batch_size  # the last incomplete batch is dropped
+        self.span: Iterable[int] = ()
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = lru_cache(maxsize=1)(self.order)
+        for step in self.span:
+            epoch, place = divmod(step, self.per_epoch)
+            start = place * self.batch_size
+            yield [(epoch, index) for index in order(epoch)[start : start + self.batch_size]]
+
+    def order(self, epoch: int) -> list[int]:
+        """Return the order of all records in an epoch."""
+        return torch.randperm(self.records, generator=generator(self.seed, epoch)).tolist()
+
+
+class TrainLoader:
+    """The batches of training. Each iteration is an epoch, the first one what is left of it.
+
+    `start_step` is the global step to go on from, as if the steps before it had been taken. Crowds
+    and images without instances are left out, the last incomplete batch of an epoch is dropped; a
+    set smaller than a batch is one batch.
+
+    Raises UserError if no image has an instance to learn.
+    """
+
+    def __init__(
+        self, data: DataSet, batch_size: int, seed: int, workers: int = 0, start_step: int = 0
+    ) -> None:
+        records = trainable(data.records("train"))
+        if not records:
+            raise UserError(f"data={data.name}: no training image has an annotated instance")
+        self.start = start_step
+        self._steps = Steps(len(records), min(batch_size, len(records)), seed)
+        self._loader = loader(data, records, self._steps, workers, seed)
+
+    def __len__(self) -> int:
+        """Steps per epoch."""
+        return self._steps.per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        # a generator: the epoch begins with its first batch, not when somebody tries iter()
+        start = self.start
+        self.start = start - start % len(self) + len(self)
+        yield from self.batches(start, self.start - start)
+
+    def batches(self, step: int, count: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of global steps `step`, `step` + 1 ...; `count` of them, or endless."""
+        self._steps.span = itertools.count(step) if count is None else range(step, step + count)
+        yield from self._loader
+
+
+class EvalLoader:
+    """The batches of evaluation: every image of a split, in the order of its records."""
+
+    def __init__(self, data: DataSet, split: str, batch_size: int, workers: int = 0) -> None:
+        records = data.records(split)
+        keys = [(0, index) for index in range(len(records))]
+        steps = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
+        self._loader = loader(data, records, steps, workers)
+
+    def __len__(self) -> int:
+        """Batches of the split."""
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self._loader
+
+
+def eval_loader(data: DataSet, split: str, batch_size: int, workers: int = 0) -> EvalLoader:
+    """Return the batches of a split, always in the same order, with nothing left out."""
+    return EvalLoader(data, split, batch_size, workers)

@@ -1,0 +1,138 @@
+"""From a record to a sample: resize, flip or crop pixels and instances with the same numbers.
+
+Every random number comes from the generator of the sample, so a sample is a pure function of
+(seed, epoch, index). Polygons are scaled first and rasterised in the frame of the sample, as the
+originals do: their edges stay exact at any scale, and no mask of the full image is ever held. RLEs
+have no edges but pixels; they are resized like labels, by nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from segsweep.data import masks
+from segsweep.data.base import DataSet, Record, Segmentation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PADDING = 128  # grey of what lsj has to add (detectron2's FixedSizeCrop)
+
+
+@dataclass
+class Sample:
+    """One image as the network sees it, and its instances.
+
+    `image` (3, h, w) uint8; `labels` (n,) int64; `boxes` (n, 4) cxcywh in parts of (h, w), tight
+    around `masks` (n, h, w) bool; `record` is where it came from.
+    """
+
+    image: Tensor
+    labels: Tensor
+    boxes: Tensor
+    masks: Tensor
+    record: Record
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Maybe flip, resize to `resized`, then cut `size` at `offset`, padding what is missing."""
+
+    resized: tuple[int, int]  # height, width
+    size: tuple[int, int]
+    offset: tuple[int, int] = (0, 0)  # row, column
+    flip: bool = False
+
+
+def training_geometry(data: DataSet, record: Record, generator: torch.Generator) -> Geometry:
+    """Draw how one training image is seen: the flip, then for lsj scale, row and column."""
+    draw = torch.rand(4, generator=generator).tolist()
+    flip = draw[0] < 0.5
+    height, width = data.size
+    if data.transform.name == "squash":
+        return Geometry((height, width), (height, width), flip=flip)
+    low, high = data.scale
+    resized = fitted(record, data.size, low + (high - low) * draw[1])
+    offset = [
+        int(part * (max(have - want, 0) + 1))
+        for part, have, want in zip(draw[2:], resized, data.size, strict=True)
+    ]
+    return Geometry(resized, (height, width), (offset[0], offset[1]), flip)
+
+
+def evaluation_geometry(data: DataSet, record: Record) -> Geometry:
+    """Return the fixed resize of evaluation: to `size` for squash, into it for lsj."""
+    height, width = data.size
+    resized = (height, width) if data.transform.name == "squash" else fitted(record, data.size)
+    return Geometry(resized, resized)
+
+
+def fitted(record: Record, size: list[int], factor: float = 1.0) -> tuple[int, int]:
+    """Return the largest (h, w) of the image's aspect ratio within `factor` times `size`."""
+    scale = factor * min(size[0] / record.height, size[1] / record.width)
+    return max(round(record.height * scale), 1), max(round(record.width * scale), 1)
+
+
+def sample(pixels: np.ndarray, record: Record, geometry: Geometry) -> Sample:
+    """Apply a geometry to an image (H, W, 3) uint8 and to its instances.
+
+    Crowds are left out, and so is every instance that has no pixel left.
+    """
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    image = F.horizontal_flip(image) if geometry.flip else image
+    image = cut(F.resize(image, list(geometry.resized), antialias=True), geometry, PADDING)
+    instances = [a for a in record.annotations if not a.iscrowd]
+    labels = torch.tensor([a.category for a in instances], dtype=torch.int64)
+    stack = torch.zeros((len(instances), *geometry.size), dtype=torch.bool)
+    for mask, instance in zip(stack, instances, strict=True):
+        mask[:] = rasterised(instance.segmentation, record, geometry)
+    alive = stack.view(torch.uint8).flatten(1).amax(1).bool()
+    stack, labels = stack[alive], labels[alive]
+    return Sample(image, labels, tight_boxes(stack), stack, record)
+
+
+def tight_boxes(stack: Tensor) -> Tensor:
+    """Return the boxes around masks that all have pixels. (n, h, w) bool -> (n, 4) cxcywh in 0..1
+
+    The far side is one past the last pixel (`loss.boxes.bitmask`). The maximum of bytes is much
+    faster on a CPU than `any` of booleans.
+    """
+    sides = []
+    for across in (1, 2):  # columns, then rows
+        line = stack.view(torch.uint8).amax(across)
+        length = line.shape[1]
+        first, last = line.argmax(1), length - line.flip(1).argmax(1)
+        sides.append(torch.stack([first + last, 2 * (last - first)], -1) / (2 * length))
+    return torch.stack(sides, -1).flatten(1)
+
+
+def cut(image: Tensor, geometry: Geometry, fill: int) -> Tensor:
+    """Take `size` at `offset` out of a resized image, padded below and right. -> (C, *size)"""
+    (top, left), (height, width) = geometry.offset, geometry.size
+    image = image[:, top : top + height, left : left + width]
+    missing = [0, 0, width - image.shape[2], height - image.shape[1]]
+    return F.pad(image, missing, fill=fill) if any(missing) else image
+
+
+def rasterised(segmentation: Segmentation, record: Record, geometry: Geometry) -> Tensor:
+    """Return an instance as the sample shows it. -> (*size) bool"""
+    if isinstance(segmentation, dict):
+        whole = masks.to_mask(segmentation, (record.height, record.width))
+        mask = torch.from_numpy(whole)[None]
+        mask = F.horizontal_flip(mask) if geometry.flip else mask
+        mask = F.resize(mask, list(geometry.resized), InterpolationMode.NEAREST_EXACT)
+        return cut(mask, geometry, 0)[0]
+    (top, left), (height, width) = geometry.offset, geometry.resized
+    across, down = width / record.width, height / record.height
+    scale = (-across if geometry.flip else across, down)
+    shift = (width - left if geometry.flip else -left, -top)
+    mask = masks.to_mask(masks.moved(segmentation, scale, shift), geometry.size)
+    mask[max(height - top, 0) :] = False  # what an annotator drew beyond the image
+    mask[:, max(width - left, 0) :] = False
+    return torch.from_numpy(mask)

@@ -1,0 +1,106 @@
+"""What a record says about a run, and what a run says on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.sweep.run import Run
+
+if TYPE_CHECKING:
+    from segsweep.peft.base import Counts
+
+
+def data_facts(data: Any, classes: list[str]) -> dict[str, Any]:
+    """Return what a record says about its data; reads both splits, so bad data fail here."""
+    return {
+        "fingerprint": data.fingerprint(),
+        "classes": classes,
+        "category_ids": data.category_ids(),
+        "images": {split: len(data.records(split)) for split in ("train", "val")},
+    }
+
+
+def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]:
+    """Return value, unit and direction of each metric; a value that is undefined is null."""
+    described = metric.names()
+    return {
+        name: {"value": value, "unit": described[name][0], "direction": described[name][1]}
+        for name, value in values.items()
+    }
+
+
+def count_facts(counts: Counts, base: str, base_hash: str) -> dict[str, Any]:
+    """Return parameter counts; percent is equation 10: trainable / (base + added)."""
+    return {
+        "trainable": counts.trainable,
+        "total": counts.total,
+        "percent": counts.percent,
+        "base": base,
+        "base_hash": base_hash,
+    }
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return peak memory in MiB since the run began, and the device."""
+    import torch
+
+    cuda = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
+    return {
+        "memory": {
+            "peak_rss_mib": peak_rss_mib(),
+            "peak_cuda_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None,
+        },
+        "device": {
+            "name": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
+            "host": platform.node(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def reset_peaks() -> None:
+    """Begin to measure peak memory: several runs may share a process."""
+    import torch
+
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_rss_mib() -> float:
+    """Return the peak resident memory of this process in MiB."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 1024, 1)
+    except (OSError, StopIteration):
+        import resource
+
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def announce(run: Run, counts: Counts, loaded: Any) -> None:
+    """Say what is about to be trained."""
+    print(f"run {run.name}")
+    print(f"  {loaded}")
+    print(
+        f"  trains {counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.2f} %)",
+        flush=True,
+    )
+
+
+def conclude(run: Run, record: dict[str, Any]) -> None:
+    """Say what came out, and which paths matter next."""
+    metrics = {k: m["value"] for k, m in record["metrics"].items() if m["value"] is not None}
+    key = run.config.metrics.key
+    shown = [key, *[name for name in metrics if name != key]][:6]
+    print("  " + "  ".join(f"{name} {metrics[name]:.2f}" for name in shown if name in metrics))
+    seconds, memory = record["seconds"], record["memory"]["peak_rss_mib"]
+    print(f"  {seconds['total']:.0f} s, peak memory {memory:.0f} MiB")
+    print(f"  record  {run.directory / 'record.json'}")
+    if (run.directory / "delta.safetensors").exists():
+        print(f"  weights {run.directory / 'delta.safetensors'}")
+    print("  table   python -m segsweep collect", flush=True)

@@ -1,0 +1,122 @@
+"""The training loop of one run, and its evaluation."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from segsweep.callbacks import Best, Checkpoint, Curve, Progress, Stop
+from segsweep.config import Config
+from segsweep.data.loader import TrainLoader, eval_loader
+from segsweep.model.segmenter import Segmenter
+from segsweep.module import Module, predict
+from segsweep.sweep.run import Run
+
+QUIET = (
+    r".*does not have many workers.*",
+    r".*Checkpoint directory .* exists.*",
+    r".*`IterableDataset`.*",
+    r".*mid-epoch.*|.*before the epoch ended.*",
+    r".*Precision 16-mixed is not supported.*|.*LeafSpec.*",
+)
+
+
+def fit(run: Run, model: Segmenter, base: str) -> dict[str, Any]:
+    """Train, keep the best weights by the validation metric in `delta.safetensors`.
+
+    Goes on from `last.ckpt` where there is one, with the same results as without the
+    interruption. Returns epoch, step and value of the best validation.
+    """
+    config = run.config
+    loader = train_loader(config)
+    per_epoch = min(len(loader), config.trainer.limit_train or len(loader))
+    total = per_epoch * config.hparams.epochs
+    module = Module(config, model, total)
+    curve = Curve(run, per_epoch)
+    best = Best(run, curve, base)
+    last = run.directory / "last.ckpt"
+    with warnings.catch_warnings():
+        for message in QUIET:
+            warnings.filterwarnings("ignore", message)
+        trainer = pl.Trainer(
+            max_steps=total,
+            check_val_every_n_epoch=config.trainer.validate_every,
+            limit_val_batches=config.trainer.limit_val,
+            callbacks=[curve, best, Checkpoint(last, per_epoch, config.io.save_every),
+                       Stop(per_epoch), Progress(config, per_epoch, best)],
+            **machine(config),
+        )  # fmt: skip
+        trainer.fit(
+            module,
+            Epochs(module, loader, per_epoch),
+            validation(config),
+            ckpt_path=str(last) if last.exists() else None,
+        )
+    if best.found is None:  # fewer epochs than validate_every: the last weights are the best
+        best.keep(module, epoch=config.hparams.epochs, step=total, value=None)
+    return best.found or {}
+
+
+def machine(config: Config) -> dict[str, Any]:
+    """Return the Trainer's arguments that say on what it computes."""
+    trainer = config.trainer
+    return {
+        "accelerator": trainer.accelerator.value,
+        "devices": trainer.devices,
+        "num_nodes": trainer.num_nodes,
+        "precision": trainer.precision.value,
+        "gradient_clip_val": config.hparams.clip or None,
+        "strategy": "ddp_find_unused_parameters_true" if trainer.devices > 1 else "auto",
+        "plugins": [LightningEnvironment()],  # SLURM is the launcher's business, not Lightning's
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
+
+
+class Epochs:
+    """The batches of one epoch from the current step on: Lightning may stop and resume anywhere.
+
+    It has no length on purpose: an epoch ends where the data end, not where a counter says so.
+    """
+
+    def __init__(self, module: Module, loader: TrainLoader, per_epoch: int) -> None:
+        self.module, self.loader, self.per_epoch = module, loader, per_epoch
+
+    def __iter__(self):
+        """Yield what is left of the epoch that the next optimizer step belongs to."""
+        epoch, taken = divmod(self.module.global_step, self.per_epoch)
+        self.loader.epoch, self.loader.skip = epoch, taken
+        return itertools.islice(iter(self.loader), self.per_epoch - taken)
+
+
+def train_loader(config: Config) -> TrainLoader:
+    """Return the loader of training batches, a pure function of (seed, step)."""
+    return TrainLoader(
+        config.data, config.hparams.batch_size, seed=config.seed, workers=config.io.workers
+    )
+
+
+def validation(config: Config) -> Any:
+    """Return the validation batches."""
+    return eval_loader(config.data, "val", config.hparams.batch_size, config.io.workers)
+
+
+def evaluate(config: Config, model: Segmenter) -> dict[str, float]:
+    """Evaluate the model on the validation split; percent by the metric's names."""
+    accelerator = config.trainer.accelerator.name
+    gpu = torch.cuda.is_available() and accelerator != "cpu"
+    device = torch.device("cuda" if gpu else "cpu")
+    evaluator = config.metrics.evaluator(config.data, "val")
+    model.to(device).eval()
+    for batch in itertools.islice(validation(config), config.trainer.limit_val):
+        evaluator.update(batch, predict(model, batch.to(device)))
+    return evaluator.compute()

@@ -1,0 +1,1 @@
+"""Loggers: views of the curve in metrics.jsonl, never its keeper."""

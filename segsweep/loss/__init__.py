@@ -1,0 +1,1 @@
+"""Losses: matching, point sampling, denoising queries and the criterion."""

@@ -1,0 +1,45 @@
+"""What a metric is: names with unit and direction, and an evaluator that is fed batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from segsweep.config import Choice
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from segsweep.data.base import DataSet
+    from segsweep.data.loader import Batch
+
+
+class Evaluator(Protocol):
+    """One evaluation of one split."""
+
+    def update(self, batch: Batch, instances: list[Any]) -> None:
+        """Take in the predictions for the images of a batch, in its order."""
+        ...
+
+    def compute(self) -> dict[str, float | None]:
+        """Return all values over the images so far; None where a value is not defined."""
+        ...
+
+
+@dataclass
+class Metric(Choice):
+    """A family of values; `key` is the one that decides which checkpoint is the best."""
+
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a key that is none of the values."""
+        if self.key not in self.names():
+            raise UserError(f"metrics.key={self.key}: must be one of {', '.join(self.names())}")
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Return unit and direction ("higher" or "lower" is better) of each value by its name."""
+        raise NotImplementedError
+
+    def evaluator(self, data: DataSet, split: str) -> Evaluator:
+        """Return an empty evaluator for a split of a data set."""
+        raise NotImplementedError

@@ -1,0 +1,135 @@
+"""COCO average precision of masks and of boxes, in percent (Lin 2014).
+
+hotcoco does the matching and gives the numbers of pycocotools. Images are matched as they come, so
+what stays in memory is scores and matches, no masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segsweep.errors import UserError
+from segsweep.metrics.base import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segsweep.data.base import DataSet
+    from segsweep.data.loader import Batch
+    from segsweep.model.segmenter import Instances
+
+KINDS = ("segm", "bbox")
+SIZES = ("s", "m", "l")  # areas below 32^2, below 96^2, from 96^2 pixels on
+
+
+@dataclass
+class Coco(Metric):
+    """AP, AP50, AP75 and AP by size of masks and boxes; `max_dets` counts per image and class."""
+
+    key: str = "segm_AP"
+    max_dets: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse a number of detections that could only fail later."""
+        super().__post_init__()
+        if self.max_dets < 1:
+            raise UserError(f"metrics.max_dets={self.max_dets}: must be at least 1")
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Return unit and direction of each value."""
+        endings = ("AP", "AP50", "AP75", *(f"AP{size}" for size in SIZES))
+        return {f"{kind}_{end}": ("%", "higher") for kind in KINDS for end in endings}
+
+    def evaluator(self, data: DataSet, split: str) -> CocoEvaluator:
+        """Return an empty evaluator for a split."""
+        return CocoEvaluator(data, split, self.max_dets)
+
+
+class CocoEvaluator:
+    """Ground truth of a split, met by predictions image by image."""
+
+    def __init__(self, data: DataSet, split: str, max_dets: int = 100) -> None:
+        from hotcoco import Params, StreamingEval
+
+        self.records = {record.image_id: record for record in data.records(split)}
+        categories = [{"id": k, "name": name} for k, name in enumerate(data.classes())]
+        self.streams: dict[str, StreamingEval] = {}
+        for kind in KINDS:
+            params = Params(kind)
+            params.max_dets = [1, min(10, max_dets), max_dets]
+            self.streams[kind] = StreamingEval(categories, kind, params=params)
+        self.truths = 0  # so far; ids of ground truth count from 1, as 0 means "no match"
+
+    def update(self, batch: Batch, instances: list[Instances]) -> None:
+        """Take in the predictions for the images of a batch, at their original sizes."""
+        for image_id, found in zip(batch.image_ids, instances, strict=True):
+            self.add(image_id, predictions(found))
+
+    def add(self, image_id: int, predicted: list[dict[str, Any]]) -> None:
+        """Take in one image and its predictions, in the COCO form but with contiguous classes."""
+        from segsweep.data import masks  # imports numpy, which composing a config can do without
+
+        record = self.records[image_id]
+        size = {"height": record.height, "width": record.width}
+        truth = [
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": a.category,
+                "segmentation": masks.to_rle(a.segmentation, (record.height, record.width)),
+                "bbox": a.bbox,
+                "area": a.area,
+                "iscrowd": int(a.iscrowd),
+            }
+            for number, a in enumerate(record.annotations, start=self.truths + 1)
+        ]
+        self.truths += len(truth)
+        for kind, stream in self.streams.items():
+            # with one form only, the area of a prediction is that of its mask or that of its box
+            other = "bbox" if kind == "segm" else "segmentation"
+            entries = [
+                {key: value for key, value in entry.items() if key != other}
+                | {"image_id": image_id}
+                for entry in predicted
+            ]
+            stream.update([{"id": image_id, **size}], truth, entries)
+
+    def compute(self) -> dict[str, float | None]:
+        """Return all values in percent over the images so far.
+
+        None where there is no ground truth of that size, 0 where nothing of it was found.
+        """
+        values: dict[str, float | None] = {}
+        for kind, stream in self.streams.items():
+            evaluated = stream.finalize()
+            evaluated.accumulate()
+            assert evaluated.eval is not None
+            # (thresholds, recalls, classes, areas, max_dets), -1 where there is no ground truth
+            precision = evaluated.eval["precision"][..., -1]
+            every = precision[..., 0]
+            values[f"{kind}_AP"] = mean(every)
+            values[f"{kind}_AP50"], values[f"{kind}_AP75"] = mean(every[0]), mean(every[5])
+            for place, size in enumerate(SIZES, start=1):
+                values[f"{kind}_AP{size}"] = mean(precision[..., place])
+        return values
+
+
+def predictions(found: Instances) -> list[dict[str, Any]]:
+    """Return the instances of an image in the COCO form: class, score, box [x, y, w, h], RLE."""
+    from segsweep.data import masks
+
+    boxes = found.boxes.cpu().clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    codes = masks.encode(found.masks.cpu().numpy())
+    columns = (found.labels.tolist(), found.scores.tolist(), boxes.tolist(), codes)
+    return [
+        {"category_id": label, "score": score, "bbox": box, "segmentation": code}
+        for label, score, box, code in zip(*columns, strict=True)
+    ]
+
+
+def mean(precision: np.ndarray) -> float | None:
+    """Return the mean in percent of the entries that are defined, or None if none is."""
+    defined = precision[precision > -1]
+    return 100 * float(defined.mean()) if defined.size else None

@@ -1,0 +1,254 @@
+"""Mask DINO (Li 2023): its dimensions, how its parts are put together, and its official names.
+
+Composing a config imports this file, so torch is imported by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from segsweep.config import Choice
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from segsweep.model.segmenter import Segmenter
+    from segsweep.model.weights import LoadReport
+
+Layout = Enum("Layout", {"resnet": "resnet", "swin": "swin", "timm": "timm"})
+FeatureOrder = Enum("FeatureOrder", {"low2high": "low2high", "high2low": "high2low"})
+BoxInit = Enum("BoxInit", {"mask2box": "mask2box", "bitmask": "bitmask", "no": "no"})
+MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
+
+
+@dataclass
+class Backbone:
+    """A timm model by name; `kwargs` go to `timm.create_model`.
+
+    `drop_path` > 0 stays active in training although the backbone is frozen, as in the programs
+    that the published Swin-L numbers come from (there 0.3).
+    """
+
+    name: str = "resnet50"
+    layout: Layout = Layout["resnet"]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    drop_path: float = 0.0
+    pretrained: bool = False  # timm's own weights, where no `weights` are loaded
+
+
+@dataclass
+class LossWeights:
+    """Weights of the five loss terms, and costs of the matcher."""
+
+    ce: float = 4.0
+    mask: float = 5.0
+    dice: float = 5.0
+    bbox: float = 5.0
+    giou: float = 2.0
+
+
+@dataclass
+class MaskDINO(Choice):
+    """The model family; the defaults are the official ResNet-50 COCO instance model."""
+
+    backbone: Backbone = field(default_factory=Backbone)
+    hidden: int = 256
+    mask_dim: int = 256
+    queries: int = 300
+    encoder_layers: int = 6
+    encoder_heads: int = 8
+    encoder_ffn: int = 2048
+    decoder_layers: int = 9
+    decoder_heads: int = 8
+    decoder_ffn: int = 2048
+    levels: list[str] = field(default_factory=lambda: MAPS[1:])  # maps that the encoder sees
+    extra_levels: int = 1  # coarser ones made from the coarsest
+    feature_order: FeatureOrder = FeatureOrder["low2high"]  # low2high = fine maps first
+    box_init: BoxInit = BoxInit["mask2box"]  # first anchors: boxes of masks, or as predicted
+    dn_number: int = 100
+    dn_noise: float = 0.4
+    points: int = 12544
+    loss: LossWeights = field(default_factory=LossWeights)
+    topk: int = 100
+    focus_on_box: bool = False
+    weights: str | None = None  # path, URL or segsweep://file in the package; null = random
+    weights_sha256: str | None = None
+
+    roles: ClassVar[dict[str, list[str]]] = {
+        "head": ["sem_seg_head.*"],
+        "decoder": ["sem_seg_head.predictor.*"],
+        "embeddings": [
+            "sem_seg_head.predictor.class_embed.*",
+            "sem_seg_head.predictor.mask_embed.*",
+            "sem_seg_head.predictor._bbox_embed.*",
+        ],
+        "deformable": [
+            f"sem_seg_head.{place}.{name}.weight"
+            for place in (
+                "pixel_decoder.transformer.encoder.layers.*.self_attn",
+                "predictor.decoder.layers.*.cross_attn",
+            )
+            for name in ("sampling_offsets", "value_proj")
+        ],
+        "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
+        "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
+    }
+
+    def __post_init__(self) -> None:
+        """Refuse dimensions that do not fit each other."""
+        if unknown := set(self.levels) - set(MAPS):
+            raise UserError(f"model.levels={self.levels}: {unknown} unknown, choose from {MAPS}")
+        for heads in ("encoder_heads", "decoder_heads"):
+            if self.hidden % getattr(self, heads):
+                raise UserError(
+                    f"model.hidden={self.hidden} must be a multiple of "
+                    f"model.{heads}={getattr(self, heads)}"
+                )
+        if self.hidden % 32:
+            raise UserError(f"model.hidden={self.hidden} must be a multiple of 32 (GroupNorm)")
+
+    def build(self, num_classes: int) -> Segmenter:
+        """Build the model with random weights."""
+        from segsweep.loss.criterion import Criterion
+        from segsweep.model.backbone import build_backbone
+        from segsweep.model.segmenter import Segmenter
+
+        b = self.backbone
+        backbone, channels = build_backbone(
+            b.name, b.layout.value, dict(b.kwargs), b.drop_path, b.pretrained
+        )
+        weights = vars(self.loss)
+        return Segmenter(
+            backbone,
+            self.head(channels, num_classes),
+            Criterion(num_classes, weights, weights, self.points),
+            self.topk,
+            self.focus_on_box,
+            b.drop_path > 0,
+        )
+
+    def head(self, channels: list[int], num_classes: int) -> Any:
+        """Build what stands behind a backbone with maps of these channels."""
+        from segsweep.loss import boxes
+        from segsweep.model.pixel_decoder import PixelDecoder
+        from segsweep.model.predictor import Predictor
+        from segsweep.model.segmenter import Head
+        from segsweep.model.transformer_decoder import DecoderLayer
+
+        count = len(self.levels) + self.extra_levels
+        pixel_decoder = PixelDecoder(
+            channels,
+            [MAPS.index(level) for level in self.levels],
+            self.extra_levels,
+            self.feature_order is FeatureOrder["high2low"],
+            self.hidden,
+            self.encoder_heads,
+            self.encoder_ffn,
+            self.encoder_layers,
+            self.mask_dim,
+        )
+        layers = [
+            DecoderLayer(self.hidden, self.decoder_heads, self.decoder_ffn, count)
+            for _ in range(self.decoder_layers)
+        ]
+        mask_boxes = {"mask2box": boxes.mask2box, "bitmask": boxes.bitmask, "no": None}
+        predictor = Predictor(
+            num_classes,
+            layers,
+            self.hidden,
+            self.mask_dim,
+            self.queries,
+            mask_boxes[self.box_init.value],
+            self.dn_number,
+            self.dn_noise,
+        )
+        return Head(pixel_decoder, predictor)
+
+    def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:
+        """Load `weights` into a model of these classes, and report what was drawn anew."""
+        import torch
+
+        from segsweep.model.weights import load
+
+        def draw() -> None:
+            predictor = model.sem_seg_head.predictor
+            predictor.reset_classes(torch.Generator().manual_seed(seed))
+
+        def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
+            return from_official(state, self.backbone.layout)
+
+        source, sha256 = self.weights, self.weights_sha256
+        return load(model, source, sha256, rename, CLASS_TENSORS, classes, draw)
+
+
+CLASS_TENSORS = [
+    "sem_seg_head.predictor.class_embed.weight",
+    "sem_seg_head.predictor.class_embed.bias",
+    "sem_seg_head.predictor.label_enc.weight",
+    "criterion.empty_weight",
+]
+
+# parts of official names and of ours, replaced from top to bottom (and back from bottom to top)
+RENAMED = {
+    Layout["resnet"]: [
+        (".shortcut.norm.", ".downsample.1."),
+        (".shortcut.", ".downsample.0."),
+        *((f".conv{i}.norm.", f".bn{i}.") for i in (1, 2, 3)),
+        *((f"backbone.res{i + 1}.", f"backbone.layer{i}.") for i in (1, 2, 3, 4)),
+        *((f"backbone.stem.{part}.", f"backbone.{part}.") for part in ("conv1", "bn1")),
+    ],
+    # timm merges patches at the start of the next stage
+    Layout["swin"]: [
+        (f"backbone.layers.{i}.downsample.", f"backbone.layers.{i + 1}.downsample.")
+        for i in (2, 1, 0)
+    ],
+    Layout["timm"]: [],
+}
+OFFICIAL = re.compile(r"backbone\.(stem|res\d|layers\.0\.downsample)\.")  # never a name of ours
+INDEX = "relative_position_index"
+TABLE = "relative_position_bias_table"
+SHARED = [  # other names of modules that the state dict repeats
+    (re.compile(r"predictor\.(decoder\.)?bbox_embed\.\d+\."), "predictor._bbox_embed."),
+    (re.compile(r"predictor\.decoder\.norm\."), "predictor.decoder_norm."),
+]
+
+
+def from_official(state: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Give official weights our names, each tensor once; weights under our names pass."""
+    pairs = RENAMED[layout] if any(map(OFFICIAL.match, state)) else []
+    renamed = {}
+    for name, tensor in state.items():
+        if name.endswith(INDEX):
+            continue  # computed from the window size
+        for theirs, ours in pairs:
+            name = name.replace(theirs, ours)
+        for alias, first in SHARED:
+            name = alias.sub(first, name)
+        renamed[name] = tensor
+    return renamed
+
+
+def to_official(state: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Give the whole state dict of a model its official names."""
+    renamed = {}
+    for name, tensor in state.items():
+        for theirs, ours in reversed(RENAMED[layout]):
+            name = name.replace(ours, theirs)
+        renamed[name] = tensor
+        if layout is Layout["swin"] and name.endswith(TABLE):
+            renamed[name.removesuffix(TABLE) + INDEX] = _position_index(tensor.shape[0])
+    return renamed
+
+
+def _position_index(offsets: int) -> Tensor:
+    """Row of Swin's bias table for each pair of cells of a w x w window; (2w - 1)^2 offsets."""
+    import torch
+
+    side = round(offsets**0.5)
+    cells = torch.cartesian_prod(*[torch.arange((side + 1) // 2)] * 2)
+    offset = cells[:, None] - cells[None] + side // 2
+    return offset[..., 0] * side + offset[..., 1]

@@ -1,0 +1,167 @@
+"""The segmenter: backbone -> pixel decoder -> predictor -> loss or instances.
+
+Letters of all shapes: B images, Q queries, N tokens, C channels, L levels, K classes, P points,
+S prediction sets, M masks. Boxes are (cx, cy, w, h) in [0, 1] unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segsweep.loss.boxes import cxcywh_to_xyxy
+from segsweep.loss.criterion import Criterion
+from segsweep.model.backbone import DropPath
+from segsweep.model.pixel_decoder import PixelDecoder
+from segsweep.model.predictor import Output, Predictor
+
+if TYPE_CHECKING:
+    from segsweep.data.loader import Target
+
+Size = tuple[int, int]  # (height, width)
+CELLS = 2**24  # mask cells that are resized at once
+
+
+@dataclass
+class Instances:
+    """Objects found in one image, best first, at the image's original size."""
+
+    scores: Tensor  # (M,)
+    labels: Tensor  # (M,) int64
+    boxes: Tensor  # (M, 4) x1 y1 x2 y2 in pixels, not clipped
+    masks: Tensor  # (M, H, W) bool
+
+
+class Head(nn.Module):
+    """Everything behind the backbone."""
+
+    def __init__(self, pixel_decoder: PixelDecoder, predictor: Predictor):
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.predictor = predictor
+
+    def forward(self, features: list[Tensor], targets: Sequence[Target] | None = None) -> Output:
+        """Maps (B, C_i, H_i, W_i) at strides 4 to 32 -> Output"""
+        return self.predictor(self.pixel_decoder(features), targets)
+
+
+class Segmenter(nn.Module):
+    """An instance segmentation model whose parts may be frozen by `requires_grad`.
+
+    `topk` (query, class) pairs are kept per image; `focus_on_box` leaves the quality of the mask
+    out of the score. `drop_path` keeps a frozen backbone's drop path active in training, as in the
+    programs that the published numbers come from.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: Head,
+        criterion: Criterion,
+        topk: int = 100,
+        focus_on_box: bool = False,
+        drop_path: bool = False,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = head
+        self.criterion = criterion
+        self.topk, self.focus_on_box, self.drop_path = topk, focus_on_box, drop_path
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """Set the mode of what trains; whatever is wholly frozen stays in evaluation mode."""
+        super().train(mode)
+        if mode:
+            for child in self.children():
+                _rest(child)
+        if self.drop_path:
+            for module in self.backbone.modules():
+                if isinstance(module, DropPath):
+                    module.train(mode)
+        return self
+
+    def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> Output:
+        """(B, 3, H, W), H and W multiples of 32 -> Output; targets add denoising in training"""
+        return self.sem_seg_head(self.features(images), targets if self.training else None)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Maps of the backbone, (B, 3, H, W) -> (B, C_i, H_i, W_i); without graph where frozen"""
+        trains = any(parameter.requires_grad for parameter in self.backbone.parameters())
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            return self.backbone(images)
+
+    def loss(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Weighted total as `loss`, and its raw terms under their official names."""
+        terms = self.criterion(output, targets)
+        return {"loss": self.criterion.total(terms), **{k: v.detach() for k, v in terms.items()}}
+
+    @torch.no_grad()
+    def predict(
+        self,
+        output: Output,
+        sizes: Sequence[Size],
+        padded_size: Size,
+        original_sizes: Sequence[Size],
+    ) -> list[Instances]:
+        """Instances of each image at its original size.
+
+        `sizes` are the images as the network saw them, without the padding to `padded_size`.
+        """
+        logits, boxes = output.matching.logits[-1].float(), output.matching.boxes[-1].float()
+        embeddings, features = output.matching.embeddings[-1], output.mask_features
+        classes, instances = logits.shape[-1], []
+        for b, (size, original) in enumerate(zip(sizes, original_sizes, strict=True)):
+            flat = logits[b].sigmoid().flatten()
+            scores, index = flat.topk(min(self.topk, len(flat)))
+            # a query may stand for several classes, its mask is made once
+            queries, which = (index // classes).unique(return_inverse=True)
+            factors = embeddings[b, queries], features[b]
+            masks, quality = _masks(*factors, size, padded_size, original)
+            if not self.focus_on_box:
+                scores = scores * quality[which]
+            scores, order = scores.sort(descending=True, stable=True)
+            index, which = index[order], which[order]
+            stretch = [p / s * o for p, s, o in zip(padded_size, size, original, strict=True)]
+            scale = boxes.new_tensor([stretch[1], stretch[0]] * 2)
+            corners = cxcywh_to_xyxy(boxes[b, index // classes]) * scale
+            instances.append(Instances(scores, index % classes, corners, masks[which]))
+        return instances
+
+
+def _rest(module: nn.Module) -> None:
+    """Put modules whose parameters are all frozen into evaluation mode."""
+    trains = [parameter.requires_grad for parameter in module.parameters()]
+    if trains and not any(trains):
+        module.eval()
+    else:
+        for child in module.children():
+            _rest(child)
+
+
+def _masks(
+    embeddings: Tensor, features: Tensor, size: Size, padded_size: Size, original: Size
+) -> tuple[Tensor, Tensor]:
+    """(M, C), (C, h, w) -> masks (M, H, W) bool at the original size, their mean certainty (M,)
+
+    Logits are resized to the padded input, cropped to the image, resized to the original.
+    """
+    chunk = max(1, CELLS // max(padded_size[0] * padded_size[1], original[0] * original[1]))
+    masks, quality = [], []
+    for part in embeddings.split(chunk):
+        logits = torch.einsum("mc,chw->mhw", part, features).float()[None]
+        logits = _resize(logits, padded_size)[..., : size[0], : size[1]]
+        logits = _resize(logits, original)[0]
+        mask = logits > 0
+        certain = (logits.sigmoid() * mask).sum((1, 2))
+        masks.append(mask)
+        quality.append(certain / (mask.sum((1, 2)) + 1e-6))
+    return torch.cat(masks), torch.cat(quality)
+
+
+def _resize(x: Tensor, size: Size) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,235 @@
+"""Base weights: find the file, read it without running its code, load it and say what happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from segsweep.errors import UserError
+
+PACKAGED = "segsweep://"
+Names = list[str] | None  # class names, where the file carries them
+State = dict[str, Tensor]
+
+
+@dataclass
+class LoadReport:
+    """What was taken over from which file."""
+
+    source: str | None  # as asked for; None = random weights
+    file: Path | None = None
+    loaded: int = 0  # tensors
+    drawn: list[str] = field(default_factory=list)  # tensors that were drawn anew
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        if self.source is None:
+            return "weights: random"
+        text = f"weights: {self.loaded} tensors from {self.file}"
+        return f"{text}; other classes, drawn anew: {', '.join(self.drawn)}" if self.drawn else text
+
+
+def load(
+    model: nn.Module,
+    source: str | None,
+    sha256: str | None = None,
+    rename: Callable[[State], State] = dict,
+    class_tensors: Iterable[str] = (),
+    classes: list[str] | None = None,
+    draw: Callable[[], None] = lambda: None,
+) -> LoadReport:
+    """Load base weights into a model.
+
+    `rename` brings upstream names to the model's. `class_tensors` depend on the classes: where the
+    file's number of classes or its class names are other than `classes`, they are left out and
+    `draw` is called to draw them anew.
+
+    Raises:
+        UserError: the file cannot be had, is damaged, or belongs to another model.
+    """
+    if source is None:
+        return LoadReport(None)
+    file = locate(source, sha256)
+    state, names = read(file)
+    state, own = rename(state), tensors(model)
+    drawn: list[str] = []
+    per_class = [name for name in class_tensors if name in state]
+    other_shape = any(state[name].shape != own[name].shape for name in per_class)
+    if other_shape or (names is not None and names != classes):
+        drawn = [name for name in class_tensors if state.pop(name, None) is not None]
+        draw()
+    _check(file, state, {name: t for name, t in own.items() if name not in drawn})
+    with torch.no_grad():
+        for name, value in state.items():
+            own[name].copy_(value)
+    return LoadReport(source, file, len(state), drawn)
+
+
+def tensors(model: nn.Module) -> State:
+    """Return the entries of the state dict, those under several names under their first only."""
+    seen, unique = set(), {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique[name] = tensor
+    return unique
+
+
+def save(path: Path, model: nn.Module, classes: list[str], half: bool = False) -> None:
+    """Write a model's weights with its class names as safetensors, floats in 16 bits if `half`."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors(model).items()}
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path, metadata={"classes": json.dumps(classes)})
+
+
+def locate(source: str, sha256: str | None = None) -> Path:
+    """Return the file of a path, a URL or a packaged name (segsweep://file).
+
+    A path that exists is taken as it is. Else the folder that SEGSWEEP_WEIGHTS names is searched
+    for the file name, then the cache (~/.cache/segsweep), then the URL is fetched into the cache.
+    """
+    name = source.rsplit("/", 1)[-1]
+    cached = cache_dir() / name
+    folder = os.environ.get("SEGSWEEP_WEIGHTS")
+    candidates = [Path(folder) / name] if folder else []
+    if source.startswith(PACKAGED):
+        candidates.append(Path(__file__).parents[1] / "weights" / name)
+    elif source.startswith(("http://", "https://")):
+        candidates.append(cached)
+    else:
+        candidates.insert(0, Path(source).expanduser())
+    file = next((path for path in candidates if path.is_file()), None)
+    if file is None and source.startswith(("http://", "https://")):
+        file = _download(source, cached)
+    if file is None:
+        looked = ", ".join(map(str, candidates))
+        raise UserError(f"model.weights={source}: no such file; looked for {looked}")
+    if sha256 is not None and (found := _sha256(file)) != sha256:
+        raise UserError(
+            f"{file}: sha256 is {found}, expected {sha256}; delete the file and fetch it again, "
+            "or correct model.weights_sha256"
+        )
+    return file
+
+
+def cache_dir() -> Path:
+    """Return the folder of downloaded weights."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "segsweep"
+
+
+def _download(url: str, target: Path) -> Path:
+    """Fetch a URL into a temporary file beside the target, then rename it."""
+    print(f"fetching {url} to {target}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name)
+    try:
+        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=60) as response:
+            shutil.copyfileobj(response, out)
+        os.replace(part, target)
+    except (OSError, urllib.error.URLError) as error:
+        raise UserError(
+            f"model.weights: {url} cannot be fetched ({error}). Download it where there is a "
+            f"network and put it at {target}, or into a folder that SEGSWEEP_WEIGHTS names"
+        ) from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+    return target
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read(file: Path) -> tuple[State, Names]:
+    """Read a .safetensors or torch checkpoint; pickled code is never run.
+
+    Raises:
+        UserError: the file is damaged, is no checkpoint, or can only be read by running its code.
+    """
+    if file.suffix == ".pkl":
+        raise UserError(
+            f"{file}: a .pkl file can run any code when it is read. If you trust it, convert it "
+            "once: d = pickle.load(open(old, 'rb'), encoding='latin1'); torch.save({'model': {k: "
+            "torch.as_tensor(v) for k, v in d['model'].items()}}, new)"
+        )
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as stream:
+                names = (stream.metadata() or {}).get("classes")
+                state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return state, None if names is None else json.loads(names)
+        with torch.serialization.safe_globals(_numpy_globals()):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{file}: damaged, cut short or no checkpoint ({reason}); fetch it again"
+        ) from error
+    return _state(file, content), None
+
+
+def _state(file: Path, content: object) -> State:
+    """Find the state dict in a checkpoint: under `model`, `state_dict`, or the file itself."""
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{file}: holds {type(content).__name__}, not a state dict")
+    return {name: torch.as_tensor(value) for name, value in content.items()}
+
+
+def _numpy_globals() -> list:
+    """What an array needs to be unpickled, as written by numpy 1 and 2 (detectron2's files)."""
+    import _codecs
+
+    import numpy as np
+
+    calls: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
+    dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.float16, np.int64)]
+    named = [
+        (call, f"numpy.{core}.multiarray.{call.__name__}")
+        for call in calls
+        for core in ("core", "_core")
+    ]
+    return [np.ndarray, np.dtype, _codecs.encode, *dtypes, *named]
+
+
+def _check(file: Path, state: State, own: State) -> None:
+    """Refuse a checkpoint whose names or shapes are not exactly the model's."""
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    shapes = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(t.shape)}"
+        for name, t in own.items()
+        if name in state and state[name].shape != t.shape
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    faults = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in found
+        if names
+    ]
+    if faults:
+        raise UserError(f"{file} does not belong to this model: {'; '.join(faults)}")

@@ -1,0 +1,1 @@
+"""Parameter-efficient fine-tuning: weight edits and filled seams."""

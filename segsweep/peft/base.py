@@ -1,0 +1,226 @@
+"""Applying a method to a model, and what is kept of a fine-tuned model: its delta.
+
+The order is fixed: build, load base weights, freeze all, inject, unfreeze what is named, count.
+`apply` does the last four. A delta file holds the trained tensors and the buffers that training
+changed, nothing of the base; it fits only the base it was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from segsweep.errors import UserError
+from segsweep.model.seam import Seam
+from segsweep.peft.method import Method, Roles
+from segsweep.peft.sites import canonical, match, resolve
+from segsweep.sweep.files import write_atomically
+
+BUFFERS = "base_buffers"  # attribute of a model with a method: its buffers before training
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of parameters after a method is applied; each tensor counts once."""
+
+    trainable: int
+    added: int
+    total: int
+
+    @property
+    def percent(self) -> float:
+        """100 trainable / (base + added): equation 10 of the paper on Mask DINO and SEEM."""
+        return 100 * self.trainable / self.total
+
+
+def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
+    """Freeze the model, add the method's parameters, unfreeze the weights it names, count.
+
+    Args:
+        model: a built model with its base weights; changed in place.
+        method: the chosen word of `conf/peft`.
+        roles: the model family's patterns for the words in `method.train` and its targets.
+
+    Raises:
+        UserError: a role or a pattern names nothing, or a size does not fit the model.
+        RuntimeError: the parameters counted are not those of the method's formula.
+    """
+    model.requires_grad_(False)
+    setattr(model, BUFFERS, {name: b.detach().clone() for name, b in _buffers(model)})
+    base = _count(model.parameters())
+    places = method.inject(model, roles)
+    sites = match(model, resolve(method.train, roles))
+    selected = [site.parameter for site in sites if not site.parameter.requires_grad]
+    for parameter in selected:
+        parameter.requires_grad_(True)
+    added = sum(method.size(shape) for shape in places.values())
+    counts = Counts(_count(p for _, p in _trained(model)), added, _count(model.parameters()))
+    expected = (added + _count(selected), base + added)
+    if (counts.trainable, counts.total) != expected:
+        raise RuntimeError(
+            f"{method.name}: {counts.trainable:,} of {counts.total:,} parameters train, "
+            f"by the method's formula {expected[0]:,} of {expected[1]:,} should"
+        )
+    return counts
+
+
+def merge(model: nn.Module) -> list[str]:
+    """Fold all weight edits into the weights, so that the base's names are back.
+
+    Returns:
+        Names of the seams that stay filled: adapters are no linear function of a weight, so they
+        cannot be folded. An empty list means that the model is a plain base model again.
+    """
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            for attribute in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
+    named = model.named_modules()
+    return [
+        name for name, module in named if isinstance(module, Seam) and module.filling is not None
+    ]
+
+
+def base_hash(model: nn.Module) -> str:
+    """Hash names, types, shapes and bytes of everything that the applied method left frozen."""
+    frozen = {canonical(model, n): p for n, p in model.named_parameters() if not p.requires_grad}
+    frozen |= _base_buffers(model)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(frozen.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+def delta_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Collect the trained tensors and the changed buffers under their readable names."""
+    delta = {name: parameter.detach() for name, parameter in _trained(model)}
+    before = _base_buffers(model)
+    changed = {n: b for n, b in _buffers(model) if not torch.equal(b.cpu(), before[n].cpu())}
+    return delta | changed
+
+
+def save_delta(path: Path, model: nn.Module, meta: dict[str, Any], base: str | None = None) -> None:
+    """Write the delta of a model as safetensors, whole or not at all.
+
+    Args:
+        path: the file; an older one stays as it is when writing fails.
+        model: a model that a method was applied to.
+        meta: what else describes the delta (method's config, base's name ...), kept as JSON.
+        base: `base_hash(model)`, where it is known already.
+
+    Raises:
+        UserError: the file cannot be written, for example because the disk is full.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in delta_state_dict(model).items()}
+    trained = sum(parameter.numel() for _, parameter in _trained(model))
+    facts = {**meta, "base_hash": base or base_hash(model), "trained_parameters": trained}
+    content = save(tensors, metadata={"segsweep": json.dumps(facts)})
+    try:
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    except OSError as error:
+        raise UserError(f"{path}: the delta cannot be written ({error.strerror})") from error
+
+
+def load_delta(path: Path, model: nn.Module, base: str | None = None) -> dict[str, Any]:
+    """Load a delta into a base model that the same method was applied to; return its facts.
+
+    Args:
+        path: a file of `save_delta`.
+        model: the model, changed in place, unless the delta is refused.
+        base: `base_hash(model)`, where it is known already.
+
+    Raises:
+        UserError: no delta file, tensors are missing, unexpected or of another shape, or the
+            delta was trained on another base.
+    """
+    tensors, facts = read_delta(path)
+    targets = _targets(model, tensors, str(path))
+    base = base or base_hash(model)
+    if facts["base_hash"] != base:
+        raise UserError(
+            f"{path} was trained on the base {facts['base_hash']}, this one is {base}; build the "
+            "model with the weights, classes and seed of the run that made the delta"
+        )
+    _copy(tensors, targets)
+    return facts
+
+
+def load_state(model: nn.Module, tensors: dict[str, Tensor], source: str = "checkpoint") -> None:
+    """Load what `delta_state_dict` collected, for example to go on with an interrupted run.
+
+    Raises:
+        UserError: tensors are missing, unexpected or of another shape.
+    """
+    _copy(tensors, _targets(model, tensors, source))
+
+
+def _targets(model: nn.Module, tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Find where the tensors of a delta go; it must hold all that trains and nothing unknown."""
+    trained = dict(_trained(model))
+    targets = trained | {name: b for name, b in _buffers(model) if name in tensors}
+    _refuse(source, "lacks", targets.keys() - tensors.keys())
+    _refuse(source, "has unexpected", tensors.keys() - targets.keys())
+    shapes = {n for n, t in tensors.items() if t.shape != targets[n].shape}
+    _refuse(source, "has other sizes for", shapes)
+    return targets
+
+
+def _copy(tensors: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            targets[name].copy_(tensor)
+
+
+def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the facts of a delta file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["segsweep"])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is no delta that segsweep has written ({error})") from error
+
+
+def _refuse(source: str, how: str, names: Iterable[str]) -> None:
+    """Refuse a delta for the tensors named, if any."""
+    some = sorted(names)
+    if some:
+        more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+        raise UserError(
+            f"{source} {how} {', '.join(some[:3])}{more}: it belongs to another method, size of "
+            "the method, number of classes or model"
+        )
+
+
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    named = model.named_parameters()
+    return [(canonical(model, name), p) for name, p in named if p.requires_grad]
+
+
+def _buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """List the buffers that are part of the state dict."""
+    kept = model.state_dict().keys()
+    return [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
+
+
+def _base_buffers(model: nn.Module) -> dict[str, Tensor]:
+    buffers = getattr(model, BUFFERS, None)
+    if buffers is None:
+        raise RuntimeError("apply a method first: only it knows what of the model stays frozen")
+    return buffers
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)

@@ -1,0 +1,165 @@
+"""Names: finding the weights and the seams of a model that a method acts on.
+
+Names are those of the base model, whatever has been edited since. Where a model registers one
+tensor under several names (Mask DINO's box head has twenty), a pattern may use any of them and
+the first one stands for it everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from segsweep.errors import UserError
+from segsweep.model.seam import Seam
+from segsweep.peft.method import Roles
+
+THIRDS = {"q": 0, "k": 1, "v": 2}
+"""Query, key and value rows of a fused attention weight."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A weight of the model, or a third of its rows (`rows` = q, k or v)."""
+
+    name: str
+    module: nn.Module
+    attribute: str
+    parameter: nn.Parameter
+    rows: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight, or of its named rows."""
+        size, *rest = self.parameter.shape or (1,)
+        return (size // 3 if self.rows else size, *rest)
+
+    @property
+    def start(self) -> int:
+        """Index of the first row."""
+        return THIRDS[self.rows] * self.shape[0] if self.rows else 0
+
+    @property
+    def fused(self) -> bool:
+        """Whether the weight stacks query, key and value projections and is meant as a whole."""
+        return not self.rows and self.name.endswith(("in_proj_weight", "qkv.weight"))
+
+    def third(self, rows: str) -> Site:
+        """Name the query, key or value rows of a fused weight."""
+        if rows not in THIRDS or self.parameter.ndim < 1 or self.parameter.shape[0] % 3:
+            raise UserError(
+                f"'{self.name}:{rows}' names no third of a weight of shape "
+                f"{tuple(self.parameter.shape)}; rows are :q, :k or :v of a fused q, k, v weight"
+            )
+        return replace(self, name=f"{self.name}:{rows}", rows=rows)
+
+    def edit(self, edit: nn.Module) -> None:
+        """Let the weight be computed by `edit` from the base weight from now on."""
+        if parametrize.is_parametrized(self.module, self.attribute):
+            edits = self.module.parametrizations[self.attribute]  # type: ignore[index]
+            if any(getattr(other, "rows", "") == self.rows for other in edits):  # type: ignore[union-attr]
+                raise UserError(f"'{self.name}' is edited already; load the base again")
+        parametrize.register_parametrization(self.module, self.attribute, edit)
+
+
+def resolve(words: Iterable[str], roles: Roles) -> list[str]:
+    """Replace roles by their patterns; a word with a dot is a pattern of dotted names itself."""
+    patterns: list[str] = []
+    for word in words:
+        if "." not in word and word not in roles:
+            raise UserError(
+                f"peft: '{word}' is no role of this model; choose from {', '.join(roles)}, "
+                "or give a pattern of dotted names such as '*.self_attn.in_proj_weight:q'"
+            )
+        patterns += [word] if "." in word else roles[word]
+    return patterns
+
+
+def match(model: nn.Module, patterns: Iterable[str]) -> list[Site]:
+    """Find the weights that any of the patterns names, in the order of the model.
+
+    A pattern is a glob over the full dotted name, `:q`, `:k` or `:v` after it takes a third of
+    the rows.
+
+    Raises:
+        UserError: a pattern that names no weight, with names that come near.
+    """
+    weights, found = dict(_weights(model)), {}
+    first = {id(site.parameter): site.name for site in reversed(weights.values())}
+    for pattern in patterns:
+        glob, _, rows = pattern.partition(":")
+        for name in _glob(glob, weights, "weights"):
+            site = weights[first[id(weights[name].parameter)]]
+            site = site.third(rows) if rows else site
+            found[site.name] = site
+    order = {name: index for index, name in enumerate(weights)}
+    return sorted(found.values(), key=lambda site: (order[site.name.partition(":")[0]], site.start))
+
+
+def match_seams(model: nn.Module, patterns: Iterable[str]) -> dict[str, Seam]:
+    """Find the seams that any of the patterns names; raises as `match`."""
+    seams = {name: module for name, module in model.named_modules() if isinstance(module, Seam)}
+    chosen = {name for pattern in patterns for name in _glob(pattern, seams, "seams")}
+    return {name: seam for name, seam in seams.items() if name in chosen}
+
+
+def fill(name: str, seam: Seam, filling: nn.Module) -> None:
+    """Put a module into an empty seam."""
+    if seam.filling is not None:
+        raise UserError(f"seam '{name}' is filled already; load the base again")
+    seam.filling = filling
+
+
+def canonical(model: nn.Module, name: str) -> str:
+    """Give the entry of a state dict its readable name.
+
+    The base weight under an edit keeps its name in the base model, and the factors of an edit
+    follow it: `self_attn.in_proj_weight:q.lora_A`.
+    """
+    path, found, edited = name.partition("parametrizations.")
+    if not found:
+        return name
+    weight, part, *rest = edited.split(".")
+    if part == "original":
+        return path + weight
+    rows = getattr(model.get_submodule(f"{path}{found}{weight}.{part}"), "rows", "")
+    return ".".join([path + weight + (f":{rows}" if rows else ""), *rest])
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[str, Site]]:
+    """List every parameter under all of its names; edited ones belong to the layer they serve."""
+    for raw, parameter in model.named_parameters(remove_duplicate=False):
+        name = canonical(model, raw)
+        path, _, attribute = (name if raw.endswith(".original") else raw).rpartition(".")
+        yield name, Site(name, model.get_submodule(path), attribute, parameter)
+
+
+def _glob(pattern: str, names: Iterable[str], kind: str) -> list[str]:
+    names = list(names)
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if found:
+        return found
+    near = ", ".join(f"'{name}'" for name in _near(pattern, names))
+    raise UserError(
+        f"peft: '{pattern}' matches none of the {len(names)} {kind} of this model; "
+        + (f"did you mean {near}?" if near else f"it has no {kind}")
+    )
+
+
+def _near(pattern: str, names: list[str]) -> list[str]:
+    """Choose the three names (layer numbers starred) with the likeliest run of dotted parts."""
+    wanted = [part for part in pattern.split(".") if part.strip("*")]
+
+    def likeness(name: str) -> float:
+        parts = name.split(".")
+        runs = [parts[i : i + len(wanted)] for i in range(max(1, len(parts) - len(wanted) + 1))]
+        return max(SequenceMatcher(None, ".".join(wanted), ".".join(run)).ratio() for run in runs)
+
+    shapes = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names)
+    return sorted(shapes, key=likeness, reverse=True)[:3]

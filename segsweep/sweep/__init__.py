@@ -1,0 +1,1 @@
+"""Runs and sweeps: identity, state, files, products of overrides."""

@@ -1,0 +1,119 @@
+"""Files that survive: written whole or not at all, owned by one process at a time.
+
+Only rename and link(2) are used, which hold on network file systems; no locks, no database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from segsweep.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it to disk, then move it there.
+
+    Raises OSError (disk full ...) and leaves neither a torn file nor the temporary one behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically; NaN and infinities are refused, they are not JSON."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any | None:
+    """Read a JSON file, None where it is absent; opened rather than asked for (NFS caches)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def process_started(pid: int) -> str | None:
+    """Return when a process of this machine started (clock ticks), None if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "" if not Path("/proc/self").exists() and _alive(pid) else None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def is_live(owner: dict[str, Any] | None) -> bool:
+    """Say whether the process that an owner file names still runs.
+
+    A process of another host cannot be asked; it counts as live.
+    """
+    if owner is None:
+        return False
+    if owner["host"] != socket.gethostname():
+        return True
+    return process_started(owner["pid"]) == owner["started_ticks"]
+
+
+@contextlib.contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Own a run directory while inside; a dead owner of this host is replaced.
+
+    Raises UserError when a live process, or one on another host, owns it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path, mine = directory / "owner", directory / f".owner.{socket.gethostname()}.{os.getpid()}"
+    identity = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started_ticks": process_started(os.getpid()),
+        "started": time.time(),
+    }
+    mine.write_text(json.dumps(identity))
+    try:
+        while True:
+            try:
+                os.link(mine, path)
+                break
+            except FileExistsError:
+                other = read_json(path)
+                if is_live(other):
+                    raise UserError(
+                        f"{directory} is being trained by process {other['pid']} on "  # pyright: ignore[reportOptionalSubscript]
+                        f"{other['host']}; if that process is gone, delete {path}"  # pyright: ignore[reportOptionalSubscript]
+                    ) from None
+                path.unlink(missing_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if path.exists() and path.samefile(mine):
+                path.unlink()
+        mine.unlink(missing_ok=True)

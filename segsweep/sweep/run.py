@@ -1,0 +1,221 @@
+"""A run is its config: identity, directory, state, and the one function that runs it once.
+
+    results/runs/<model>-<peft>-<data>-<key>/
+      config.yaml          the frozen, resolved config
+      metrics.jsonl        the curve, one line per log
+      last.ckpt            where an interrupted run goes on
+      delta.safetensors    the trained tensors of the best epoch
+      record.json          done: written last, atomically
+      failed.json          why it failed or was interrupted
+      owner                the process that runs it now
+
+State is computed from these files, never stored. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from segsweep.config import SCHEMA, Config, fingerprint, plain
+from segsweep.errors import UserError
+from segsweep.sweep.files import is_live, owned, read_json, write_json, write_text
+
+PACKAGES = ("segsweep", "torch", "torchvision", "timm", "pytorch-lightning", "hotcoco", "numpy")
+OWN_FILES = ("record.json", "failed.json", "metrics.jsonl", "last.ckpt", "delta.safetensors")
+
+
+class State(Enum):
+    """What a run's files say."""
+
+    NEW = "new"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    DONE = "done"
+
+
+def state_of(directory: Path) -> State:
+    """Compute the state of a run from the files in its directory."""
+    if (directory / "record.json").exists():
+        return State.DONE
+    if is_live(read_json(directory / "owner")):
+        return State.RUNNING
+    failure = read_json(directory / "failed.json")
+    if failure is not None and failure["status"] == "failed":
+        return State.FAILED
+    begun = failure is not None or (directory / "config.yaml").exists()
+    return State.INTERRUPTED if begun else State.NEW
+
+
+class Run:
+    """One run and its directory."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.id = fingerprint(config)
+        self.name = f"{config.model.name}-{config.peft.name}-{config.data.name}-{self.id}"
+        self.directory = Path(config.io.results) / "runs" / self.name
+
+    def state(self) -> State:
+        """Compute this run's state."""
+        return state_of(self.directory)
+
+    def finished(self) -> bool:
+        """Say whether there is nothing to do."""
+        return self.state() is State.DONE and not self.config.force
+
+    def freeze(self) -> None:
+        """Write the resolved config; whoever trains this run reads it from there."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        frozen = OmegaConf.to_yaml(OmegaConf.create(plain(self.config)))
+        write_text(self.directory / "config.yaml", frozen)
+
+    def once(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
+        """Train unless done, and publish the record; return it.
+
+        `train` answers with the body of the record. Whatever ends it early is written to
+        `failed.json` and raised again; finished runs are never touched without `force`.
+        """
+        if self.finished():
+            print(f"done already: {self.directory}  (force=true trains it again)")
+            return read_json(self.directory / "record.json") or {}
+        with owned(self.directory):
+            if self.config.force:
+                for file in OWN_FILES:
+                    (self.directory / file).unlink(missing_ok=True)
+            self.freeze()
+            begun = self.head()
+            try:
+                record = begun | train(self)
+            except BaseException as error:
+                self.publish_failure(begun, error)
+                raise
+            record |= {"status": "done", "ended": now(), "error": None}
+            write_json(self.directory / "record.json", record)
+            for leftover in ("failed.json", "last.ckpt"):
+                (self.directory / leftover).unlink(missing_ok=True)
+            return record
+
+    def head(self) -> dict[str, Any]:
+        """Return what of a record is known before anything is computed."""
+        config = self.config
+        groups = ("model", "peft", "data", "hparams", "metrics", "trainer")
+        return {
+            "schema": SCHEMA,
+            "id": self.id,
+            "name": self.name,
+            "status": "failed",
+            "started": now(),
+            "config": plain(config),
+            "choices": {group: getattr(config, group).name for group in groups},
+            "git": git(),
+            "versions": versions(),
+        }
+
+    def publish_failure(self, begun: dict[str, Any], error: BaseException) -> None:
+        """Write why a run ended early; a full disk must not hide the error itself."""
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        record = begun | {
+            "status": "interrupted" if stopped else "failed",
+            "ended": now(),
+            "error": {
+                "type": type(error).__name__,
+                "message": str(error),
+                "traceback": traceback.format_exc(),
+            },
+        }
+        try:
+            write_json(self.directory / "failed.json", record)
+        except OSError as second:
+            print(f"{self.directory}: failed.json could not be written ({second})")
+        word = "interrupted; the same command goes on" if stopped else "failed"
+        print(f"{word}: {self.directory}")
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def git() -> dict[str, Any]:
+    """Return commit and dirty flag of the checkout this package runs from, if it is one."""
+    here = Path(__file__).resolve().parent.parent.parent
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+
+    try:
+        if not (here / ".git").exists():
+            return {"commit": None, "dirty": None}
+        code = ("segsweep", "conf", "hydra_plugins")
+        dirty = bool(ask("status", "--porcelain", "--", *code).strip())
+        return {"commit": ask("rev-parse", "HEAD").strip(), "dirty": dirty}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Phases:
+    """Seconds by phase: `with phases("train"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begun = time.perf_counter()
+
+    def __call__(self, name: str) -> Phases:
+        """Name the phase that the following block is."""
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the clock."""
+        self.seconds[self._name] = round(time.perf_counter() - self._start, 3)
+
+    def total(self) -> dict[str, float]:
+        """Return all phases and the total."""
+        return self.seconds | {"total": round(time.perf_counter() - self._begun, 3)}
+
+
+def find(results: Path, name: str) -> Path:
+    """Return the directory of the run whose name or id begins or ends so.
+
+    Raises UserError for none or several.
+    """
+    runs = sorted(p for p in (results / "runs").glob("*") if p.is_dir())
+    found = [p for p in runs if p.name == name or p.name.rpartition("-")[2].startswith(name)]
+    if len(found) != 1:
+        shown = ", ".join(p.name for p in (found or runs)[:5]) or "none yet"
+        raise UserError(f"run={name}: {len(found)} runs in {results}/runs match (runs: {shown})")
+    return found[0]

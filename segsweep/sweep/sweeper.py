@@ -1,0 +1,80 @@
+"""A sweep is a product of blocks; a block is a list of override lines in Hydra's sweep syntax.
+
+    settings:                                        alternatives, one under the other
+      - peft=full_head,decoder_only
+      - peft=lora peft.rank=2,4,8,16
+    seeds:                                           times
+      - seed=0,1,2
+
+The command line narrows: `peft=lora` keeps the combinations that say so; a value that no
+combination has replaces the key where it stands; a new key is added to all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from segsweep.config import Config, conf_dir, typed
+
+Combination = list[str]  # override strings of one run
+
+
+def alternatives(words: Sequence[str]) -> dict[str, list[str]]:
+    """Parse override words; `{"peft.rank": ["peft.rank=2", "peft.rank=4"]}` for `peft.rank=2,4`."""
+    hydra = GlobalHydra.instance()
+    loader = hydra.config_loader() if hydra.is_initialized() else None  # knows what glob(*) means
+    parsed: dict[str, list[str]] = {}
+    for override in OverridesParser.create(loader).parse_overrides(list(words)):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            parsed[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            parsed[key] = [str(override.input_line)]
+    return parsed
+
+
+def product(words: Sequence[str]) -> list[Combination]:
+    """Expand one line: the product of its words' values."""
+    return [list(choice) for choice in itertools.product(*alternatives(words).values())]
+
+
+def expand(
+    blocks: Mapping[str, Sequence[str]], command_line: Sequence[str] = ()
+) -> list[Combination]:
+    """Expand blocks times the command line into one list of overrides per run, duplicates once."""
+    unions = [
+        [c for line in lines for c in product(shlex.split(line))] for lines in blocks.values()
+    ]
+    combinations = [list(itertools.chain(*parts)) for parts in itertools.product(*unions)]
+    added: list[list[str]] = []
+    for key, words in alternatives(command_line).items():
+        having = [c for c in combinations if any(word.startswith(f"{key}=") for word in c)]
+        if not having:
+            added.append(words)
+            continue
+        kept = [c for c in having if any(word in words for word in c)]
+        if not kept:
+            kept = [[w for w in c if not w.startswith(f"{key}=")] for c in having]
+            added.append(words)
+        combinations = kept
+    everything = [c + list(more) for c in combinations for more in itertools.product(*added)]
+    return [list(unique) for unique in dict.fromkeys(tuple(c) for c in everything)]
+
+
+def configs(arguments: Sequence[str]) -> Iterator[tuple[Combination, Config]]:
+    """Compose every run of a command line (`+sweep=table2 peft=lora`) without running any."""
+    import hydra
+
+    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        apart = [w for w in words if w.startswith(("+sweep=", "hydra.", "hydra/", "+hydra"))]
+        whole = hydra.compose("train", overrides=apart, return_hydra_config=True)
+        own = [w for w in words if not w.startswith(("hydra.", "hydra/", "+hydra"))]
+        for combination in expand(whole.hydra.sweeper.blocks, own):
+            yield combination, typed(hydra.compose("train", overrides=combination))

@@ -1,0 +1,79 @@
+"""The story of a run: config -> data -> model -> peft -> fit -> evaluate -> record."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from segsweep.config import conf_dir, typed
+from segsweep.errors import UserError
+from segsweep.explain import explain
+from segsweep.sweep.run import Phases, Run
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Train and evaluate one run in its directory; return the body of its record."""
+    from segsweep import facts
+    from segsweep.fit import evaluate, fit
+    from segsweep.peft.base import apply, base_hash, load_delta
+
+    config, phase = run.config, Phases()
+    facts.reset_peaks()
+    with phase("setup"):
+        classes = config.data.classes()
+        data = facts.data_facts(config.data, classes)
+        model = config.model.build(len(classes))
+        loaded = config.model.load(model, classes, config.seed)
+        base = base_hash(model)
+        counts = apply(model, config.peft, config.model.roles)
+        facts.announce(run, counts, loaded)
+    with phase("train"):
+        best = fit(run, model, base) if counts.trainable else None
+    with phase("evaluate"):
+        if best is not None:
+            load_delta(run.directory / "delta.safetensors", model, base)
+        values = evaluate(config, model)
+    record = {
+        "metrics": facts.metric_facts(config.metrics, values),
+        "params": facts.count_facts(counts, config.model.name, base),
+        "best": best,
+        "data": data,
+        "seconds": phase.total(),
+        **facts.machine_facts(),
+    }
+    facts.conclude(run, record)
+    return record
+
+
+def launch(run: Run) -> None:
+    """Run once: in this process, or one process per device from the frozen config."""
+    if run.config.trainer.devices == 1 or run.finished():
+        run.once(train)
+        return
+    run.freeze()
+    done = subprocess.run([sys.executable, "-m", "segsweep", "work", str(run.directory)])
+    if done.returncode:
+        raise UserError(f"{run.directory}: its processes ended with status {done.returncode}")
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
+def app(cfg: DictConfig) -> None:
+    """Run what the command line composed."""
+    launch(Run(typed(cfg)))
+
+
+def main() -> int:
+    """Compose and run; every mistake on the command line becomes one clear sentence."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors to us instead of printing them
+    try:
+        app()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+    return 0

@@ -1,0 +1,44 @@
+"""Train one run from its frozen config: `python -m segsweep work results/runs/<run>`.
+
+No node composes again: what was composed at launch is what runs. Several devices of one machine
+start this verb once each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from segsweep.config import Config, typed
+from segsweep.errors import UserError
+from segsweep.sweep.run import Run
+
+
+def load(directory: Path) -> Config:
+    """Read the frozen config of a run directory.
+
+    Raises UserError when there is none.
+    """
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: not a run directory")
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    return typed(cfg)
+
+
+def main() -> int:
+    """Parse the directory and train."""
+    from segsweep.train import train
+
+    parser = argparse.ArgumentParser(prog="segsweep work", description=__doc__)
+    parser.add_argument("directory", type=Path, help="a run directory that holds a config.yaml")
+    run = Run(load(parser.parse_args().directory))
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:  # started by rank 0, which owns the run
+        train(run)
+    else:
+        run.once(train)
+    return 0

@@ -1,0 +1,129 @@
+"""Outputs of the original programs, and models of ours with the same weights.
+
+Every dimension is read from the files, so any set of the same form can be put in their place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segsweep.model.maskdino import MAPS, BoxInit, MaskDINO
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / os.environ.get("SEGSWEEP_GOLDEN", "../shared/golden")
+HEAD = "sem_seg_head."
+
+
+class Golden:
+    """One folder of golden files of Mask DINO."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        self.config: dict[str, Any] = self.manifest["config"]
+
+    @cache  # noqa: B019  (one object per session)
+    def arrays(self, name: str) -> dict[str, Tensor]:
+        """All tensors of a file; names without the path that some carry."""
+        with np.load(self.folder / f"{name}.npz") as file:
+            return {
+                key.removeprefix("../golden/maskdino/"): torch.from_numpy(file[key]) for key in file
+            }
+
+    def info(self, name: str) -> dict[str, Any]:
+        """What the manifest says of a file."""
+        return next(f for f in self.manifest["files"] if f["file"] == f"{name}.npz")
+
+    def state(self, name: str, prefix: str = "sd/") -> dict[str, Tensor]:
+        """The state dict in a file."""
+        arrays = self.arrays(name).items()
+        return {k.removeprefix(prefix): v for k, v in arrays if k.startswith(prefix)}
+
+    def features(self) -> list[Tensor]:
+        """Maps of the backbone, as the head tests feed them."""
+        return [self.arrays("model")[f"in/{name}"] for name in MAPS]
+
+    def family(self, state: dict[str, Tensor], **changes: Any) -> MaskDINO:
+        """The config that gives a model with the shapes of a state dict."""
+        encoder = HEAD + "pixel_decoder.transformer.encoder.layers."
+        decoder = HEAD + "predictor.decoder.layers."
+        hidden = len(state[HEAD + "pixel_decoder.adapter_1.norm.weight"])
+        dims = {
+            "hidden": hidden,
+            "mask_dim": len(state[HEAD + "pixel_decoder.mask_features.bias"]),
+            "queries": self.config["queries"],
+            "encoder_layers": _count(state, encoder),
+            "encoder_heads": self.config["heads"],
+            "encoder_ffn": len(state[encoder + "0.linear1.bias"]),
+            "decoder_layers": _count(state, decoder),
+            "decoder_heads": self.config["heads"],
+            "decoder_ffn": len(state[decoder + "0.linear1.bias"]),
+            "dn_number": self.config["dn_num"],
+            "points": self.config["points"],
+            "topk": self.config["topk"],
+        }
+        return MaskDINO(**{**dims, **changes})
+
+    def head(self, name: str = "model", box_init: str = "mask2box", **changes: Any) -> Any:
+        """The head with the weights of a file, in evaluation mode."""
+        state = self.state(name)
+        family = self.family(state, box_init=BoxInit[box_init], **changes)
+        classes = len(state[HEAD + "predictor.class_embed.bias"])
+        head = family.head(self.config["channels"], classes)
+        head.load_state_dict(
+            {k.removeprefix(HEAD): v for k, v in state.items() if k.startswith(HEAD)}
+        )
+        return head.eval()
+
+    def check(self, actual: Tensor, expected: Tensor, kind: str = "default") -> None:
+        """Compare within the manifest's tolerance, named by the beginning of its name."""
+        tolerances = self.manifest["tolerances"]
+        tolerance = next(v for k, v in tolerances.items() if k.startswith(kind))
+        torch.testing.assert_close(actual, expected, **tolerance)
+
+
+def _count(state: dict[str, Tensor], prefix: str) -> int:
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
+    return 1 + max(int(m[1]) for m in map(pattern.match, state) if m)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """The golden files of Mask DINO; without them the test is skipped."""
+    folder = FOLDER / "maskdino"
+    if not folder.is_dir():
+        pytest.skip(f"no golden files at {folder}; name their folder with SEGSWEEP_GOLDEN")
+    return Golden(folder)
+
+
+@pytest.fixture
+def features(golden: Golden) -> list[Tensor]:
+    """Maps of the backbone at strides 4, 8, 16, 32."""
+    return golden.features()
+
+
+class StubBackbone(nn.Module):
+    """Gives the same maps whatever the image."""
+
+    def __init__(self, maps: list[Tensor]):
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.maps
+
+
+@pytest.fixture
+def stub(features: list[Tensor]) -> StubBackbone:
+    """A backbone that answers with the golden features."""
+    return StubBackbone(features)

@@ -1,0 +1,133 @@
+"""Single modules and functions give the official numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segsweep.loss.boxes import (
+    bitmask,
+    generalized_iou,
+    invsig,
+    iou,
+    mask2box,
+    xyxy_to_cxcywh,
+)
+from segsweep.model.deformable import DeformableAttention
+from segsweep.model.position import box_position, cell_centres, map_position, proposals
+
+pytestmark = pytest.mark.golden
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def modules(golden):
+    return golden.arrays("modules")
+
+
+def shapes_of(tensor) -> list[tuple[int, int]]:
+    return [(h, w) for h, w in tensor.tolist()]
+
+
+def attention(golden, modules) -> DeformableAttention:
+    levels = len(modules["msda/in/spatial_shapes"])
+    channels = modules["msda/in/query"].shape[-1]
+    msda = DeformableAttention(channels, golden.config["heads"], levels)
+    msda.load_state_dict(golden.state("modules", "msd/"))
+    return msda
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reference", ["ref2", "ref4"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_deformable_attention(golden, modules, reference, masked):
+    out = attention(golden, modules)(
+        modules["msda/in/query"],
+        modules[f"msda/in/{reference}"],
+        modules["msda/in/value"],
+        shapes_of(modules["msda/in/spatial_shapes"]),
+        modules["msda/in/padding_mask"] if masked else None,
+    )
+    golden.check(out, modules[f"msda/out/{reference}_{'mask' if masked else 'nomask'}"])
+
+
+def test_deformable_attention_starts_in_all_directions(golden, modules):
+    msda = attention(golden, modules)
+    msda.reset_parameters()
+    golden.check(msda.sampling_offsets.bias, modules["msda/init/sampling_offsets.bias"])
+    assert not msda.sampling_offsets.weight.any()
+    assert not msda.attention_weights.weight.any()
+    assert not msda.attention_weights.bias.any()
+
+
+def test_map_position(golden, modules):
+    name = next(n for n in modules if n.startswith("pe_sine/") and "x" in n.split("/")[1])
+    _, channels, height, width = modules[name].shape
+    code = map_position((height, width), channels, CPU)
+    golden.check(code.T.reshape(1, channels, height, width), modules[name])
+
+
+@pytest.mark.parametrize("case", ["nfeat128_official", "tiny", "2d_nfeat128_official"])
+def test_box_position(golden, modules, case):
+    boxes, expected = modules["sine_query/in"], modules[f"sine_query/out_{case}"]
+    boxes = boxes[..., :2] if case.startswith("2d") else boxes
+    golden.check(box_position(boxes, expected.shape[-1] // boxes.shape[-1]), expected)
+
+
+def test_proposals(golden, modules):
+    """Of the first image, which has no padding; ours are the same for every image."""
+    assert not modules["proposals/in/padding_mask"][0].any()
+    shapes = shapes_of(modules["proposals/in/spatial_shapes"])
+    boxes, usable = proposals(shapes, CPU)
+    golden.check(boxes, modules["proposals/out/proposals_unsigmoid"][0])
+    memory = modules["proposals/in/memory_first8"][0].masked_fill(~usable[:, None], 0)
+    golden.check(memory, modules["proposals/out/memory_first8"][0])
+
+
+def test_reference_points(golden, modules):
+    """Of the first image, whose valid ratios are 1: cell centres, the same for every level."""
+    assert (modules["enc_ref/in/valid_ratios"][0] == 1).all()
+    centres = cell_centres(shapes_of(modules["enc_ref/in/spatial_shapes"]), CPU)
+    expected = modules["enc_ref/out"][0]
+    golden.check(centres[:, None].expand_as(expected), expected)
+
+
+def test_inverse_sigmoid(golden, modules):
+    golden.check(invsig(modules["inverse_sigmoid/in"]), modules["inverse_sigmoid/out"])
+
+
+@pytest.mark.parametrize("rule", [mask2box, bitmask])
+def test_boxes_of_masks(golden, modules, rule):
+    masks = modules["mask_boxes/in"] > 0
+    height, width = masks.shape[-2:]
+    boxes = rule(masks)
+    assert boxes.equal(modules[f"mask_boxes/{rule.__name__}_xyxy"])
+    anchors = invsig(xyxy_to_cxcywh(boxes) / torch.tensor([width, height] * 2))
+    golden.check(anchors, modules[f"mask_boxes/{rule.__name__}_refpoint_unsigmoid"])
+
+
+def test_overlap(golden, modules):
+    a, b = modules["giou/in1"][:, None], modules["giou/in2"][None]
+    golden.check(generalized_iou(a, b), modules["giou/out"])
+    golden.check(iou(a, b)[0], modules["giou/iou"])
+
+
+@torch.no_grad()
+def test_encoder_layer(golden, modules):
+    layer = golden.head().pixel_decoder.transformer.encoder.layers[0]
+    parts = [modules[f"enc_layer0/in/{part}"] for part in ("src", "pos", "reference_points")]
+    shapes = shapes_of(modules["enc_layer0/in/spatial_shapes"])
+    golden.check(layer(*parts, shapes), modules["enc_layer0/out"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("masked", [False, True])
+def test_decoder_layer(golden, modules, masked):
+    layer = golden.head().predictor.decoder.layers[0]
+    names = ("tgt", "query_pos", "reference_points")
+    parts = [modules[f"dec_layer0/in/{name}"].transpose(0, 1) for name in names]
+    memory = modules["enc_layer0/in/src"]
+    shapes = shapes_of(modules["enc_layer0/in/spatial_shapes"])
+    blocked = modules["dec_layer0/in/self_attn_mask"] if masked else None
+    out = layer(*parts, memory, shapes, blocked).transpose(0, 1)
+    golden.check(out, modules[f"dec_layer0/out_{'mask' if masked else 'nomask'}"])

@@ -1,0 +1,202 @@
+"""What every method of conf/peft promises, on the tiny Mask DINO: a new yaml is tested too."""
+
+import copy
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import torch
+
+from segsweep.config import compose
+from segsweep.data.loader import Target
+from segsweep.errors import UserError
+from segsweep.peft.base import (
+    apply,
+    base_hash,
+    delta_state_dict,
+    load_delta,
+    merge,
+    save_delta,
+)
+
+WORDS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/peft/*.yaml"))
+VARIANTS = [
+    *([word] for word in WORDS),
+    ["lora", "peft.fused=joint", "peft.alpha=4"],
+    ["lora", "peft.init=xavier"],
+    ["adapter", "peft.residual=lambda", "peft.repeats=2"],
+    ["adapter", "peft.residual=kappa", "peft.init=near_identity"],
+    ["adapter", "peft.residual=lambda", "peft.init=xavier"],
+]
+CLASSES, SIDE, STEPS = 3, 64, 4
+
+
+def config_of(variant):
+    word, *rest = variant
+    small = ["model.points=64", "model.queries=20", "model.dn_number=6"]
+    return compose(["model=maskdino_tiny", f"peft={word}", *small, *rest])
+
+
+@pytest.fixture(scope="module")
+def base():
+    torch.manual_seed(0)
+    return config_of(["frozen"]).model.build(CLASSES).eval()
+
+
+@pytest.fixture(params=VARIANTS, ids=" ".join)
+def config(request):
+    return config_of(request.param)
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def targets():
+    masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
+    masks[0, 8:40, 8:24], masks[1, 30:60, 20:56] = True, True
+    boxes = torch.tensor([[16, 24, 16, 32], [38, 45, 36, 30]]) / SIDE
+    return [
+        Target(torch.tensor([0, 2]), boxes, masks),
+        Target(torch.tensor([1]), boxes[1:], masks[1:]),
+    ]
+
+
+def applied(base, config):
+    torch.manual_seed(2)
+    model = copy.deepcopy(base)
+    return model, apply(model, config.peft, config.model.roles)
+
+
+@torch.no_grad()
+def outputs(model, images):
+    out = model.eval()(images)
+    sets = out.matching
+    return torch.cat(
+        [t.flatten() for t in (sets.logits, sets.boxes, sets.embeddings, out.mask_features)]
+    )
+
+
+def move(model):
+    """Give every trained tensor a value that training could have given it."""
+    torch.manual_seed(3)
+    for tensor in delta_state_dict(model).values():
+        tensor.add_(torch.randn_like(tensor), alpha=0.05)
+    return model
+
+
+def train(model, images, targets):
+    """Take a few optimizer steps; return the names that had a gradient other than zero."""
+    torch.manual_seed(4)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-3)
+    moved = set()
+    model.train()
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        model.loss(model(images, targets), targets)["loss"].backward()
+        assert all(parameter.grad is not None for parameter in trained.values())
+        moved |= {n for n, p in trained.items() if p.grad.ne(0).any()}
+        optimizer.step()
+    return moved
+
+
+def test_training_starts_where_the_method_says(base, config, images):
+    model, _ = applied(base, config)
+    change = (outputs(model, images) - outputs(base, images)).abs().max()
+    assert (change < 1e-6) == config.peft.identity
+
+
+def test_only_what_is_declared_trains_and_the_count_is_the_formulas(base, config):
+    model, counts = applied(base, config)
+    patterns = [p for role in config.peft.train for p in config.model.roles[role]]
+    names = {}
+    for name, parameter in base.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), (parameter, []))[1].append(name)
+    chosen = [
+        (known[0], parameter.numel())
+        for parameter, known in names.values()
+        if any(fnmatchcase(name, pattern) for name in known for pattern in patterns)
+    ]
+    added = set(delta_state_dict(model)) - {name for name, _ in chosen}
+    assert set(delta_state_dict(model)) >= {name for name, _ in chosen}
+    assert all(".lora_" in name or ".filling." in name for name in added)
+    assert counts.trainable == counts.added + sum(size for _, size in chosen)
+    assert counts.total == counts.added + sum(p.numel() for p in base.parameters())
+
+
+def test_every_trained_tensor_learns_and_no_frozen_bit_moves(base, config, images, targets):
+    model, counts = applied(base, config)
+    before, base_before = copy.deepcopy(model.state_dict()), base_hash(model)
+    if counts.trainable:
+        moved = train(model, images, targets)
+        assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
+    frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in frozen)
+    assert base_hash(model) == base_before
+
+
+def test_a_saved_delta_is_the_trained_model(base, config, images, tmp_path):
+    model = move(applied(base, config)[0])
+    save_delta(tmp_path / "delta.safetensors", model, {"base": config.model.name})
+    again, _ = applied(base, config)
+    load_delta(tmp_path / "delta.safetensors", again)
+    assert torch.equal(outputs(again, images), outputs(model, images))
+
+
+def test_merging_keeps_the_outputs_and_the_names_of_the_base(base, config, images):
+    model = move(applied(base, config)[0])
+    before = outputs(model, images)
+    staying = merge(model)
+    torch.testing.assert_close(outputs(model, images), before, atol=1e-5, rtol=1e-5)
+    extra = model.state_dict().keys() ^ base.state_dict().keys()
+    assert all(any(name.startswith(seam) for seam in staying) for name in extra)
+    assert bool(staying) == (config.peft.name == "adapter")
+
+
+def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(base, tmp_path):
+    model, counts = applied(base, config_of(["lora", "peft.rank=2"]))
+    save_delta(tmp_path / "delta.safetensors", model, {"base": "maskdino_tiny"})
+    size = (tmp_path / "delta.safetensors").stat().st_size
+    assert size < 1.05 * 4 * counts.trainable + 16 * 1024
+
+
+def test_a_delta_refuses_another_base(base, tmp_path):
+    config = config_of(["lora"])
+    save_delta(tmp_path / "delta.safetensors", applied(base, config)[0], {})
+    torch.manual_seed(5)
+    other, _ = applied(config.model.build(CLASSES), config)
+    with pytest.raises(
+        UserError, match=f"was trained on the base .*, this one is {base_hash(other)}"
+    ):
+        load_delta(tmp_path / "delta.safetensors", other)
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        (["lora", "peft.rank=0"], "peft.rank=0: the rank must be at least 1"),
+        (["adapter", "peft.reduction=3"], "peft.reduction=3 does not divide the width 64"),
+        (["lora", "peft.targets=[attn]"], "'attn' is no role of this model; choose from head, "),
+        (
+            ["lora", "peft.targets=['*.self_attn.in_proj.weight']"],
+            r"matches none of the \d+ weights .* did you mean '.*\.self_attn\.in_proj_weight'",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said(base, variant, message):
+    with pytest.raises(UserError, match=message):
+        applied(base, config_of(variant))
+
+
+def test_alpha_follows_the_rank_unless_given():
+    assert config_of(["lora", "peft.rank=4"]).peft.scale == 1.0
+    assert config_of(["lora", "peft.rank=4", "peft.alpha=8"]).peft.scale == 2.0
+
+
+def test_learning_rates_are_those_of_the_paper():
+    rates = {word: config_of([word]).hparams.lr for word in WORDS}
+    assert rates.items() >= {"lora": 1e-3, "adapter": 1e-3, "full_head": 1e-4}.items()
+    assert rates["decoder_only"] == rates["embeddings_only"] == 1e-4

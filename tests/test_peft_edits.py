@@ -1,0 +1,244 @@
+"""The two primitives: edited weights and filled seams, found by name, counted by formula."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from segsweep.errors import UserError
+from segsweep.model.seam import Seam
+from segsweep.peft.adapter import Adapter, BottleneckInit, Residual
+from segsweep.peft.base import apply, delta_state_dict, merge
+from segsweep.peft.lora import Fused, LoRA, LowRankInit
+from segsweep.peft.method import Method
+from segsweep.peft.select import Select
+from segsweep.peft.sites import match, match_seams, resolve
+
+ROLES = {"mixing": ["blocks.*.attn.qkv.weight"], "head": ["head.*"], "seams": ["*.after_attn"]}
+
+
+class Block(nn.Module):
+    """A timm-like block: fused projection, feed-forward, a seam between."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width)})
+        self.after_attn = Seam(width)
+        self.fc = nn.Linear(width, width)
+
+    def forward(self, x):
+        q, k, v = self.attn["qkv"](x).chunk(3, dim=-1)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.fc(x + self.after_attn(y, x))
+
+
+class Net(nn.Module):
+    """Two blocks in the place of a backbone, and a head that is known under two names."""
+
+    def __init__(self, width: int = 12):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width) for _ in range(2))
+        self.head = nn.Linear(width, 3)
+        self.alias = self.head
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net().double()
+
+
+def randomise(model, std=0.3):
+    """Move every trained tensor away from its start."""
+    for tensor in delta_state_dict(model).values():
+        tensor.normal_(std=std)
+
+
+def lora(**kwargs) -> LoRA:
+    return LoRA(**{"name": "lora", "targets": ["mixing"], "train": [], "rank": 2, **kwargs})
+
+
+def adapter(**kwargs) -> Adapter:
+    return Adapter(**{"name": "adapter", "train": [], **kwargs})
+
+
+def test_an_edited_layer_has_the_value_and_all_gradients_of_w_plus_ba():
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(5, 7).double())
+    apply(layer, lora(targets=["0.weight"], rank=3, alpha=6.0, init=LowRankInit.xavier), {})
+    delta = delta_state_dict(layer)
+    a, b = (delta[f"0.weight.lora_{x}"].clone().requires_grad_() for x in "AB")
+    base = layer.state_dict()["0.parametrizations.weight.original"]
+    x = torch.randn(4, 5, dtype=torch.double, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    upstream = torch.randn(4, 7, dtype=torch.double)
+    got, expected = layer(x), F.linear(y, base + 2.0 * b @ a, layer[0].bias)
+    got.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(x.grad, y.grad)
+    factors = [p for p in layer.parameters() if p.requires_grad]
+    for factor, reference in zip(factors, (a, b), strict=True):
+        torch.testing.assert_close(factor.grad, reference.grad)
+    assert (x.grad - upstream @ base).abs().max() > 0.1  # the edit takes part in dL/dx
+
+
+@pytest.mark.parametrize(("fused", "changed"), [(Fused.qv, "qv"), (Fused.joint, "qkv")])
+def test_rows_of_a_fused_weight(net, fused, changed):
+    before = {n: p.clone() for n, p in net.named_parameters()}
+    counts = apply(net, lora(fused=fused), ROLES)
+    assert counts.added == 2 * 4 * 2 * 12  # 4 r d per fused weight either way
+    randomise(net)
+    merge(net)
+    for block in range(2):
+        name = f"blocks.{block}.attn.qkv.weight"
+        rows = zip(before[name].chunk(3), dict(net.named_parameters())[name].chunk(3), strict=True)
+        assert "".join(n for n, (a, b) in zip("qkv", rows, strict=True) if a.ne(b).any()) == changed
+
+
+def test_joint_edit_has_joint_rank_and_pairs_do_not(net):
+    for fused, rank in ((Fused.joint, 2), (Fused.qv, 4)):
+        model = copy.deepcopy(net)
+        apply(model, lora(fused=fused), ROLES)
+        randomise(model)
+        weight = model.blocks[0].attn["qkv"].weight
+        edit = weight - model.blocks[0].attn["qkv"].parametrizations.weight.original
+        assert torch.linalg.matrix_rank(edit) == rank
+
+
+def test_merge_keeps_outputs_and_restores_the_names_of_the_base(net):
+    names, x = set(net.state_dict()), torch.randn(2, 5, 12, dtype=torch.double)
+    apply(net, lora(), ROLES)
+    randomise(net)
+    before = net(x)
+    assert merge(net) == []
+    assert set(net.state_dict()) == names
+    torch.testing.assert_close(net(x), before, atol=1e-12, rtol=0)
+
+
+def test_merge_names_the_adapters_that_stay(net):
+    apply(net, adapter(), ROLES)
+    assert merge(net) == ["blocks.0.after_attn", "blocks.1.after_attn"]
+
+
+@pytest.mark.parametrize("residual", Residual)
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_adapters_follow_their_recurrence(net, residual, repeats):
+    apply(net, adapter(residual=residual, repeats=repeats, reduction=3), ROLES)
+    randomise(net)
+    stream, y = torch.randn(2, 2, 5, 12, dtype=torch.double)
+    rho = {"kappa": stream, "lambda": y, "kappa+lambda": stream + y}[residual.name]
+    delta, x = delta_state_dict(net), y
+    for j in range(repeats):
+        at = f"blocks.0.after_attn.filling.{j}"
+        x = F.linear(x, delta[f"{at}.down.weight"], delta[f"{at}.down.bias"]).relu()
+        x = F.linear(x, delta[f"{at}.up.weight"], delta[f"{at}.up.bias"]) + rho
+    torch.testing.assert_close(net.blocks[0].after_attn(y, stream), x)
+
+
+@pytest.mark.parametrize("init", BottleneckInit)
+def test_adapter_inits(init):
+    torch.manual_seed(0)
+    wide = nn.Sequential(Seam(256), nn.Linear(1, 1))
+    apply(wide, adapter(init=init, seams=["0"]), {"0": ["0"]})
+    down, up = (layer.weight.detach() for layer in wide[0].filling[0].children())
+    deviation = {"zero_up": 0.0, "xavier": (2 / 320) ** 0.5, "bert": 0.02, "near_identity": 0.88e-3}
+    assert up.std().item() == pytest.approx(deviation[init.name], rel=0.05)
+    assert down.std().item() > 0
+    assert all(layer.bias.abs().max() == 0 for layer in wide[0].filling[0].children())
+
+
+def test_lora_inits():
+    torch.manual_seed(0)
+    for init in LowRankInit:
+        layer = nn.Sequential(nn.Linear(256, 768, bias=False))
+        apply(layer, lora(targets=["0.weight"], rank=4, init=init, fused=Fused.joint), {})
+        delta = delta_state_dict(layer)
+        a = 256**-0.5 / 3**0.5 if init is LowRankInit.standard else (2 / 260) ** 0.5
+        b = 0.0 if init is LowRankInit.standard else (2 / 772) ** 0.5
+        assert delta["0.weight.lora_A"].std().item() == pytest.approx(a, rel=0.08)
+        assert delta["0.weight.lora_B"].std().item() == pytest.approx(b, rel=0.08)
+
+
+def test_counts_are_of_tensors_not_of_names(net):
+    counts = apply(net, Select(name="head", train=["head"]), ROLES)
+    assert (counts.trainable, counts.added) == (3 * 12 + 3, 0)
+    assert counts.total == sum(p.numel() for p in net.parameters())
+    assert counts.percent == 100 * counts.trainable / counts.total
+    assert set(delta_state_dict(net)) == {"head.weight", "head.bias"}
+
+
+def test_a_pattern_may_use_any_name_of_a_tensor(net):
+    assert [site.name for site in match(net, ["alias.*", "head.bias"])] == [
+        "head.weight",
+        "head.bias",
+    ]
+
+
+def test_a_method_whose_formula_is_wrong_is_caught(net):
+    class Wrong(LoRA):
+        def size(self, shape):
+            return 2 * super().size(shape)
+
+    with pytest.raises(RuntimeError, match=r"192 of .* by the method's formula 384"):
+        apply(net, Wrong(name="wrong", targets=["mixing"], train=[], rank=2), ROLES)
+
+
+def test_patterns_are_no_substrings_and_misses_name_near_weights(net):
+    with pytest.raises(UserError, match="matches none of the 12 weights"):
+        match(net, ["qkv"])
+    with pytest.raises(UserError, match=r"did you mean 'blocks\.\*\.attn\.qkv\.weight'"):
+        match(net, ["*.atn.qvk.weight"])
+    with pytest.raises(UserError, match=r"none of the 2 seams .* 'blocks\.\*\.after_attn'"):
+        match_seams(net, ["*.after_ffn"])
+    with pytest.raises(
+        UserError, match="'heda' is no role of this model; choose from mixing, head"
+    ):
+        resolve(["heda"], ROLES)
+
+
+@pytest.mark.parametrize("pattern", ["head.weight:q", "blocks.0.attn.qkv.weight:w", "head.bias:q"])
+def test_rows_must_exist(net, pattern):
+    net.head = net.alias = nn.Linear(12, 4)
+    with pytest.raises(UserError, match="names no third of a weight"):
+        match(net, [pattern])
+
+
+def test_a_place_is_edited_once(net):
+    apply(net, lora(), ROLES)
+    with pytest.raises(UserError, match="edited already"):
+        lora().inject(net, ROLES)
+    adapter().inject(net, ROLES)
+    with pytest.raises(UserError, match="filled already"):
+        adapter().inject(net, ROLES)
+
+
+def test_only_matrices_take_factors(net):
+    with pytest.raises(UserError, match=r"'head.bias' is no matrix"):
+        apply(net, lora(targets=["head.bias"]), ROLES)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lora(rank=0), "peft.rank=0: the rank must be at least 1"),
+        (lambda: lora(alpha=0.0), "peft.alpha=0.0: the scale alpha must be positive"),
+        (lambda: adapter(repeats=0), "peft.repeats=0: must be at least 1"),
+        (lambda: adapter(reduction=5).hidden(12), "reduction=5 does not divide the width 12"),
+    ],
+)
+def test_sizes_are_checked(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_what_only_selects_needs_no_code():
+    assert Select(name="x").inject(nn.Linear(1, 1), {}) == {}
+    assert Method(name="x").size((3, 3)) == 0

@@ -1,0 +1,198 @@
+"""Identity, files, computed state, and running exactly once."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segsweep.config import Choice, Config, Hparams, Trainer, fingerprint, neutral, outside
+from segsweep.errors import UserError
+from segsweep.sweep.files import owned, read_json, write_atomically, write_json
+from segsweep.sweep.run import Run, State, state_of
+
+
+@dataclass
+class Word(Choice):
+    size: int = 1
+    where: str = outside("here")
+    later: int = neutral(0)
+
+
+@dataclass
+class Data(Word):
+    content: str = outside("bytes")
+
+    def fingerprint(self) -> str:
+        return self.content
+
+
+@dataclass
+class Loose(Config):
+    model: Word = field(default_factory=lambda: Word("", "m"))
+    peft: Word = field(default_factory=lambda: Word("", "p"))
+    data: Data = field(default_factory=lambda: Data("", "d"))
+    metrics: Word = field(default_factory=lambda: Word("", "c"))
+    logger: Word = field(default_factory=lambda: Word("", "none"), metadata={"outside": True})
+    hparams: Hparams = field(default_factory=lambda: Hparams("", "default", lr=1e-3))
+    trainer: Trainer = field(default_factory=lambda: Trainer("", "default"))
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = Loose()
+    config.io.results = str(tmp_path)
+    return config
+
+
+def test_what_cannot_change_a_result_is_no_part_of_identity(config):
+    name = fingerprint(config)
+    config.io.workers, config.force, config.logger.name = 7, True, "wandb"
+    config.data.where = "elsewhere"
+    assert fingerprint(config) == name
+
+
+def test_what_can_change_a_result_is(config):
+    names = {fingerprint(config)}
+    for change in (
+        lambda: setattr(config, "seed", 1),
+        lambda: setattr(config.hparams, "lr", 2e-3),
+        lambda: setattr(config.data, "content", "other bytes"),
+        lambda: setattr(config.peft, "later", 1),
+    ):
+        change()
+        names.add(fingerprint(config))
+    assert len(names) == 5
+
+
+def test_a_later_option_at_its_neutral_value_keeps_old_names(config):
+    @dataclass
+    class Before(Choice):
+        size: int = 1
+
+    now = fingerprint(config)
+    config.peft = Before("", "p")
+    assert fingerprint(config) == now
+
+
+def test_a_run_happens_once(config, capsys):
+    calls = []
+    train = lambda run: calls.append(run) or {"metrics": {}}  # noqa: E731
+    assert Run(config).state() is State.NEW
+    first = Run(config).once(train)
+    assert Run(config).state() is State.DONE
+    assert Run(config).once(train) == first
+    assert len(calls) == 1
+    said = capsys.readouterr().out
+    assert "done already" in said
+    assert str(Run(config).directory) in said
+    config.force = True
+    Run(config).once(train)
+    assert len(calls) == 2
+
+
+def test_a_failure_is_recorded_with_its_traceback_and_tried_again(config):
+    def broken(run):
+        raise ValueError("loss is not finite")
+
+    with pytest.raises(ValueError, match="not finite"):
+        Run(config).once(broken)
+    run = Run(config)
+    assert run.state() is State.FAILED
+    record = read_json(run.directory / "failed.json")
+    assert record["error"]["type"] == "ValueError"
+    assert "loss is not finite" in record["error"]["traceback"]
+    run.once(lambda run: {})
+    assert run.state() is State.DONE
+    assert not (run.directory / "failed.json").exists()
+
+
+def test_ctrl_c_reads_as_interrupted(config):
+    def stopped(run):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(config).once(stopped)
+    assert Run(config).state() is State.INTERRUPTED
+    assert not (Run(config).directory / "owner").exists()
+
+
+def test_a_live_owner_is_respected_and_a_dead_one_replaced(config):
+    directory = Run(config).directory
+    code = (
+        "import sys, time; from pathlib import Path; from segsweep.sweep.files import owned\n"
+        "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        assert state_of(directory) is State.RUNNING
+        with pytest.raises(UserError, match=str(other.pid)):
+            Run(config).once(lambda run: {})
+        other.kill()
+        other.wait()
+    assert (directory / "owner").exists()
+    assert state_of(directory) is not State.RUNNING
+    Run(config).once(lambda run: {})
+    assert state_of(directory) is State.DONE
+
+
+def test_only_one_of_many_owns(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from segsweep.sweep.files import owned\n"
+        "from segsweep.errors import UserError\n"
+        "while time.time() < float(sys.argv[2]): pass\n"
+        "try:\n"
+        "    with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(1.5)\n"
+        "except UserError: print('busy')"
+    )
+    start = str(time.time() + 2)
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "run"), start],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    said = sorted(racer.communicate()[0].strip() for racer in racers)
+    assert said == ["busy", "busy", "busy", "mine"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "record.json"
+    write_json(path, {"a": 1})
+
+    def full_disk(temporary):
+        temporary.write_text("half of")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, full_disk)
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_nan_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "record.json", {"value": float("nan")})
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()))
+def test_json_round_trip(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "x.json"
+    write_json(path, value)
+    assert read_json(path) == json.loads(json.dumps(value))
+
+
+def test_runs_do_not_wait_for_foreign_files(tmp_path):
+    with owned(tmp_path / "run"):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
