@@ -27,7 +27,7 @@ class Curve(pl.Callback):
         self.run, self.per_epoch = run, per_epoch
         self.path = run.directory / "metrics.jsonl"
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut what an interrupted run logged past its checkpoint, then open the file and views."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [x for x in lines if _whole(x) and json.loads(x)["step"] <= trainer.global_step]

@@ -148,7 +148,8 @@ def typed(cfg: DictConfig) -> Config:
     merged = OmegaConf.structured(Config)
     for key, node in cfg.items():
         schema = schema_of(node)
-        merged[key] = OmegaConf.merge(OmegaConf.structured(schema), node) if schema else node
+        known = OmegaConf.structured(schema) if schema else merged[key]
+        merged[key] = OmegaConf.merge(known, node) if OmegaConf.is_dict(node) else node
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Config)
     return config

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,13 +20,30 @@ from segsweep.model.segmenter import Segmenter
 from segsweep.module import Module, predict
 from segsweep.sweep.run import Run
 
-QUIET = (
+TALK = (  # of Lightning, about what is deliberate here
     r".*does not have many workers.*",
-    r".*Checkpoint directory .* exists.*",
     r".*`IterableDataset`.*",
-    r".*mid-epoch.*|.*before the epoch ended.*",
-    r".*Precision 16-mixed is not supported.*|.*LeafSpec.*",
+    r".*before the epoch ended.*",
+    r".*LeafSpec.*",
+    r".*in eval mode at the start.*",
 )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out Lightning's remarks and advertisements; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in TALK:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def fit(run: Run, model: Segmenter, base: str) -> dict[str, Any]:
@@ -36,13 +56,11 @@ def fit(run: Run, model: Segmenter, base: str) -> dict[str, Any]:
     loader = train_loader(config)
     per_epoch = min(len(loader), config.trainer.limit_train or len(loader))
     total = per_epoch * config.hparams.epochs
-    module = Module(config, model, total)
+    module = Module(config, model.train(), total)  # frozen parts stay in evaluation mode
     curve = Curve(run, per_epoch)
     best = Best(run, curve, base)
     last = run.directory / "last.ckpt"
-    with warnings.catch_warnings():
-        for message in QUIET:
-            warnings.filterwarnings("ignore", message)
+    with quiet():
         trainer = pl.Trainer(
             max_steps=total,
             check_val_every_n_epoch=config.trainer.validate_every,
@@ -93,9 +111,8 @@ class Epochs:
 
     def __iter__(self):
         """Yield what is left of the epoch that the next optimizer step belongs to."""
-        epoch, taken = divmod(self.module.global_step, self.per_epoch)
-        self.loader.epoch, self.loader.skip = epoch, taken
-        return itertools.islice(iter(self.loader), self.per_epoch - taken)
+        step = self.module.global_step
+        yield from self.loader.batches(step, self.per_epoch - step % self.per_epoch)
 
 
 def train_loader(config: Config) -> TrainLoader:

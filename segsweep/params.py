@@ -20,8 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from segsweep.config import Config, plain
 from segsweep.errors import UserError
+from segsweep.explain import explain
 
 if TYPE_CHECKING:
     from segsweep.peft.base import Counts
@@ -161,7 +165,10 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_intermixed_args(argv)
     printed = read_printed(args.reported) if args.check else []
     overrides = args.overrides or ([SWEEP] if args.check else [])
-    rows = table(configs(overrides), lambda config: _classes(config, args, printed))
+    try:
+        rows = table(configs(overrides), lambda config: _classes(config, args, printed))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
     show(rows)
     if not args.check:
         return 0
@@ -178,10 +185,12 @@ def main(argv: list[str] | None = None) -> int:
 def _classes(config: Config, args: argparse.Namespace, printed: list[Printed]) -> int:
     """Choose the number of classes: the printed line's, the user's, or the data set's."""
     if args.check:
-        model, peft, setting = config.model.name, config.peft.name, plain(config.peft)
-        line = next((p for p in printed if p.describes(model, peft, setting)), None)
+        words = config.model.name, config.peft.name
+        line = next((p for p in printed if p.describes(*words, plain(config.peft))), None)
         if line is None:
-            raise UserError(f"--check: model={model} peft={peft} {setting} is not in table 2b")
+            raise UserError(
+                "--check: model={} peft={} has a setting outside table 2b".format(*words)
+            )
         return line.classes
     if args.classes:
         return args.classes
@@ -196,6 +205,9 @@ def _classes(config: Config, args: argparse.Namespace, printed: list[Printed]) -
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("segsweep params", description="Trained parameters.")
     parser.add_argument("overrides", nargs="*", help=f"as for a sweep, e.g. {SWEEP}")
+    parser.add_argument(
+        "-m", "--multirun", action="store_true", help="as in a sweep's line; implied"
+    )
     parser.add_argument("--classes", type=int, help="number of classes; default: the data set's")
     parser.add_argument("--check", action="store_true", help="compare with the published table 2b")
     parser.add_argument("--reported", type=Path, default=REPORTED, help="folder of printed numbers")

@@ -20,6 +20,8 @@ from segsweep.sweep.run import Phases, Run
 
 def train(run: Run) -> dict[str, Any]:
     """Train and evaluate one run in its directory; return the body of its record."""
+    import torch
+
     from segsweep import facts
     from segsweep.fit import evaluate, fit
     from segsweep.peft.base import apply, base_hash, load_delta
@@ -29,10 +31,11 @@ def train(run: Run) -> dict[str, Any]:
     with phase("setup"):
         classes = config.data.classes()
         data = facts.data_facts(config.data, classes)
+        torch.manual_seed(config.seed)
         model = config.model.build(len(classes))
         loaded = config.model.load(model, classes, config.seed)
-        base = base_hash(model)
         counts = apply(model, config.peft, config.model.roles)
+        base = base_hash(model)
         facts.announce(run, counts, loaded)
     with phase("train"):
         best = fit(run, model, base) if counts.trainable else None

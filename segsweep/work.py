@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -37,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="segsweep work", description=__doc__)
     parser.add_argument("directory", type=Path, help="a run directory that holds a config.yaml")
     run = Run(load(parser.parse_args().directory))
+    sys.argv.insert(1, "work")  # Lightning starts the other ranks with this command line
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:  # started by rank 0, which owns the run
         train(run)
     else:

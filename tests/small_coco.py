@@ -43,7 +43,11 @@ def content() -> dict[str, list[dict[str, Any]]]:
 
 
 def write(
-    folder: Path, train: Any = None, val: Any = None, pixels: np.ndarray | None = None, **options: Any
+    folder: Path,
+    train: Any = None,
+    val: Any = None,
+    pixels: np.ndarray | None = None,
+    **options: Any,
 ) -> Coco:
     """Write a set; `train` and `val` are contents, text, or None for the default content."""
     if pixels is None:

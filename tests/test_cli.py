@@ -71,7 +71,7 @@ def test_hydras_own_words_work_and_import_no_torch(tmp_path):
         "except SystemExit as e: assert not e.code, e.code\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
-    for words in (["--cfg", "job"], ["--help"], ["--info", "config"], ["--cfg", "job", "-m"]):
+    for words in (["--cfg", "job"], ["--help"], ["--info", "config"], ["--cfg", "all"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True
         )

@@ -96,6 +96,7 @@ def test_missing_and_failed_cells_are_shown_and_counted(tmp_path: Path) -> None:
     text = "\n".join(lines_of(tmp_path))
     assert "| LoRA (r=4) | — | — | — | failed | — |" in text
     assert "1 of 4 cells missing (—)" in text
+    assert "**—**" not in text
     failed = json.loads(next(tmp_path.glob("runs/*/failed.json")).read_text())
     assert f"1 failed: {failed['id']} (OutOfMemoryError: CUDA out of memory)" in text
 
@@ -139,7 +140,7 @@ def test_a_method_of_which_nothing_is_known_gets_labels_and_a_line(tmp_path: Pat
 
 def test_data_sets_are_what_they_hold(tmp_path: Path) -> None:
     here = record("lora", 40, data="coco", domain="/data/ndd20", seed=0)
-    there = record("lora", 42, data="coco", domain="/home/me/ndd20", seed=1)
+    there = record("lora", 42, data="coco", domain="/scratch/ndd20", seed=1)
     other = record("lora", 20, data="coco", domain="/data/zerowaste")
     there["data"]["fingerprint"] = here["data"]["fingerprint"]
     write(tmp_path, here, there, other)
@@ -153,6 +154,13 @@ def test_changed_annotations_are_another_column(tmp_path: Path) -> None:
     new["data"]["fingerprint"] = "abcdef0123"
     write(tmp_path, old, new)
     assert len(tables_of(tmp_path)[0].data_sets) == 2
+
+
+def test_the_protocol_is_that_of_the_records(tmp_path: Path) -> None:
+    few = record("lora", 40)
+    few["config"]["metrics"]["max_dets"] = 10
+    write(tmp_path, few)
+    assert tables_of(tmp_path)[0].max_dets == "10"
 
 
 def test_models_have_tables_of_their_own(tmp_path: Path) -> None:
@@ -271,7 +279,7 @@ def test_figures_are_written_and_say_what_they_show(tmp_path: Path) -> None:
         re.findall(r"<!-- (.*?) -->", (tmp_path / "figures" / "delta_vs_params.svg").read_text())
     )
     for words in (
-        "δ to the full head",
+        "δ AP to the full head (%)",
         "no full-head run here",
         "frozen base −99 %",
         "AP (%)",

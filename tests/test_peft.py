@@ -163,6 +163,21 @@ def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(base, tmp_p
     assert size < 1.05 * 4 * counts.trainable + 16 * 1024
 
 
+def test_weights_inside_the_backbone_can_be_edited(images, targets):
+    swin = "{embed_dim: 24, depths: [1, 1, 1, 1], num_heads: [1, 1, 1, 1], window_size: 4}"
+    backbone = ["name=swin_tiny_patch4_window7_224", "layout=swin", f"kwargs={swin}"]
+    where = [f"model.backbone.{word}" for word in backbone]
+    config = config_of(
+        ["lora", "peft.targets=['backbone.*.attn.qkv.weight']", "peft.train=[]", *where]
+    )
+    model = config.model.build(CLASSES)
+    counts = apply(model, config.peft, config.model.roles)
+    assert counts.trainable == sum(4 * 8 * 24 * 2**stage for stage in range(4))
+    assert train(model, images, targets) == {
+        n for n, p in model.named_parameters() if p.requires_grad
+    }
+
+
 def test_a_delta_refuses_another_base(base, tmp_path):
     config = config_of(["lora"])
     save_delta(tmp_path / "delta.safetensors", applied(base, config)[0], {})

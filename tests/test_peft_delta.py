@@ -15,6 +15,7 @@ from segsweep.peft.base import (
     base_hash,
     delta_state_dict,
     load_delta,
+    load_state,
     read_delta,
     save_delta,
 )
@@ -156,6 +157,16 @@ def files_of_at_most(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_was_collected_can_be_loaded_again(base, trained):
+    model, x = fresh(base), torch.randn(2, 5, 16)
+    state = copy.deepcopy(delta_state_dict(trained))
+    load_state(model, state)
+    assert torch.equal(model(x), trained(x))
+    del state["head.bias"]
+    with pytest.raises(UserError, match=r"checkpoint lacks head\.bias"):
+        load_state(model, state)
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(trained, saved):

@@ -46,12 +46,16 @@ def test_a_word_on_the_command_line_narrows():
         ["peft=lora", "peft.rank=2"],
         ["peft=lora", "peft.rank=4"],
     ]
-    assert expand(SETTINGS, ["peft.rank=4,8"]) == [["peft=lora", "peft.rank=4"]]
+    assert expand(SETTINGS, ["peft.rank=4"]) == [["peft=lora", "peft.rank=4"]]
 
 
 def test_a_new_value_replaces_the_key_where_it_stands():
-    assert expand(SETTINGS, ["peft.rank=32"]) == [["peft=lora", "peft.rank=32"]]
+    assert expand(SETTINGS, ["peft.rank=4,32"]) == [
+        ["peft=lora", "peft.rank=4"],
+        ["peft=lora", "peft.rank=32"],
+    ]
     assert expand({"seeds": ["seed=0,1"]}, ["seed=7"]) == [["seed=7"]]
+    assert expand({"seeds": ["seed=0"]}, ["seed=0,1,2"]) == [["seed=0"], ["seed=1"], ["seed=2"]]
 
 
 def test_a_new_key_is_added_to_all():

@@ -13,7 +13,8 @@ from rich.text import Text
 from segsweep.collect.tables import MISSING, Table, cell
 
 MILLION = 1e6
-AP = {"segm_": "COCO mask {}, maxDets 100", "bbox_": "COCO box {}, maxDets 100"}
+AP = {"segm_": "COCO mask {}, maxDets {}", "bbox_": "COCO box {}, maxDets {}"}
+PERCENT = ("%", "percent")
 CSV_COLUMNS = (
     *("model", "method", "setting", "trained", "percent", "data_set"),
     *("metric", "value", "sd", "seeds", "failed", "runs"),
@@ -28,19 +29,20 @@ class Entry:
     bold: bool = False
 
 
-def metric_in_words(name: str, unit: str) -> str:
-    """Return a metric's full name: "COCO mask AP, maxDets 100, in percent"."""
-    words = next((w.format(name[len(p) :]) for p, w in AP.items() if name.startswith(p)), name)
-    return words + {"": "", "%": ", in percent", "percent": ", in percent"}.get(
-        unit, f", in {unit}"
-    )
+def metric_in_words(table: Table) -> str:
+    """Return the metric's full name: "COCO mask AP, maxDets 100, in percent"."""
+    name, unit = table.metric, "percent" if table.unit in PERCENT else table.unit
+    for prefix, words in AP.items():
+        if name.startswith(prefix):
+            name = words.format(name.removeprefix(prefix), table.max_dets)
+    return f"{name}, in {unit}" if unit else name
 
 
 def caption(table: Table) -> str:
     """Return what the numbers are: metric, protocol, number of runs, how to read them."""
     several = any(cell(row, c).seeds > 1 for row in table.rows for c in table.columns())
     parts = [
-        f"{metric_in_words(table.metric, table.unit)}, of the best epoch on the validation images;",
+        f"{metric_in_words(table)}, of the best epoch on the validation images;",
         f"{table.runs} run{'s' if table.runs != 1 else ''}.",
         "a ± s (n): mean and sample standard deviation over n seeds." if several else "",
         "Bold: best of its column.",
@@ -65,7 +67,10 @@ def body(table: Table) -> list[list[Entry]]:
     rows = []
     for row, million, percent in zip(table.rows, millions, percents, strict=True):
         cells = {column: cell(row, column) for column in table.columns()}
-        entries = [Entry(c.text(), c.rounded() == best[column]) for column, c in cells.items()]
+        entries = [
+            Entry(c.text(), c.value is not None and c.rounded() == best[column])
+            for column, c in cells.items()
+        ]
         rows.append([Entry(row.setting), Entry(million), Entry(percent), *entries])
     return rows
 

@@ -31,38 +31,26 @@ class Label:
     color: str
 
 
-Box = tuple[float, float, float, float]
-"""Left, bottom, right, top in points."""
-
-
 def place(ax: Axes, labels: list[Label], lines: list[list[tuple[float, float]]]) -> None:
     """Write every label where it covers least; `lines` are the polylines to keep clear of.
 
-    The axes must have their final limits and size.
+    The axes must have their final limits and size. Boxes are (left, bottom, right, top) in
+    typographic points on the page.
     """
     from matplotlib.patheffects import withStroke
 
-    taken = [box for line in lines for box in _boxes(_points(ax, line))]
-    inside = _inside(ax)
+    inside = np.array(ax.bbox.extents) * 72 / ax.figure.dpi
+    taken = np.concatenate([_boxes(_points(ax, line)) for line in lines])
     for label in labels:
-        if not label.text:
-            continue
         (anchor,) = _points(ax, [(label.x, label.y)])
-        offset, box = min(
-            (
-                _candidate(anchor, direction, distance, label.text)
-                for distance in DISTANCES
-                for direction in DIRECTIONS
-            ),
-            key=lambda found: (
-                sum(_overlap(found[1], other) for other in taken) + _outside(found[1], inside)
-            ),
-        )
-        taken.append(box)
+        offsets, boxes = _candidates(anchor, label.text)
+        covered = _overlap(boxes[:, None], taken).sum(1) - _overlap(boxes, inside)
+        best = int(covered.round(3).argmin())  # the first of equals
+        taken = np.concatenate([taken, boxes[best : best + 1]])
         ax.annotate(
             label.text,
             (label.x, label.y),
-            xytext=offset,
+            xytext=tuple(offsets[best]),
             textcoords="offset points",
             ha="center",
             va="center",
@@ -78,39 +66,26 @@ def _points(ax: Axes, data: list[tuple[float, float]]) -> np.ndarray:
     return ax.transData.transform(np.asarray(data, float)) * 72 / ax.figure.dpi
 
 
-def _inside(ax: Axes) -> Box:
-    (left, bottom), (right, top) = ax.transAxes.transform([(0, 0), (1, 1)]) * 72 / ax.figure.dpi
-    return left, bottom, right, top
-
-
-def _boxes(line: np.ndarray) -> list[Box]:
-    """Return small boxes along a polyline, those of its markers included."""
+def _boxes(line: np.ndarray) -> np.ndarray:
+    """Return small boxes along a polyline and larger ones for its markers. (n, 2) -> (m, 4)"""
     between = [
-        a + (b - a) * t
+        a + (b - a) * np.arange(0, 1, GAP / max(GAP, float(np.hypot(*(b - a)))))[:, None]
         for a, b in pairwise(line)
-        for t in np.arange(0, 1, GAP / max(GAP, float(np.hypot(*(b - a)))))
     ]
-    boxes = [(x - 1, y - 1, x + 1, y + 1) for x, y in between]
-    return boxes + [(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in line]
+    centres = np.concatenate([*between, line])
+    half = np.where(np.arange(len(centres)) < len(centres) - len(line), 1.0, MARKER)[:, None]
+    return np.hstack([centres - half, centres + half])
 
 
-def _candidate(
-    anchor: np.ndarray, direction: tuple[int, int], distance: float, text: str
-) -> tuple[tuple[float, float], Box]:
-    """Return a place of a text: its centre's offset from the point, and the box it fills."""
-    half = WIDTH * len(text) / 2, HEIGHT / 2
-    dx, dy = (d * (distance + h) for d, h in zip(direction, half, strict=True))
-    x, y = anchor[0] + dx, anchor[1] + dy
-    return (dx, dy), (x - half[0], y - half[1], x + half[0], y + half[1])
+def _candidates(anchor: np.ndarray, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of a text: offsets of its centre (n, 2), and the boxes it fills (n, 4)."""
+    half = np.array([WIDTH * len(text), HEIGHT]) / 2
+    offsets = np.array([np.array(d) * (half + gap) for gap in DISTANCES for d in DIRECTIONS])
+    centres = anchor + offsets
+    return offsets, np.hstack([centres - half, centres + half])
 
 
-def _overlap(a: Box, b: Box) -> float:
-    """Return the area that two boxes share."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return width * height if width > 0 and height > 0 else 0.0
-
-
-def _outside(box: Box, inside: Box) -> float:
-    """Return the area of a box that lies outside another."""
-    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, inside)
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the areas that boxes share. (..., 4), (..., 4) -> (...)"""
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    return np.clip(high - low, 0, None).prod(-1)

@@ -106,10 +106,11 @@ class Series:
         for i, point in enumerate(self.points):
             size, rest = point.label()
             short = size.rpartition("=")[2] if i else size
-            texts.append(short if self.main else f"{size}, {rest}")
+            texts.append(short if self.main else f"{size}, {rest}".strip(", "))
         return [
             Label(p.trained, p.value, text, self.style.color)
             for p, text in zip(self.points, texts, strict=True)
+            if text
         ]
 
     def paths(self) -> list[list[tuple[float, float]]]:
@@ -145,6 +146,27 @@ class Panel:
                 found.append(Point(row, here.trained, *drawn))
         return found
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether this is the mean over all data sets."""
+        return self.column == AVERAGE
+
+    @property
+    def unit(self) -> str:
+        """The unit of the values as drawn."""
+        return "%" if self.reference is not None else self.table.unit
+
+    def title(self) -> str:
+        """Return the data set, or of how many this is the mean."""
+        return f"mean of {len(self.table.data_sets)} data sets" if self.is_mean else self.column
+
+    def quantity(self) -> str:
+        """Return what the vertical axis shows."""
+        name = self.table.metric.removeprefix("segm_")
+        return (
+            f"{f'δ {name} to the full head' if self.reference is not None else name} ({self.unit})"
+        )
+
 
 def panels(table: Table) -> list[Panel]:
     """Return the panels of a model: the mean over its data sets first, then each of them."""
@@ -174,6 +196,7 @@ def delta_figure(tables: list[Table], stem: Path) -> list[Path]:
             ax.remove()
         _legend(figure, [one for _, series in drawn for one in series], width)
         figure.draw_without_rendering()  # fixes the size of the axes, which labels depend on
+        figure.set_layout_engine("none")
         for ax, series in drawn:
             labels = [label for one in series for label in one.labels()]
             paths = [path for one in series for path in one.paths()]
@@ -189,11 +212,9 @@ def _styles(tables: list[Table]) -> dict[str, Style]:
 
 def _draw(ax: Axes, panel: Panel, styles: dict[str, Style]) -> list[Series]:
     """Draw one panel, labels excepted; return what was drawn."""
-    sets = len(panel.table.data_sets)
-    ax.set_title(
-        f"mean of {sets} data sets" if panel.column == AVERAGE else panel.column, loc="left"
-    )
-    ax.set_title(panel.table.model, loc="right", color=GREY, fontweight="normal", fontsize=8)
+    ax.set_title(panel.title(), loc="left")
+    above = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    ax.annotate(panel.table.model, (0, 1), (0, 18), color=GREY, fontsize=7, **above)
     ax.set_xlabel("trained parameters")
     points = panel.points()
     if not points:
@@ -204,13 +225,13 @@ def _draw(ax: Axes, panel: Panel, styles: dict[str, Style]) -> list[Series]:
     for one in series:
         one.draw(ax)
     _scales(ax, points, remark=panel.reference is None)
+    ax.set_ylabel(panel.quantity())
     if panel.reference is None:
-        ax.set_ylabel(f"{panel.table.metric.removeprefix('segm_')} (%)")
-        _say(ax, "no full-head run here: AP itself, not δ", 0.99)
+        missing = "not every set has a full-head run" if panel.is_mean else "no full-head run here"
+        _say(ax, f"{missing}: not δ but the value itself", 0.99)
     else:
-        ax.set_ylabel("δ to the full head (%)")
         ax.axhline(0, color="#111111", linewidth=0.8, zorder=1)
-    _frozen(ax, panel.points(trained=False))
+    _frozen(ax, panel)
     return series
 
 
@@ -245,18 +266,18 @@ def _scales(ax: Axes, points: list[Point], remark: bool) -> None:
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _frozen(ax: Axes, points: list[Point]) -> None:
+def _frozen(ax: Axes, panel: Panel) -> None:
     """Mark the frozen base, which trains nothing and so has no place on a logarithmic axis."""
     low, high = ax.get_ylim()
-    for point in points:
-        text = f"frozen base {point.value:.0f} %".replace("-", "−")
+    for point in panel.points(trained=False):
+        text, height = f"{point.row.setting.lower()} {point.value:.0f} {panel.unit}", 0.01
         if low <= point.value <= high:
             ax.axhline(point.value, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
             height = (point.value - low) / (high - low)
         else:
-            text, height = f"{text} {'↓' if point.value < low else '↑'}", 0.01
+            text += " ↓" if point.value < low else " ↑"
         right = {"transform": ax.transAxes, "ha": "right", "va": "bottom"}
-        ax.text(0.99, height, text, color=GREY, fontsize=7, **right)
+        ax.text(0.99, height, text.replace("-", "−"), color=GREY, fontsize=7, **right)
 
 
 def _say(ax: Axes, text: str, height: float) -> None:

@@ -64,6 +64,7 @@ class Table:
     metric: str
     higher_is_better: bool
     unit: str
+    max_dets: str
     data_sets: list[str]
     rows: list[Row]
     runs: int
@@ -116,6 +117,7 @@ def _table(model: str, metric: str, runs: list[Run]) -> Table:
         metric=metric,
         higher_is_better=_said(runs, f"metrics.{metric}.direction") != "lower",
         unit=_said(runs, f"metrics.{metric}.unit"),
+        max_dets=_said(runs, "config.metrics.max_dets") or "100",
         data_sets=data_sets,
         rows=rows,
         runs=len(runs),
@@ -183,7 +185,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _said(runs: list[Run], key: str) -> str:
-    """Return what the records say about their metric."""
+    """Return what the first record that says something says."""
     return next((str(run.values[key]) for run in runs if run.values.get(key)), "")
 
 

@@ -151,9 +151,9 @@ class Scene:
     masks: np.ndarray
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)  # about 50 MB, and more than a default run has
 def scene(domain: str, split: str, index: int, side: int) -> Scene:
-    """Draw scene `index` of a split; the last thousand stay in memory."""
+    """Draw scene `index` of a split."""
     dice = Dice("digits", VERSION, domain, split, index, side)
     canvas = Canvas(side, dice, split)
     DOMAINS[domain].draw(canvas, dice)

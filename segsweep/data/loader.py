@@ -143,6 +143,14 @@ def loader(
     )
 
 
+def served(loader: DataLoader[Sample]) -> Iterator[Batch]:
+    """Yield the batches of a loader; an error of a worker without the traceback in its text."""
+    try:
+        yield from loader
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+
+
 class Steps:
     """The samples of global steps: epoch after epoch in an order drawn from (seed, epoch).
 
@@ -199,7 +207,7 @@ class TrainLoader:
     def batches(self, step: int, count: int | None = None) -> Iterator[Batch]:
         """Yield the batches of global steps `step`, `step` + 1 ...; `count` of them, or endless."""
         self._steps.span = itertools.count(step) if count is None else range(step, step + count)
-        yield from self._loader
+        yield from served(self._loader)
 
 
 class EvalLoader:
@@ -216,7 +224,7 @@ class EvalLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self._loader
+        yield from served(self._loader)
 
 
 def eval_loader(data: DataSet, split: str, batch_size: int, workers: int = 0) -> EvalLoader:

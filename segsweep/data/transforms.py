@@ -9,18 +9,14 @@ have no edges but pixels; they are resized like labels, by nearest neighbour.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from segsweep.data import masks
 from segsweep.data.base import DataSet, Record, Segmentation
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PADDING = 128  # grey of what lsj has to add (detectron2's FixedSizeCrop)
 
@@ -86,7 +82,7 @@ def sample(pixels: np.ndarray, record: Record, geometry: Geometry) -> Sample:
     """
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     image = F.horizontal_flip(image) if geometry.flip else image
-    image = cut(F.resize(image, list(geometry.resized), antialias=True), geometry, PADDING)
+    image = cut(F.resize(image, list(geometry.resized), antialias=True), geometry)
     instances = [a for a in record.annotations if not a.iscrowd]
     labels = torch.tensor([a.category for a in instances], dtype=torch.int64)
     stack = torch.zeros((len(instances), *geometry.size), dtype=torch.bool)
@@ -112,22 +108,19 @@ def tight_boxes(stack: Tensor) -> Tensor:
     return torch.stack(sides, -1).flatten(1)
 
 
-def cut(image: Tensor, geometry: Geometry, fill: int) -> Tensor:
-    """Take `size` at `offset` out of a resized image, padded below and right. -> (C, *size)"""
+def cut(image: Tensor, geometry: Geometry) -> Tensor:
+    """Take `size` at `offset` out of a resized image, padded below and right. -> (3, *size)"""
     (top, left), (height, width) = geometry.offset, geometry.size
     image = image[:, top : top + height, left : left + width]
     missing = [0, 0, width - image.shape[2], height - image.shape[1]]
-    return F.pad(image, missing, fill=fill) if any(missing) else image
+    return F.pad(image, missing, fill=PADDING) if any(missing) else image
 
 
 def rasterised(segmentation: Segmentation, record: Record, geometry: Geometry) -> Tensor:
     """Return an instance as the sample shows it. -> (*size) bool"""
     if isinstance(segmentation, dict):
         whole = masks.to_mask(segmentation, (record.height, record.width))
-        mask = torch.from_numpy(whole)[None]
-        mask = F.horizontal_flip(mask) if geometry.flip else mask
-        mask = F.resize(mask, list(geometry.resized), InterpolationMode.NEAREST_EXACT)
-        return cut(mask, geometry, 0)[0]
+        return torch.from_numpy(nearest(whole, geometry))
     (top, left), (height, width) = geometry.offset, geometry.resized
     across, down = width / record.width, height / record.height
     scale = (-across if geometry.flip else across, down)
@@ -136,3 +129,17 @@ def rasterised(segmentation: Segmentation, record: Record, geometry: Geometry) -
     mask[max(height - top, 0) :] = False  # what an annotator drew beyond the image
     mask[:, max(width - left, 0) :] = False
     return torch.from_numpy(mask)
+
+
+def nearest(whole: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Take each pixel of a sample from the pixel of the image below its centre. -> (*size) bool"""
+    rows, columns = (
+        (2 * np.arange(offset, min(offset + size, resized)) + 1) * original // (2 * resized)
+        for offset, size, resized, original in zip(
+            geometry.offset, geometry.size, geometry.resized, whole.shape, strict=True
+        )
+    )
+    columns = whole.shape[1] - 1 - columns if geometry.flip else columns
+    mask = np.zeros(geometry.size, bool)
+    mask[: len(rows), : len(columns)] = whole[np.ix_(rows, columns)]
+    return mask

@@ -140,18 +140,12 @@ class Criterion(nn.Module):
         drawn: Sequence[tuple[Tensor, Tensor]],
     ) -> dict[str, Tensor]:
         """Cross entropy and dice of the pairs' masks, summed. (S, B, Q, C), (B, C, h, w) -> (S,)"""
-        chosen = pairs.pick(embeddings)
-        with torch.no_grad():
-            logits = mask_logits(chosen, features, pairs.counts)
-            points = [self.loss_points(*of_set) for of_set in zip(logits, drawn, strict=True)]
-        points = torch.stack(points)
-        del logits
-        import torch.utils.checkpoint as cp
-        return cp.checkpoint(self._compare, chosen, features, points, pairs, truth, use_reentrant=False, preserve_rng_state=False)
-    def _compare(self, chosen, features, points, pairs, truth):
-        logits = mask_logits(chosen, features, pairs.counts)
+        logits = mask_logits(pairs.pick(embeddings).float(), features, pairs.counts)
+        chosen = [self.loss_points(*of_set) for of_set in zip(logits.detach(), drawn, strict=True)]
+        points = torch.stack(chosen)
         found = sample(logits.flatten(0, 1).unsqueeze(1), points.flatten(0, 1))
         return point_losses(found.view(points.shape[:3]), truth_at(points, pairs, truth.masks))
+
 
 def in_order(layers: Predictions, interm: Predictions | None = None) -> Predictions:
     """Put the sets into the order in which they are evaluated: main, auxiliary, interm."""

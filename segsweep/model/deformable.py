@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -61,75 +62,138 @@ class DeformableAttention(nn.Module):
         value = self.value_proj(memory)
         if padding is not None:
             value = value.masked_fill(padding[..., None], 0)
-        value = value.unflatten(-1, (self.heads, -1))
-        grid = (self.heads, self.levels, self.points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*grid, 2))
-        weights = self.attention_weights(query).unflatten(-1, (self.heads, -1))
-        weights = weights.softmax(-1).unflatten(-1, grid[1:])
-        size = torch.tensor([(w, h) for h, w in shapes], device=query.device, dtype=value.dtype)
-        places = (reference[..., :2] * size)[:, :, None, :, None] + offsets * self._step(
-            reference, size
-        )
-        return self.output_proj(read(value, shapes, places, weights))
-
-    def _step(self, reference: Tensor, size: Tensor) -> Tensor | float:
-        """Cells that an offset of 1 moves. -> broadcasts with (B, N, heads, L, P, 2)"""
+        weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)
+        offsets = self.sampling_offsets(query).unflatten(-1, (-1, 2)).movedim(-1, 0).contiguous()
+        size = torch.tensor([(w, h) for h, w in shapes], dtype=query.dtype, device=query.device)
+        x, y = (reference[..., :2] * size).unbind(-1)
         if reference.shape[-1] == 2:
-            return 1.0
-        step = reference[..., 2:] * size * (0.5 / self.points)
-        return step[:, :, None, :, None]
+            x, y = self._spread(x) + offsets[0], self._spread(y) + offsets[1]
+        else:  # an offset of `points` reaches the side of the box
+            w, h = (reference[..., 2:] * size * (0.5 / self.points)).unbind(-1)
+            x = self._spread(x) + self._spread(w) * offsets[0]
+            y = self._spread(y) + self._spread(h) * offsets[1]
+        value = value.unflatten(-1, (self.heads, -1))
+        return self.output_proj(read(value, shapes, x, y, weights.flatten(2)))
+
+    def _spread(self, level: Tensor) -> Tensor:
+        """Give each head and point the number of its level. (B, N, L) -> (B, N, heads * L * P)"""
+        heads_points = level[:, :, None, :, None].expand(-1, -1, self.heads, -1, self.points)
+        return heads_points.flatten(2)
 
 
-def read(value: Tensor, shapes: Sequence[Shape], places: Tensor, weights: Tensor) -> Tensor:
+def read(value: Tensor, shapes: Sequence[Shape], x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
     """Sum weighted bilinear reads; outside of a level all is zero.
 
-    (B, S, heads, D) values of all levels, (B, N, heads, L, P, 2) places (x, y) in cells of their
-    level (the first cell spans 0 to 1), (B, N, heads, L, P) weights -> (B, N, heads * D)
+    (B, S, heads, D) values of all levels; places x, y in cells of their level (its first cell
+    spans 0 to 1) and weights, all (B, N, heads * L * P) -> (B, N, heads * D)
     """
-    batch, _, heads, dim = value.shape
-    table = torch.cat([_framed(level, shape) for level, shape in _levels(value, shapes)], dim=1)
-    rows, steps, shares = _corners(places, weights, shapes, table.shape[1])
-    rows = (rows[..., None] + steps).flatten(3).flatten(0, 2)
-    out = F.embedding_bag(
-        rows, table.view(-1, dim), mode="sum", per_sample_weights=shares.flatten(3).flatten(0, 2)
-    )
-    return out.view(batch, -1, heads * dim)
+    batch, _, heads, _ = value.shape
+    levels = value.transpose(1, 2).split([h * w for h, w in shapes], dim=2)
+    # a frame of zero cells around each level: no read needs to ask whether it is inside
+    framed = [
+        F.pad(level.unflatten(2, shape), (0, 0, 1, 1, 1, 1)).flatten(2, 3)
+        for level, shape in zip(levels, shapes, strict=True)
+    ]
+    table = torch.cat(framed, dim=2)  # (B, heads, T, D)
+    first, *size = _layout(shapes, heads, table.shape[2], x.shape[-1], x.device)
+    column, right = _cell(x, size[0])
+    line, below = _cell(y, size[1])
+    image = torch.arange(batch, device=x.device, dtype=torch.int32) * (heads * table.shape[2])
+    rows = line * (size[0] + 2) + column + (first + image[:, None])[:, None]
+    lower = weights * below
+    upper = weights - lower
+    upper_right, lower_right = upper * right, lower * right
+    shares = (upper - upper_right, upper_right, lower - lower_right, lower_right)
+    rows = rows.reshape(-1, x.shape[-1] // heads)
+    bags = [share.reshape(rows.shape) for share in shares]
+    out = _WeightedRows.apply(table, shapes, rows, *bags)
+    return cast(Tensor, out).view(batch, -1, heads * value.shape[-1])
 
 
-def _levels(value: Tensor, shapes: Sequence[Shape]) -> list[tuple[Tensor, Shape]]:
-    return list(zip(value.split([h * w for h, w in shapes], dim=1), shapes, strict=True))
-
-
-def _framed(level: Tensor, shape: Shape) -> Tensor:
-    """Put a frame of zero cells around a level. (B, h*w, ...) -> (B, (h+2)*(w+2), ...)"""
-    return F.pad(level.unflatten(1, shape), (0, 0, 0, 0, 1, 1, 1, 1)).flatten(1, 2)
-
-
-def _corners(
-    places: Tensor, weights: Tensor, shapes: Sequence[Shape], tokens: int
+def _layout(
+    shapes: Sequence[Shape], heads: int, tokens: int, reads: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the upper left cells, steps to the four cells, and the share of each.
+    """Row of the first cell, width and height for each read of a query. -> 3 x (heads * L * P)"""
+    cells = torch.tensor([(w, h) for h, w in shapes], dtype=torch.int32, device=device)
+    area = (cells + 2).prod(1, dtype=torch.int32)
+    start = area.cumsum(0, dtype=torch.int32) - area
+    head = torch.arange(heads, dtype=torch.int32, device=device)[:, None] * tokens
+    points = reads // (heads * len(shapes))
+    columns = ((head + start), cells[:, 0].expand(heads, -1), cells[:, 1].expand(heads, -1))
+    first, width, height = (c.repeat_interleave(points, dim=1).flatten() for c in columns)
+    return first, width, height
 
-    -> (B, N, heads, L, P) int32, (L, 1, 4) int32, (B, N, heads, L, P, 4)
+
+def _cell(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Cell of the framed axis before a place, and how far the place is behind it in [0, 1].
+
+    Far outside only the frame is read, which is what the outermost place gives.
     """
-    batch, _, heads = places.shape[:3]
-    device = places.device
-    size = torch.tensor([(w, h) for h, w in shapes], device=device)
-    width = size[:, :1].int() + 2
-    first = (width * (size[:, 1:].int() + 2)).cumsum(0, dtype=torch.int32)
-    first = first.roll(1, 0).index_fill_(0, torch.tensor(0, device=device), 0)
-    # beyond the frame all is zero: the outermost place that is still read gives that too
-    edge = size[:, None].to(places.dtype)
-    places = torch.minimum((places + 0.5).clamp(min=0), edge + 1)
-    corner = torch.minimum(places.detach().floor(), edge)
-    right, down = (places - corner).unbind(-1)
-    x, y = corner.int().unbind(-1)
-    image = torch.arange(batch, device=device, dtype=torch.int32).view(-1, 1, 1, 1, 1)
-    head = torch.arange(heads, device=device, dtype=torch.int32).view(-1, 1, 1)
-    rows = (y * width + x + (first + image * tokens)) * heads + head
-    steps = torch.cat((width * 0, width * 0 + 1, width, width + 1), dim=-1)[:, None] * heads
-    below = weights * down
-    above = weights - below
-    below_right, above_right = below * right, above * right
-    shares = (above - above_right, above_right, below - below_right, below_right)
-    return rows, steps, torch.stack(shares, dim=-1)
+    place = torch.minimum((place + 0.5).relu(), size + 1)
+    cell = torch.minimum(place.detach().int(), size)
+    return cell, place - cell
+
+
+def _steps(shapes: Sequence[Shape], reads: int, device: torch.device) -> list[Tensor | int]:
+    """Rows from the upper left cell to each of the four, for the reads of one head."""
+    width = torch.tensor([w + 2 for _, w in shapes], dtype=torch.int32, device=device)
+    width = width.repeat_interleave(reads // len(shapes))
+    return [0, 1, width, width + 1]
+
+
+class _WeightedRows(torch.autograd.Function):
+    """Sum table rows (and their three neighbours) with weights, as embedding bags.
+
+    torch's own gradient of a bag by its table is slow on a CPU: it sorts all reads. Here the upper
+    left cells are sorted once, and the gradient is four bags of output gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, shapes: Sequence[Shape], rows: Tensor, *shares: Tensor
+    ) -> Tensor:
+        """(B, heads, T, D), (B*N*heads, L*P) rows and four shares -> (B*N*heads, D)"""
+        ctx.shapes = shapes
+        ctx.save_for_backward(table, rows, *shares)
+        bags = zip(_steps(shapes, rows.shape[1], rows.device), shares, strict=True)
+        return sum(_bag(table, rows + step, share) for step, share in bags)  # pyright: ignore
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        table, rows, *shares = ctx.saved_tensors
+        grad_table = _grad_table(grad, table, ctx.shapes, rows, shares)
+        steps = _steps(ctx.shapes, rows.shape[1], rows.device)
+        grad_shares = []
+        for step, share in zip(steps, shares, strict=True):
+            with torch.enable_grad():
+                share = share.detach().requires_grad_()
+                out = _bag(table.detach(), rows + step, share)
+            grad_shares += torch.autograd.grad(out, share, grad)
+        return grad_table, None, None, *grad_shares
+
+
+def _bag(table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
+    flat = table.view(-1, table.shape[-1])
+    return F.embedding_bag(rows, flat, mode="sum", per_sample_weights=shares)
+
+
+def _grad_table(
+    grad: Tensor, table: Tensor, shapes: Sequence[Shape], rows: Tensor, shares: list[Tensor]
+) -> Tensor:
+    """Gradient of the table: for each row, the weighted gradients of all that read it."""
+    ordered, order = rows.flatten().sort(stable=True)
+    count = table[..., 0].numel()
+    bags = torch.searchsorted(ordered, torch.arange(count, dtype=rows.dtype, device=rows.device))
+    reader = order // rows.shape[1]
+    corners = [
+        F.embedding_bag(reader, grad, bags, mode="sum", per_sample_weights=share.flatten()[order])
+        for share in shares
+    ]
+    corners = [corner.view(table.shape) for corner in corners]
+    total, start = corners[0], 0
+    for height, width in shapes:
+        end = start + (height + 2) * (width + 2)
+        for step, corner in zip((1, width + 2, width + 3), corners[1:], strict=True):
+            total[:, :, start + step : end] += corner[:, :, start : end - step]
+        start = end
+    return total

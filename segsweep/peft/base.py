@@ -111,21 +111,22 @@ def delta_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return delta | changed
 
 
-def save_delta(path: Path, model: nn.Module, meta: dict[str, Any], base: str | None = None) -> None:
+def save_delta(path: Path, model: nn.Module, meta: dict[str, Any]) -> None:
     """Write the delta of a model as safetensors, whole or not at all.
 
     Args:
         path: the file; an older one stays as it is when writing fails.
         model: a model that a method was applied to.
-        meta: what else describes the delta (method's config, base's name ...), kept as JSON.
-        base: `base_hash(model)`, where it is known already.
+        meta: what else describes the delta (method's config, base's name ...), kept as JSON;
+            `base_hash` in it, where known already, spares hashing the base again.
 
     Raises:
         UserError: the file cannot be written, for example because the disk is full.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in delta_state_dict(model).items()}
     trained = sum(parameter.numel() for _, parameter in _trained(model))
-    facts = {**meta, "base_hash": base or base_hash(model), "trained_parameters": trained}
+    base = meta.get("base_hash") or base_hash(model)
+    facts = {**meta, "base_hash": base, "trained_parameters": trained}
     content = save(tensors, metadata={"segsweep": json.dumps(facts)})
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(content))

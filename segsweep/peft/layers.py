@@ -79,8 +79,7 @@ class Bottlenecks(nn.ModuleList):
 
     def forward(self, y: Tensor, stream: Tensor) -> Tensor:
         """Adapt the sublayer's output y given its input stream: 2 x (B, N, C) -> (B, N, C)."""
-        residual = {"kappa": stream, "lambda": y}.get(self.residual)
-        residual = stream + y if residual is None else residual
+        residual = {"kappa": stream, "lambda": y, "kappa+lambda": stream + y}[self.residual]
         x = y
         for bottleneck in self:
             x = bottleneck(x) + residual

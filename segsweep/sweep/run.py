@@ -14,6 +14,7 @@ State is computed from these files, never stored. Nothing here imports torch.
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import time
 import traceback
@@ -32,6 +33,7 @@ from segsweep.errors import UserError
 from segsweep.sweep.files import is_live, owned, read_json, write_json, write_text
 
 PACKAGES = ("segsweep", "torch", "torchvision", "timm", "pytorch-lightning", "hotcoco", "numpy")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 OWN_FILES = ("record.json", "failed.json", "metrics.jsonl", "last.ckpt", "delta.safetensors")
 
 
@@ -100,6 +102,11 @@ class Run:
                 record = begun | train(self)
             except BaseException as error:
                 self.publish_failure(begun, error)
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    raise UserError(
+                        f"{self.directory} cannot be written ({error.strerror}); make room, then "
+                        "give the same command: the run goes on"
+                    ) from error
                 raise
             record |= {"status": "done", "ended": now(), "error": None}
             write_json(self.directory / "record.json", record)

@@ -7,7 +7,7 @@
       - seed=0,1,2
 
 The command line narrows: `peft=lora` keeps the combinations that say so; a value that no
-combination has replaces the key where it stands; a new key is added to all.
+combination has takes the key's place where it stands; a new key is added to all.
 """
 
 from __future__ import annotations
@@ -54,16 +54,25 @@ def expand(
     added: list[list[str]] = []
     for key, words in alternatives(command_line).items():
         having = [c for c in combinations if any(word.startswith(f"{key}=") for word in c)]
-        if not having:
+        if having:
+            combinations = narrow(having, key, words)
+        else:
             added.append(words)
-            continue
-        kept = [c for c in having if any(word in words for word in c)]
-        if not kept:
-            kept = [[w for w in c if not w.startswith(f"{key}=")] for c in having]
-            added.append(words)
-        combinations = kept
     everything = [c + list(more) for c in combinations for more in itertools.product(*added)]
-    return [list(unique) for unique in dict.fromkeys(tuple(c) for c in everything)]
+    return distinct(everything)
+
+
+def narrow(combinations: list[Combination], key: str, words: list[str]) -> list[Combination]:
+    """Keep the combinations that have one of `words`; put words that none has in the key's place."""
+    kept = [c for c in combinations if any(word in words for word in c)]
+    new = [word for word in words if not any(word in c for c in combinations)]
+    without = distinct([[w for w in c if not w.startswith(f"{key}=")] for c in combinations])
+    return kept + [[*c, word] for word in new for c in without]
+
+
+def distinct(combinations: list[Combination]) -> list[Combination]:
+    """Return each combination once, in order."""
+    return [list(unique) for unique in dict.fromkeys(tuple(c) for c in combinations)]
 
 
 def configs(arguments: Sequence[str]) -> Iterator[tuple[Combination, Config]]:

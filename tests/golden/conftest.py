@@ -10,11 +10,12 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from segsweep.model.maskdino import MAPS, BoxInit, MaskDINO
@@ -34,11 +35,9 @@ class Golden:
 
     @cache  # noqa: B019  (one object per session)
     def arrays(self, name: str) -> dict[str, Tensor]:
-        """All tensors of a file; names without the path that some carry."""
+        """All tensors of a file."""
         with np.load(self.folder / f"{name}.npz") as file:
-            return {
-                key.removeprefix("../golden/maskdino/"): torch.from_numpy(file[key]) for key in file
-            }
+            return {key: torch.from_numpy(file[key]) for key in file}
 
     def info(self, name: str) -> dict[str, Any]:
         """What the manifest says of a file."""
@@ -127,3 +126,15 @@ class StubBackbone(nn.Module):
 def stub(features: list[Tensor]) -> StubBackbone:
     """A backbone that answers with the golden features."""
     return StubBackbone(features)
+
+
+@pytest.fixture(scope="session")
+def family() -> Any:
+    """The config of a word of conf/model."""
+
+    def load(word: str) -> MaskDINO:
+        chosen = OmegaConf.load(ROOT / "conf" / "model" / f"{word}.yaml")
+        merged = OmegaConf.merge(OmegaConf.structured(MaskDINO), chosen)
+        return cast(MaskDINO, OmegaConf.to_object(merged))
+
+    return load

@@ -33,7 +33,7 @@ def attention(golden, modules) -> DeformableAttention:
     levels = len(modules["msda/in/spatial_shapes"])
     channels = modules["msda/in/query"].shape[-1]
     msda = DeformableAttention(channels, golden.config["heads"], levels)
-    msda.load_state_dict(golden.state("modules", "msd/"))
+    msda.load_state_dict(golden.state("modules", "msda/sd/"))
     return msda
 
 

@@ -1,0 +1,83 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Reading results
+#
+# Everything below comes from the files in `results/`; nothing is trained. Open it from the
+# repository with Jupyter and jupytext, or run it as a script.
+
+# %%
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import Markdown, display
+
+from segsweep.collect import forms, frame, settings, tables
+
+RESULTS = Path("results")
+
+# %% [markdown]
+# ## One row per run
+#
+# Columns are the dotted keys of `record.json`: `config.peft.rank`, `metrics.segm_AP.value`,
+# `params.trainable`, `seconds.train`, `memory.peak_rss_mib`, `git.commit` ...
+
+# %%
+records = frame.read(RESULTS)
+runs = records.frame()
+shown = {
+    "config.peft.name": "peft",
+    "config.peft.rank": "rank",
+    "config.seed": "seed",
+    "metrics.segm_AP.value": "AP",
+    "params.trainable": "trained",
+    "seconds.train": "seconds",
+    "memory.peak_rss_mib": "MiB",
+}
+runs.reindex(columns=list(shown)).rename(columns=shown).sort_values("AP", ascending=False)
+
+# %% [markdown]
+# ## The ablation table
+#
+# The same numbers that `python -m segsweep collect` prints.
+
+# %%
+for table in tables.ablation(records.runs):
+    display(Markdown(forms.markdown([table])))
+
+# %% [markdown]
+# ## Curves
+#
+# `metrics.jsonl` has a line per logged step (`loss`, `lr`, ...) and a line per validation
+# (`segm_AP`, ...).
+
+
+# %%
+def curve(run: str) -> pd.DataFrame:
+    """Return the logged lines of a run."""
+    path = RESULTS / "runs" / run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return pd.DataFrame([json.loads(line) for line in lines], columns=["epoch", "segm_AP", "loss"])
+
+
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+for run in sorted(settings.arrange(records.runs), key=settings.order):
+    logged = curve(run.values["name"])
+    for ax, key in zip(axes, ("loss", "segm_AP"), strict=True):
+        drawn = logged.dropna(subset=[key])
+        if len(drawn):
+            ax.plot(drawn["epoch"], drawn[key], label=f"{run.setting}, {run.data_set}")
+        ax.set(xlabel="epoch", ylabel=key)
+        ax.spines[["top", "right"]].set_visible(False)
+fig.legend(*axes[1].get_legend_handles_labels(), loc="outside right", fontsize=8, frameon=False)
+plt.show()

@@ -1,0 +1,59 @@
+"""Instances at the original image size agree with the official post-processing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segsweep.loss.boxes import bitmask
+from segsweep.loss.criterion import Criterion
+from segsweep.model.segmenter import Instances, Segmenter
+
+pytestmark = pytest.mark.golden
+
+
+@pytest.fixture
+def predict(golden, stub):
+    def predict(focus_on_box: bool) -> list[Instances]:
+        config = golden.config
+        head = golden.head()
+        criterion = Criterion(config["classes"])
+        model = Segmenter(stub, head, criterion, config["topk"], focus_on_box).eval()
+        padded = tuple(config["pad_hw"])
+        images = torch.zeros(len(config["img_hw"]), 3, *padded)
+        with torch.no_grad():
+            output = model(images)
+        sizes, originals = ([tuple(hw) for hw in config[key]] for key in ("img_hw", "orig_hw"))
+        return model.predict(output, sizes, padded, originals)
+
+    return predict
+
+
+def aligned(found: Instances, expected: dict[str, torch.Tensor]) -> Instances:
+    """Bring instances into the order of the file, which is that of an unsorted top-k."""
+    distance = (found.scores[None] - expected["scores"][:, None]).abs()
+    distance += 10.0 * (found.labels[None] != expected["pred_classes"][:, None])
+    distance += (found.boxes[None] - expected["pred_boxes"][:, None]).abs().amax(-1)
+    order = distance.argmin(1)
+    assert len(set(order.tolist())) == len(order)
+    return Instances(*(getattr(found, name)[order] for name in vars(found)))
+
+
+def test_instances(golden, predict):
+    for image, found in enumerate(predict(focus_on_box=False)):
+        expected = golden.state("inference", f"default/{image}/")
+        assert (found.scores.diff() <= 0).all()
+        found = aligned(found, expected)
+        assert found.labels.equal(expected["pred_classes"])
+        assert found.masks.shape[1:] == tuple(golden.config["orig_hw"][image])
+        equal = found.masks == (expected["pred_masks"] > 0)
+        assert equal.float().mean() >= 0.9995
+        golden.check(found.scores, expected["scores"])
+        golden.check(found.boxes, expected["pred_boxes"])
+        golden.check(bitmask(found.masks), expected["boxes_from_masks"])
+
+
+def test_scores_of_boxes_alone(golden, predict):
+    for image, found in enumerate(predict(focus_on_box=True)):
+        expected = golden.arrays("inference")[f"focus_on_box/{image}/scores"]
+        golden.check(found.scores, expected.sort(descending=True).values)

@@ -1,0 +1,269 @@
+"""COCO files: every form of mask and picture is read, every fault is named before training."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as oracle
+from pycocotools.coco import COCO
+
+from segsweep.config import compose, fingerprint
+from segsweep.data import masks
+from segsweep.data.coco import Coco
+from segsweep.errors import UserError
+from tests.small_coco import BLOCK, HEIGHT, REAL_SETS, WIDTH, content, real, write
+
+MASK = np.zeros((HEIGHT, WIDTH), bool)
+MASK[8:30, 10:40] = True
+
+
+def changed(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """The default content after a change."""
+    changed = copy.deepcopy(content())
+    change(changed)
+    return changed
+
+
+def first(segmentation: Any, **more: Any) -> dict[str, Any]:
+    """The default content with another segmentation of the first annotation."""
+    return changed(lambda c: c["annotations"][0].update(segmentation=segmentation, **more))
+
+
+def test_classes_are_categories_by_rising_id(tmp_path: Path) -> None:
+    data = write(tmp_path)
+    assert data.classes() == ["nut", "bolt"]
+    assert data.category_ids() == [4, 9]
+    assert [a.category for r in data.records("val") for a in r.annotations] == [1, 0]
+    assert [r.file for r in data.records("val")] == ["first.png", "sub/second.png"]
+    assert data.image(data.records("val")[1])[8:30, 10:40].min() == 255
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    """Uncompressed RLE: lengths of runs down the columns, beginning with zeros."""
+    flat = mask.flatten(order="F")
+    borders = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff(np.concatenate([[0], borders, [flat.size]])).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def test_every_form_of_segmentation_gives_the_same_mask(tmp_path: Path) -> None:
+    left, right = [10, 8, 25, 8, 25, 30, 10, 30], [25, 8, 40, 8, 40, 30, 25, 30]
+    compressed = masks.encode(MASK[None])[0]
+    forms = [[BLOCK], [left, right], {"size": [HEIGHT, WIDTH], "counts": runs(MASK)}, compressed]
+    for number, form in enumerate(forms):
+        record = write(tmp_path / str(number), train=first(form)).records("train")[0]
+        got = masks.to_mask(record.annotations[0].segmentation, (HEIGHT, WIDTH))
+        assert (got == MASK).all()
+
+
+@settings(deadline=None)
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_rle_round_trip(mask: np.ndarray) -> None:
+    rle = masks.encode(mask[None])[0]
+    json.dumps(rle)
+    assert (masks.to_mask(rle, mask.shape) == mask).all()
+    assert (masks.to_mask({"size": [*mask.shape], "counts": runs(mask)}, mask.shape) == mask).all()
+    assert masks.area(rle) == mask.sum()
+    expected = oracle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert rle["counts"] == expected["counts"].decode()
+    assert masks.bbox(rle) == oracle.toBbox(expected).tolist()
+
+
+coordinates = st.lists(st.floats(-20, 60, width=32), min_size=6, max_size=16).filter(
+    lambda points: len(points) % 2 == 0
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(coordinates, min_size=1, max_size=3), st.integers(1, 40), st.integers(1, 40))
+def test_polygons_cover_what_pycocotools_says(
+    polygons: list[list[float]], height: int, width: int
+) -> None:
+    expected = oracle.decode(oracle.merge(oracle.frPyObjects(polygons, height, width)))
+    assert (masks.to_mask(polygons, (height, width)) == expected.astype(bool)).all()
+
+
+@pytest.mark.parametrize("name", REAL_SETS)
+def test_real_sets_are_read_as_pycocotools_reads_them(name: str) -> None:
+    data = real(name)
+    for split in ("train", "val"):
+        expected = COCO(str(data._paths[split]))
+        records = data.records(split)
+        assert [r.image_id for r in records] == [i["id"] for i in expected.dataset["images"]]
+        assert sum(len(r.annotations) for r in records) == len(expected.anns)
+        for record in records:
+            assert data.image(record).shape == (record.height, record.width, 3)
+            for a in record.annotations:
+                theirs = expected.anns[a.id]
+                mask = masks.to_mask(a.segmentation, (record.height, record.width))
+                assert data.category_ids()[a.category] == theirs["category_id"]
+                assert a.iscrowd == bool(theirs["iscrowd"])
+                assert (mask == expected.annToMask(theirs).astype(bool)).all()
+
+
+def annotated(**changes: Any) -> dict[str, Any]:
+    return changed(lambda c: c["annotations"][1].update(changes))
+
+
+def imaged(**changes: Any) -> dict[str, Any]:
+    return changed(lambda c: c["images"][1].update(changes))
+
+
+def ring(*points: float) -> dict[str, Any]:
+    return annotated(segmentation=[list(points)])
+
+
+FAULTS: dict[str, tuple[Any, list[str]]] = {
+    "not json": ('{"images": [\n {"id": }]}', ["line 2, column 9"]),
+    "empty file": ("", ["line 1, column 1"]),
+    "a list": ("[]", ["a list"]),
+    "lfs pointer": ("version https://git-lfs.github.com/spec/v1", ["git lfs pull"]),
+    "no annotations": ({"images": [], "categories": []}, ["annotations"]),
+    "no images": (changed(lambda c: c.update(images=[], annotations=[])), ["no images"]),
+    "image id twice": (imaged(id=7), ["1 image ids"]),
+    "image id text": (imaged(id="seven"), ["seven", "whole number"]),
+    "image of no size": (imaged(width=0), ["0x48"]),
+    "image without name": (changed(lambda c: c["images"][0].pop("file_name")), ["file_name"]),
+    "unknown image": (annotated(image_id=99), ["annotation 12", "no image 99"]),
+    "unknown category": (annotated(category_id=5), ["annotation 12", "category 5", "4, 9"]),
+    "no image id": (changed(lambda c: c["annotations"][1].pop("image_id")), ["12", "image_id"]),
+    "entry is no object": (changed(lambda c: c["annotations"].append(5)), ["annotation 5"]),
+    "nan": (ring(1, 2, float("nan"), 4, 5, 9), ["annotation 12", "not finite"]),
+    "infinite": (ring(1, 2, float("inf"), 4, 5, 9), ["annotation 12", "not finite"]),
+    "far away": (ring(1, 2, 1e7, 4, 5, 9), ["annotation 12", "far away"]),
+    "odd": (ring(1, 2, 3, 4, 5, 6, 7), ["annotation 12", "7 numbers"]),
+    "text": (annotated(segmentation=[["1", "2", "3", "4", "5", "6"]]), ["annotation 12"]),
+    "flat polygon": (annotated(segmentation=[1, 2, 3, 4, 5, 6]), ["annotation 12"]),
+    "rle of another size": (
+        annotated(segmentation={"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT]}),
+        ["annotation 12", "[64, 48]"],
+    ),
+    "rle too long": (
+        annotated(segmentation={"size": [HEIGHT, WIDTH], "counts": [1, HEIGHT * WIDTH]}),
+        ["annotation 12", "3073"],
+    ),
+    "rle is noise": (
+        annotated(segmentation={"size": [HEIGHT, WIDTH], "counts": "!!"}),
+        ["annotation 12"],
+    ),
+    "rle without counts": (annotated(segmentation={"size": [HEIGHT, WIDTH]}), ["12", "counts"]),
+    "boxes only": (
+        changed(lambda c: [a.pop("segmentation") for a in c["annotations"]]),
+        ["boxes, not masks"],
+    ),
+    "lost picture": (imaged(file_name="sub/third.png"), ["1 of 2", "sub/third.png", "images"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_faults_are_named_with_their_place(tmp_path: Path, fault: str, split: str) -> None:
+    what, words = FAULTS[fault]
+    data = write(tmp_path, **{split: what if isinstance(what, str) else json.dumps(what)})
+    with pytest.raises(UserError) as error:
+        data.records("train")
+    for word in [f"{split}.json", *words]:
+        assert word in str(error.value)
+
+
+def test_classes_of_val_must_be_those_of_train(tmp_path: Path) -> None:
+    fewer = changed(lambda c: (c["categories"].pop(1), c["annotations"].pop(1)))
+    assert write(tmp_path / "fewer", val=fewer).records("val")[0].annotations[0].category == 1
+    renamed = changed(lambda c: c["categories"][0].update(name="screw"))
+    with pytest.raises(UserError, match="screw"):
+        write(tmp_path / "renamed", val=renamed).classes()
+
+
+USELESS = {
+    "two points": [[1, 1, 20, 20]],
+    "flat": [[10, 10, 20, 20, 30, 30]],
+    "outside": [[100, 100, 120, 100, 120, 120]],
+    "no mask": None,
+    "no pixel": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]},
+}
+
+
+@pytest.mark.parametrize("useless", USELESS)
+def test_useless_instances_are_left_out_and_counted(tmp_path: Path, useless: str) -> None:
+    data = write(tmp_path, train=first(USELESS[useless]))
+    with pytest.warns(UserWarning, match=r"train\.json: 1 annotations left out.*: 11"):
+        records = data.records("train")
+    assert [len(r.annotations) for r in records] == [0, 1]
+
+
+def test_what_coco_does_not_require_is_filled_in(tmp_path: Path) -> None:
+    def strip(c: dict[str, Any]) -> None:
+        for key in ("bbox", "area", "iscrowd", "id"):
+            c["annotations"][0].pop(key)
+        c["annotations"][1].update(bbox=[10, 8, -3, 0], area=None)
+
+    for record in write(tmp_path, train=changed(strip)).records("train"):
+        (a,) = record.annotations
+        assert (a.bbox, a.area, a.iscrowd) == ([10, 8, 30, 22], 660, False)
+
+
+def test_places_can_be_named_one_by_one(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    (tmp_path / "a/train.json").rename(tmp_path / "elsewhere.json")
+    with pytest.raises(UserError, match=r"data\.train: no annotation file"):
+        Coco(name="coco", root=str(tmp_path / "a")).records("train")
+    named = Coco(
+        name="coco",
+        train=str(tmp_path / "elsewhere.json"),
+        val=str(tmp_path / "a/val.json"),
+        images=str(tmp_path / "a/images/sub"),
+    )
+    with pytest.raises(UserError, match=r"first\.png"):
+        named.records("train")
+    named = Coco(name="coco", root=str(tmp_path / "a"), train=str(tmp_path / "elsewhere.json"))
+    assert len(named.records("train")) == 2
+
+
+def test_layout_of_coco_itself_is_found(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.json").rename(tmp_path / f"annotations/instances_{split}2017.json")
+        bare = content()
+        bare["images"][1]["file_name"] = "second.png"  # below images/sub
+        place = tmp_path / f"annotations/instances_{split}2017.json"
+        place.write_text("\ufeff" + json.dumps(bare), encoding="utf-8")
+    data = Coco(name="coco", root=str(tmp_path))
+    assert data.records("val")[1].file == "sub/second.png"
+
+
+def test_a_file_name_that_fits_two_pictures_fits_none(tmp_path: Path) -> None:
+    write(tmp_path, train=imaged(file_name="second.png"))
+    (tmp_path / "images/more").mkdir()
+    (tmp_path / "images/more/second.png").write_bytes(b"")
+    with pytest.raises(UserError, match="1 of 2 images"):
+        Coco(name="coco", root=str(tmp_path)).records("train")
+
+
+@pytest.mark.parametrize("override", ["", "data.root=nowhere"])
+def test_missing_root_is_said_before_anything_is_queued(override: str) -> None:
+    with pytest.raises(UserError, match=r"data\.root"):
+        fingerprint(compose(["data=coco", *filter(None, [override])]))
+
+
+def test_identity_is_the_content_not_the_place(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / name, train=annotated(area=1) if name == "c" else None)
+    a, b, c = (fingerprint(compose(["data=coco", f"data.root={tmp_path / n}"])) for n in "abc")
+    assert a == b != c
+
+
+def test_a_clean_set_gives_no_warning(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write(tmp_path).records("train")

@@ -1,0 +1,136 @@
+"""The verb `params`: counts of all settings of a sweep, compared with the published table."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segsweep import params
+from segsweep.errors import UserError
+from segsweep.sweep.sweeper import configs
+
+TABLE2 = "+sweep=table2"
+
+
+@pytest.fixture(scope="module")
+def printed():
+    return params.read_printed(params.REPORTED)
+
+
+@pytest.fixture(scope="module")
+def rows(printed):
+    def classes(config):
+        words = config.model.name, config.peft.name, params.plain(config.peft)
+        return next(line.classes for line in printed if line.describes(*words))
+
+    return params.table(configs([TABLE2]), classes)
+
+
+@pytest.fixture
+def reported(tmp_path):
+    return Path(shutil.copytree(params.REPORTED, tmp_path / "reported"))
+
+
+def change(path, select, **values):
+    """Replace values in the lines of a data file for which `select` holds."""
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    chosen = [line for line in lines if select(line)]
+    assert chosen
+    for line in chosen:
+        line.update(values)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def test_every_printed_digit_of_table_2b_is_computed(rows, printed):
+    assert len(printed) == len(rows) == 22
+    assert all(line.values.keys() == params.METRICS.keys() for line in printed)
+    assert params.check(rows, printed) == []
+
+
+def test_the_only_misprint_is_declared(rows, printed):
+    declared = {str(line): line.misprints for line in printed if line.misprints}
+    pair = {"trainable_params": ("1.12", "1.13")}
+    assert declared == {"maskdino_swinl adapter repeats=1 residual=kappa+lambda": pair}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [("trainable_params", "0.54"), ("trainable_pct_eq10", "1.02")]
+)
+def test_a_changed_number_is_found(rows, reported, metric, value):
+    def select(line):
+        words = line["backbone"], line["method_params"], line["metric"]
+        return words == ("ResNet-50", '{"alpha": 8, "r": 8}', metric)
+
+    change(reported / "reported.csv", select, value=value)
+    (difference,) = params.check(rows, params.read_printed(reported))
+    assert difference.startswith(
+        f"maskdino_r50 lora rank=8 alpha=8: {metric} is printed as {value}"
+    )
+
+
+def test_a_misprint_that_is_none_is_found(rows, reported):
+    change(reported / "misprints.csv", lambda line: True, correct="1.14")
+    (difference,) = params.check(rows, params.read_printed(reported))
+    assert "is printed as 1.12, computed 1.13" in difference
+
+
+def test_a_setting_that_was_not_computed_is_found(rows, printed):
+    kept = [row for row in rows if row.peft != "decoder_only"]
+    differences = params.check(kept, printed)
+    assert len(differences) == 2
+    assert all(d.endswith("decoder_only: not among the settings") for d in differences)
+
+
+def run(*words):
+    command = [sys.executable, "-m", "segsweep", "params", *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_check_exits_with_1_on_a_difference(reported):
+    change(reported / "table2b.csv", lambda line: line["peft"] == "lora", classes="80")
+    done = run("--check", "--reported", str(reported))
+    assert done.returncode == 1, done.stderr
+    assert "maskdino_r50 lora rank=2 alpha=2: trainable_params is printed as 0.38" in done.stdout
+    assert "22 settings compared" in done.stdout
+
+
+def test_counts_of_any_setting_need_neither_weights_nor_data(capsys):
+    words = [
+        "-m",
+        "model=maskdino_tiny",
+        "data=coco",
+        "peft=lora",
+        "peft.rank=2,4",
+        "--classes",
+        "7",
+    ]
+    assert params.main(words) == 0
+    table = capsys.readouterr().out
+    assert table.count("maskdino_tiny") == 2
+    assert "rank=2" in table
+    assert "rank=4" in table
+
+
+def test_the_number_of_classes_is_the_data_sets(capsys):
+    assert params.main(["data=digits", "data.domain=street", "peft=embeddings_only"]) == 0
+    eight = capsys.readouterr().out
+    assert params.main(["data=digits", "peft=embeddings_only", "--classes", "8"]) == 0
+    assert capsys.readouterr().out == eight
+
+
+def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"reported.csv is absent: the published numbers lie in"):
+        params.main(["--check", "--reported", str(tmp_path)])
+    with pytest.raises(UserError, match=r"data.root.*--classes N"):
+        params.main(["data=coco"])
+    with pytest.raises(UserError, match="peft=frozen has a setting outside table 2b"):
+        params.main(["peft=frozen", "--check"])
+    with pytest.raises(UserError, match="peft=loar: there is no peft 'loar'; did you mean 'lora'"):
+        params.main(["peft=loar"])
