@@ -85,24 +85,29 @@ class Printed:
 def table(
     configs: Iterable[tuple[list[str], Config]], classes: Callable[[Config], int]
 ) -> list[Row]:
-    """Count every config's parameters for as many classes as `classes` says."""
+    """Count every setting's parameters for as many classes as `classes` says.
+
+    Runs that differ in their data or seed alone are one setting.
+    """
     import torch
 
     from segsweep.peft.base import apply
 
     bases: dict[str, Any] = {}
-    rows = []
+    rows: dict[tuple[str, str], Row] = {}
     for overrides, config in configs:
-        number = classes(config)
-        key = json.dumps([plain(config.model), number])
-        if key not in bases:
+        number, setting = classes(config), plain(config.peft)
+        base, method = json.dumps([plain(config.model), number]), json.dumps(setting)
+        if (base, method) in rows:
+            continue
+        if base not in bases:
             with torch.device("meta"):
-                bases[key] = config.model.build(number)
-        counts = apply(copy.deepcopy(bases[key]), config.peft, config.model.roles)
+                bases[base] = config.model.build(number)
+        counts = apply(copy.deepcopy(bases[base]), config.peft, config.model.roles)
         label = " ".join(word[5:] for word in overrides if word.startswith("peft."))
-        setting = plain(config.peft)
-        rows.append(Row(config.model.name, config.peft.name, label, setting, number, counts))
-    return rows
+        words = config.model.name, config.peft.name
+        rows[base, method] = Row(*words, label, setting, number, counts)
+    return list(rows.values())
 
 
 def read_printed(folder: Path) -> list[Printed]:

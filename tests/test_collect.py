@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from segsweep.collect import frame, main
-from segsweep.collect.plots import STYLES, Series, panels
+from segsweep.collect.delta import panels
+from segsweep.collect.plots import STYLES, Series
 from segsweep.collect.tables import AVERAGE, Row, Table, ablation
 from segsweep.errors import UserError
 from tests.records import record, write
@@ -280,7 +281,7 @@ def test_figures_are_written_and_say_what_they_show(tmp_path: Path) -> None:
     )
     for words in (
         "δ AP to the full head (%)",
-        "no full-head run here",
+        "no full-head run with AP",
         "frozen base −99 %",
         "AP (%)",
     ):

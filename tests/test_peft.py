@@ -10,6 +10,7 @@ import torch
 from segsweep.config import compose
 from segsweep.data.loader import Target
 from segsweep.errors import UserError
+from segsweep.model.maskdino import Backbone, Layout
 from segsweep.peft.base import (
     apply,
     base_hash,
@@ -164,18 +165,16 @@ def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(base, tmp_p
 
 
 def test_weights_inside_the_backbone_can_be_edited(images, targets):
-    swin = "{embed_dim: 24, depths: [1, 1, 1, 1], num_heads: [1, 1, 1, 1], window_size: 4}"
-    backbone = ["name=swin_tiny_patch4_window7_224", "layout=swin", f"kwargs={swin}"]
-    where = [f"model.backbone.{word}" for word in backbone]
-    config = config_of(
-        ["lora", "peft.targets=['backbone.*.attn.qkv.weight']", "peft.train=[]", *where]
-    )
+    where = "peft.targets=['backbone.*.attn.qkv.weight']"
+    config = config_of(["lora", where, "peft.train=[]"])
+    stages = {"embed_dim": 24, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
+    name = "swin_tiny_patch4_window7_224"
+    config.model.backbone = Backbone(name, Layout["swin"], stages)
     model = config.model.build(CLASSES)
     counts = apply(model, config.peft, config.model.roles)
-    assert counts.trainable == sum(4 * 8 * 24 * 2**stage for stage in range(4))
-    assert train(model, images, targets) == {
-        n for n, p in model.named_parameters() if p.requires_grad
-    }
+    assert counts.trainable == sum(4 * config.peft.rank * 24 * 2**stage for stage in range(4))
+    moved = train(model, images, targets)
+    assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
 
 
 def test_a_delta_refuses_another_base(base, tmp_path):

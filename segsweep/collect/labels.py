@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FONT_SIZE = 7.0  # points
 WIDTH, HEIGHT = 0.62 * FONT_SIZE, 1.1 * FONT_SIZE  # of one letter
 MARKER = 3.5  # half the side of a marker's box
-GAP = 5.0  # between the boxes that stand for a line
+GAP = 2.5  # between the boxes that stand for a line
 
 # Directions in the order in which they are tried: above, below, right, left, diagonals.
 DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))

@@ -1,8 +1,4 @@
-"""Delta AP to the full head against trained parameters: one panel per model and data set.
-
-delta_m = (AP_m - AP_fullhead) / AP_fullhead, equation 11 of the study of adapters and LoRA for
-Mask DINO and SEEM, here in percent. Without a full-head run a panel shows AP itself and says so.
-"""
+"""The figure of delta AP against trained parameters: one panel per model and data set."""
 
 from __future__ import annotations
 
@@ -12,14 +8,15 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.collect.delta import Panel, Point, panels
 from segsweep.collect.labels import Label, place
-from segsweep.collect.tables import AVERAGE, Cell, Row, Table, cell
+from segsweep.collect.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REFERENCE, BASE = "full_head", "frozen"
+BASE = "frozen"
 COLUMNS = 3  # panels side by side
 GREY = "#6b6b6b"
 
@@ -58,21 +55,6 @@ LOOK: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "svg.hashsalt": "segsweep",  # equal records give an equal file
 }
-
-
-@dataclass(frozen=True)
-class Point:
-    """One setting in one panel: trained parameters, the value drawn and its spread."""
-
-    row: Row
-    trained: float
-    value: float
-    sd: float
-
-    def label(self) -> tuple[str, str]:
-        """Return what grows along a line ("I=1") and what its points agree on ("κ+λ")."""
-        size, _, rest = self.row.detail.partition(", ")
-        return size, rest
 
 
 @dataclass(frozen=True)
@@ -119,64 +101,6 @@ class Series:
         return [[(p.trained, p.value) for p in self.points], *bars]
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One data set, or their mean, of one model; values are relative to the full head's."""
-
-    table: Table
-    column: str
-    reference: float | None
-
-    def drawn(self, found: Cell) -> tuple[float, float] | None:
-        """Return value and spread of a cell as drawn: delta in percent, or the value itself."""
-        if found.value is None:
-            return None
-        if self.reference is None:
-            return found.value, found.sd or 0.0
-        scale = 100 / self.reference
-        return scale * (found.value - self.reference), scale * (found.sd or 0.0)
-
-    def points(self, trained: bool = True) -> list[Point]:
-        """Return the settings that train something, or those that do not (the frozen base)."""
-        found = []
-        for row in self.table.rows:
-            here = cell(row, self.column)
-            drawn = self.drawn(here)
-            if drawn and here.trained is not None and bool(here.trained) == trained:
-                found.append(Point(row, here.trained, *drawn))
-        return found
-
-    @property
-    def is_mean(self) -> bool:
-        """Whether this is the mean over all data sets."""
-        return self.column == AVERAGE
-
-    @property
-    def unit(self) -> str:
-        """The unit of the values as drawn."""
-        return "%" if self.reference is not None else self.table.unit
-
-    def title(self) -> str:
-        """Return the data set, or of how many this is the mean."""
-        return f"mean of {len(self.table.data_sets)} data sets" if self.is_mean else self.column
-
-    def quantity(self) -> str:
-        """Return what the vertical axis shows."""
-        name = self.table.metric.removeprefix("segm_")
-        return (
-            f"{f'δ {name} to the full head' if self.reference is not None else name} ({self.unit})"
-        )
-
-
-def panels(table: Table) -> list[Panel]:
-    """Return the panels of a model: the mean over its data sets first, then each of them."""
-    found = []
-    for column in sorted(table.columns(), key=lambda column: column != AVERAGE):
-        full = [cell(row, column).value for row in table.rows if row.method == REFERENCE]
-        found.append(Panel(table, column, max((v for v in full if v), default=None)))
-    return found
-
-
 def delta_figure(tables: list[Table], stem: Path) -> list[Path]:
     """Draw all panels to `stem`.png and `stem`.svg; return both paths."""
     import matplotlib
@@ -213,23 +137,21 @@ def _styles(tables: list[Table]) -> dict[str, Style]:
 def _draw(ax: Axes, panel: Panel, styles: dict[str, Style]) -> list[Series]:
     """Draw one panel, labels excepted; return what was drawn."""
     ax.set_title(panel.title(), loc="left")
-    above = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    ax.annotate(panel.table.model, (0, 1), (0, 18), color=GREY, fontsize=7, **above)
+    above = ax.annotate(panel.table.model, (0, 1), (0, 18), "axes fraction", "offset points")
+    above.set(color=GREY, fontsize=7)
     ax.set_xlabel("trained parameters")
     points = panel.points()
     if not points:
         ax.set(xticks=[], yticks=[])
-        _say(ax, "no finished run", 0.5)
+        _say(ax, "no finished run that trains", 0.5)
         return []
     series = _series(points, styles)
     for one in series:
         one.draw(ax)
-    _scales(ax, points, remark=panel.reference is None)
+    _scales(ax, points, remark=bool(panel.remark()))
     ax.set_ylabel(panel.quantity())
-    if panel.reference is None:
-        missing = "not every set has a full-head run" if panel.is_mean else "no full-head run here"
-        _say(ax, f"{missing}: not δ but the value itself", 0.99)
-    else:
+    _say(ax, panel.remark(), 0.99)
+    if panel.reference is not None:
         ax.axhline(0, color="#111111", linewidth=0.8, zorder=1)
     _frozen(ax, panel)
     return series

@@ -1,7 +1,7 @@
 """The ablation table: settings as rows, data sets as columns, one table per model.
 
     frame --ablation--> [Table] --forms.py--> Markdown, CSV, terminal
-                                --plots.py--> figure
+                                --delta.py, plots.py--> figure
 
 A `Table` holds numbers only; every form of output is a function of it.
 """

@@ -23,7 +23,7 @@ SPLITS = ("train", "val")
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-Segmentation = dict[str, Any] | list[Sequence[float]]
+Segmentation = dict[str, Any] | Sequence[Sequence[float]]
 """RLE {"size": [h, w], "counts": runs or their compressed string}, or polygons [x1, y1, ...]."""
 
 Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj"})

@@ -19,8 +19,8 @@ Size = tuple[int, int]  # height, width
 
 
 def moved(
-    polygons: list[Sequence[float]], scale: tuple[float, float], shift: tuple[float, float]
-) -> list[Sequence[float]]:
+    polygons: Sequence[Sequence[float]], scale: tuple[float, float], shift: tuple[float, float]
+) -> list[list[float]]:
     """Return polygons [x1, y1, ...] with coordinates times `scale` plus `shift`, both (x, y)."""
     return [
         [v * scale[i % 2] + shift[i % 2] for i, v in enumerate(polygon)] for polygon in polygons
@@ -32,7 +32,7 @@ def to_rle(segmentation: Segmentation, size: Size) -> dict[str, Any]:
 
     Raises ValueError or TypeError for what cannot be an RLE of `size`.
     """
-    if isinstance(segmentation, list):
+    if not isinstance(segmentation, dict):
         return hotcoco.mask.merge(hotcoco.mask.frPyObjects(segmentation, *size))
     counts = segmentation["counts"]
     if list(segmentation["size"]) != list(size):

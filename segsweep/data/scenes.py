@@ -2,8 +2,8 @@
 
 A scene is a pure function of (domain, split, index, side, VERSION): the key of a Philox generator
 is the SHA-256 of these words, every draw is `Generator.random()` (the top 53 bits of the counter
-based stream) and every pixel comes from integers and single correctly rounded operations; no BLAS,
-no sine of an array, whose last bits depend on the processor. Lengths are in units of the side.
+based stream), matrix products are of whole numbers, hence exact in any order, and all else is
+single correctly rounded operations: nothing whose last bits depend on the processor.
 
 The glyphs are the 8x8 images of `sklearn.datasets.load_digits` (Alpaydin & Kaynak 1998), enlarged
 by cubic B-splines, so that their edges are smooth at any size. They are in the order of their
@@ -55,7 +55,7 @@ class Dice:
 
     def noise(self, side: int, cells: int) -> np.ndarray:
         """Draw a smooth field with about `cells` bumps along a side. -> (side, side) in 0..1"""
-        grid = (self.generator.random((cells + 3, cells + 3)) * 256).astype(np.int64)
+        grid = np.floor(self.generator.random((cells + 3, cells + 3)) * 256)
         return spline(grid, side) / 255.0
 
     def grain(self, side: int) -> np.ndarray:
@@ -65,30 +65,30 @@ class Dice:
 
 @lru_cache(maxsize=16)
 def spline_weights(samples: int, knots: int) -> np.ndarray:
-    """Return cubic B-spline weights in 1/1024 at `samples` even places. -> (samples, knots) int"""
+    """Return cubic B-spline weights in 1/1024 at `samples` even places. -> (samples, knots)"""
     place = (np.arange(samples) + 0.5) * (knots - 3) / samples + 1.0
     distance = np.abs(place[:, None] - np.arange(knots))
     near = 2 / 3 - distance * distance * (1 - distance / 2)
     beyond = np.maximum(2 - distance, 0)
     far = beyond * beyond * beyond / 6
-    return np.rint(1024 * np.where(distance < 1, near, far)).astype(np.int64)
+    return np.rint(1024 * np.where(distance < 1, near, far))
 
 
 def spline(grid: np.ndarray, samples: int) -> np.ndarray:
-    """Enlarge a square of integers smoothly, exactly in integers. (k, k) -> (samples, samples)"""
+    """Enlarge a square of whole numbers (below 2^32) smoothly. (k, k) -> (samples, samples)"""
     weights = spline_weights(samples, grid.shape[0])
     return (weights @ grid @ weights.T) / float(1 << 20)
 
 
 @lru_cache(maxsize=2)
 def glyphs(split: str) -> list[list[np.ndarray]]:
-    """Return the glyphs of a split, by digit. -> 10 lists of (8, 8) int, ink in 0..16"""
+    """Return the glyphs of a split, by digit. -> 10 lists of (8, 8), ink in 0..16"""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     cut = len(labels) * 4 // 5
     part = slice(0, cut) if split == "train" else slice(cut, None)
-    images = pixels[part].reshape(-1, 8, 8).astype(np.int64)
+    images = pixels[part].reshape(-1, 8, 8)
     return [list(images[labels[part] == digit]) for digit in range(10)]
 
 

@@ -43,11 +43,27 @@ def build_backbone(
     backbone = _create(
         name, pretrained=pretrained, features_only=True, out_indices=indices, **kwargs
     )
+    if backbone.output_fmt.value != "NCHW":
+        raise UserError(
+            f"model.backbone.name={name} gives maps in the form {backbone.output_fmt.value}; Swin "
+            "transformers want model.backbone.layout=swin"
+        )
     return backbone, backbone.feature_info.channels()
 
 
 def _create(name: str, **kwargs: Any) -> Any:
-    return timm.create_model(name, **kwargs)  # typed as a Module, which has no feature_info
+    try:
+        return timm.create_model(name, **kwargs)
+    except TypeError as error:
+        raise UserError(
+            f"model.backbone: timm's {name} cannot be built so ({error}); correct "
+            "model.backbone.kwargs, or choose model.backbone.layout=timm"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"model.backbone.pretrained: weights of {name} cannot be fetched ({error}); fetch them "
+            "where there is a network into the folder that HF_HOME names, or choose false"
+        ) from error
 
 
 def _indices(name: str, kwargs: dict[str, Any]) -> list[int]:

@@ -134,18 +134,11 @@ def _cell(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     return cell, place - cell
 
 
-def _steps(shapes: Sequence[Shape], reads: int, device: torch.device) -> list[Tensor | int]:
-    """Rows from the upper left cell to each of the four, for the reads of one head."""
-    width = torch.tensor([w + 2 for _, w in shapes], dtype=torch.int32, device=device)
-    width = width.repeat_interleave(reads // len(shapes))
-    return [0, 1, width, width + 1]
-
-
 class _WeightedRows(torch.autograd.Function):
-    """Sum table rows (and their three neighbours) with weights, as embedding bags.
+    """Sum weighted table rows and their three neighbours, each corner as one embedding bag.
 
-    torch's own gradient of a bag by its table is slow on a CPU: it sorts all reads. Here the upper
-    left cells are sorted once, and the gradient is four bags of output gradients.
+    torch's own gradient of a bag by its table sorts all reads, which is slow on a CPU. Here the
+    upper left cells alone are sorted, and the gradient is four bags of output gradients.
     """
 
     @staticmethod
@@ -155,21 +148,21 @@ class _WeightedRows(torch.autograd.Function):
         """(B, heads, T, D), (B*N*heads, L*P) rows and four shares -> (B*N*heads, D)"""
         ctx.shapes = shapes
         ctx.save_for_backward(table, rows, *shares)
-        bags = zip(_steps(shapes, rows.shape[1], rows.device), shares, strict=True)
-        return sum(_bag(table, rows + step, share) for step, share in bags)  # pyright: ignore
+        corners = zip(_steps(shapes, rows), shares, strict=True)
+        return torch.stack([_bag(table, rows + step, share) for step, share in corners]).sum(0)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        table, rows, *shares = ctx.saved_tensors
-        grad_table = _grad_table(grad, table, ctx.shapes, rows, shares)
-        steps = _steps(ctx.shapes, rows.shape[1], rows.device)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (table, rows, *shares) = grads, ctx.saved_tensors
         grad_shares = []
-        for step, share in zip(steps, shares, strict=True):
+        for step, share in zip(_steps(ctx.shapes, rows), shares, strict=True):
             with torch.enable_grad():
                 share = share.detach().requires_grad_()
                 out = _bag(table.detach(), rows + step, share)
             grad_shares += torch.autograd.grad(out, share, grad)
-        return grad_table, None, None, *grad_shares
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, *grad_shares
+        return _grad_table(grad, table, ctx.shapes, rows, shares), None, None, *grad_shares
 
 
 def _bag(table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
@@ -177,23 +170,31 @@ def _bag(table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
     return F.embedding_bag(rows, flat, mode="sum", per_sample_weights=shares)
 
 
+def _steps(shapes: Sequence[Shape], rows: Tensor) -> list[Tensor | int]:
+    """Rows from the upper left cell to each of the four, for the reads of one bag."""
+    width = torch.tensor([w + 2 for _, w in shapes], dtype=rows.dtype, device=rows.device)
+    width = width.repeat_interleave(rows.shape[1] // len(shapes))
+    return [0, 1, width, width + 1]
+
+
 def _grad_table(
     grad: Tensor, table: Tensor, shapes: Sequence[Shape], rows: Tensor, shares: list[Tensor]
 ) -> Tensor:
     """Gradient of the table: for each row, the weighted gradients of all that read it."""
     ordered, order = rows.flatten().sort(stable=True)
-    count = table[..., 0].numel()
-    bags = torch.searchsorted(ordered, torch.arange(count, dtype=rows.dtype, device=rows.device))
-    reader = order // rows.shape[1]
-    corners = [
-        F.embedding_bag(reader, grad, bags, mode="sum", per_sample_weights=share.flatten()[order])
-        for share in shares
-    ]
-    corners = [corner.view(table.shape) for corner in corners]
-    total, start = corners[0], 0
+    every = torch.arange(table[..., 0].numel(), dtype=rows.dtype, device=rows.device)
+    starts = torch.searchsorted(ordered, every)
+    readers = torch.div(order, rows.shape[1], rounding_mode="trunc")
+    upper_left, *others = (
+        F.embedding_bag(readers, grad, starts, mode="sum", per_sample_weights=weights).view_as(
+            table
+        )
+        for weights in (share.flatten().index_select(0, order) for share in shares)
+    )
+    start = 0
     for height, width in shapes:
         end = start + (height + 2) * (width + 2)
-        for step, corner in zip((1, width + 2, width + 3), corners[1:], strict=True):
-            total[:, :, start + step : end] += corner[:, :, start : end - step]
+        for step, corner in zip((1, width + 2, width + 3), others, strict=True):
+            upper_left[:, :, start + step : end] += corner[:, :, start : end - step]
         start = end
-    return total
+    return upper_left
