@@ -31,24 +31,28 @@ def rows(module: str, cases: Sequence[str], sides: Sequence[str]) -> list[dict[s
             row: dict[str, Any] = {"case": case, "side": side}
             for name in results[0]["ms"]:
                 row[f"{name} ms"] = median(ms for result in results for ms in result["ms"][name])
+            row["CPU ms"] = median(ms for result in results for ms in result["cpu"])
             row["peak MiB"] = median(result["mib"] for result in results)
             table.append(row | results[0].get("result", {}))
     return table
 
 
 def measure(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, Any]:
-    """Milliseconds of each of the steps, taken in order `repeats` times, and peak memory added.
+    """Wall milliseconds of each of the steps, taken in order `repeats` times, after one warm-up.
 
-    The first round is not counted.
+    With it go the CPU time of all steps together, for a machine that is not idle, and the most
+    memory that was added.
     """
-    before, times = memory("VmRSS"), {name: [] for name in steps}
+    before, wall, cpu = memory("VmRSS"), {name: [] for name in steps}, []
     for _ in range(repeats + 1):
+        started = time.process_time()
         for name, step in steps.items():
             begun = time.perf_counter()
             step()
-            times[name].append(1e3 * (time.perf_counter() - begun))
-    ms = {name: taken[1:] for name, taken in times.items()}
-    return {"ms": ms, "mib": memory("VmHWM") - before}
+            wall[name].append(1e3 * (time.perf_counter() - begun))
+        cpu.append(1e3 * (time.process_time() - started))
+    ms = {name: taken[1:] for name, taken in wall.items()}
+    return {"ms": ms, "cpu": cpu[1:], "mib": memory("VmHWM") - before}
 
 
 def memory(field: str) -> float:

@@ -7,7 +7,7 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytorch_lightning as pl
 from rich.console import Console
@@ -26,9 +26,12 @@ class Curve(pl.Callback):
     def __init__(self, run: Run, per_epoch: int) -> None:
         self.run, self.per_epoch = run, per_epoch
         self.path = run.directory / "metrics.jsonl"
+        self.file: TextIO | None = None  # open on rank 0 while training
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut what an interrupted run logged past its checkpoint, then open the file and views."""
+        if not trainer.is_global_zero:
+            return
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [x for x in lines if _whole(x) and json.loads(x)["step"] <= trainer.global_step]
         self.path.write_text("".join(f"{line}\n" for line in kept))
@@ -37,24 +40,29 @@ class Curve(pl.Callback):
 
     def write(self, step: int, **values: Any) -> None:
         """Write one line."""
+        if self.file is None:
+            return
         line = {"step": step, "epoch": round(step / self.per_epoch, 3), "time": time.time()}
         line |= {key: value for key, value in values.items() if value is not None}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         self.view.log(line)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Log the losses of every `io.log_every`-th step and of the first."""
         step = trainer.global_step
-        if trainer.is_global_zero and (step == 1 or step % self.run.config.io.log_every == 0):
+        if step == 1 or step % self.run.config.io.log_every == 0:
             losses = {key: round(float(value), 6) for key, value in outputs.items()}
             self.write(step, lr=trainer.optimizers[0].param_groups[0]["lr"], **losses)
 
-    def teardown(self, trainer, pl_module, stage) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Close file and views, also after an error."""
-        if hasattr(self, "file") and not self.file.closed:
+        if self.file is not None:
             self.file.close()
             self.view.close()
+            self.file = None
 
 
 def _whole(line: str) -> bool:
@@ -87,10 +95,16 @@ class Best(pl.Callback):
         self.evaluator = self.metric.evaluator(self.run.config.data, "val")
 
     def on_validation_batch_end(
-        self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Hand the instances to the evaluator."""
-        self.evaluator.update(batch, outputs)
+        self.evaluator.update(batch, outputs["instances"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics, keep the best weights, stop when patience ends."""
@@ -106,8 +120,10 @@ class Best(pl.Callback):
         trainer.should_stop = patience is not None and self.waited >= patience
 
     def keep(self, module: Any, *, epoch: int, step: int, value: float | None) -> None:
-        """Write `delta.safetensors`."""
+        """Write `delta.safetensors` (rank 0)."""
         self.found = {"epoch": epoch, "step": step, "value": value}
+        if module.global_rank:
+            return
         config = self.run.config
         meta = {
             "run": self.run.name,
@@ -132,7 +148,9 @@ class Checkpoint(pl.Callback):
         else:
             trainer.save_checkpoint(self.path)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save inside an epoch; its last step is saved after validation."""
         step = trainer.global_step
         if step % self.save_every == 0 and step % self.per_epoch:
@@ -161,7 +179,9 @@ class Stop(pl.Callback):
         self.asked = True
         print("\nstopping after this step (Ctrl-C again stops at once)", flush=True)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save and stop inside an epoch."""
         if self.asked and trainer.global_step % self.per_epoch:
             checkpoint = next(c for c in trainer.callbacks if isinstance(c, Checkpoint))  # pyright: ignore[reportAttributeAccessIssue]
@@ -173,7 +193,7 @@ class Stop(pl.Callback):
         if self.asked:
             raise KeyboardInterrupt
 
-    def teardown(self, trainer, pl_module, stage) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Give the signal back."""
         if hasattr(self, "before"):
             signal.signal(signal.SIGINT, self.before)
@@ -200,7 +220,9 @@ class Progress(pl.Callback):
         self.task = self.bar.add_task("train", total=total, now="")
         self.bar.start()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Move the bar."""
         if not self.bar.disable:
             now = f"epoch {trainer.global_step // self.per_epoch}/{self.config.hparams.epochs}"
@@ -220,6 +242,6 @@ class Progress(pl.Callback):
         value = self.best.last.get(self.best.metric.key)
         return f"  {self.best.metric.key} {value:.2f}" if value is not None else ""
 
-    def teardown(self, trainer, pl_module, stage) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Take the bar away."""
         self.bar.stop()

@@ -81,7 +81,6 @@ class Trainer(Choice):
     devices: int = 1
     num_nodes: int = 1
     precision: Precision = Precision["fp32"]
-    compile: bool = False
     validate_every: int = 1  # epochs
     limit_train: int | None = None  # batches per epoch, for trying things out
     limit_val: int | None = None  # batches per validation, for trying things out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -36,7 +37,7 @@ def known_keys(error: OmegaConfBaseException) -> list[str]:
     return [str(key) for key in node] if node is not None and OmegaConf.is_dict(node) else []
 
 
-def choices(word: str, known: list[str]) -> str:
+def choices(word: str, known: Sequence[str]) -> str:
     """Return the near name, if any, and the list of choices."""
     near = get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""

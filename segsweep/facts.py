@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segsweep.sweep.run import Run
+from segsweep.sweep.run import Run, rank
 
 if TYPE_CHECKING:
     from segsweep.peft.base import Counts
@@ -84,6 +84,8 @@ def peak_rss_mib() -> float:
 
 def announce(run: Run, counts: Counts, loaded: Any) -> None:
     """Say what is about to be trained."""
+    if rank():
+        return
     print(f"run {run.name}")
     print(f"  {loaded}")
     print(

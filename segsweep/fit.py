@@ -112,6 +112,7 @@ class Epochs:
     def __iter__(self):
         """Yield what is left of the epoch that the next optimizer step belongs to."""
         step = self.module.global_step
+        self.loader.share(self.module.global_rank, self.module.trainer.world_size)
         yield from self.loader.batches(step, self.per_epoch - step % self.per_epoch)
 
 
@@ -127,13 +128,15 @@ def validation(config: Config) -> Any:
     return eval_loader(config.data, "val", config.hparams.batch_size, config.io.workers)
 
 
-def evaluate(config: Config, model: Segmenter) -> dict[str, float]:
-    """Evaluate the model on the validation split; percent by the metric's names."""
-    accelerator = config.trainer.accelerator.name
-    gpu = torch.cuda.is_available() and accelerator != "cpu"
+def evaluate(config: Config, model: Segmenter) -> dict[str, float | None]:
+    """Evaluate the model on the validation split, in the precision that it trained in."""
+    gpu = torch.cuda.is_available() and config.trainer.accelerator.name != "cpu"
     device = torch.device("cuda" if gpu else "cpu")
+    precision = config.trainer.precision.name
+    half = torch.float16 if precision == "fp16" and gpu else torch.bfloat16
     evaluator = config.metrics.evaluator(config.data, "val")
     model.to(device).eval()
-    for batch in itertools.islice(validation(config), config.trainer.limit_val):
-        evaluator.update(batch, predict(model, batch.to(device)))
+    with torch.autocast(device.type, half, enabled=precision != "fp32"):
+        for batch in itertools.islice(validation(config), config.trainer.limit_val):
+            evaluator.update(batch, predict(model, batch.to(device)))
     return evaluator.compute()

@@ -71,13 +71,8 @@ class Module(pl.LightningModule):
 
     def __init__(self, config: Config, model: Segmenter, total_steps: int) -> None:
         super().__init__()
+        self.strict_loading = False  # checkpoints hold the delta only
         self.config, self.model, self.total_steps = config, model, total_steps
-        self.forward_backward = torch.compile(model) if config.trainer.compile else model
-
-    @property
-    def strict_loading(self) -> bool:
-        """Checkpoints hold the delta only."""
-        return False
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed this step and set its learning rate."""
@@ -89,12 +84,12 @@ class Module(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the weighted total as `loss` beside its terms."""
         with parametrize.cached():  # an edited weight is asked for several times a step
-            output = self.forward_backward(batch.images, batch.targets)
+            output = self.model(batch.images, batch.targets)
             return self.model.loss(output, batch.targets)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Any]:
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the instances of each image of the batch."""
-        return predict(self.model, batch)
+        return {"instances": predict(self.model, batch)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over what trains."""

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.config import conf_dir, typed
 from segsweep.errors import UserError
 from segsweep.explain import explain
-from segsweep.sweep.run import Phases, Run
+from segsweep.sweep.run import Phases, Run, rank
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -39,6 +39,8 @@ def train(run: Run) -> dict[str, Any]:
         facts.announce(run, counts, loaded)
     with phase("train"):
         best = fit(run, model, base) if counts.trainable else None
+    if rank():  # the first of several processes evaluates and records
+        return {}
     with phase("evaluate"):
         if best is not None:
             load_delta(run.directory / "delta.safetensors", model, base)

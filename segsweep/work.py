@@ -7,7 +7,6 @@ start this verb once each.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.config import Config, typed
 from segsweep.errors import UserError
-from segsweep.sweep.run import Run
+from segsweep.sweep.run import Run, rank
 
 
 def load(directory: Path) -> Config:
@@ -39,7 +38,7 @@ def main() -> int:
     parser.add_argument("directory", type=Path, help="a run directory that holds a config.yaml")
     run = Run(load(parser.parse_args().directory))
     sys.argv.insert(1, "work")  # Lightning starts the other ranks with this command line
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:  # started by rank 0, which owns the run
+    if rank():  # started by rank 0, which owns the run
         train(run)
     else:
         run.once(train)

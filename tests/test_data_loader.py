@@ -184,6 +184,20 @@ def test_workers_change_nothing(transform: str) -> None:
     assert all(equal(a, b) for a, b in zip(helped.batches(0, 2), alone.batches(0, 2), strict=True))
 
 
+def test_processes_share_each_batch_without_rest() -> None:
+    parts = []
+    for rank in (0, 1):
+        loader = TrainLoader(DATA, 3, seed=1)
+        loader.share(rank, 2)
+        parts.append(list(loader.batches(0, 6)))
+    for whole, first, second in zip(REFERENCE[:6], *parts, strict=True):
+        assert sorted(first.image_ids + second.image_ids) == sorted(whole.image_ids)
+        place = whole.image_ids.index(second.image_ids[0])
+        assert torch.equal(second.images[0], whole.images[place])  # the same augmentation
+    with pytest.raises(UserError, match="batch_size=3"):
+        loader.share(0, 4)
+
+
 def test_seeds_and_epochs_differ() -> None:
     orders = {
         tuple(

@@ -128,6 +128,15 @@ def test_merge_names_the_adapters_that_stay(net):
     assert merge(net) == ["blocks.0.after_attn", "blocks.1.after_attn"]
 
 
+def test_edits_and_fillings_compile_into_one_graph(net):
+    apply(net, lora(), ROLES)
+    adapter().inject(net, ROLES)
+    randomise(net)
+    x = torch.randn(2, 5, 12, dtype=torch.double)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), net(x))
+
+
 @pytest.mark.parametrize("residual", Residual)
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_adapters_follow_their_recurrence(net, residual, repeats):

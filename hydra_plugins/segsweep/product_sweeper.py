@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -35,16 +36,15 @@ class ProductSweeper(Sweeper):
     def __init__(self, blocks: dict[str, list[str]]) -> None:
         super().__init__()
         self.blocks = blocks
-        self.launcher: Launcher
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what Hydra hands over and make the launcher."""
+        """Make the launcher, and what composes one job."""
         from hydra.core.plugins import Plugins
 
-        self.config, self.hydra_context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.compose = partial(typed_job, hydra_context, config)
+        self.jobs: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -53,7 +53,7 @@ class ProductSweeper(Sweeper):
         todo = self.unfinished(expand(self.blocks, arguments))
         if not todo:
             return []
-        results = self.launcher.launch(todo, initial_job_idx=0)
+        results = self.jobs.launch(todo, initial_job_idx=0)
         ended = zip(todo, results, strict=True)
         failed = [" ".join(job) for job, r in ended if r.status != JobStatus.COMPLETED]
         if failed:
@@ -68,7 +68,7 @@ class ProductSweeper(Sweeper):
         todo: dict[str, Combination] = {}
         done: set[str] = set()
         for combination in combinations:
-            run = Run(typed_job(self.hydra_context, self.config, combination))
+            run = Run(self.compose(combination))
             if run.finished():
                 done.add(run.name)
             else:

@@ -154,20 +154,24 @@ def served(loader: DataLoader[Sample]) -> Iterator[Batch]:
 class Steps:
     """The samples of global steps: epoch after epoch in an order drawn from (seed, epoch).
 
-    Serves as batch sampler: each iteration goes through the steps of `span`.
+    Serves as batch sampler: each iteration goes through the steps of `span`. Of several processes
+    that train together, each takes its `share` (rank, processes) of every batch.
     """
 
     def __init__(self, records: int, batch_size: int, seed: int) -> None:
         self.records, self.batch_size, self.seed = records, batch_size, seed
         self.per_epoch = records // batch_size  # the last incomplete batch is dropped
         self.span: Iterable[int] = ()
+        self.share: tuple[int, int] = (0, 1)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = lru_cache(maxsize=1)(self.order)
+        rank, processes = self.share
         for step in self.span:
             epoch, place = divmod(step, self.per_epoch)
             start = place * self.batch_size
-            yield [(epoch, index) for index in order(epoch)[start : start + self.batch_size]]
+            mine = slice(start + rank, start + self.batch_size, processes)
+            yield [(epoch, index) for index in order(epoch)[mine]]
 
     def order(self, epoch: int) -> list[int]:
         """Return the order of all records in an epoch."""
@@ -203,6 +207,18 @@ class TrainLoader:
         start = self.start
         self.start = start - start % len(self) + len(self)
         yield from self.batches(start, self.start - start)
+
+    def share(self, rank: int, processes: int) -> None:
+        """Serve one process's share of every batch.
+
+        Raises UserError if there are fewer images in a batch than processes.
+        """
+        if self._steps.batch_size < processes:
+            raise UserError(
+                f"hparams.batch_size={self._steps.batch_size}: {processes} devices need at least "
+                "one image each"
+            )
+        self._steps.share = (rank, processes)
 
     def batches(self, step: int, count: int | None = None) -> Iterator[Batch]:
         """Yield the batches of global steps `step`, `step` + 1 ...; `count` of them, or endless."""

@@ -64,7 +64,7 @@ class WandbView(View):
     def close(self) -> None:
         """Finish, so that the next run of this process gets a wandb run of its own."""
         try:
-            self.run.finish(quiet=True)
+            self.run.finish()
         except Exception as error:
             print(f"logger=wandb: {error}")
 

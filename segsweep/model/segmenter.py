@@ -112,25 +112,27 @@ class Segmenter(nn.Module):
 
         `sizes` are the images as the network saw them, without the padding to `padded_size`.
         """
-        logits, boxes = output.matching.logits[-1].float(), output.matching.boxes[-1].float()
-        embeddings, features = output.matching.embeddings[-1], output.mask_features
-        classes, instances = logits.shape[-1], []
-        for b, (size, original) in enumerate(zip(sizes, original_sizes, strict=True)):
-            flat = logits[b].sigmoid().flatten()
-            scores, index = flat.topk(min(self.topk, len(flat)))
-            # a query may stand for several classes, its mask is made once
-            queries, which = (index // classes).unique(return_inverse=True)
-            factors = embeddings[b, queries], features[b]
-            masks, quality = _masks(*factors, size, padded_size, original)
-            if not self.focus_on_box:
-                scores = scores * quality[which]
-            scores, order = scores.sort(descending=True, stable=True)
-            index, which = index[order], which[order]
-            stretch = [p / s * o for p, s, o in zip(padded_size, size, original, strict=True)]
-            scale = boxes.new_tensor([stretch[1], stretch[0]] * 2)
-            corners = cxcywh_to_xyxy(boxes[b, index // classes]) * scale
-            instances.append(Instances(scores, index % classes, corners, masks[which]))
-        return instances
+        result, features = output.matching, output.mask_features.float()
+        found = []
+        with torch.autocast(features.device.type, enabled=False):
+            for b, (size, original) in enumerate(zip(sizes, original_sizes, strict=True)):
+                scores, queries, labels = self._best(result.logits[-1, b].float())
+                # a query may stand for several classes, its mask is made once
+                once, which = queries.unique(return_inverse=True)
+                factors = result.embeddings[-1, b, once].float(), features[b]
+                masks, certainty = _masks(*factors, size, padded_size, original)
+                if not self.focus_on_box:
+                    scores = scores * certainty[which]
+                boxes = _boxes(result.boxes[-1, b, queries], size, padded_size, original)
+                scores, order = scores.sort(descending=True, stable=True)
+                found.append(Instances(scores, labels[order], boxes[order], masks[which[order]]))
+        return found
+
+    def _best(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, queries and classes of the best pairs of both. (Q, K) -> 3 x (topk,)"""
+        scores, index = logits.sigmoid().flatten().topk(min(self.topk, logits.numel()))
+        classes = logits.shape[1]
+        return scores, index // classes, index % classes
 
 
 def _rest(module: nn.Module) -> None:
@@ -141,6 +143,12 @@ def _rest(module: nn.Module) -> None:
     else:
         for child in module.children():
             _rest(child)
+
+
+def _boxes(boxes: Tensor, size: Size, padded_size: Size, original: Size) -> Tensor:
+    """(M, 4) of the padded frame -> (M, 4) x1 y1 x2 y2 in pixels of the original image"""
+    height, width = (p / s * o for p, s, o in zip(padded_size, size, original, strict=True))
+    return cxcywh_to_xyxy(boxes.float()) * boxes.new_tensor([width, height] * 2).float()
 
 
 def _masks(

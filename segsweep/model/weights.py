@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _codecs
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -74,8 +76,9 @@ def load(
     other_shape = any(state[name].shape != own[name].shape for name in per_class)
     if other_shape or (names is not None and names != classes):
         drawn = [name for name in class_tensors if state.pop(name, None) is not None]
-        draw()
     _check(file, state, {name: t for name, t in own.items() if name not in drawn})
+    if drawn:
+        draw()
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)
@@ -197,15 +200,14 @@ def _state(file: Path, content: object) -> State:
             content = content[key]
     if not isinstance(content, Mapping):
         raise UserError(f"{file}: holds {type(content).__name__}, not a state dict")
+    for name, value in content.items():
+        if not isinstance(value, Tensor | np.ndarray):
+            raise UserError(f"{file}: '{name}' is {type(value).__name__}, not a tensor")
     return {name: torch.as_tensor(value) for name, value in content.items()}
 
 
 def _numpy_globals() -> list:
     """What an array needs to be unpickled, as written by numpy 1 and 2 (detectron2's files)."""
-    import _codecs
-
-    import numpy as np
-
     calls: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
     dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.float16, np.int64)]
     named = [

@@ -15,6 +15,7 @@ State is computed from these files, never stored. Nothing here imports torch.
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import time
 import traceback
@@ -148,6 +149,11 @@ class Run:
             print(f"{self.directory}: failed.json could not be written ({second})")
         word = "interrupted; the same command goes on" if stopped else "failed"
         print(f"{word}: {self.directory}")
+
+
+def rank() -> int:
+    """Return this process's place among those that train one run together."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def now() -> str:

@@ -63,7 +63,7 @@ def expand(
 
 
 def narrow(combinations: list[Combination], key: str, words: list[str]) -> list[Combination]:
-    """Keep the combinations that have one of `words`; put words that none has in the key's place."""
+    """Keep combinations that have one of `words`; put words that none has in the key's place."""
     kept = [c for c in combinations if any(word in words for word in c)]
     new = [word for word in words if not any(word in c for c in combinations)]
     without = distinct([[w for w in c if not w.startswith(f"{key}=")] for c in combinations])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.model.predictor import Output, Predictions
 from segsweep.model.position import proposals
+from segsweep.model.predictor import Output, Predictions
 
 pytestmark = pytest.mark.golden
 

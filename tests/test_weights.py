@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import pickle
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from segsweep.errors import UserError
+from segsweep.model import weights
+from segsweep.model.maskdino import Backbone, Layout, MaskDINO, to_official
+from segsweep.model.segmenter import Segmenter
+
+NAMES = ["crate", "bottle"]
+HEAD = "sem_seg_head.predictor."
+PER_CLASS = {f"{HEAD}class_embed.weight", f"{HEAD}class_embed.bias", f"{HEAD}label_enc.weight"}
+NOBODY = "http://127.0.0.1:9"  # the discard port: no one answers
+
+
+def family(**changes) -> MaskDINO:
+    narrow = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
+    dims = {"hidden": 32, "mask_dim": 32, "queries": 5, "points": 16}
+    dims |= {f"{part}_heads": 2 for part in ("encoder", "decoder")}
+    dims |= {f"{part}_layers": 1 for part in ("encoder", "decoder")}
+    dims |= {f"{part}_ffn": 32 for part in ("encoder", "decoder")}
+    dims |= changes
+    return MaskDINO(backbone=Backbone("resnet50", Layout["resnet"], narrow), **dims)
+
+
+def build(seed: int = 0, classes: int = 2) -> Segmenter:
+    torch.manual_seed(seed)
+    model = family().build(classes)
+    for name, buffer in model.named_buffers():  # no two tensors alike
+        if "backbone" in name:
+            torch.nn.init.uniform_(buffer, 0.5, 1.5)
+    return model
+
+
+def differences(a: Segmenter, b: Segmenter) -> set[str]:
+    other = weights.tensors(b)
+    return {n for n, t in weights.tensors(a).items() if not torch.equal(t, other[n])}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """No folder of the user is looked at."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SEGSWEEP_WEIGHTS", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "base.safetensors"
+    weights.save(path, build(), NAMES)
+    return path
+
+
+@pytest.fixture
+def official(tmp_path) -> Path:
+    """A checkpoint as detectron2 writes it: official names, aliases and all."""
+    path = tmp_path / "official.pth"
+    state = to_official(build().state_dict(), Layout["resnet"])
+    torch.save({"model": state, "iteration": 3}, path)
+    return path
+
+
+def refusal(source: object, **changes) -> str:
+    with pytest.raises(UserError) as error:
+        family(weights=str(source), **changes).load(build(), NAMES, 0)
+    return str(error.value)
+
+
+def test_without_weights():
+    model = build(1)
+    report = family().load(model, NAMES, 0)
+    assert str(report) == "weights: random"
+    assert differences(model, build(1)) == set()
+
+
+def test_round_trip(file):
+    model = build(1)
+    assert differences(model, build())
+    report = family(weights=str(file)).load(model, NAMES, 0)
+    assert differences(model, build()) == set()
+    assert report.loaded == len(weights.tensors(model))
+    assert not report.drawn
+    assert str(file) in str(report)
+
+
+def test_half_precision_file(tmp_path):
+    path = tmp_path / "half.safetensors"
+    weights.save(path, build(), NAMES, half=True)
+    model = build(1)
+    family(weights=str(path)).load(model, NAMES, 0)
+    expected = weights.tensors(build())
+    for name, tensor in weights.tensors(model).items():
+        assert tensor.dtype == expected[name].dtype
+        torch.testing.assert_close(tensor, expected[name].half().to(tensor.dtype))
+
+
+def test_official_checkpoint(official):
+    model = build(1)
+    family(weights=str(official)).load(model, ["of", "others"], 0)
+    assert differences(model, build()) == set()  # the file names no classes, their number fits
+
+
+def test_arrays_of_an_official_checkpoint(tmp_path):
+    path = tmp_path / "arrays.pth"
+    state = to_official(build().state_dict(), Layout["resnet"])
+    torch.save({"model": {n: t.numpy() for n, t in state.items()}, "step": np.float64(3)}, path)
+    model = build(1)
+    family(weights=str(path)).load(model, NAMES, 0)
+    assert differences(model, build()) == set()
+
+
+def test_other_number_of_classes_draws_only_what_belongs_to_classes(file):
+    report, models = None, [build(1, classes=3), build(2, classes=3), build(1, classes=3)]
+    for model, seed in zip(models, (7, 7, 8), strict=True):
+        report = family(weights=str(file)).load(model, ["a", "b", "c"], seed)
+    assert report is not None
+    assert set(report.drawn) == PER_CLASS | {"criterion.empty_weight"}
+    assert all(name in str(report) for name in PER_CLASS)
+    assert differences(models[0], models[1]) == set()  # by the seed alone
+    assert differences(models[0], models[2]) == PER_CLASS
+    base = weights.tensors(build())
+    kept = weights.tensors(models[0])
+    assert all(base[n].equal(kept[n]) for n in base if n not in report.drawn)
+    assert models[0].criterion.empty_weight.tolist() == pytest.approx([1, 1, 1, 0.1])
+
+
+def test_same_number_of_other_classes(file):
+    report = family(weights=str(file)).load(build(1), ["bottle", "crate"], 0)
+    assert set(report.drawn) == PER_CLASS | {"criterion.empty_weight"}
+
+
+def test_missing_file(tmp_path):
+    message = refusal(tmp_path / "none.safetensors")
+    assert "none.safetensors" in message
+    assert "model.weights" in message
+    assert "looked for" in refusal("segsweep://none.safetensors")
+
+
+def test_no_network(tmp_path):
+    message = refusal(f"{NOBODY}/base.pth")
+    assert f"{NOBODY}/base.pth" in message
+    assert str(tmp_path / "cache" / "segsweep" / "base.pth") in message
+    assert "SEGSWEEP_WEIGHTS" in message
+    assert not list((tmp_path / "cache" / "segsweep").iterdir())
+
+
+def test_offline_folder(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGSWEEP_WEIGHTS", str(tmp_path))
+    for source in (f"{NOBODY}/{file.name}", f"segsweep://{file.name}", f"/gone/{file.name}"):
+        assert weights.locate(source) == file
+
+
+def test_download_is_kept(file, tmp_path):
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            asked.append(args)
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/{file.name}"
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        first, second = weights.locate(url, sha256), weights.locate(url, sha256)
+        message = refusal(url.replace("base", "absent"))
+        server.shutdown()
+    assert first == second == tmp_path / "cache" / "segsweep" / file.name
+    assert first.read_bytes() == file.read_bytes()
+    assert len([a for a in asked if "base" in str(a)]) == 1
+    assert "404" in message
+    assert list(first.parent.iterdir()) == [first]
+
+
+def test_wrong_hash(file):
+    message = refusal(file, weights_sha256="0" * 64)
+    assert "weights_sha256" in message
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in message
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("damage", ["cut", "garbled", "empty"])
+def test_damaged_file(file, official, tmp_path, suffix, damage):
+    content = (file if suffix == ".safetensors" else official).read_bytes()
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(
+        {"cut": content[: len(content) // 2], "garbled": b"x" * 999, "empty": b""}[damage]
+    )
+    message = refusal(path)
+    assert str(path) in message
+    assert "fetch it again" in message
+
+
+def test_foreign_checkpoint(file, tmp_path):
+    state = {n: t.clone() for n, t in weights.tensors(build()).items()}
+    first = next(name for name in state if "encoder" in name)
+    del state[first]
+    state["module.stray"] = torch.zeros(1)
+    state[f"{HEAD}enc_output.bias"] = torch.zeros(7)
+    path = tmp_path / "foreign.safetensors"
+    save_file(state, path)
+    before = build(1)
+    message = refusal(path)
+    assert str(path) in message
+    assert f"1 missing ({first})" in message
+    assert "1 unexpected (module.stray)" in message
+    assert "enc_output.bias (7,) instead of (32,)" in message
+    model = build(1)
+    with pytest.raises(UserError):
+        family(weights=str(path)).load(model, NAMES, 0)
+    assert differences(model, before) == set()  # nothing was half loaded
+
+
+def test_something_else_than_a_checkpoint(tmp_path):
+    torch.save([1, 2, 3], tmp_path / "list.pth")
+    assert "holds list" in refusal(tmp_path / "list.pth")
+    torch.save({"model": {"a": "text"}}, tmp_path / "text.pth")
+    assert "'a' is str" in refusal(tmp_path / "text.pth")
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_pickled_code_is_never_run(tmp_path):
+    bang = tmp_path / "bang"
+    torch.save({"model": Bomb(bang)}, tmp_path / "bomb.pth")
+    refusal(tmp_path / "bomb.pth")
+    (tmp_path / "bomb.pkl").write_bytes(pickle.dumps(Bomb(bang)))
+    message = refusal(tmp_path / "bomb.pkl")
+    assert "torch.save" in message
+    assert not bang.exists()
