@@ -8,7 +8,9 @@ import sys
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -71,6 +73,9 @@ def launch(run: Run) -> None:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 def app(cfg: DictConfig) -> None:
     """Run what the command line composed."""
+    hydra_cfg = HydraConfig.get()
+    if hydra_cfg.mode == RunMode.MULTIRUN:
+        print(f"[{hydra_cfg.job.num + 1}]", end=" ")
     launch(Run(typed(cfg)))
 
 

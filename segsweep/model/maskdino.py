@@ -16,7 +16,7 @@ from segsweep.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segsweep.model.segmenter import Segmenter
+    from segsweep.model.segmenter import Head, Segmenter
     from segsweep.model.weights import LoadReport
 
 Layout = Enum("Layout", {"resnet": "resnet", "swin": "swin", "timm": "timm"})
@@ -126,12 +126,12 @@ class MaskDINO(Choice):
             backbone,
             self.head(channels, num_classes),
             Criterion(num_classes, weights, weights, self.points),
-            self.topk,
-            self.focus_on_box,
-            b.drop_path > 0,
+            topk=self.topk,
+            focus_on_box=self.focus_on_box,
+            drop_path=b.drop_path > 0,
         )
 
-    def head(self, channels: list[int], num_classes: int) -> Any:
+    def head(self, channels: list[int], num_classes: int) -> Head:
         """Build what stands behind a backbone with maps of these channels."""
         from segsweep.loss import boxes
         from segsweep.model.pixel_decoder import PixelDecoder
@@ -144,12 +144,12 @@ class MaskDINO(Choice):
             channels,
             [MAPS.index(level) for level in self.levels],
             self.extra_levels,
-            self.feature_order is FeatureOrder["high2low"],
-            self.hidden,
-            self.encoder_heads,
-            self.encoder_ffn,
-            self.encoder_layers,
-            self.mask_dim,
+            coarse_first=self.feature_order is FeatureOrder["high2low"],
+            hidden=self.hidden,
+            heads=self.encoder_heads,
+            ffn=self.encoder_ffn,
+            layers=self.encoder_layers,
+            mask_dim=self.mask_dim,
         )
         layers = [
             DecoderLayer(self.hidden, self.decoder_heads, self.decoder_ffn, count)
@@ -159,12 +159,12 @@ class MaskDINO(Choice):
         predictor = Predictor(
             num_classes,
             layers,
-            self.hidden,
-            self.mask_dim,
-            self.queries,
-            mask_boxes[self.box_init.value],
-            self.dn_number,
-            self.dn_noise,
+            hidden=self.hidden,
+            mask_dim=self.mask_dim,
+            queries=self.queries,
+            mask_boxes=mask_boxes[self.box_init.value],
+            dn_number=self.dn_number,
+            dn_noise=self.dn_noise,
         )
         return Head(pixel_decoder, predictor)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _codecs
+import codecs
 import hashlib
 import json
 import os
@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,6 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from segsweep.errors import UserError
@@ -53,7 +52,7 @@ def load(
     source: str | None,
     sha256: str | None = None,
     rename: Callable[[State], State] = dict,
-    class_tensors: Iterable[str] = (),
+    class_tensors: Sequence[str] = (),
     classes: list[str] | None = None,
     draw: Callable[[], None] = lambda: None,
 ) -> LoadReport:
@@ -93,15 +92,6 @@ def tensors(model: nn.Module) -> State:
             seen.add(id(tensor))
             unique[name] = tensor
     return unique
-
-
-def save(path: Path, model: nn.Module, classes: list[str], half: bool = False) -> None:
-    """Write a model's weights with its class names as safetensors, floats in 16 bits if `half`."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors(model).items()}
-    if half:
-        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata={"classes": json.dumps(classes)})
 
 
 def locate(source: str, sha256: str | None = None) -> Path:
@@ -215,7 +205,7 @@ def _numpy_globals() -> list:
         for call in calls
         for core in ("core", "_core")
     ]
-    return [np.ndarray, np.dtype, _codecs.encode, *dtypes, *named]
+    return [np.ndarray, np.dtype, codecs.encode, *dtypes, *named]
 
 
 def _check(file: Path, state: State, own: State) -> None:

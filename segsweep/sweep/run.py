@@ -147,8 +147,8 @@ class Run:
             write_json(self.directory / "failed.json", record)
         except OSError as second:
             print(f"{self.directory}: failed.json could not be written ({second})")
-        word = "interrupted; the same command goes on" if stopped else "failed"
-        print(f"{word}: {self.directory}")
+        told = "; the same command goes on" if stopped else f": {type(error).__name__}: {error}"
+        print(f"{record['status']}: {self.directory}{told}", flush=True)
 
 
 def rank() -> int:

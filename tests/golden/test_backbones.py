@@ -46,10 +46,15 @@ def test_resnet(golden):
     state = widened(own(golden, "backbone_resnet50", "resnet"))
     blocks = {name.split(".conv1")[0] for name in state if ".conv1." in name}
     depths = [sum(block.startswith(f"layer{i}.") for block in blocks) for i in (1, 2, 3, 4)]
-    widths = [len(state[f"layer{i}.0.conv1.weight"]) for i in (1, 2, 3, 4)]
-    kwargs = {"layers": depths, "channels": widths}
+    outputs = [len(state[f"layer{i}.0.conv3.weight"]) for i in (1, 2, 3, 4)]
+    narrowing = outputs[0] / len(state["layer1.0.conv1.weight"])  # 4 at full size
+    kwargs = {
+        "layers": depths,
+        "channels": [n // 4 for n in outputs],
+        "base_width": 256 / narrowing,
+    }
     backbone, channels = build_backbone("resnet50", "resnet", kwargs)
-    assert channels == [4 * width for width in widths]
+    assert channels == outputs
     backbone.load_state_dict(state)
     check(golden, "backbone_resnet50", backbone)
 
