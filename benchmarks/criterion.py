@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks import _sides
 from benchmarks.__main__ import markdown
@@ -25,7 +26,6 @@ from segsweep.loss.criterion import (
     in_order,
     named,
     num_masks,
-    point_losses,
     set_losses,
     truth_at,
 )
@@ -90,8 +90,14 @@ class Dense(Criterion):
     def compared(self, masks: Tensor, pairs: Pairs, truth: Truth) -> dict[str, Tensor]:
         chosen = masks[pairs.image, pairs.query[0]]
         at = self.loss_points(chosen.detach(), self.candidates(len(chosen), masks.device))
-        found = sample(chosen[:, None], at).squeeze(1)
-        return point_losses(found[None], truth_at(at[None], pairs, truth.masks))
+        found, there = (
+            sample(chosen[:, None], at).squeeze(1),
+            truth_at(at[None], pairs, truth.masks),
+        )
+        bce = binary_cross_entropy_with_logits(found, there[0], reduction="none").mean(1)
+        s = found.sigmoid()
+        dice = 1 - (2 * (s * there[0]).sum(1) + 1) / (s.sum(1) + there[0].sum(1) + 1)
+        return {"mask": bce.sum()[None], "dice": dice.sum()[None]}
 
 
 def part_of(sets: Predictions, s: int) -> Predictions:

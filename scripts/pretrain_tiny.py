@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 from segsweep.config import Config, compose
 from segsweep.data.loader import TrainLoader, eval_loader
 from segsweep.model.segmenter import Segmenter
+from segsweep.model.weights import tensors
 from segsweep.module import learning_rate_factor, parameter_groups, predict, step_seed
 from segsweep.sweep.files import write_atomically
 
@@ -95,7 +97,6 @@ def main() -> None:
     a = parser.parse_args()
     sizes = f"data.train={a.scenes} hparams.batch_size={a.batch} hparams.lr={a.lr} seed={a.seed}"
     config = compose([*OVERRIDES.split(), *sizes.split()])
-    begun = time.time()
     model = pretrain(config, a.steps).half().float()  # measure what is shipped
     values = score(config, model)
     print({name: round(value, 2) for name, value in values.items() if value is not None})
@@ -104,18 +105,13 @@ def main() -> None:
         "classes": json.dumps(config.data.classes()),
         "recipe": json.dumps(recipe),
         "source_segm_AP": f"{values['segm_AP']:.2f}",
-        "minutes": f"{(time.time() - begun) / 60:.1f}",
     }
-    tensors, seen = {}, set()
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:  # modules shared under several names are stored once
-            seen.add(tensor.data_ptr())
-            half = tensor.half() if tensor.is_floating_point() else tensor
-            tensors[name] = half.contiguous().clone()
+    state = {n: t.half() if t.is_floating_point() else t for n, t in tensors(model).items()}
+    content = save(state, metadata=metadata)
     a.out.parent.mkdir(parents=True, exist_ok=True)
-    content = save(tensors, metadata=metadata)
     write_atomically(a.out, lambda path: path.write_bytes(content))
-    print(f"{a.out}  {a.out.stat().st_size / 2**20:.2f} MiB")
+    print(f"{a.out}  {len(content) / 2**20:.2f} MiB")
+    print(f"conf/model/maskdino_tiny.yaml: weights_sha256: {sha256(content).hexdigest()}")
 
 
 if __name__ == "__main__":

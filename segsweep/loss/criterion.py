@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segsweep.loss.boxes import cxcywh_to_xyxy, generalized_iou
 from segsweep.loss.matcher import ALPHA, Pairs, match
-from segsweep.loss.points import draw_points, sample, uncertain_points
+from segsweep.loss.points import PointLosses, draw_points, sample, uncertain_points
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
@@ -143,8 +143,10 @@ class Criterion(nn.Module):
         logits = mask_logits(pairs.pick(embeddings).float(), features, pairs.counts)
         chosen = [self.loss_points(*of_set) for of_set in zip(logits.detach(), drawn, strict=True)]
         points = torch.stack(chosen)
-        found = sample(logits.flatten(0, 1).unsqueeze(1), points.flatten(0, 1))
-        return point_losses(found.view(points.shape[:3]), truth_at(points, pairs, truth.masks))
+        truth_there = truth_at(points, pairs, truth.masks)
+        rows = (x.flatten(0, 1) for x in (logits, points, truth_there))
+        bce, dice = (loss.view(points.shape[:2]).sum(1) for loss in PointLosses.apply(*rows))
+        return {"mask": bce, "dice": dice}
 
 
 def in_order(layers: Predictions, interm: Predictions | None = None) -> Predictions:
@@ -217,14 +219,6 @@ def truth_at(points: Tensor, pairs: Pairs, masks: Tensor) -> Tensor:
         values = sample(maps.flatten(0, 1).unsqueeze(1), at.flatten(2, 3).flatten(0, 1))
         found.append(values.view(at.shape[:-1]).transpose(1, 2).flatten(1, 2))
     return torch.cat(found, dim=1)
-
-
-def point_losses(logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Cross entropy and dice loss over points, summed over masks. (S, M, P) twice -> (S,) each"""
-    bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(2).sum(1)
-    s = logits.sigmoid()
-    dice = 1 - (2 * (s * truth).sum(2) + 1) / (s.sum(2) + truth.sum(2) + 1)
-    return {"mask": bce, "dice": dice.sum(1)}
 
 
 def named(losses: Mapping[str, Tensor], norm: Tensor, suffixes: Sequence[str]) -> dict[str, Tensor]:

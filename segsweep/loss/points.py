@@ -1,9 +1,11 @@
-"""Masks at points: bilinear sampling and the choice of uncertain points (Kirillov 2020, PointRend).
+"""Masks at points: sampling, the choice of uncertain points (Kirillov 2020, PointRend), losses.
 
 Points are (x, y) in [0, 1] of the map they are taken from, whatever its resolution.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,3 +48,45 @@ def uncertain_points(logits: Tensor, candidates: Tensor, plain: Tensor, number: 
         chosen = margin.topk(number - plain.shape[1], dim=1, largest=False, sorted=False).indices
         kept.append(points.gather(1, chosen.unsqueeze(2).expand(-1, -1, 2)))
     return torch.cat([torch.cat(kept), plain], dim=1)
+
+
+class PointLosses(torch.autograd.Function):
+    """Cross entropy and dice loss of each mask at its points.
+
+    apply(logits (M, H, W), points (M, P, 2), truth (M, P)) -> (M,), (M,)
+
+    Only probabilities and truth at the points are kept for the gradient, not the dense masks and
+    every step between, which would be most of the memory of a training step's loss.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, points: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        found = sample(logits.unsqueeze(1), points).squeeze(1)
+        bce = F.binary_cross_entropy_with_logits(found, truth, reduction="none").mean(1)
+        s = found.sigmoid()
+        total = s.sum(1) + truth.sum(1) + 1
+        share = (2 * (s * truth).sum(1) + 1) / total
+        ctx.save_for_backward(points, truth, s, total, share)
+        ctx.shape = logits.shape
+        return bce, 1 - share
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad_bce: Tensor, grad_dice: Tensor
+    ) -> tuple[Tensor, None, None]:
+        """Give the gradient to the logits."""
+        points, truth, s, total, share = ctx.saved_tensors
+        grad = (s - truth) * (grad_bce / s.shape[1])[:, None]
+        grad += (share[:, None] - 2 * truth) * (s - s * s) * (grad_dice / total)[:, None]
+        return _spread(grad, points, ctx.shape), None, None
+
+
+def _spread(values: Tensor, points: Tensor, shape: torch.Size) -> Tensor:
+    """Transpose of `sample`: give values back to the cells they were read from. -> (M, H, W)"""
+    maps = values.new_zeros(()).expand(shape).unsqueeze(1)  # only its shape counts
+    grid = (2 * points - 1).unsqueeze(1)
+    zeros_outside, only_maps = (0, 0, False), (True, False)
+    grad, _ = torch.ops.aten.grid_sampler_2d_backward(
+        values[:, None, None], maps, grid, *zeros_outside, only_maps
+    )
+    return grad.squeeze(1)

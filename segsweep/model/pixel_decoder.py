@@ -13,7 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segsweep.model.deformable import DeformableAttention
-from segsweep.model.position import Shape, cell_centres, map_position
+from segsweep.model.position import (
+    Shape,
+    cell_centres,
+    flat,
+    map_position,
+    padded_references,
+    valid_sizes,
+)
 from segsweep.model.seam import Seam
 
 GROUPS = 32  # of every GroupNorm
@@ -40,10 +47,18 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
 
     def forward(
-        self, x: Tensor, position: Tensor, reference: Tensor, shapes: Sequence[Shape]
+        self,
+        x: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        shapes: Sequence[Shape],
+        padding: Tensor | None = None,
     ) -> Tensor:
-        """(B, N, C), position (B, N, C), reference (B, N, L or 1, 2) -> (B, N, C)"""
-        attended = self.self_attn(x + position, reference, x, shapes)
+        """(B, N, C), position (B, N, C), reference (B, N, L or 1, 2) -> (B, N, C)
+
+        `padding` (B, N) is True where no token may look.
+        """
+        attended = self.self_attn(x + position, reference, x, shapes, padding)
         x = self.norm1(x + self.after_self_attn(attended, x))
         return self.norm2(x + self.linear2(self.linear1(x).relu()))
 
@@ -56,11 +71,16 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(
-        self, x: Tensor, position: Tensor, reference: Tensor, shapes: Sequence[Shape]
+        self,
+        x: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        shapes: Sequence[Shape],
+        padding: Tensor | None = None,
     ) -> Tensor:
         """(B, N, C) -> (B, N, C)"""
         for layer in self.layers:
-            x = layer(x, position, reference, shapes)
+            x = layer(x, position, reference, shapes, padding)
         return x
 
 
@@ -74,8 +94,14 @@ class DeformableEncoder(nn.Module):
         xavier_matrices(self.encoder)
         nn.init.normal_(self.level_embed)
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (B, C, H_l, W_l) of all levels -> the same, each cell having seen all levels."""
+    def forward(
+        self, maps: Sequence[Tensor], padding: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Maps (B, C, H_l, W_l) of all levels -> the same, each cell having seen all levels.
+
+        Cells where `padding` (B, H_l, W_l) is True are not seen. They count for the position code
+        all the same, as in the released program.
+        """
         shapes = [(m.shape[2], m.shape[3]) for m in maps]
         channels, device = maps[0].shape[1], maps[0].device
         tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
@@ -85,8 +111,11 @@ class DeformableEncoder(nn.Module):
                 for shape, code in zip(shapes, self.level_embed, strict=True)
             ]
         )
-        reference = cell_centres(shapes, device)[None, :, None]
-        tokens = self.encoder(tokens, position[None], reference, shapes)
+        if padding is None:
+            unseen, reference = None, cell_centres(shapes, device)[None, :, None]
+        else:
+            unseen, reference = flat(padding), padded_references(shapes, valid_sizes(padding))
+        tokens = self.encoder(tokens, position[None], reference, shapes, unseen)
         parts = tokens.split([h * w for h, w in shapes], dim=1)
         return [
             part.transpose(1, 2).unflatten(2, shape)
@@ -142,11 +171,18 @@ class PixelDecoder(nn.Module):
         self.adapter_1 = ConvNorm(channels[0], hidden, 1)  # the lateral step, not a PEFT adapter
         self.layer_1 = ConvNorm(hidden, hidden, 3)
 
-    def forward(self, features: Sequence[Tensor]) -> PixelFeatures:
-        """Maps (B, C_i, H_i, W_i) at strides 4, 8, 16, 32 -> PixelFeatures. Runs in float32."""
+    def forward(
+        self, features: Sequence[Tensor], padding: Sequence[Tensor] | None = None
+    ) -> PixelFeatures:
+        """Maps (B, C_i, H_i, W_i) at strides 4, 8, 16, 32 -> PixelFeatures. Runs in float32.
+
+        `padding`, one mask (B, H_l, W_l) per level of the encoder, is True outside of the image.
+        """
+        # The released model never passes its masks on: padded area counts as valid there, and so
+        # it does here unless a caller says otherwise.
         with torch.autocast(features[0].device.type, enabled=False):
             features = [feature.float() for feature in features]
-            levels = self.transformer(self._project(features))
+            levels = self.transformer(self._project(features), padding)
             lateral = self.adapter_1(features[0])
             finest = levels[-1 if self.coarse_first else 0]
             finest = F.interpolate(finest, lateral.shape[-2:], mode="bilinear", align_corners=False)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from segsweep.data.base import DataSet, Record
+from segsweep.data.loader import collate
+from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
 from segsweep.loss.criterion import Criterion
 from segsweep.model.segmenter import Instances, Segmenter
@@ -45,12 +48,25 @@ def test_instances(golden, predict):
         assert (found.scores.diff() <= 0).all()
         found = aligned(found, expected)
         assert found.labels.equal(expected["pred_classes"])
-        assert found.masks.shape[1:] == tuple(golden.config["orig_hw"][image])
+        assert list(found.masks.shape[1:]) == expected["image_size"].tolist()
         equal = found.masks == (expected["pred_masks"] > 0)
         assert equal.float().mean() >= 0.9995
         golden.check(found.scores, expected["scores"])
         golden.check(found.boxes, expected["pred_boxes"])
         golden.check(bitmask(found.masks), expected["boxes_from_masks"])
+
+
+def test_images_are_padded_to_one_frame(golden):
+    expected, nothing = golden.state("inference", "imagelist/"), torch.empty(0)
+    samples = []
+    for height, width in golden.config["img_hw"]:
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        empty = torch.empty(0, height, width, dtype=torch.bool)
+        record = Record(0, "", height, width, [])
+        samples.append(Sample(image, nothing.long(), nothing.view(0, 4), empty, record))
+    batch = collate(samples, DataSet())
+    assert list(batch.images.shape) == expected["shape"].tolist()
+    assert batch.sizes == [tuple(size) for size in expected["sizes"].tolist()]
 
 
 def test_scores_of_boxes_alone(golden, predict):

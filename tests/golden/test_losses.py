@@ -70,7 +70,9 @@ def test_costs(golden, expected, output, targets):
             golden.check(cost, expected[f"matcher/{b}/{name}"])
 
 
-def test_match(golden, expected, output, targets):
+def test_match(golden, expected, output, targets, monkeypatch):
+    assign, costs = matcher.assign, []
+    monkeypatch.setattr(matcher, "assign", lambda found: assign(costs.extend(found) or found))
     at = expected["points/matcher"].expand(len(targets), -1, -1)
     weights = criterion.WEIGHTS
     pairs = matcher.match(output.matching, output.mask_features, targets, [at], weights)
@@ -80,6 +82,7 @@ def test_match(golden, expected, output, targets):
         assert pairs.query[0, chosen].equal(expected[f"matcher/{b}/src_idx"])
         assert (pairs.target[0, chosen] - offset).equal(expected[f"matcher/{b}/tgt_idx"])
         assert n == len(targets[b].labels)
+        golden.check(costs[b][0], expected[f"matcher/{b}/cost"])
         offset += len(targets[b].labels)
 
 
@@ -138,6 +141,7 @@ def test_denoising_queries(golden, expected, targets, monkeypatch):
     assert entry.sort().values.equal(torch.arange(len(image)))
     assert truth.labels[pairs.target[0]].equal(wanted["known_labels"][entry])
     golden.check(truth.boxes[pairs.target[0]], wanted["known_boxes"][entry])
+    assert pairs.target[0].equal(wanted["known_indice"][entry])
 
 
 def pin_denoising(monkeypatch, arrays: dict[str, Tensor], prefix: str, chance: str) -> None:

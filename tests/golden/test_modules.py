@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -14,7 +16,15 @@ from segsweep.loss.boxes import (
     xyxy_to_cxcywh,
 )
 from segsweep.model.deformable import DeformableAttention
-from segsweep.model.position import box_position, cell_centres, map_position, proposals
+from segsweep.model.position import (
+    box_position,
+    cell_centres,
+    flat,
+    map_position,
+    padded_position,
+    padded_references,
+    proposals,
+)
 
 pytestmark = pytest.mark.golden
 CPU = torch.device("cpu")
@@ -61,10 +71,20 @@ def test_deformable_attention_starts_in_all_directions(golden, modules):
 
 
 def test_map_position(golden, modules):
-    name = next(n for n in modules if n.startswith("pe_sine/") and "x" in n.split("/")[1])
-    _, channels, height, width = modules[name].shape
-    code = map_position((height, width), channels, CPU)
-    golden.check(code.T.reshape(1, channels, height, width), modules[name])
+    names = [name for name in modules if re.fullmatch(r"pe_sine/\d+x\d+", name)]
+    assert names
+    for name in names:
+        _, channels, height, width = modules[name].shape
+        code = map_position((height, width), channels, CPU)
+        golden.check(code.T.reshape(1, channels, height, width), modules[name])
+        padding = torch.zeros(1, height, width, dtype=torch.bool)
+        assert padded_position(padding, channels)[0].equal(code)
+
+
+def test_position_in_padded_maps(golden, modules):
+    padding, expected = modules["pe_sine/in_mask"], modules["pe_sine/masked"]
+    code = padded_position(padding, expected.shape[1])
+    golden.check(code.transpose(1, 2).reshape(expected.shape), expected)
 
 
 @pytest.mark.parametrize("case", ["nfeat128_official", "tiny", "2d_nfeat128_official"])
@@ -75,21 +95,38 @@ def test_box_position(golden, modules, case):
 
 
 def test_proposals(golden, modules):
-    """Of the first image, which has no padding; ours are the same for every image."""
-    assert not modules["proposals/in/padding_mask"][0].any()
     shapes = shapes_of(modules["proposals/in/spatial_shapes"])
-    boxes, usable = proposals(shapes, CPU)
-    golden.check(boxes, modules["proposals/out/proposals_unsigmoid"][0])
-    memory = modules["proposals/in/memory_first8"][0].masked_fill(~usable[:, None], 0)
-    golden.check(memory, modules["proposals/out/memory_first8"][0])
+    masks = modules["proposals/in/padding_mask"].split([h * w for h, w in shapes], dim=1)
+    padding = [mask.unflatten(1, shape) for mask, shape in zip(masks, shapes, strict=True)]
+    boxes, usable = proposals(shapes, CPU, padding)
+    golden.check(boxes, modules["proposals/out/proposals_unsigmoid"])
+    memory = modules["proposals/in/memory_first8"].masked_fill(~usable[..., None], 0)
+    golden.check(memory, modules["proposals/out/memory_first8"])
+    whole = ~flat(padding).any(1)
+    unpadded, _ = proposals(shapes, CPU)
+    assert all(image.equal(unpadded) for image in boxes[whole])
 
 
 def test_reference_points(golden, modules):
-    """Of the first image, whose valid ratios are 1: cell centres, the same for every level."""
-    assert (modules["enc_ref/in/valid_ratios"][0] == 1).all()
-    centres = cell_centres(shapes_of(modules["enc_ref/in/spatial_shapes"]), CPU)
-    expected = modules["enc_ref/out"][0]
-    golden.check(centres[:, None].expand_as(expected), expected)
+    """Where the valid ratios are 1, these are the cell centres on every level."""
+    ratios, expected = modules["enc_ref/in/valid_ratios"], modules["enc_ref/out"]
+    shapes = shapes_of(modules["enc_ref/in/spatial_shapes"])
+    size = torch.tensor([(w, h) for h, w in shapes])
+    golden.check(padded_references(shapes, ratios * size), expected)
+    whole = (ratios == 1).flatten(1).all(1)
+    centres = cell_centres(shapes, CPU)[None, :, None]
+    golden.check(centres.expand_as(expected[whole]), expected[whole])
+
+
+@torch.no_grad()
+def test_padded_pixel_decoder(golden, features):
+    masks = golden.state("modules", "pixel_masked/in/mask/")
+    expected = golden.state("modules", "pixel_masked/out/")
+    pixel = golden.head().pixel_decoder(features, [masks[str(i)] for i in range(len(masks))])
+    golden.check(pixel.mask_features, expected.pop("mask_features"))
+    assert len(pixel.levels) == len(expected)
+    for i, level in enumerate(pixel.levels):
+        golden.check(level, expected[f"multi_scale_features/{i}"])
 
 
 def test_inverse_sigmoid(golden, modules):

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from segsweep.data.loader import Target
 from segsweep.loss import criterion as losses
 from segsweep.loss.criterion import Criterion
+from tests.golden.test_heads import check_outputs
 from tests.golden.test_losses import padded_targets, pin_denoising
 
 pytestmark = pytest.mark.golden
@@ -100,6 +101,7 @@ def check_pairs(golden, pairs, targets: list[Target], arrays) -> None:
 def test_pinned(golden, features, targets, pinned, matched):
     head, arrays = golden.head().train(), golden.arrays("train_pinned")
     output = head(features, targets)
+    assert check_outputs(golden, output, arrays, "out/") > 1
     total = check_terms(golden, pinned, pinned(output, targets), arrays)
     check_pairs(golden, matched[0], targets, arrays)
     total.backward()
