@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ def reset_peaks() -> None:
     """Begin to measure peak memory: several runs may share a process."""
     import torch
 
+    gc.collect()  # a Lightning trainer is full of cycles
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
     if torch.cuda.is_available():

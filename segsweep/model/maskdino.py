@@ -75,6 +75,9 @@ class MaskDINO(Choice):
     loss: LossWeights = field(default_factory=LossWeights)
     topk: int = 100
     focus_on_box: bool = False
+    input: list[int] = field(  # height, width for data sets that leave it to the model
+        default_factory=lambda: [512, 512], metadata={"outside": True}
+    )
     weights: str | None = None  # path, URL or segsweep://file in the package; null = random
     weights_sha256: str | None = None
 
