@@ -7,6 +7,8 @@ import itertools
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,6 +18,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from segsweep.callbacks import Best, Checkpoint, Curve, Progress, Stop
 from segsweep.config import Config
 from segsweep.data.loader import TrainLoader, eval_loader
+from segsweep.errors import UserError
 from segsweep.model.segmenter import Segmenter
 from segsweep.module import Module, predict
 from segsweep.sweep.run import Run
@@ -73,11 +76,27 @@ def fit(run: Run, model: Segmenter, base: str) -> dict[str, Any]:
             module,
             Epochs(module, loader, per_epoch),
             validation(config),
-            ckpt_path=str(last) if last.exists() else None,
+            ckpt_path=resumable(last),
         )
     if best.found is None:  # fewer epochs than validate_every: the last weights are the best
         best.keep(module, epoch=config.hparams.epochs, step=total, value=None)
     return best.found or {}
+
+
+def resumable(last: Path) -> str | None:
+    """Return the checkpoint to go on from, None if there is none.
+
+    Raises UserError when it cannot be read.
+    """
+    if not last.exists():
+        return None
+    try:
+        torch.load(last, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        raise UserError(
+            f"{last} is damaged ({str(error).splitlines()[0]}); delete it to begin the run again"
+        ) from error
+    return str(last)
 
 
 def machine(config: Config) -> dict[str, Any]:

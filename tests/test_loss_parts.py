@@ -16,7 +16,7 @@ from segsweep.errors import UserError
 from segsweep.loss import boxes as bx
 from segsweep.loss.denoising import denoising_queries
 from segsweep.loss.matcher import assign, mask_costs, point_logits
-from segsweep.loss.points import CHUNK, sample, uncertain_points
+from segsweep.loss.points import CHUNK, PointLosses, sample, uncertain_points
 
 CLASSES, CHANNELS, QUERIES, SIDE = 3, 8, 6, 32
 seeds = st.integers(0, 2**16)
@@ -134,6 +134,23 @@ def test_uncertain_points(masks):
     margin = sample(logits[:, None], candidates)[:, 0].abs()
     chosen = sample(logits[:, None], found[:, :15])[:, 0].abs()
     torch.testing.assert_close(chosen.sort().values, margin.sort().values[:, :15])
+
+
+@quick
+@given(seeds, st.sampled_from([1.0, 100.0]))
+def test_point_losses(seed, scale):
+    torch.manual_seed(seed)
+    logits = (scale * torch.randn(3, 4, 5, dtype=torch.double)).requires_grad_()
+    points, truth = torch.rand(3, 7, 2).double(), torch.rand(3, 7).double()
+    bce, dice = PointLosses.apply(logits, points, truth)
+    found = sample(logits[:, None], points)[:, 0]
+    expected = mask_costs(found, truth)
+    for loss, cost in zip((bce, dice), expected, strict=True):
+        torch.testing.assert_close(loss, cost.diagonal())
+        weights = torch.randn(3)
+        ours = torch.autograd.grad(loss @ weights.double(), logits, retain_graph=True)
+        plain = torch.autograd.grad(cost.diagonal() @ weights.double(), logits, retain_graph=True)
+        torch.testing.assert_close(ours, plain)
 
 
 @quick

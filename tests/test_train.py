@@ -121,6 +121,19 @@ def test_a_killed_run_ends_with_identical_bits(undisturbed, tmp_path, step):
     assert curve(tmp_path) == curve(undisturbed)
 
 
+def test_a_damaged_checkpoint_is_named_with_its_cure(tmp_path):
+    with start(*TINY, cwd=tmp_path) as process:
+        while process.poll() is None and not list(tmp_path.glob("results/runs/*/last.ckpt")):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    last = the_run(tmp_path) / "last.ckpt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    code, said = segsweep(*TINY, cwd=tmp_path)
+    assert code == 2
+    assert "last.ckpt is damaged" in said
+    assert "delete it" in said
+
+
 def test_workers_change_nothing(undisturbed, tmp_path):
     code, said = segsweep(*TINY, "io.workers=2", cwd=tmp_path)
     assert code == 0, said

@@ -61,6 +61,7 @@ class PointLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, points: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute both losses; see the class for shapes."""
         found = sample(logits.unsqueeze(1), points).squeeze(1)
         bce = F.binary_cross_entropy_with_logits(found, truth, reduction="none").mean(1)
         s = found.sigmoid()

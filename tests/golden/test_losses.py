@@ -71,8 +71,13 @@ def test_costs(golden, expected, output, targets):
 
 
 def test_match(golden, expected, output, targets, monkeypatch):
-    assign, costs = matcher.assign, []
-    monkeypatch.setattr(matcher, "assign", lambda found: assign(costs.extend(found) or found))
+    costs, assign = [], matcher.assign
+
+    def seen(found):
+        costs.extend(found)
+        return assign(found)
+
+    monkeypatch.setattr(matcher, "assign", seen)
     at = expected["points/matcher"].expand(len(targets), -1, -1)
     weights = criterion.WEIGHTS
     pairs = matcher.match(output.matching, output.mask_features, targets, [at], weights)
@@ -92,9 +97,10 @@ def test_single_losses(golden, expected, output, targets):
     pairs = matcher.match(sets, output.mask_features, targets, [at], criterion.WEIGHTS)
     logits = criterion.mask_logits(pairs.pick(sets.embeddings), output.mask_features, pairs.counts)
     at = expected["points/loss"].expand(1, logits.shape[1], -1, -1)
-    found = points.sample(logits[0].unsqueeze(1), at[0]).squeeze(1)[None]
+    there = criterion.truth_at(at, pairs, truth.masks)
+    bce, dice = points.PointLosses.apply(logits[0], at[0], there[0])
     losses = criterion.set_losses(sets, pairs, truth)
-    losses |= criterion.point_losses(found, criterion.truth_at(at, pairs, truth.masks))
+    losses |= {"mask": bce.sum()[None], "dice": dice.sum()[None]}
     norm = criterion.num_masks(truth)
     golden.check(norm, expected["loss/num_masks"])
     for name, term in criterion.named(losses, norm, [""]).items():
