@@ -22,7 +22,7 @@ demo: setup      ## train the demo sweep on this machine, collect its table and 
 	$(PY) -m segsweep collect
 
 test: setup      ## run all tests
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadscope
 
 lint: setup      ## ruff and pyright
 	$(PY) -m ruff check .

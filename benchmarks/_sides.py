@@ -1,58 +1,65 @@
-"""Two ways to the same result side by side: each in processes of its own, in turns."""
+"""Two ways to the same result side by side: each in processes of its own, in turns.
+
+Times are CPU times on one thread, which other work on the machine hardly changes.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROUNDS = 3
+ROUNDS = 2
+THREADS = {"OMP_NUM_THREADS": "1"}
+# what is freed goes back to the system at once: the process is as large as its live tensors
+FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 def rows(module: str, cases: Sequence[str], sides: Sequence[str]) -> list[dict[str, Any]]:
-    """Run `python -m module case side` in turns and compare medians and peaks.
+    """Run `python -m module case side`, which prints the JSON of `measure`, in turns.
 
-    Every process prints the JSON of `measure`.
+    Times are medians over the rounds. Peak memory is that of one more process.
     """
     table = []
     for case in cases:
-        found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-        for _ in range(ROUNDS):
-            for side in sides:
-                command = [sys.executable, "-m", module, case, side]
-                out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                found[side].append(json.loads(out.splitlines()[-1]))
-        for side, results in found.items():
+        rounds = [{side: _run(module, case, side) for side in sides} for _ in range(ROUNDS)]
+        for side in sides:
             row: dict[str, Any] = {"case": case, "side": side}
-            for name in results[0]["ms"]:
-                row[f"{name} ms"] = median(ms for result in results for ms in result["ms"][name])
-            row["CPU ms"] = median(ms for result in results for ms in result["cpu"])
-            row["peak MiB"] = median(result["mib"] for result in results)
-            table.append(row | results[0].get("result", {}))
+            for name in rounds[0][side]["ms"]:
+                row[f"{name} ms"] = median(ms for r in rounds for ms in r[side]["ms"][name])
+            frugal = _run(module, case, side, **FRUGAL)
+            table.append(row | {"peak MiB": frugal["mib"]} | frugal.get("result", {}))
     return table
 
 
-def measure(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, Any]:
-    """Wall milliseconds of each of the steps, taken in order `repeats` times, after one warm-up.
+def _run(module: str, case: str, side: str, **environment: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", module, case, side]
+    env = os.environ | THREADS | environment
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env)
+    return json.loads(done.stdout.splitlines()[-1])
 
-    With it go the CPU time of all steps together, for a machine that is not idle, and the most
-    memory that was added.
+
+def measure(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Any]:
+    """Milliseconds of each of the steps, taken in order `repeats` times, and memory added at most.
+
+    The first round is not counted; a process that measures memory makes no other.
     """
-    before, wall, cpu = memory("VmRSS"), {name: [] for name in steps}, []
+    before, times = memory("VmRSS"), {name: [] for name in steps}
+    if os.environ.items() >= FRUGAL.items():
+        repeats = 0
     for _ in range(repeats + 1):
-        started = time.process_time()
         for name, step in steps.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             step()
-            wall[name].append(1e3 * (time.perf_counter() - begun))
-        cpu.append(1e3 * (time.process_time() - started))
-    ms = {name: taken[1:] for name, taken in wall.items()}
-    return {"ms": ms, "cpu": cpu[1:], "mib": memory("VmHWM") - before}
+            times[name].append(1e3 * (time.process_time() - begun))
+    ms = {name: taken[1:] for name, taken in times.items()}
+    return {"ms": ms, "mib": memory("VmHWM") - before}
 
 
 def memory(field: str) -> float:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from segsweep.data.loader import Target
 from segsweep.errors import UserError
-from segsweep.model import segmenter
+from segsweep.model import pixel_decoder, segmenter
 from segsweep.model.backbone import DropPath, build_backbone
 from segsweep.model.maskdino import Backbone, Layout, MaskDINO
 from segsweep.model.segmenter import Segmenter
@@ -83,6 +83,29 @@ def test_images_of_a_batch_do_not_mix():
     with torch.no_grad():
         both, one = model(images()), model(images()[1:])
     torch.testing.assert_close(both.matching.boxes[:, 1:], one.matching.boxes)
+
+
+@torch.no_grad()
+def test_padding_is_as_if_it_were_cut_off(monkeypatch):
+    """All but for the position code, which counts padded cells (as in the released program)."""
+
+    def nowhere(shape, channels, device):
+        return torch.zeros(shape[0] * shape[1], channels)
+
+    monkeypatch.setattr(pixel_decoder, "map_position", nowhere)
+    encoder = build(levels=["res4", "res5"]).sem_seg_head.pixel_decoder.transformer
+    maps = [torch.randn(2, 32, 8 // 2**i, 12 // 2**i) for i in range(3)]
+    padding = [torch.ones(2, *level.shape[-2:], dtype=torch.bool) for level in maps]
+    parts = [(0, 8, 12), (1, 5, 7)]
+    for image, h, w in parts:
+        for i, mask in enumerate(padding):
+            mask[image, : h >> i, : w >> i] = False
+    padded = encoder(maps, padding)
+    for image, h, w in parts:
+        cut = [m[image : image + 1, :, : h >> i, : w >> i] for i, m in enumerate(maps)]
+        for alone, level in zip(encoder(cut), padded, strict=True):
+            seen = level[image : image + 1, :, : alone.shape[2], : alone.shape[3]]
+            torch.testing.assert_close(seen, alone)
 
 
 def test_frozen_backbone_costs_no_graph():

@@ -84,9 +84,9 @@ class Criterion(nn.Module):
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Sum the terms of `forward` by their weights. -> ()"""
         # "loss_ce_dn_0" is of the kind "ce"
-        return torch.stack(
-            [self.weights[name.split("_")[1]] * t for name, t in terms.items()]
-        ).sum()
+        weights = [self.weights[name.split("_")[1]] for name in terms]
+        stacked = torch.stack(list(terms.values()))
+        return (stacked * stacked.new_tensor(weights)).sum()  # a dot product would be autocast
 
     def matcher_points(self, images: int, device: torch.device) -> Tensor:
         """Draw the points at which the matcher compares the masks of one set. -> (B, P, 2)"""
@@ -122,7 +122,7 @@ class Criterion(nn.Module):
         losses |= self._mask_losses(sets.embeddings, features, pairs, truth, drawn)
         norm = num_masks(truth)
         layers = ["", *(f"_{i}" for i in range(len(output.matching.logits) - 1))]
-        terms = named(losses, norm, [*layers, "_interm"])
+        terms = named(losses, norm, [*layers, "_interm"][: len(sets.logits)])
         if noised and answers:
             losses = set_losses(noised, answers, truth)
             losses |= {k: torch.cat([part[k] for part in noised_masks]) for k in noised_masks[0]}
@@ -140,11 +140,11 @@ class Criterion(nn.Module):
         drawn: Sequence[tuple[Tensor, Tensor]],
     ) -> dict[str, Tensor]:
         """Cross entropy and dice of the pairs' masks, summed. (S, B, Q, C), (B, C, h, w) -> (S,)"""
-        logits = mask_logits(pairs.pick(embeddings).float(), features, pairs.counts)
-        chosen = [self.loss_points(*of_set) for of_set in zip(logits.detach(), drawn, strict=True)]
-        points = torch.stack(chosen)
-        truth_there = truth_at(points, pairs, truth.masks)
-        rows = (x.flatten(0, 1) for x in (logits, points, truth_there))
+        logits = mask_logits(pairs.pick(embeddings), features, pairs.counts)
+        sets = zip(logits.detach(), drawn, strict=True)
+        points = torch.stack([self.loss_points(*one) for one in sets])
+        there = truth_at(points, pairs, truth.masks)
+        rows = (x.flatten(0, 1) for x in (logits, points, there))
         bce, dice = (loss.view(points.shape[:2]).sum(1) for loss in PointLosses.apply(*rows))
         return {"mask": bce, "dice": dice}
 

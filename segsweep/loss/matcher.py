@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +41,7 @@ class Pairs:
     counts: list[int]  # pairs of each image
     groups: int = 1
 
-    @property
+    @cached_property
     def image(self) -> Tensor:
         """Index of the image of each pair. (M,)"""
         image = [b for b, count in enumerate(self.counts) for _ in range(count)]

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 32  # masks
+CHUNK = 32  # masks whose candidates are read at once
 
 
 def sample(maps: Tensor, points: Tensor) -> Tensor:
     """Read maps bilinearly, zero outside. (M, C, H, W), (M, P, 2) -> (M, C, P)
 
-    A map of one colour stretches over pixel edges, not centres (`align_corners=False`).
+    0 and 1 are the outer edges of the border cells, not their centres (`align_corners=False`).
     """
     grid = (2 * points - 1).unsqueeze(1)
     return F.grid_sample(maps, grid, mode="bilinear", align_corners=False).squeeze(2)
@@ -42,7 +42,7 @@ def uncertain_points(logits: Tensor, candidates: Tensor, plain: Tensor, number: 
     (M, H, W), (M, R, 2), (M, P - U, 2) -> (M, P, 2), P = `number`, the U uncertain ones first.
     """
     kept = []
-    # in chunks that stay in the cache: all candidates of all masks are many times the masks
+    # the candidates of all masks at once would leave the cache, and are far more than is kept
     for maps, points in zip(logits.split(CHUNK), candidates.split(CHUNK), strict=True):
         margin = sample(maps.unsqueeze(1), points).squeeze(1).abs()
         chosen = margin.topk(number - plain.shape[1], dim=1, largest=False, sorted=False).indices
@@ -55,8 +55,8 @@ class PointLosses(torch.autograd.Function):
 
     apply(logits (M, H, W), points (M, P, 2), truth (M, P)) -> (M,), (M,)
 
-    Only probabilities and truth at the points are kept for the gradient, not the dense masks and
-    every step between, which would be most of the memory of a training step's loss.
+    The gradient is written out to keep only points, probabilities and truth for it: the dense
+    masks and the steps between would be the larger part of what the loss keeps.
     """
 
     @staticmethod

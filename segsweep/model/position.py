@@ -40,8 +40,8 @@ def _axis(size: int, features: int, device: torch.device) -> Tensor:
 def padded_position(padding: Tensor, channels: int) -> Tensor:
     """Sine code that counts only cells without padding. (B, H, W) bool -> (B, H*W, C)
 
-    Rows and columns are scaled by how many of them each image has. Where nothing is padded, this
-    is `map_position`.
+    Rows and columns are scaled by how many of them each image has (Carion 2020). Where nothing is
+    padded, this is `map_position`.
     """
     codes = []
     for axis in (1, 2):

