@@ -1,0 +1,80 @@
+"""One optimizer step by method: what a frozen part costs, and what does not train saves.
+
+Random weights, scenes of the embedded digits at the model's size; memory is what building and
+stepping add to a process that has imported everything. CPU time on one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from benchmarks import _sides
+from benchmarks.__main__ import markdown
+from segsweep.config import compose
+from segsweep.data.loader import TrainLoader
+from segsweep.module import parameter_groups
+from segsweep.peft.base import apply
+
+SIDES = ["full_head", "decoder_only", "adapter", "lora", "embeddings_only"]
+CASES = {
+    "tiny, 8 x 128 x 128": ["model=maskdino_tiny", "hparams.batch_size=8"],
+    "R50, 1 x 512 x 512": [
+        "model=maskdino_r50", "hparams.batch_size=1", "data.side=512", "data.size=[512,512]",
+    ],
+}  # fmt: skip
+REPEATS = {"tiny, 8 x 128 x 128": 5, "R50, 1 x 512 x 512": 1}
+
+
+def run(case: str, side: str) -> dict[str, Any]:
+    config = compose([*CASES[case], "model.weights=null", "data.train=8", f"peft={side}"])
+    batch = next(iter(TrainLoader(config.data, config.hparams.batch_size, seed=0)))
+    torch.manual_seed(0)
+    made: dict[str, Any] = {}
+
+    def build() -> None:
+        model = config.model.build(1)
+        made["trained"] = apply(model, config.peft, config.model.roles).trainable
+        made["model"] = model.train()
+        made["optimizer"] = torch.optim.AdamW(parameter_groups(model, config.hparams))
+
+    def forward() -> None:
+        if not made:
+            build()
+        with parametrize.cached():
+            made["loss"] = made["model"].loss(
+                made["model"](batch.images, batch.targets), batch.targets
+            )["loss"]
+
+    def backward() -> None:
+        loss: Tensor = made.pop("loss")
+        made["optimizer"].zero_grad(set_to_none=True)
+        loss.backward()
+
+    def update() -> None:
+        nn.utils.clip_grad_norm_(made["model"].parameters(), 0.01)
+        made["optimizer"].step()
+
+    steps = {"forward and loss": forward, "backward": backward, "update": update}
+    found = _sides.measure(steps, REPEATS[case])
+    return found | {"result": {"trained": made["trained"]}}
+
+
+def rows() -> list[dict[str, Any]]:
+    return _sides.rows("benchmarks.step", list(CASES), SIDES)
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        print(json.dumps(run(*sys.argv[1:])))
+    else:
+        print(markdown(rows()))
+
+
+if __name__ == "__main__":
+    main()
