@@ -111,7 +111,7 @@ def main() -> None:
     a.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(a.out, lambda path: path.write_bytes(content))
     print(f"{a.out}  {len(content) / 2**20:.2f} MiB")
-    print(f"conf/model/maskdino_tiny.yaml: weights_sha256: {sha256(content).hexdigest()}")
+    print(f"conf/model/maskdino_tiny.yaml: weights: ...#sha256={sha256(content).hexdigest()}")
 
 
 if __name__ == "__main__":

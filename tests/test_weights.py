@@ -180,7 +180,7 @@ def test_download_is_kept(file, tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/{file.name}"
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        first, second = weights.locate(url, sha256), weights.locate(url, sha256)
+        first, second = (weights.locate(f"{url}#sha256={sha256}") for _ in range(2))
         message = refusal(url.replace("base", "absent"))
         server.shutdown()
     assert first == second == tmp_path / "cache" / "segsweep" / file.name
@@ -191,9 +191,15 @@ def test_download_is_kept(file, tmp_path):
 
 
 def test_wrong_hash(file):
-    message = refusal(file, weights_sha256="0" * 64)
-    assert "weights_sha256" in message
+    message = refusal(f"{file}#sha256={'0' * 64}")
+    assert "hash in model.weights" in message
     assert hashlib.sha256(file.read_bytes()).hexdigest() in message
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path):
+    file = tmp_path / "notes.pth"
+    file.write_text("junk\n")
+    assert "no checkpoint" in refusal(file)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -78,8 +78,8 @@ class MaskDINO(Choice):
     input: list[int] = field(  # height, width for data sets that leave it to the model
         default_factory=lambda: [512, 512], metadata={"outside": True}
     )
-    weights: str | None = None  # path, URL or segsweep://file in the package; null = random
-    weights_sha256: str | None = None
+    # path, URL or segsweep://file in the package, checked against #sha256=... if that follows;
+    weights: str | None = None  # null = random
 
     roles: ClassVar[dict[str, list[str]]] = {
         "head": ["sem_seg_head.*"],
@@ -184,8 +184,7 @@ class MaskDINO(Choice):
         def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
             return from_official(state, self.backbone.layout)
 
-        source, sha256 = self.weights, self.weights_sha256
-        return load(model, source, sha256, rename, CLASS_TENSORS, classes, draw)
+        return load(model, self.weights, rename, CLASS_TENSORS, classes, draw)
 
 
 CLASS_TENSORS = [

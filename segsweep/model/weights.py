@@ -6,7 +6,6 @@ import codecs
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import tempfile
 import urllib.error
@@ -16,16 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from segsweep.errors import UserError
 
 PACKAGED = "segsweep://"
+HASH = "#sha256="
 Names = list[str] | None  # class names, where the file carries them
 State = dict[str, Tensor]
 
@@ -50,7 +49,6 @@ class LoadReport:
 def load(
     model: nn.Module,
     source: str | None,
-    sha256: str | None = None,
     rename: Callable[[State], State] = dict,
     class_tensors: Sequence[str] = (),
     classes: list[str] | None = None,
@@ -67,7 +65,7 @@ def load(
     """
     if source is None:
         return LoadReport(None)
-    file = locate(source, sha256)
+    file = locate(source)
     state, names = read(file)
     state, own = rename(state), tensors(model)
     drawn: list[str] = []
@@ -94,12 +92,15 @@ def tensors(model: nn.Module) -> State:
     return unique
 
 
-def locate(source: str, sha256: str | None = None) -> Path:
+def locate(source: str) -> Path:
     """Return the file of a path, a URL or a packaged name (segsweep://file).
+
+    `#sha256=...` behind it is the hash that the file must have.
 
     A path that exists is taken as it is. Else the folder that SEGSWEEP_WEIGHTS names is searched
     for the file name, then the cache (~/.cache/segsweep), then the URL is fetched into the cache.
     """
+    source, _, sha256 = source.partition(HASH)
     name = source.rsplit("/", 1)[-1]
     cached = cache_dir() / name
     folder = os.environ.get("SEGSWEEP_WEIGHTS")
@@ -116,10 +117,10 @@ def locate(source: str, sha256: str | None = None) -> Path:
     if file is None:
         looked = ", ".join(map(str, candidates))
         raise UserError(f"model.weights={source}: no such file; looked for {looked}")
-    if sha256 is not None and (found := _sha256(file)) != sha256:
+    if sha256 and (found := _sha256(file)) != sha256:
         raise UserError(
             f"{file}: sha256 is {found}, expected {sha256}; delete the file and fetch it again, "
-            "or correct model.weights_sha256"
+            "or correct the hash in model.weights"
         )
     return file
 
@@ -175,8 +176,8 @@ def read(file: Path) -> tuple[State, Names]:
             return state, None if names is None else json.loads(names)
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
+        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         raise UserError(
             f"{file}: damaged, cut short or no checkpoint ({reason}); fetch it again"
         ) from error
