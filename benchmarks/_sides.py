@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.__main__ import markdown
+
 ROUNDS = 2
 THREADS = {"OMP_NUM_THREADS": "1"}
 # what is freed goes back to the system at once: the process is as large as its live tensors
@@ -60,6 +62,14 @@ def measure(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
             times[name].append(1e3 * (time.process_time() - begun))
     ms = {name: taken[1:] for name, taken in times.items()}
     return {"ms": ms, "mib": memory("VmHWM") - before}
+
+
+def main(run: Callable[[str, str], Any], rows: Callable[[], list[dict[str, Any]]]) -> None:
+    """Be one side of a case, where both are named on the command line; else print the table."""
+    if len(sys.argv) == 3:
+        print(json.dumps(run(*sys.argv[1:])))
+    else:
+        print(markdown(rows()))
 
 
 def memory(field: str) -> float:

@@ -7,8 +7,6 @@ time on one thread; peak memory is what the step adds to the process.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks import _sides
-from benchmarks.__main__ import markdown
 from segsweep.data.loader import Target
 from segsweep.loss.criterion import (
     Criterion,
@@ -159,12 +156,5 @@ def rows() -> list[dict[str, Any]]:
     return table
 
 
-def main() -> None:
-    if len(sys.argv) == 3:
-        print(json.dumps(run(*sys.argv[1:])))
-    else:
-        print(markdown(rows()))
-
-
 if __name__ == "__main__":
-    main()
+    _sides.main(run, rows)

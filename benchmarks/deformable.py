@@ -7,8 +7,6 @@ sum and that of the gradients. CPU time on one thread; peak memory is what a ste
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 import torch
@@ -16,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import _sides
-from benchmarks.__main__ import markdown
 from segsweep.model.deformable import DeformableAttention
 
 SIDES = ["grid_sample", "segsweep"]
@@ -98,12 +95,5 @@ def rows() -> list[dict[str, Any]]:
     return table
 
 
-def main() -> None:
-    if len(sys.argv) == 3:
-        print(json.dumps(run(*sys.argv[1:])))
-    else:
-        print(markdown(rows()))
-
-
 if __name__ == "__main__":
-    main()
+    _sides.main(run, rows)

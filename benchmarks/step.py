@@ -6,8 +6,6 @@ stepping add to a process that has imported everything. CPU time on one thread.
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 import torch
@@ -15,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from benchmarks import _sides
-from benchmarks.__main__ import markdown
 from segsweep.config import compose
 from segsweep.data.loader import TrainLoader
 from segsweep.module import parameter_groups
@@ -69,12 +66,5 @@ def rows() -> list[dict[str, Any]]:
     return _sides.rows("benchmarks.step", list(CASES), SIDES)
 
 
-def main() -> None:
-    if len(sys.argv) == 3:
-        print(json.dumps(run(*sys.argv[1:])))
-    else:
-        print(markdown(rows()))
-
-
 if __name__ == "__main__":
-    main()
+    _sides.main(run, rows)

@@ -233,9 +233,7 @@ class Progress(pl.Callback):
         """Print a line where there is no terminal."""
         if self.bar.disable and self.config.io.progress and trainer.is_global_zero:
             epoch = trainer.global_step // self.per_epoch
-            loss = float(trainer.callback_metrics.get("loss", 0.0))
-            told = f"  loss {loss:.2f}" if loss else ""
-            print(f"  epoch {epoch}/{self.config.hparams.epochs}{told}{self.score()}", flush=True)
+            print(f"  epoch {epoch}/{self.config.hparams.epochs}{self.score()}", flush=True)
 
     def score(self) -> str:
         """Return the metric of the last validation."""

@@ -79,7 +79,6 @@ class Trainer(Choice):
 
     accelerator: Accelerator = Accelerator["auto"]
     devices: int = 1
-    num_nodes: int = 1
     precision: Precision = Precision["fp32"]
     validate_every: int = 1  # epochs
     limit_train: int | None = None  # batches per epoch, for trying things out
@@ -87,7 +86,7 @@ class Trainer(Choice):
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
-        if self.devices < 1 or self.num_nodes < 1:
+        if self.devices < 1:
             raise UserError(f"trainer.devices={self.devices}: must be at least 1")
 
 

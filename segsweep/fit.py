@@ -92,8 +92,9 @@ def resumable(last: Path) -> str | None:
     try:
         torch.load(last, map_location="cpu", weights_only=True)
     except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"{last} is damaged ({str(error).splitlines()[0]}); delete it to begin the run again"
+            f"{last} is damaged ({reason}); delete it to begin the run again"
         ) from error
     return str(last)
 
@@ -104,7 +105,6 @@ def machine(config: Config) -> dict[str, Any]:
     return {
         "accelerator": trainer.accelerator.value,
         "devices": trainer.devices,
-        "num_nodes": trainer.num_nodes,
         "precision": trainer.precision.value,
         "gradient_clip_val": config.hparams.clip or None,
         "strategy": "ddp_find_unused_parameters_true" if trainer.devices > 1 else "auto",
