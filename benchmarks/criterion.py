@@ -16,18 +16,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks import _sides
 from segsweep.data.loader import Target
-from segsweep.loss.criterion import (
-    Criterion,
-    Truth,
-    denoising_pairs,
-    in_order,
-    named,
-    num_masks,
-    set_losses,
-    truth_at,
-)
+from segsweep.loss.criterion import Criterion, Truth, num_masks, truth_at
 from segsweep.loss.denoising import denoising_queries
-from segsweep.loss.matcher import Pairs, assign, box_costs, class_cost, mask_costs
+from segsweep.loss.maskdino import MaskDINOCriterion, denoising_pairs, in_order
+from segsweep.loss.matcher import Pairs, assign, box_costs, mask_costs
 from segsweep.loss.points import sample
 from segsweep.model.predictor import Output, Predictions
 
@@ -44,7 +36,7 @@ CASES: dict[str, dict[str, int]] = {
 }  # fmt: skip
 
 
-class Dense(Criterion):
+class Dense(MaskDINOCriterion):
     """The same loss out of dense masks, set after set."""
 
     def _terms(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
@@ -62,12 +54,14 @@ class Dense(Criterion):
         for s, name in enumerate([*layers, "_interm"]):
             one = part_of(sets, s)
             pairs = self.matched(one, masks[s], targets)
-            losses = set_losses(one, pairs, truth) | self.compared(masks[s], pairs, truth)
-            terms |= named(losses, norm, [name])
+            losses = self._query_losses(one, pairs, truth, norm)
+            losses |= self.compared(masks[s], pairs, truth, norm)
+            terms |= self._named(losses, [name])
             if name in layers:
-                losses = set_losses(part_of(noised, s), answers, truth)
-                losses |= self.compared(noised_masks[s], answers, truth)
-                terms |= named(losses, norm * answers.groups, [f"_dn{name}"])
+                share = norm * answers.groups
+                losses = self._query_losses(part_of(noised, s), answers, truth, share)
+                losses |= self.compared(noised_masks[s], answers, truth, share)
+                terms |= self._named(losses, [f"_dn{name}"])
         return terms
 
     @torch.no_grad()
@@ -76,15 +70,18 @@ class Dense(Criterion):
         for b, target in enumerate(targets):
             logits = sample(masks[b, :, None], at[b].expand(masks.shape[1], -1, -1)).squeeze(1)
             truth = sample(target.masks[None].float(), at[b : b + 1])[0]
+            assert one.boxes is not None
             l1, giou = box_costs(one.boxes[0, b], target.boxes)
             bce, dice = mask_costs(logits, truth)
-            ce = class_cost(one.logits[0, b], target.labels)
+            ce = self.classify.cost(one.logits[0, b], target.labels)
             parts = {"ce": ce, "bbox": l1, "giou": giou, "mask": bce, "dice": dice}
             cost = torch.stack([self.costs[name] * part for name, part in parts.items()]).sum(0)
             costs.append(cost[None])
         return assign(costs)
 
-    def compared(self, masks: Tensor, pairs: Pairs, truth: Truth) -> dict[str, Tensor]:
+    def compared(
+        self, masks: Tensor, pairs: Pairs, truth: Truth, norm: Tensor
+    ) -> dict[str, Tensor]:
         chosen = masks[pairs.image, pairs.query[0]]
         at = self.loss_points(chosen.detach(), self.candidates(len(chosen), masks.device))
         found, there = (
@@ -94,7 +91,7 @@ class Dense(Criterion):
         bce = binary_cross_entropy_with_logits(found, there[0], reduction="none").mean(1)
         s = found.sigmoid()
         dice = 1 - (2 * (s * there[0]).sum(1) + 1) / (s.sum(1) + there[0].sum(1) + 1)
-        return {"mask": bce.sum()[None], "dice": dice.sum()[None]}
+        return {"mask": bce.sum()[None] / norm, "dice": dice.sum()[None] / norm}
 
 
 def part_of(sets: Predictions, s: int) -> Predictions:
@@ -132,7 +129,7 @@ def step_of(case: str, side: str) -> tuple[Criterion, Output, list[Target], int]
     features = torch.randn(c["images"], c["channels"], cells, cells, requires_grad=True)
     matching, interm = (predictions(sets, c["queries"]) for sets in (c["sets"], 1))
     output = Output(matching, interm, predictions(c["sets"], queries.pad), queries, features)
-    criterion = (Dense if side == "dense" else Criterion)(c["classes"], points=c["points"])
+    criterion = (Dense if side == "dense" else MaskDINOCriterion)(c["classes"], points=c["points"])
     return criterion, output, targets, c["repeats"]
 
 

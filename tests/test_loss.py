@@ -11,12 +11,11 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torchvision import ops
 
 from segsweep.data.loader import Target
-from segsweep.loss.criterion import Criterion, Truth, num_masks, set_losses
+from segsweep.loss.criterion import Truth, num_masks
 from segsweep.loss.denoising import denoising_queries
-from segsweep.loss.matcher import Pairs
+from segsweep.loss.maskdino import MaskDINOCriterion
 from segsweep.model.predictor import Output, Predictions
 from tests.test_loss_parts import CHANNELS, CLASSES, QUERIES, SIDE, quick, random_targets, seeds
 
@@ -51,22 +50,9 @@ def leaves(output: Output) -> list[Tensor]:
     return [*found, output.mask_features]
 
 
-def test_class_loss_is_the_focal_loss():
-    targets = random_targets([2, 3])
-    sets, truth = random_output(targets, denoise=False).matching, Truth.of(targets)
-    query = torch.stack([torch.randperm(QUERIES)[:5] for _ in range(LAYERS)])
-    pairs = Pairs(query, torch.arange(5).expand(LAYERS, -1), [2, 3])
-    found = set_losses(sets, pairs, truth)["ce"]
-    for s in range(LAYERS):
-        classes = torch.zeros_like(sets.logits[s])
-        classes[pairs.image, query[s], truth.labels] = 1
-        expected = ops.sigmoid_focal_loss(sets.logits[s], classes, reduction="sum")
-        torch.testing.assert_close(found[s], expected)
-
-
 def test_names_and_total():
     targets = random_targets([2, 3])
-    criterion = Criterion(CLASSES, points=16)
+    criterion = MaskDINOCriterion(CLASSES, points=16)
     terms = criterion(random_output(targets), targets)
     layers = ["", "_0", "_1"]
     suffixes = [*layers, "_interm", *(f"_dn{layer}" for layer in layers)]
@@ -83,7 +69,7 @@ def test_names_and_total():
 def test_order_of_targets_does_not_matter(seed):
     torch.manual_seed(seed)
     targets = random_targets([4, 2])
-    output, criterion = random_output(targets, denoise=False), Criterion(CLASSES, points=16)
+    output, criterion = random_output(targets, denoise=False), MaskDINOCriterion(CLASSES, points=16)
     shuffled = []
     for target in targets:
         order = torch.randperm(len(target.labels))
@@ -104,12 +90,13 @@ def test_gradients_of_tiny_boxes_and_sure_logits_are_finite(seed, size):
     with torch.no_grad():
         for part in (output.matching, output.denoising):
             assert part is not None
+            assert part.boxes is not None
             part.boxes[..., 2:] = size
             part.logits *= 100
             part.embeddings *= 100
     for target in targets:
         target.boxes[:, 2:] = size
-    criterion = Criterion(CLASSES, points=16)
+    criterion = MaskDINOCriterion(CLASSES, points=16)
     criterion.total(criterion(output, targets)).backward()
     for leaf in leaves(output):
         assert leaf.grad is not None
@@ -119,7 +106,7 @@ def test_gradients_of_tiny_boxes_and_sure_logits_are_finite(seed, size):
 @pytest.mark.parametrize("counts", [[0, 0], [0, 3], [QUERIES + 2, 1]])
 def test_few_and_many_targets(counts):
     targets = random_targets(counts)
-    output, criterion = random_output(targets), Criterion(CLASSES, points=16)
+    output, criterion = random_output(targets), MaskDINOCriterion(CLASSES, points=16)
     terms = criterion(output, targets)
     criterion.total(terms).backward()
     assert all(term.isfinite() for term in terms.values())
@@ -132,7 +119,7 @@ def test_few_and_many_targets(counts):
 
 def test_autocast_is_left():
     targets = random_targets([2, 3])
-    output, criterion = random_output(targets), Criterion(CLASSES, points=16)
+    output, criterion = random_output(targets), MaskDINOCriterion(CLASSES, points=16)
     totals = []
     for low in (False, True):
         torch.manual_seed(0)

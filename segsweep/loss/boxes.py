@@ -50,7 +50,8 @@ def mask2box(masks: Tensor) -> Tensor:
 
     Pixels, float32. A mask without pixels gives (1e8, 1e8, 0, 0). Mask DINO's `mask2box`.
     """
-    columns, rows = masks.any(-2), masks.any(-1)
+    there = masks.view(torch.uint8)  # the maximum of bytes is faster than `any` of booleans
+    columns, rows = there.amax(-2).bool(), there.amax(-1).bool()
     (x1, x2), (y1, y2) = _extent(columns), _extent(rows)
     return torch.stack([x1, y1, x2, y2], dim=-1)
 
@@ -62,7 +63,7 @@ def bitmask(masks: Tensor) -> Tensor:
     """
     boxes = mask2box(masks)
     boxes[..., 2:] += 1
-    return boxes * masks.flatten(-2).any(-1, keepdim=True)
+    return boxes * (boxes[..., :1] < EMPTY)
 
 
 def _extent(line: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,30 +1,28 @@
-"""The loss of Mask DINO: every prediction set is compared with the targets it is matched to.
+"""The loss of a batch: every prediction set is compared with the targets it is matched to.
 
-Sets are the main output, the auxiliary outputs, the selected encoder tokens (interm) and the
-denoising queries of every layer. Each gives five terms: ce, mask, dice, bbox and giou.
+Shared by the families: matching, the points at which masks are compared, mask losses, the weighted
+total. A family says which sets there are, what their terms are called, and what it adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segsweep.loss.boxes import cxcywh_to_xyxy, generalized_iou
-from segsweep.loss.matcher import ALPHA, Pairs, match
 from segsweep.loss.points import PointLosses, draw_points, sample, uncertain_points
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.loss.denoising import DenoisingQueries
+    from segsweep.loss.classes import ClassLoss
+    from segsweep.loss.matcher import Pairs
     from segsweep.model.predictor import Output, Predictions
 
-WEIGHTS = {"ce": 4.0, "mask": 5.0, "dice": 5.0, "bbox": 5.0, "giou": 2.0}
+Drawn = tuple[Tensor, Tensor]  # candidates and plain points of `uncertain_points`
 
 
 @dataclass
@@ -46,45 +44,49 @@ class Truth:
             [len(target.labels) for target in targets],
         )
 
+    def matched(self, queries: int) -> int:
+        """Count the pairs of a set with this many queries per image."""
+        return sum(min(n, queries) for n in self.counts)
+
 
 class Criterion(nn.Module):
     """Raw loss terms of every prediction set, and their weighted total.
 
-    `weights`, and `costs` of the matcher, name ce, mask, dice, bbox and giou. Masks are compared
-    at `points` points; the share `importance` of these are the most uncertain ones of `oversample`
-    times as many. Everything is computed in float32.
+    `classify` is the class loss. `weights`, and `costs` of the matcher, name ce, mask and dice, and
+    what else the family compares. Masks are compared at `points` points; the share `importance` of
+    these are the most uncertain ones of `oversample` times as many. Everything is computed in
+    float32.
     """
 
-    empty_weight: Tensor
+    stems: ClassVar[Mapping[str, str]]  # of each kind of term: how its official names begin
 
     def __init__(
         self,
-        num_classes: int,
-        weights: Mapping[str, float] = WEIGHTS,
-        costs: Mapping[str, float] = WEIGHTS,
+        classify: ClassLoss,
+        weights: Mapping[str, float],
+        costs: Mapping[str, float],
         points: int = 12544,
         oversample: float = 3.0,
         importance: float = 0.75,
     ) -> None:
         super().__init__()
+        self.classify = classify
         self.weights, self.costs = dict(weights), dict(costs)
         self.points, self.oversample, self.importance = points, oversample, importance
-        # stands in every official checkpoint; the focal loss does not read it
-        self.register_buffer("empty_weight", torch.tensor([1.0] * num_classes + [0.1]))
 
     def forward(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Compute the unweighted terms under their official names.
-
-        loss_ce, loss_ce_0, ..., loss_ce_interm, loss_ce_dn, loss_ce_dn_0, ... and so on for mask,
-        dice, bbox and giou. Denoising terms without denoising queries are 0.
-        """
+        """Compute the unweighted terms under their official names."""
         with torch.autocast(output.mask_features.device.type, enabled=False):
             return self._terms(output, targets)
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Sum the terms of `forward` by their weights. -> ()"""
-        # "loss_ce_dn_0" is of the kind "ce"
-        weights = [self.weights[name.split("_")[1]] for name in terms]
+        weights = [
+            self.weights[kind]
+            for name in terms
+            for kind, stem in self.stems.items()
+            if name.startswith(stem)
+        ]
         stacked = torch.stack(list(terms.values()))
         return (stacked * stacked.new_tensor(weights)).sum()  # a dot product would be autocast
 
@@ -92,44 +94,23 @@ class Criterion(nn.Module):
         """Draw the points at which the matcher compares the masks of one set. -> (B, P, 2)"""
         return torch.rand(images, self.points, 2, device=device)
 
-    def candidates(self, masks: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def candidates(self, masks: int, device: torch.device) -> Drawn:
         """Draw what `loss_points` chooses from, for the masks of one set."""
         return draw_points(masks, self.points, self.oversample, self.importance, device)
 
-    def loss_points(self, logits: Tensor, drawn: tuple[Tensor, Tensor]) -> Tensor:
+    def loss_points(self, logits: Tensor, drawn: Drawn) -> Tensor:
         """Choose the points at which the masks of one set are compared. (M, h, w) -> (M, P, 2)"""
         return uncertain_points(logits, *drawn, self.points)
 
     def _terms(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
-        truth, features = Truth.of(targets), output.mask_features.float()
-        sets = in_order(output.matching, output.interm)
-        noised = in_order(output.denoising) if output.denoising else None
-        answers = denoising_pairs(output.queries, truth) if output.queries else None
-        matched = sum(min(n, sets.logits.shape[2]) for n in truth.counts)
+        """Put the sets into the order of the official program and compare each; see `forward`."""
+        raise NotImplementedError
 
-        # numbers are drawn set by set, in the order of the original program
-        at, drawn, noised_masks = [], [], []
-        for s in range(len(sets.logits)):
-            at.append(self.matcher_points(len(targets), features.device))
-            drawn.append(self.candidates(matched, features.device))
-            if noised and answers and s < len(noised.logits):
-                few = self.candidates(sum(answers.counts), features.device)
-                one = noised.embeddings[s : s + 1]
-                noised_masks.append(self._mask_losses(one, features, answers, truth, [few]))
-
-        pairs = match(sets, features, targets, at, self.costs)
-        losses = set_losses(sets, pairs, truth)
-        losses |= self._mask_losses(sets.embeddings, features, pairs, truth, drawn)
-        norm = num_masks(truth)
-        layers = ["", *(f"_{i}" for i in range(len(output.matching.logits) - 1))]
-        terms = named(losses, norm, [*layers, "_interm"][: len(sets.logits)])
-        if noised and answers:
-            losses = set_losses(noised, answers, truth)
-            losses |= {k: torch.cat([part[k] for part in noised_masks]) for k in noised_masks[0]}
-            norm = norm * answers.groups
-        else:
-            losses = {kind: features.new_zeros(len(layers)) for kind in losses}
-        return terms | named(losses, norm, [f"_dn{layer}" for layer in layers])
+    def _query_losses(
+        self, sets: Predictions, pairs: Pairs, truth: Truth, norm: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses that do not read masks. -> (S,) each"""
+        return {"ce": self.classify.loss(sets.logits, pairs, truth, norm)}
 
     def _mask_losses(
         self,
@@ -137,25 +118,25 @@ class Criterion(nn.Module):
         features: Tensor,
         pairs: Pairs,
         truth: Truth,
-        drawn: Sequence[tuple[Tensor, Tensor]],
+        drawn: Sequence[Drawn],
+        norm: Tensor,
     ) -> dict[str, Tensor]:
-        """Cross entropy and dice of the pairs' masks, summed. (S, B, Q, C), (B, C, h, w) -> (S,)"""
+        """Cross entropy and dice of the pairs' masks. (S, B, Q, C), (B, C, h, w) -> (S,) each"""
         logits = mask_logits(pairs.pick(embeddings), features, pairs.counts)
         sets = zip(logits.detach(), drawn, strict=True)
         points = torch.stack([self.loss_points(*one) for one in sets])
         there = truth_at(points, pairs, truth.masks)
         rows = (x.flatten(0, 1) for x in (logits, points, there))
         bce, dice = (loss.view(points.shape[:2]).sum(1) for loss in PointLosses.apply(*rows))
-        return {"mask": bce, "dice": dice}
+        return {"mask": bce / norm, "dice": dice / norm}
 
-
-def in_order(layers: Predictions, interm: Predictions | None = None) -> Predictions:
-    """Put the sets into the order in which they are evaluated: main, auxiliary, interm."""
-    parts = {}
-    for name in ("logits", "boxes", "embeddings"):
-        sets = getattr(layers, name).roll(1, dims=0)
-        parts[name] = sets if interm is None else torch.cat([sets, getattr(interm, name)])
-    return replace(layers, **{name: part.float() for name, part in parts.items()})
+    def _named(self, losses: Mapping[str, Tensor], suffixes: Sequence[str]) -> dict[str, Tensor]:
+        """Give every set's term its official name."""
+        return {
+            f"{self.stems[kind]}{suffix}": term
+            for kind, terms in losses.items()
+            for suffix, term in zip(suffixes, terms.unbind(), strict=True)
+        }
 
 
 def num_masks(truth: Truth) -> Tensor:
@@ -165,36 +146,6 @@ def num_masks(truth: Truth) -> Tensor:
         dist.all_reduce(count)
         count /= dist.get_world_size()
     return count.clamp(min=1)
-
-
-def denoising_pairs(queries: DenoisingQueries, truth: Truth) -> Pairs:
-    """Pair every denoising query with the target it was made of. One row serves all sets."""
-    rows = torch.arange(len(truth.labels), device=truth.labels.device).split(truth.counts)
-    target = torch.cat([row.repeat(queries.groups) for row in rows])
-    counts = [queries.groups * n for n in truth.counts]
-    return Pairs(torch.cat(queries.slots)[None], target[None], counts, queries.groups)
-
-
-def set_losses(sets: Predictions, pairs: Pairs, truth: Truth) -> dict[str, Tensor]:
-    """Class and box losses of every set, summed over its queries. -> (S,) each"""
-    logits, boxes = pairs.pick(sets.logits), pairs.pick(sets.boxes)
-    labels = truth.labels[pairs.target].expand(logits.shape[:2])
-    hit = logits.gather(2, labels.unsqueeze(2))
-    # as if every class of every query were absent, corrected where a pair says otherwise
-    ce = absent(sets.logits).flatten(1).sum(1) + (present(hit) - absent(hit)).flatten(1).sum(1)
-    target = truth.boxes[pairs.target]
-    giou = generalized_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target))
-    return {"ce": ce, "bbox": (boxes - target).abs().sum((1, 2)), "giou": (1 - giou).sum(1)}
-
-
-def present(logits: Tensor) -> Tensor:
-    """Focal loss of classes that are there (Lin 2017, gamma 2)."""
-    return ALPHA * logits.neg().sigmoid() ** 2 * F.softplus(-logits)
-
-
-def absent(logits: Tensor) -> Tensor:
-    """Focal loss of classes that are not there."""
-    return (1 - ALPHA) * logits.sigmoid() ** 2 * F.softplus(logits)
 
 
 def mask_logits(embeddings: Tensor, features: Tensor, counts: Sequence[int]) -> Tensor:
@@ -219,12 +170,3 @@ def truth_at(points: Tensor, pairs: Pairs, masks: Tensor) -> Tensor:
         values = sample(maps.flatten(0, 1).unsqueeze(1), at.flatten(2, 3).flatten(0, 1))
         found.append(values.view(at.shape[:-1]).transpose(1, 2).flatten(1, 2))
     return torch.cat(found, dim=1)
-
-
-def named(losses: Mapping[str, Tensor], norm: Tensor, suffixes: Sequence[str]) -> dict[str, Tensor]:
-    """Divide by the number of masks and give every set's term its official name."""
-    return {
-        f"loss_{kind}{suffix}": term
-        for kind, terms in losses.items()
-        for suffix, term in zip(suffixes, (terms / norm).unbind(), strict=True)
-    }

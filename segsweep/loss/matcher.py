@@ -1,4 +1,4 @@
-"""One-to-one matching of queries and targets at least cost (Carion 2020; costs of Mask DINO).
+"""One-to-one matching of queries and targets at least cost (Carion 2020).
 
 Mask logits at points are `embedding . sample(features)`: bilinear sampling is linear in the
 features, so that the dense masks of all queries are never made.
@@ -23,9 +23,8 @@ from segsweep.loss.points import sample
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
+    from segsweep.loss.classes import ClassLoss
     from segsweep.model.predictor import Predictions
-
-ALPHA = 0.25  # of the focal loss
 
 
 @dataclass
@@ -47,18 +46,14 @@ class Pairs:
         image = [b for b, count in enumerate(self.counts) for _ in range(count)]
         return torch.tensor(image, dtype=torch.long, device=self.query.device)
 
+    def index(self, sets: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the pairs' queries stand in predictions (S, B, Q, ...)."""
+        rows = torch.arange(sets, device=self.query.device)
+        return rows[:, None], self.image, self.query
+
     def pick(self, predictions: Tensor) -> Tensor:
         """Take the entry of every pair's query. (S, B, Q, ...) -> (S, M, ...)"""
-        sets = torch.arange(len(predictions), device=predictions.device)
-        return predictions[sets[:, None], self.image, self.query]
-
-
-def class_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """Focal cost of giving each query each target's class. (..., Q, K), (n,) -> (..., Q, n)"""
-    p = logits.sigmoid()[..., labels]
-    hit = ALPHA * (1 - p) ** 2 * -torch.log(p + 1e-8)
-    miss = (1 - ALPHA) * p**2 * -torch.log(1 - p + 1e-8)
-    return hit - miss
+        return predictions[self.index(len(predictions))]
 
 
 def box_costs(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,11 +84,13 @@ def match(
     targets: Sequence[Target],
     points: Sequence[Tensor],
     weights: Mapping[str, float],
+    classify: ClassLoss,
 ) -> Pairs:
     """Match the queries of every prediction set with the targets of their image.
 
     `features` (B, C, h, w), `points` S x (B, P, 2) shared by all masks of an image, `weights` of
-    the costs `ce`, `bbox`, `giou`, `mask` and `dice`. Raises UserError where a cost is not finite.
+    the costs `ce` (by `classify`), `mask` and `dice`, and of `bbox` and `giou` where boxes are
+    predicted. Raises UserError where a cost is not finite.
     """
     features = features.contiguous(memory_format=torch.channels_last)  # 4x faster to sample
     costs = []
@@ -104,9 +101,10 @@ def match(
             for e, p in zip(sets.embeddings, points, strict=True)
         ]
         bce, dice = (torch.stack(part) for part in zip(*at_points, strict=True))
-        l1, giou = box_costs(sets.boxes[:, b], target.boxes)
-        ce = class_cost(sets.logits[:, b], target.labels)
-        parts = {"ce": ce, "bbox": l1, "giou": giou, "mask": bce, "dice": dice}
+        parts = {"ce": classify.cost(sets.logits[:, b], target.labels)}
+        if sets.boxes is not None:
+            parts["bbox"], parts["giou"] = box_costs(sets.boxes[:, b], target.boxes)
+        parts |= {"mask": bce, "dice": dice}
         costs.append(sum(weights[name] * cost for name, cost in parts.items()))
     return assign(costs)
 

@@ -5,48 +5,30 @@ Every dimension is read from the files, so any set of the same form can be put i
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from recorded import FOLDER, HEAD, ROOT, Recorded
+from torch import Tensor
 
-from segsweep.model.maskdino import MAPS, BoxInit, MaskDINO
-
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / os.environ.get("SEGSWEEP_GOLDEN", "../shared/golden")
-HEAD = "sem_seg_head."
+from segsweep.model.family import MAPS
+from segsweep.model.maskdino import BoxInit, MaskDINO
 
 
-class Golden:
-    """One folder of golden files of Mask DINO."""
+class Golden(Recorded):
+    """The folder of golden files of Mask DINO."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-        self.config: dict[str, Any] = self.manifest["config"]
-
-    @cache  # noqa: B019  (one object per session)
-    def arrays(self, name: str) -> dict[str, Tensor]:
-        """All tensors of a file."""
-        with np.load(self.folder / f"{name}.npz") as file:
-            return {key: torch.from_numpy(file[key]) for key in file}
+    @property
+    def config(self) -> dict[str, Any]:
+        """Dimensions of the tiny model."""
+        return self.manifest["config"]
 
     def info(self, name: str) -> dict[str, Any]:
         """What the manifest says of a file."""
         return next(f for f in self.manifest["files"] if f["file"] == f"{name}.npz")
-
-    def state(self, name: str, prefix: str = "sd/") -> dict[str, Tensor]:
-        """The state dict in a file."""
-        arrays = self.arrays(name).items()
-        return {k.removeprefix(prefix): v for k, v in arrays if k.startswith(prefix)}
 
     def features(self) -> list[Tensor]:
         """Maps of the backbone, as the head tests feed them."""
@@ -99,33 +81,13 @@ def _count(state: dict[str, Tensor], prefix: str) -> int:
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     """The golden files of Mask DINO; without them the test is skipped."""
-    folder = FOLDER / "maskdino"
-    if not folder.is_dir():
-        pytest.skip(f"no golden files at {folder}; name their folder with SEGSWEEP_GOLDEN")
-    return Golden(folder)
+    return Golden(FOLDER / "maskdino")
 
 
 @pytest.fixture
 def features(golden: Golden) -> list[Tensor]:
     """Maps of the backbone at strides 4, 8, 16, 32."""
     return golden.features()
-
-
-class StubBackbone(nn.Module):
-    """Gives the same maps whatever the image."""
-
-    def __init__(self, maps: list[Tensor]):
-        super().__init__()
-        self.maps = maps
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return self.maps
-
-
-@pytest.fixture
-def stub(features: list[Tensor]) -> StubBackbone:
-    """A backbone that answers with the golden features."""
-    return StubBackbone(features)
 
 
 @pytest.fixture(scope="session")

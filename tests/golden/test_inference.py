@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from segsweep.data.base import DataSet, Record
 from segsweep.data.loader import collate
 from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
-from segsweep.loss.criterion import Criterion
+from segsweep.loss.maskdino import MaskDINOCriterion
 from segsweep.model.segmenter import Instances, Segmenter
 
 pytestmark = pytest.mark.golden
 
 
 @pytest.fixture
-def predict(golden, stub):
+def predict(golden, features):
     def predict(focus_on_box: bool) -> list[Instances]:
         config = golden.config
         head = golden.head()
-        criterion = Criterion(config["classes"])
-        model = Segmenter(stub, head, criterion, config["topk"], focus_on_box).eval()
+        criterion = MaskDINOCriterion(config["classes"])
+        model = Segmenter(nn.Identity(), head, criterion, config["topk"], focus_on_box).eval()
         padded = tuple(config["pad_hw"])
-        images = torch.zeros(len(config["img_hw"]), 3, *padded)
         with torch.no_grad():
-            output = model(images)
+            output = head(features)
         sizes, originals = ([tuple(hw) for hw in config[key]] for key in ("img_hw", "orig_hw"))
         return model.predict(output, sizes, padded, originals)
 

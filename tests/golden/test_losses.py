@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from segsweep.data.loader import Target
-from segsweep.loss import boxes, criterion, denoising, matcher, points
+from segsweep.loss import boxes, criterion, denoising, maskdino, matcher, points
+from segsweep.loss.classes import Focal
 from segsweep.model.predictor import Output, Predictions
 
 pytestmark = pytest.mark.golden
@@ -62,12 +63,17 @@ def test_costs(golden, expected, output, targets):
         truth = points.sample(target.masks[None].float(), at[None])[0]
         l1, giou = matcher.box_costs(sets.boxes[0, b], target.boxes)
         bce, dice = matcher.mask_costs(logits, truth)
-        cls = matcher.class_cost(sets.logits[0, b], target.labels)
+        cls = Focal().cost(sets.logits[0, b], target.labels)
         golden.check(logits, expected[f"matcher/{b}/pred_mask_points"], "mask logits")
         golden.check(truth, expected[f"matcher/{b}/gt_mask_points"])
         parts = {"cls": cls, "bbox_l1": l1, "giou": giou, "mask_bce": bce, "dice": dice}
         for name, cost in parts.items():
             golden.check(cost, expected[f"matcher/{b}/{name}"])
+
+
+def matched(output: Output, targets: list[Target], at: Tensor) -> matcher.Pairs:
+    features, weights = output.mask_features, maskdino.WEIGHTS
+    return matcher.match(output.matching, features, targets, [at], weights, Focal())
 
 
 def test_match(golden, expected, output, targets, monkeypatch):
@@ -79,8 +85,7 @@ def test_match(golden, expected, output, targets, monkeypatch):
 
     monkeypatch.setattr(matcher, "assign", seen)
     at = expected["points/matcher"].expand(len(targets), -1, -1)
-    weights = criterion.WEIGHTS
-    pairs = matcher.match(output.matching, output.mask_features, targets, [at], weights)
+    pairs = matched(output, targets, at)
     offset = 0
     for b, n in enumerate(pairs.counts):
         chosen = slice(sum(pairs.counts[:b]), sum(pairs.counts[: b + 1]))
@@ -93,18 +98,20 @@ def test_match(golden, expected, output, targets, monkeypatch):
 
 def test_single_losses(golden, expected, output, targets):
     truth, sets = criterion.Truth.of(targets), output.matching
+    assert sets.boxes is not None
     at = expected["points/matcher"].expand(len(targets), -1, -1)
-    pairs = matcher.match(sets, output.mask_features, targets, [at], criterion.WEIGHTS)
+    pairs = matched(output, targets, at)
     logits = criterion.mask_logits(pairs.pick(sets.embeddings), output.mask_features, pairs.counts)
     at = expected["points/loss"].expand(1, logits.shape[1], -1, -1)
     there = criterion.truth_at(at, pairs, truth.masks)
     bce, dice = points.PointLosses.apply(logits[0], at[0], there[0])
-    losses = criterion.set_losses(sets, pairs, truth)
-    losses |= {"mask": bce.sum()[None], "dice": dice.sum()[None]}
     norm = criterion.num_masks(truth)
     golden.check(norm, expected["loss/num_masks"])
-    for name, term in criterion.named(losses, norm, [""]).items():
-        golden.check(term, expected[f"loss/{name}"], "losses")
+    losses = maskdino.box_losses(pairs.pick(sets.boxes), truth.boxes[pairs.target], norm)
+    losses |= {"ce": Focal().loss(sets.logits, pairs, truth, norm)}
+    losses |= {"mask": bce.sum()[None] / norm, "dice": dice.sum()[None] / norm}
+    for kind, (term,) in losses.items():
+        golden.check(term, expected[f"loss/loss_{kind}"], "losses")
 
 
 def test_uncertain_points(golden, expected):
@@ -138,7 +145,7 @@ def test_denoising_queries(golden, expected, targets, monkeypatch):
     assert (queries.pad, queries.groups) == (wanted["pad_size"], wanted["scalar"])
 
     truth = criterion.Truth.of(targets)
-    pairs = criterion.denoising_pairs(queries, truth)
+    pairs = maskdino.denoising_pairs(queries, truth)
     # entry of the flat list that stands in each slot of each image
     entry = torch.full((len(targets), queries.pad), -1)
     image = wanted["batch_idx"].repeat(queries.groups)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from segsweep.data.loader import Target
-from segsweep.loss import criterion as losses
-from segsweep.loss.criterion import Criterion
+from segsweep.loss import maskdino as losses
+from segsweep.loss.maskdino import MaskDINOCriterion
 from tests.golden.test_heads import check_outputs
 from tests.golden.test_losses import padded_targets, pin_denoising
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.golden
 HEAD = "sem_seg_head."
 
 
-class Pinned(Criterion):
+class Pinned(MaskDINOCriterion):
     """Compares masks at the same recorded points everywhere."""
 
     def __init__(self, classes: int, matcher: Tensor, loss: Tensor):
@@ -49,7 +49,7 @@ class Recorded(TorchFunctionMode):
 
 
 @pytest.fixture
-def pinned(golden, monkeypatch) -> Criterion:
+def pinned(golden, monkeypatch) -> MaskDINOCriterion:
     arrays = golden.arrays("train_pinned")
     pin_denoising(monkeypatch, arrays, "in/dn_", "p_label")
     points = arrays["in/points_matcher"], arrays["in/points_loss"]
@@ -75,7 +75,7 @@ def matched(monkeypatch) -> list:
     return found
 
 
-def check_terms(golden, criterion: Criterion, terms, arrays, prefix: str = "") -> Tensor:
+def check_terms(golden, criterion: MaskDINOCriterion, terms, arrays, prefix: str = "") -> Tensor:
     names = [k for k in arrays if k.startswith(f"{prefix}loss_raw/")]
     assert {k.removeprefix(f"{prefix}loss_raw/") for k in names} == set(terms)
     for name in names:
@@ -118,7 +118,7 @@ def test_pinned(golden, features, targets, pinned, matched):
 
 
 def test_weights(golden):
-    criterion = Criterion(golden.config["classes"])
+    criterion = MaskDINOCriterion(golden.config["classes"])
     for name, weight in golden.info("train_pinned")["weight_dict"].items():
         assert criterion.total({name: torch.tensor(1.0)}) == weight
 
@@ -138,7 +138,7 @@ def test_images_without_objects(golden, features, targets, pinned, case, empty):
 
 def test_random_draws(golden, features, targets, matched):
     head, arrays = golden.head().train(), golden.arrays("train_rng")
-    criterion = Criterion(golden.config["classes"], points=golden.config["points"])
+    criterion = MaskDINOCriterion(golden.config["classes"], points=golden.config["points"])
     torch.manual_seed(golden.info("train_rng")["seed"])
     with Recorded() as recorded:
         terms = criterion(head(features, targets), targets)

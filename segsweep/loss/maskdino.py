@@ -1,0 +1,109 @@
+"""The loss of Mask DINO (Li 2023).
+
+Sets are the main output, the auxiliary outputs, the selected encoder tokens (interm) and the
+denoising queries of every layer. Each gives five terms: ce, mask, dice, bbox and giou.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from segsweep.loss.boxes import cxcywh_to_xyxy, generalized_iou
+from segsweep.loss.classes import Focal
+from segsweep.loss.criterion import Criterion, Truth, num_masks
+from segsweep.loss.matcher import Pairs, match
+
+if TYPE_CHECKING:
+    from segsweep.data.loader import Target
+    from segsweep.loss.denoising import DenoisingQueries
+    from segsweep.model.predictor import Output, Predictions
+
+WEIGHTS = {"ce": 4.0, "mask": 5.0, "dice": 5.0, "bbox": 5.0, "giou": 2.0}
+
+
+class MaskDINOCriterion(Criterion):
+    """Focal class loss, masks and boxes of matched queries and of denoising queries.
+
+    Terms: loss_ce, loss_ce_0, ..., loss_ce_interm, loss_ce_dn, loss_ce_dn_0, ... and so on for
+    mask, dice, bbox and giou. Denoising terms without denoising queries are 0.
+    """
+
+    stems = {kind: f"loss_{kind}" for kind in WEIGHTS}
+    empty_weight: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        weights: Mapping[str, float] = WEIGHTS,
+        costs: Mapping[str, float] = WEIGHTS,
+        points: int = 12544,
+    ) -> None:
+        super().__init__(Focal(), weights, costs, points)
+        # stands in every official checkpoint; the focal loss does not read it
+        self.register_buffer("empty_weight", torch.tensor([1.0] * num_classes + [0.1]))
+
+    def _terms(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
+        truth, features = Truth.of(targets), output.mask_features.float()
+        norm, sets = num_masks(truth), in_order(output.matching, output.interm)
+        noised = in_order(output.denoising) if output.denoising else None
+        answers = denoising_pairs(output.queries, truth) if output.queries else None
+        matched = truth.matched(sets.logits.shape[2])
+
+        # numbers are drawn set by set, in the order of the original program
+        at, drawn, noised_masks = [], [], []
+        for s in range(len(sets.logits)):
+            at.append(self.matcher_points(len(targets), features.device))
+            drawn.append(self.candidates(matched, features.device))
+            if noised and answers and s < len(noised.logits):
+                few = self.candidates(sum(answers.counts), features.device)
+                one, share = noised.embeddings[s : s + 1], norm * answers.groups
+                masks = self._mask_losses(one, features, answers, truth, [few], share)
+                noised_masks.append(masks)
+
+        pairs = match(sets, features, targets, at, self.costs, self.classify)
+        losses = self._query_losses(sets, pairs, truth, norm)
+        losses |= self._mask_losses(sets.embeddings, features, pairs, truth, drawn, norm)
+        layers = ["", *(f"_{i}" for i in range(len(output.matching.logits) - 1))]
+        terms = self._named(losses, [*layers, "_interm"][: len(sets.logits)])
+        if noised and answers:
+            losses = self._query_losses(noised, answers, truth, norm * answers.groups)
+            losses |= {k: torch.cat([part[k] for part in noised_masks]) for k in noised_masks[0]}
+        else:
+            losses = {kind: features.new_zeros(len(layers)) for kind in losses}
+        return terms | self._named(losses, [f"_dn{layer}" for layer in layers])
+
+    def _query_losses(
+        self, sets: Predictions, pairs: Pairs, truth: Truth, norm: Tensor
+    ) -> dict[str, Tensor]:
+        """Class and box losses. -> (S,) each"""
+        losses = super()._query_losses(sets, pairs, truth, norm)
+        assert sets.boxes is not None
+        return losses | box_losses(pairs.pick(sets.boxes), truth.boxes[pairs.target], norm)
+
+
+def box_losses(boxes: Tensor, target: Tensor, norm: Tensor) -> dict[str, Tensor]:
+    """L1 distance and 1 - generalized IoU of pairs. (S, M, 4), (S, M, 4) cxcywh -> (S,) each"""
+    giou = generalized_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(target))
+    return {"bbox": (boxes - target).abs().sum((1, 2)) / norm, "giou": (1 - giou).sum(1) / norm}
+
+
+def in_order(layers: Predictions, interm: Predictions | None = None) -> Predictions:
+    """Put the sets into the order in which they are evaluated: main, auxiliary, interm."""
+    parts = {}
+    for name in ("logits", "boxes", "embeddings"):
+        sets = getattr(layers, name).roll(1, dims=0)
+        parts[name] = sets if interm is None else torch.cat([sets, getattr(interm, name)])
+    return replace(layers, **{name: part.float() for name, part in parts.items()})
+
+
+def denoising_pairs(queries: DenoisingQueries, truth: Truth) -> Pairs:
+    """Pair every denoising query with the target it was made of. One row serves all sets."""
+    rows = torch.arange(len(truth.labels), device=truth.labels.device).split(truth.counts)
+    target = torch.cat([row.repeat(queries.groups) for row in rows])
+    counts = [queries.groups * n for n in truth.counts]
+    return Pairs(torch.cat(queries.slots)[None], target[None], counts, queries.groups)
