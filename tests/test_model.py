@@ -8,10 +8,12 @@ from segsweep.data.loader import Target
 from segsweep.errors import UserError
 from segsweep.model import pixel_decoder, segmenter
 from segsweep.model.backbone import DropPath, build_backbone
-from segsweep.model.maskdino import Backbone, Layout, MaskDINO
+from segsweep.model.family import Backbone, Layout
+from segsweep.model.maskdino import MaskDINO
 from segsweep.model.segmenter import Segmenter
 
-CLASSES = 3
+NAMES = ["crate", "bottle", "bag"]
+CLASSES = len(NAMES)
 PLAIN = Backbone("resnet10t", Layout["timm"], {"stem_width": 8, "channels": [8, 16, 16, 32]})
 SWIN = Backbone(
     "swin_tiny_patch4_window7_224",
@@ -31,7 +33,7 @@ def family(backbone: Backbone = PLAIN, **changes) -> MaskDINO:
 
 def build(backbone: Backbone = PLAIN, **changes) -> Segmenter:
     torch.manual_seed(0)
-    return family(backbone, **changes).build(CLASSES)
+    return family(backbone, **changes).build(NAMES)
 
 
 def images(count: int = 2) -> Tensor:
@@ -217,7 +219,7 @@ def test_tiny_model_is_small():
 
     chosen = OmegaConf.load(f"{conf_dir()}/model/maskdino_tiny.yaml")
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MaskDINO), chosen))
-    model = config.build(10)
+    model = config.build([str(digit) for digit in range(10)])
     assert sum(p.numel() for p in model.parameters()) <= 2_800_000
     assert sum(p.numel() for p in model.backbone.parameters()) <= 1_600_000
 

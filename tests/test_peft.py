@@ -1,4 +1,4 @@
-"""What every method of conf/peft promises, on the tiny Mask DINO: a new yaml is tested too."""
+"""What every method of conf/peft promises, on every tiny model: a new yaml is tested too."""
 
 import copy
 from fnmatch import fnmatchcase
@@ -10,7 +10,7 @@ import torch
 from segsweep.config import compose
 from segsweep.data.loader import Target
 from segsweep.errors import UserError
-from segsweep.model.maskdino import Backbone, Layout
+from segsweep.model.family import Backbone, Layout
 from segsweep.peft.base import (
     apply,
     base_hash,
@@ -29,24 +29,32 @@ VARIANTS = [
     ["adapter", "peft.residual=kappa", "peft.init=near_identity"],
     ["adapter", "peft.residual=lambda", "peft.init=xavier"],
 ]
-CLASSES, SIDE, STEPS = 3, 64, 4
+CLASSES, SIDE, STEPS = ["crate", "bottle", "bag"], 64, 4
+MODELS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/model/*_tiny.yaml"))
+SMALL = {"maskdino_tiny": ["model.dn_number=6"]}
 
 
-def config_of(variant):
+def config_of(variant, model="maskdino_tiny"):
     word, *rest = variant
-    small = ["model.points=64", "model.queries=20", "model.dn_number=6"]
-    return compose(["model=maskdino_tiny", f"peft={word}", *small, *rest])
+    small = ["model.points=64", "model.queries=20", *SMALL.get(model, [])]
+    return compose([f"model={model}", f"peft={word}", *small, *rest])
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model_word(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def base():
+def base(model_word):
     torch.manual_seed(0)
-    return config_of(["frozen"]).model.build(CLASSES).eval()
+    model = config_of(["frozen"], model_word).model.build(CLASSES)
+    return model.eval().requires_grad_(False)  # frozen parts may be computed in another order
 
 
 @pytest.fixture(params=VARIANTS, ids=" ".join)
-def config(request):
-    return config_of(request.param)
+def config(request, model_word):
+    return config_of(request.param, model_word)
 
 
 @pytest.fixture
@@ -75,9 +83,8 @@ def applied(base, config):
 def outputs(model, images):
     out = model.eval()(images)
     sets = out.matching
-    return torch.cat(
-        [t.flatten() for t in (sets.logits, sets.boxes, sets.embeddings, out.mask_features)]
-    )
+    found = (sets.logits, sets.boxes, sets.embeddings, out.mask_features)
+    return torch.cat([tensor.flatten() for tensor in found if tensor is not None])
 
 
 def move(model):
@@ -157,9 +164,9 @@ def test_merging_keeps_the_outputs_and_the_names_of_the_base(base, config, image
     assert bool(staying) == (config.peft.name == "adapter")
 
 
-def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(base, tmp_path):
-    model, counts = applied(base, config_of(["lora", "peft.rank=2"]))
-    save_delta(tmp_path / "delta.safetensors", model, {"base": "maskdino_tiny"})
+def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(base, model_word, tmp_path):
+    model, counts = applied(base, config_of(["lora", "peft.rank=2"], model_word))
+    save_delta(tmp_path / "delta.safetensors", model, {"base": model_word})
     size = (tmp_path / "delta.safetensors").stat().st_size
     assert size < 1.05 * 4 * counts.trainable + 16 * 1024
 
@@ -177,8 +184,8 @@ def test_weights_inside_the_backbone_can_be_edited(images, targets):
     assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
 
 
-def test_a_delta_refuses_another_base(base, tmp_path):
-    config = config_of(["lora"])
+def test_a_delta_refuses_another_base(base, model_word, tmp_path):
+    config = config_of(["lora"], model_word)
     save_delta(tmp_path / "delta.safetensors", applied(base, config)[0], {})
     torch.manual_seed(5)
     other, _ = applied(config.model.build(CLASSES), config)
@@ -200,9 +207,9 @@ def test_a_delta_refuses_another_base(base, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_is_said(base, variant, message):
+def test_what_cannot_be_is_said(base, model_word, variant, message):
     with pytest.raises(UserError, match=message):
-        applied(base, config_of(variant))
+        applied(base, config_of(variant, model_word))
 
 
 def test_alpha_follows_the_rank_unless_given():

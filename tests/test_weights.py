@@ -6,6 +6,7 @@ import http.server
 import json
 import pickle
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from safetensors.torch import save_file
 
 from segsweep.errors import UserError
 from segsweep.model import weights
-from segsweep.model.maskdino import Backbone, Layout, MaskDINO, to_official
+from segsweep.model.family import Backbone, Layout
+from segsweep.model.maskdino import MaskDINO, to_official
 from segsweep.model.segmenter import Segmenter
 
 NAMES = ["crate", "bottle"]
+NEW = ["a", "b", "c"]
 HEAD = "sem_seg_head.predictor."
 PER_CLASS = {f"{HEAD}class_embed.weight", f"{HEAD}class_embed.bias", f"{HEAD}label_enc.weight"}
 NOBODY = "http://127.0.0.1:9"  # the discard port: no one answers
@@ -34,9 +37,9 @@ def family(**changes) -> MaskDINO:
     return MaskDINO(backbone=Backbone("resnet50", Layout["resnet"], narrow), **dims)
 
 
-def build(seed: int = 0, classes: int = 2) -> Segmenter:
+def build(seed: int = 0, names: Sequence[str] = NAMES) -> Segmenter:
     torch.manual_seed(seed)
-    model = family().build(classes)
+    model = family().build(names)
     for name, buffer in model.named_buffers():  # no two tensors alike
         if "backbone" in name:
             torch.nn.init.uniform_(buffer, 0.5, 1.5)
@@ -128,9 +131,9 @@ def test_arrays_of_an_official_checkpoint(tmp_path):
 
 
 def test_other_number_of_classes_draws_only_what_belongs_to_classes(file):
-    report, models = None, [build(1, classes=3), build(2, classes=3), build(1, classes=3)]
+    report, models = None, [build(seed, NEW) for seed in (1, 2, 1)]
     for model, seed in zip(models, (7, 7, 8), strict=True):
-        report = family(weights=str(file)).load(model, ["a", "b", "c"], seed)
+        report = family(weights=str(file)).load(model, NEW, seed)
     assert report is not None
     assert set(report.drawn) == PER_CLASS | {"criterion.empty_weight"}
     assert all(name in str(report) for name in PER_CLASS)

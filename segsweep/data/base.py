@@ -13,7 +13,7 @@ from enum import Enum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from segsweep.config import Choice
+from segsweep.config import Choice, neutral
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class DataSet(Choice):
     `transform=squash` resizes to exactly `size`, aspect ratio lost, and flips half of the training
     images (what remains of the paper's pipeline); `transform=lsj` keeps the aspect ratio, scales
     by a random factor out of `scale` and crops (Ghiasi 2021, the COCO recipe of Mask DINO).
+    `prompts` are texts by class name, for language-driven models; a class without one is told by
+    its name.
     """
 
     size: list[int] = field(default_factory=lambda: [512, 512])  # height, width of the input
@@ -66,6 +68,7 @@ class DataSet(Choice):
     scale: list[float] = field(default_factory=lambda: [0.1, 2.0])  # of `size`, for lsj
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))  # of pixels, 0..255 RGB
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+    prompts: dict[str, str] = neutral(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse sizes and statistics that could only fail later."""
@@ -75,6 +78,9 @@ class DataSet(Choice):
         self._check("std", 3, low=1e-3)
         if self.scale[0] > self.scale[1]:
             raise UserError(f"data.scale={self.scale}: the first factor must not be the larger one")
+        for name, text in self.prompts.items():
+            if not isinstance(text, str):  # OmegaConf lets lists and dicts pass
+                raise UserError(f"data.prompts: {name!r} has {text!r}, must be one text")
 
     def _check(self, key: str, length: int, low: float) -> None:
         values = getattr(self, key)
@@ -84,6 +90,22 @@ class DataSet(Choice):
     def classes(self) -> list[str]:
         """Return the names of the classes; the place in the list is the contiguous id."""
         raise NotImplementedError
+
+    def texts(self) -> list[str]:
+        """Return what tells each class to a language-driven model, in the order of `classes`.
+
+        Raises UserError for a prompt of an unknown class.
+        """
+        from segsweep.explain import choices
+
+        classes = self.classes()
+        for name in self.prompts:
+            if name not in classes:
+                raise UserError(
+                    f"data.prompts: there is no class {name!r} in data={self.name}"
+                    + choices(name, classes)
+                )
+        return [self.prompts.get(name, name) for name in classes]
 
     def category_ids(self) -> list[int]:
         """Return the category ids of the original files, in the order of `classes`."""

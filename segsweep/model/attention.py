@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with the state dict of `torch.nn.MultiheadAttention`.
+    """Multi-head attention with the state dict of `torch.nn.MultiheadAttention`.
 
     The fused projection is asked for once per forward, so that an edited weight is computed once.
     """
@@ -24,13 +24,22 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: Tensor, value: Tensor, blocked: Tensor | None = None) -> Tensor:
-        """Queries (= keys) and values (B, N, C), blocked (N, N) True = not seen -> (B, N, C)"""
-        channels = query.shape[-1]
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        qk = F.linear(query, weight[: 2 * channels], bias[: 2 * channels])
-        v = F.linear(value, weight[2 * channels :], bias[2 * channels :])
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (*qk.chunk(2, -1), v))
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, blocked: Tensor | None = None
+    ) -> Tensor:
+        """Queries (B, Q, C), keys and values (B, N, C) -> (B, Q, C)
+
+        `blocked`, broadcast to (B, heads, Q, N), is True where a query must not see a key; each
+        query must see at least one.
+        """
+        weight, bias, c = self.in_proj_weight, self.in_proj_bias, query.shape[-1]
+        if query is key:  # one product gives both
+            q, k = F.linear(query, weight[: 2 * c], bias[: 2 * c]).chunk(2, -1)
+        else:
+            q = F.linear(query, weight[:c], bias[:c])
+            k = F.linear(key, weight[c : 2 * c], bias[c : 2 * c])
+        v = F.linear(value, weight[2 * c :], bias[2 * c :])
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
         seen = None if blocked is None else ~blocked
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return self.out_proj(out.transpose(1, 2).flatten(2))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
+from timm.models import FocalNet
 from torch import Tensor, nn
 
 from segsweep.errors import UserError
+from segsweep.model.focal import FocalFeatures, depthwise
 
 if TYPE_CHECKING:
     from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
@@ -26,12 +30,19 @@ def build_backbone(
     """Build a timm model that gives feature maps, and the channels of these maps.
 
     The layout `resnet` holds its batch norm as buffers, as detectron2 does; `swin` agrees with
-    detectron2-style Swin in padding and output norms; `timm` is any model with maps at strides
-    4 to 32. Raises UserError for a name that timm does not know or a model without these maps.
+    detectron2-style Swin in padding and output norms; `focal` is a FocalNet with output norms and
+    `focal_dw` its kind with depthwise convolutions, both as in SEEM; `timm` is any model with maps
+    at strides 4 to 32. timm fixes the sizes of the FocalNets that it names: `FocalNet` is its class
+    itself, with all sizes in `kwargs`. Raises UserError for a name that timm does not know or a
+    model without these maps.
     """
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"{name[:6]}*")[:8]) or "see timm.list_models()"
-        raise UserError(f"model.backbone.name={name}: timm has no such model; near: {near}")
+    if layout in ("focal", "focal_dw"):
+        sizes = {"num_classes": 0, "drop_path_rate": drop_path, **kwargs}
+        focal = _create(name, pretrained=pretrained, **sizes)
+        if not isinstance(focal, FocalNet):
+            raise UserError(f"model.backbone.name={name} is no FocalNet, as layout={layout} wants")
+        backbone = FocalFeatures(depthwise(focal) if layout == "focal_dw" else focal)
+        return backbone, backbone.channels
     if layout == "swin":
         sizes = {"strict_img_size": False, "always_partition": True}
         swin = _create(name, pretrained=pretrained, drop_path_rate=drop_path, **sizes, **kwargs)
@@ -51,9 +62,22 @@ def build_backbone(
     return backbone, backbone.feature_info.channels()
 
 
-def _create(name: str, **kwargs: Any) -> Any:
+def _maker(name: str) -> Callable[..., Any]:
+    """What builds a model of this name."""
+    if name == "FocalNet":
+        return FocalNet
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"{name[:6]}*")[:8]) or "see timm.list_models()"
+        raise UserError(f"model.backbone.name={name}: timm has no such model; near: {near}")
+    return partial(timm.create_model, name)
+
+
+def _create(name: str, pretrained: bool = False, **kwargs: Any) -> Any:
+    make = _maker(name)
+    if pretrained:
+        kwargs["pretrained"] = True
     try:
-        return timm.create_model(name, **kwargs)
+        return make(**kwargs)
     except TypeError as error:
         raise UserError(
             f"model.backbone: timm's {name} cannot be built so ({error}); correct "

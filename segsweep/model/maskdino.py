@@ -6,12 +6,13 @@ Composing a config imports this file, so torch is imported by the functions that
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from segsweep.config import Choice
 from segsweep.errors import UserError
+from segsweep.model.family import GROUPS, MAPS, Family, Layout, multiple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,25 +20,8 @@ if TYPE_CHECKING:
     from segsweep.model.segmenter import Head, Segmenter
     from segsweep.model.weights import LoadReport
 
-Layout = Enum("Layout", {"resnet": "resnet", "swin": "swin", "timm": "timm"})
 FeatureOrder = Enum("FeatureOrder", {"low2high": "low2high", "high2low": "high2low"})
 BoxInit = Enum("BoxInit", {"mask2box": "mask2box", "bitmask": "bitmask", "no": "no"})
-MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
-
-
-@dataclass
-class Backbone:
-    """A timm model by name; `kwargs` go to `timm.create_model`.
-
-    `drop_path` > 0 stays active in training although the backbone is frozen, as in the programs
-    that the published Swin-L numbers come from (there 0.3).
-    """
-
-    name: str = "resnet50"
-    layout: Layout = Layout["resnet"]
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    drop_path: float = 0.0
-    pretrained: bool = False  # timm's own weights, where no `weights` are loaded
 
 
 @dataclass
@@ -52,10 +36,11 @@ class LossWeights:
 
 
 @dataclass
-class MaskDINO(Choice):
+class MaskDINO(Family):
     """The model family; the defaults are the official ResNet-50 COCO instance model."""
 
-    backbone: Backbone = field(default_factory=Backbone)
+    sign: ClassVar[str] = "sem_seg_head.predictor.label_enc.weight"
+
     hidden: int = 256
     mask_dim: int = 256
     queries: int = 300
@@ -75,48 +60,22 @@ class MaskDINO(Choice):
     loss: LossWeights = field(default_factory=LossWeights)
     topk: int = 100
     focus_on_box: bool = False
-    input: list[int] = field(  # height, width for data sets that leave it to the model
-        default_factory=lambda: [512, 512], metadata={"outside": True}
-    )
-    # path, URL or segsweep://file in the package, checked against #sha256=... if that follows;
-    weights: str | None = None  # null = random
-
-    roles: ClassVar[dict[str, list[str]]] = {
-        "head": ["sem_seg_head.*"],
-        "decoder": ["sem_seg_head.predictor.*"],
-        "embeddings": [
-            "sem_seg_head.predictor.class_embed.*",
-            "sem_seg_head.predictor.mask_embed.*",
-            "sem_seg_head.predictor._bbox_embed.*",
-        ],
-        "deformable": [
-            f"sem_seg_head.{place}.{name}.weight"
-            for place in (
-                "pixel_decoder.transformer.encoder.layers.*.self_attn",
-                "predictor.decoder.layers.*.cross_attn",
-            )
-            for name in ("sampling_offsets", "value_proj")
-        ],
-        "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
-        "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
-    }
 
     def __post_init__(self) -> None:
         """Refuse dimensions that do not fit each other."""
         if unknown := set(self.levels) - set(MAPS):
             raise UserError(f"model.levels={self.levels}: {unknown} unknown, choose from {MAPS}")
-        for heads in ("encoder_heads", "decoder_heads"):
-            if self.hidden % getattr(self, heads):
-                raise UserError(
-                    f"model.hidden={self.hidden} must be a multiple of "
-                    f"model.{heads}={getattr(self, heads)}"
-                )
-        if self.hidden % 32:
-            raise UserError(f"model.hidden={self.hidden} must be a multiple of 32 (GroupNorm)")
+        heads = {f"model.{k}_heads": getattr(self, f"{k}_heads") for k in ("encoder", "decoder")}
+        multiple("model.hidden", self.hidden, {**heads, "the groups of GroupNorm": GROUPS})
 
-    def build(self, num_classes: int) -> Segmenter:
-        """Build the model with random weights."""
-        from segsweep.loss.criterion import Criterion
+    @property
+    def roles(self) -> dict[str, list[str]]:
+        """Patterns of the weights and seams that a method may name by one word."""
+        return ROLES
+
+    def build(self, classes: Sequence[str]) -> Segmenter:
+        """Build the model with random weights; only the number of classes matters."""
+        from segsweep.loss.maskdino import MaskDINOCriterion
         from segsweep.model.backbone import build_backbone
         from segsweep.model.segmenter import Segmenter
 
@@ -127,8 +86,8 @@ class MaskDINO(Choice):
         weights = vars(self.loss)
         return Segmenter(
             backbone,
-            self.head(channels, num_classes),
-            Criterion(num_classes, weights, weights, self.points),
+            self.head(channels, len(classes)),
+            MaskDINOCriterion(len(classes), weights, weights, self.points),
             topk=self.topk,
             focus_on_box=self.focus_on_box,
             drop_path=b.drop_path > 0,
@@ -175,18 +134,40 @@ class MaskDINO(Choice):
         """Load `weights` into a model of these classes, and report what was drawn anew."""
         import torch
 
+        from segsweep.model.predictor import Predictor
         from segsweep.model.weights import load
 
         def draw() -> None:
             predictor = model.sem_seg_head.predictor
+            assert isinstance(predictor, Predictor)
             predictor.reset_classes(torch.Generator().manual_seed(seed))
 
         def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.refuse_other_family(state)
             return from_official(state, self.backbone.layout)
 
         return load(model, self.weights, rename, CLASS_TENSORS, classes, draw)
 
 
+ROLES = {
+    "head": ["sem_seg_head.*"],
+    "decoder": ["sem_seg_head.predictor.*"],
+    "embeddings": [
+        "sem_seg_head.predictor.class_embed.*",
+        "sem_seg_head.predictor.mask_embed.*",
+        "sem_seg_head.predictor._bbox_embed.*",
+    ],
+    "deformable": [
+        f"sem_seg_head.{place}.{name}.weight"
+        for place in (
+            "pixel_decoder.transformer.encoder.layers.*.self_attn",
+            "predictor.decoder.layers.*.cross_attn",
+        )
+        for name in ("sampling_offsets", "value_proj")
+    ],
+    "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
+    "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
+}
 CLASS_TENSORS = [
     "sem_seg_head.predictor.class_embed.weight",
     "sem_seg_head.predictor.class_embed.bias",
@@ -195,7 +176,7 @@ CLASS_TENSORS = [
 ]
 
 # parts of official names and of ours, replaced from top to bottom (and back from bottom to top)
-RENAMED = {
+RENAMED: dict[Layout, list[tuple[str, str]]] = {
     Layout["resnet"]: [
         (".shortcut.norm.", ".downsample.1."),
         (".shortcut.", ".downsample.0."),
@@ -208,7 +189,6 @@ RENAMED = {
         (f"backbone.layers.{i}.downsample.", f"backbone.layers.{i + 1}.downsample.")
         for i in (2, 1, 0)
     ],
-    Layout["timm"]: [],
 }
 OFFICIAL = re.compile(r"backbone\.(stem|res\d|layers\.0\.downsample)\.")  # never a name of ours
 INDEX = "relative_position_index"
@@ -221,7 +201,7 @@ SHARED = [  # other names of modules that the state dict repeats
 
 def from_official(state: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Give official weights our names, each tensor once; weights under our names pass."""
-    pairs = RENAMED[layout] if any(map(OFFICIAL.match, state)) else []
+    pairs = RENAMED.get(layout, []) if any(map(OFFICIAL.match, state)) else []
     renamed = {}
     for name, tensor in state.items():
         if name.endswith(INDEX):
@@ -238,7 +218,7 @@ def to_official(state: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Give the whole state dict of a model its official names."""
     renamed = {}
     for name, tensor in state.items():
-        for theirs, ours in reversed(RENAMED[layout]):
+        for theirs, ours in reversed(RENAMED.get(layout, [])):
             name = name.replace(ours, theirs)
         renamed[name] = tensor
         if layout is Layout["swin"] and name.endswith(TABLE):

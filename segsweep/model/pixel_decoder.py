@@ -5,14 +5,16 @@ Module names follow the official state dict (Li 2023, Mask DINO).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segsweep.model.deformable import DeformableAttention
+from segsweep.model.family import GROUPS
 from segsweep.model.position import (
     Shape,
     cell_centres,
@@ -22,8 +24,6 @@ from segsweep.model.position import (
     valid_sizes,
 )
 from segsweep.model.seam import Seam
-
-GROUPS = 32  # of every GroupNorm
 
 
 @dataclass
@@ -35,16 +35,28 @@ class PixelFeatures:
 
 
 class EncoderLayer(nn.Module):
-    """Deformable self-attention and feed-forward, each followed by its norm."""
+    """Self-attention of one kind or another and feed-forward, each followed by its norm."""
 
-    def __init__(self, channels: int, heads: int, ffn: int, levels: int):
+    def __init__(self, attention: nn.Module, channels: int, ffn: int):
         super().__init__()
-        self.self_attn = DeformableAttention(channels, heads, levels)
+        self.self_attn = attention
         self.after_self_attn = Seam(channels)
         self.norm1 = nn.LayerNorm(channels)
         self.linear1 = nn.Linear(channels, ffn)
         self.linear2 = nn.Linear(ffn, channels)
         self.norm2 = nn.LayerNorm(channels)
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Everything behind the attention: its input and output (B, N, C) -> (B, N, C)"""
+        x = self.norm1(x + self.after_self_attn(attended, x))
+        return self.norm2(x + self.linear2(self.linear1(x).relu()))
+
+
+class DeformableLayer(EncoderLayer):
+    """An encoder layer whose tokens look at a few places on every level (Zhu 2021)."""
+
+    def __init__(self, channels: int, heads: int, ffn: int, levels: int):
+        super().__init__(DeformableAttention(channels, heads, levels), channels, ffn)
 
     def forward(
         self,
@@ -58,29 +70,20 @@ class EncoderLayer(nn.Module):
 
         `padding` (B, N) is True where no token may look.
         """
-        attended = self.self_attn(x + position, reference, x, shapes, padding)
-        x = self.norm1(x + self.after_self_attn(attended, x))
-        return self.norm2(x + self.linear2(self.linear1(x).relu()))
+        return self.update(x, self.self_attn(x + position, reference, x, shapes, padding))
 
 
 class Encoder(nn.Module):
     """A stack of encoder layers."""
 
-    def __init__(self, layers: Sequence[EncoderLayer]):
+    def __init__(self, layers: Iterable[EncoderLayer]):
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        reference: Tensor,
-        shapes: Sequence[Shape],
-        padding: Tensor | None = None,
-    ) -> Tensor:
-        """(B, N, C) -> (B, N, C)"""
+    def forward(self, x: Tensor, *context: Any) -> Tensor:
+        """(B, N, C), and what every layer takes besides -> (B, N, C)"""
         for layer in self.layers:
-            x = layer(x, position, reference, shapes, padding)
+            x = layer(x, *context)
         return x
 
 
@@ -90,7 +93,7 @@ class DeformableEncoder(nn.Module):
     def __init__(self, channels: int, heads: int, ffn: int, layers: int, levels: int):
         super().__init__()
         self.level_embed = nn.Parameter(torch.empty(levels, channels))
-        self.encoder = Encoder([EncoderLayer(channels, heads, ffn, levels) for _ in range(layers)])
+        self.encoder = Encoder(DeformableLayer(channels, heads, ffn, levels) for _ in range(layers))
         xavier_matrices(self.encoder)
         nn.init.normal_(self.level_embed)
 
@@ -136,6 +139,14 @@ class ConvNorm(nn.Conv2d):
         return self.norm(super().forward(input))
 
 
+def convolution(channels: int, out: int, kernel: int) -> nn.Conv2d:
+    """Convolution that keeps the size, with a bias that starts at zero."""
+    conv = nn.Conv2d(channels, out, kernel, padding=kernel // 2)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    nn.init.zeros_(_bias(conv))
+    return conv
+
+
 class PixelDecoder(nn.Module):
     """Features of the backbone -> encoded levels and mask features.
 
@@ -165,9 +176,7 @@ class PixelDecoder(nn.Module):
             projections.append(_projection(hidden if i else coarsest, hidden, kernel=3, stride=2))
         self.input_proj = nn.ModuleList(projections)
         self.transformer = DeformableEncoder(hidden, heads, ffn, layers, len(projections))
-        self.mask_features = nn.Conv2d(hidden, mask_dim, 1)
-        nn.init.kaiming_uniform_(self.mask_features.weight, a=1)
-        nn.init.zeros_(_bias(self.mask_features))
+        self.mask_features = convolution(hidden, mask_dim, 1)
         self.adapter_1 = ConvNorm(channels[0], hidden, 1)  # the lateral step, not a PEFT adapter
         self.layer_1 = ConvNorm(hidden, hidden, 3)
 

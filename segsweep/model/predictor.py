@@ -22,17 +22,18 @@ MaskBoxes = Callable[[Tensor], Tensor]  # masks (..., H, W) bool -> boxes (..., 
 class Predictions:
     """Prediction sets, masks in factors: mask logits = embeddings . mask_features."""
 
-    logits: Tensor  # (S, B, Q, K)
-    boxes: Tensor  # (S, B, Q, 4)
+    logits: Tensor  # (S, B, Q, K), or K + 1 where the last one says that there is no object
+    boxes: Tensor | None  # (S, B, Q, 4); None where only masks are predicted
     embeddings: Tensor  # (S, B, Q, C)
 
     def split(self, queries: int) -> tuple[Predictions, Predictions]:
         """Part the first queries from the others."""
-        fields = (self.logits, self.boxes, self.embeddings)
-        return (
-            Predictions(*(field[:, :, :queries] for field in fields)),
-            Predictions(*(field[:, :, queries:] for field in fields)),
-        )
+
+        def cut(part: slice) -> Predictions:
+            boxes = None if self.boxes is None else self.boxes[:, :, part]
+            return Predictions(self.logits[:, :, part], boxes, self.embeddings[:, :, part])
+
+        return cut(slice(queries)), cut(slice(queries, None))
 
 
 @dataclass

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segsweep.loss.boxes import cxcywh_to_xyxy
+from segsweep.loss.boxes import bitmask, cxcywh_to_xyxy
 from segsweep.loss.criterion import Criterion
 from segsweep.model.backbone import DropPath
-from segsweep.model.pixel_decoder import PixelDecoder
-from segsweep.model.predictor import Output, Predictor
+from segsweep.model.feature_cache import FeatureCache, maps_of, together
+from segsweep.model.predictor import Output
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
+    from segsweep.model.fpn_decoder import FPNDecoder
+    from segsweep.model.masked_decoder import MaskedPredictor
+    from segsweep.model.pixel_decoder import PixelDecoder
+    from segsweep.model.predictor import Predictor
 
 Size = tuple[int, int]  # (height, width)
+Resize = Literal["bilinear", "bicubic"]
 CELLS = 2**24  # mask cells that are resized at once
 
 
@@ -33,14 +38,16 @@ class Instances:
 
     scores: Tensor  # (M,)
     labels: Tensor  # (M,) int64
-    boxes: Tensor  # (M, 4) x1 y1 x2 y2 in pixels, not clipped
+    boxes: Tensor  # (M, 4) x1 y1 x2 y2 in pixels, far side past the last one, not clipped
     masks: Tensor  # (M, H, W) bool
 
 
 class Head(nn.Module):
     """Everything behind the backbone."""
 
-    def __init__(self, pixel_decoder: PixelDecoder, predictor: Predictor):
+    def __init__(
+        self, pixel_decoder: PixelDecoder | FPNDecoder, predictor: Predictor | MaskedPredictor
+    ):
         super().__init__()
         self.pixel_decoder = pixel_decoder
         self.predictor = predictor
@@ -54,8 +61,9 @@ class Segmenter(nn.Module):
     """An instance segmentation model whose parts may be frozen by `requires_grad`.
 
     `topk` (query, class) pairs are kept per image; `focus_on_box` leaves the quality of the mask
-    out of the score. `drop_path` keeps a frozen backbone's drop path active in training, as in the
-    programs that the published numbers come from.
+    out of the score; `resize` is how mask logits reach the original size, bicubic with antialias.
+    `drop_path` keeps a frozen backbone's drop path active in training, as in the programs that the
+    published numbers come from.
     """
 
     def __init__(
@@ -66,12 +74,15 @@ class Segmenter(nn.Module):
         topk: int = 100,
         focus_on_box: bool = False,
         drop_path: bool = False,
+        resize: Resize = "bilinear",
     ):
         super().__init__()
         self.backbone = backbone
         self.sem_seg_head = head
         self.criterion = criterion
         self.topk, self.focus_on_box, self.drop_path = topk, focus_on_box, drop_path
+        self.resize: Resize = resize
+        self.feature_cache: FeatureCache | None = None
 
     def train(self, mode: bool = True) -> Segmenter:
         """Set the mode of what trains; whatever is wholly frozen stays in evaluation mode."""
@@ -90,9 +101,18 @@ class Segmenter(nn.Module):
         return self.sem_seg_head(self.features(images), targets if self.training else None)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Maps of the backbone, (B, 3, H, W) -> (B, C_i, H_i, W_i); without graph where frozen"""
+        """Maps of the backbone, (B, 3, H, W) -> (B, C_i, H_i, W_i); without graph where frozen
+
+        A CPU computes those of a backbone at rest image by image: to the last bit, they then are
+        a function of the image, may be kept, and large ones stay in the processor's caches.
+        """
         trains = any(parameter.requires_grad for parameter in self.backbone.parameters())
+        at_rest = not trains and not (self.training and self.drop_path)
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            if at_rest and self.feature_cache is not None:
+                return self.feature_cache(self.backbone, images)
+            if at_rest and images.device.type == "cpu":
+                return together([maps_of(self.backbone, image) for image in images])
             return self.backbone(images)
 
     def loss(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
@@ -110,7 +130,8 @@ class Segmenter(nn.Module):
     ) -> list[Instances]:
         """Instances of each image at its original size.
 
-        `sizes` are the images as the network saw them, without the padding to `padded_size`.
+        `sizes` are the images as the network saw them, without the padding to `padded_size`. Where
+        no boxes are predicted, they are those of the masks; zeros for a mask without pixels.
         """
         result, features = output.matching, output.mask_features.float()
         found = []
@@ -120,19 +141,22 @@ class Segmenter(nn.Module):
                 # a query may stand for several classes, its mask is made once
                 once, which = queries.unique(return_inverse=True)
                 factors = result.embeddings[-1, b, once].float(), features[b]
-                masks, certainty = _masks(*factors, size, padded_size, original)
+                masks, certainty = _masks(*factors, size, padded_size, original, self.resize)
                 if not self.focus_on_box:
                     scores = scores * certainty[which]
-                boxes = _boxes(result.boxes[-1, b, queries], size, padded_size, original)
+                if result.boxes is None:
+                    boxes = bitmask(masks)[which]
+                else:
+                    boxes = _boxes(result.boxes[-1, b, queries], size, padded_size, original)
                 scores, order = scores.sort(descending=True, stable=True)
                 found.append(Instances(scores, labels[order], boxes[order], masks[which[order]]))
         return found
 
     def _best(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, queries and classes of the best pairs of both. (Q, K) -> 3 x (topk,)"""
-        scores, index = logits.sigmoid().flatten().topk(min(self.topk, logits.numel()))
-        classes = logits.shape[1]
-        return scores, index // classes, index % classes
+        """Scores, queries and classes of the best pairs of both. (Q, C) -> 3 x (topk,)"""
+        each = self.criterion.classify.scores(logits)
+        scores, index = each.flatten().topk(min(self.topk, each.numel()))
+        return scores, index // each.shape[1], index % each.shape[1]
 
 
 def _rest(module: nn.Module) -> None:
@@ -152,24 +176,34 @@ def _boxes(boxes: Tensor, size: Size, padded_size: Size, original: Size) -> Tens
 
 
 def _masks(
-    embeddings: Tensor, features: Tensor, size: Size, padded_size: Size, original: Size
+    embeddings: Tensor,
+    features: Tensor,
+    size: Size,
+    padded_size: Size,
+    original: Size,
+    resize: Resize,
 ) -> tuple[Tensor, Tensor]:
-    """(M, C), (C, h, w) -> masks (M, H, W) bool at the original size, their mean certainty (M,)
-
-    Logits are resized to the padded input, cropped to the image, resized to the original.
-    """
+    """(M, C), (C, h, w) -> masks (M, H, W) bool at the original size, their mean certainty (M,)"""
     chunk = max(1, CELLS // max(padded_size[0] * padded_size[1], original[0] * original[1]))
     masks, quality = [], []
     for part in embeddings.split(chunk):
         logits = torch.einsum("mc,chw->mhw", part, features).float()[None]
-        logits = _resize(logits, padded_size)[..., : size[0], : size[1]]
-        logits = _resize(logits, original)[0]
+        logits = to_original(logits, size, padded_size, original, resize)[0]
         mask = logits > 0
-        certain = (logits.sigmoid() * mask).sum((1, 2))
+        inside = mask.float()  # sums of floats are much faster than those of booleans
+        certain = logits.sigmoid_().mul_(inside).sum((1, 2))
         masks.append(mask)
-        quality.append(certain / (mask.sum((1, 2)) + 1e-6))
+        quality.append(certain / (inside.sum((1, 2)) + 1e-6))
     return torch.cat(masks), torch.cat(quality)
 
 
-def _resize(x: Tensor, size: Size) -> Tensor:
-    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+def to_original(
+    logits: Tensor, size: Size, padded_size: Size, original: Size, resize: Resize
+) -> Tensor:
+    """Resize to the padded input, crop to the image, resize to the original.
+
+    (B, M, h, w) -> (B, M, *original)
+    """
+    logits = F.interpolate(logits, padded_size, mode="bilinear", align_corners=False)
+    logits, smooth = logits[..., : size[0], : size[1]], resize == "bicubic"
+    return F.interpolate(logits, original, mode=resize, align_corners=False, antialias=smooth)

@@ -48,7 +48,8 @@ class DecoderLayer(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             x, position = x.float(), position.float()
-            attended = self.self_attn(x + position, x, blocked)
+            query = x + position
+            attended = self.self_attn(query, query, x, blocked)
             x = self.norm2(x + self.after_self_attn(attended, x))
             attended = self.cross_attn(x + position, reference.float(), memory.float(), shapes)
             x = self.norm1(x + self.after_cross_attn(attended, x))

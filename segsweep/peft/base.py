@@ -7,7 +7,6 @@ changed, nothing of the base; it fits only the base it was trained on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch.nn.utils import parametrize
 
 from segsweep.errors import UserError
 from segsweep.model.seam import Seam
+from segsweep.model.weights import content_hash
 from segsweep.peft.method import Method, Roles
 from segsweep.peft.sites import canonical, match, resolve
 from segsweep.sweep.files import write_atomically
@@ -95,12 +95,7 @@ def base_hash(model: nn.Module) -> str:
     """Hash names, types, shapes and bytes of everything that the applied method left frozen."""
     frozen = {canonical(model, n): p for n, p in model.named_parameters() if not p.requires_grad}
     frozen |= _base_buffers(model)
-    digest = hashlib.sha256()
-    for name, tensor in sorted(frozen.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(raw.numpy().data)
-    return digest.hexdigest()
+    return content_hash(frozen)
 
 
 def delta_state_dict(model: nn.Module) -> dict[str, Tensor]:

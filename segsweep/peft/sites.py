@@ -8,7 +8,7 @@ the first one stands for it everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
@@ -32,6 +32,7 @@ class Site:
     module: nn.Module
     attribute: str
     parameter: nn.Parameter
+    added: bool = False  # by a method: a factor of an edit, a part of a filling
     rows: str = ""
 
     @property
@@ -68,14 +69,17 @@ class Site:
         parametrize.register_parametrization(self.module, self.attribute, edit)
 
 
-def resolve(words: Iterable[str], roles: Roles) -> list[str]:
-    """Replace roles by their patterns; a word with a dot is a pattern of dotted names itself."""
+def resolve(words: Iterable[str], roles: Roles, key: str = "peft") -> list[str]:
+    """Replace roles by their patterns; a word with a dot is a pattern of dotted names itself.
+
+    `key` of the configuration is named in errors, here and below.
+    """
     patterns: list[str] = []
     for word in words:
         if "." not in word and word not in roles:
             raise UserError(
-                f"peft: '{word}' is no role of this model; choose from {', '.join(roles)}, "
-                "or give a pattern of dotted names such as '*.self_attn.in_proj_weight:q'"
+                f"{key}: '{word}' is no role of this model; choose from {', '.join(roles)}, "
+                "or give a pattern of dotted names such as '*.self_attn.in_proj_weight'"
             )
         patterns += [word] if "." in word else roles[word]
     return patterns
@@ -90,7 +94,7 @@ def match(model: nn.Module, patterns: Iterable[str]) -> list[Site]:
     Raises:
         UserError: a pattern that names no weight, with names that come near.
     """
-    weights, found = dict(_weights(model)), {}
+    weights, found = named_weights(model), {}
     first = {id(site.parameter): site.name for site in reversed(weights.values())}
     for pattern in patterns:
         glob, _, rows = pattern.partition(":")
@@ -132,22 +136,49 @@ def canonical(model: nn.Module, name: str) -> str:
     return ".".join([path + weight + (f":{rows}" if rows else ""), *rest])
 
 
-def _weights(model: nn.Module) -> Iterator[tuple[str, Site]]:
-    """List every parameter under all of its names; edited ones belong to the layer they serve."""
+def named_weights(model: nn.Module) -> dict[str, Site]:
+    """Find every parameter under all of its names; edited ones belong to the layer they serve."""
+    found = {}
     for raw, parameter in model.named_parameters(remove_duplicate=False):
-        name = canonical(model, raw)
-        path, _, attribute = (name if raw.endswith(".original") else raw).rpartition(".")
-        yield name, Site(name, model.get_submodule(path), attribute, parameter)
+        name, base = canonical(model, raw), raw.endswith(".original")
+        path, _, attribute = (name if base else raw).rpartition(".")
+        added = not base and ("parametrizations." in raw or ".filling." in raw)
+        found[name] = Site(name, model.get_submodule(path), attribute, parameter, added)
+    return found
 
 
-def _glob(pattern: str, names: Iterable[str], kind: str) -> list[str]:
+def assign(
+    model: nn.Module, values: Mapping[str, float], roles: Roles, key: str
+) -> dict[nn.Parameter, float]:
+    """Give parameters the value of the word, a role or a pattern, that names them.
+
+    Words name weights of the base; only one that names none of them (`*.lora_B`) is looked for
+    among the parameters that a method added. Where several words name a parameter, the one that
+    names the fewest counts, whatever their order.
+
+    Raises UserError as `match`.
+    """
+    weights = named_weights(model)
+    named: dict[str, set[nn.Parameter]] = {}
+    for word in values:
+        patterns = resolve([word], roles, key)
+        sites = [weights[n] for p in patterns for n in _glob(p, weights, "weights", key)]
+        base = {site.parameter for site in sites if not site.added}
+        named[word] = base or {site.parameter for site in sites}
+    assigned = {}
+    for word in sorted(named, key=lambda word: (-len(named[word]), word)):
+        assigned |= dict.fromkeys(named[word], values[word])
+    return assigned
+
+
+def _glob(pattern: str, names: Iterable[str], kind: str, key: str = "peft") -> list[str]:
     names = list(names)
     found = [name for name in names if fnmatchcase(name, pattern)]
     if found:
         return found
     near = ", ".join(f"'{name}'" for name in _near(pattern, names))
     raise UserError(
-        f"peft: '{pattern}' matches none of the {len(names)} {kind} of this model; "
+        f"{key}: '{pattern}' matches none of the {len(names)} {kind} of this model; "
         + (f"did you mean {near}?" if near else f"it has no {kind}")
     )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
+from recorded import uncompared
 
 pytestmark = pytest.mark.golden
 OUTPUTS = r"(aux_outputs/\d+/|interm_outputs/)?pred_(logits|boxes|masks)"
@@ -78,13 +77,7 @@ KNOWN = {
 
 
 def test_every_array_is_compared(golden):
-    files = sorted(path.stem for path in golden.folder.glob("*.npz"))
-    assert files
-    for file in files:
-        patterns = [p for name, known in KNOWN.items() if re.fullmatch(name, file) for p in known]
-        known = re.compile("|".join(f"({pattern})" for pattern in patterns))
-        unknown = [key for key in golden.arrays(file) if not known.fullmatch(key)]
-        assert not unknown, f"no test compares these of {file}.npz: {unknown}"
+    assert uncompared(golden, KNOWN) == {}
 
 
 def test_only_what_is_listed_is_infinite(golden):

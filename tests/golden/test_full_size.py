@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.model.maskdino import MAPS, from_official, to_official
+from segsweep.model.family import MAPS
+from segsweep.model.maskdino import from_official, to_official
 from segsweep.model.position import proposals
 from segsweep.model.segmenter import Segmenter
 
@@ -71,7 +72,7 @@ def test_full_size(golden, family, word):
     config = family(f"maskdino_{word}")
     config.queries = expected["out/pred_logits"].shape[1]
     with torch.device("meta"):
-        model = config.build(expected["out/pred_logits"].shape[2]).eval()
+        model = config.build(["one"] * expected["out/pred_logits"].shape[2]).eval()
     state = to_official(model.state_dict(), config.backbone.layout)
     fill(model, from_official(recipe(state, info["salt"]), config.backbone.layout), state)
 

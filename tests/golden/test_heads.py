@@ -81,7 +81,7 @@ def test_training_mode_without_denoising(golden, features):
 
 @torch.no_grad()
 def test_five_levels(golden, features):
-    from segsweep.model.maskdino import MAPS
+    from segsweep.model.family import MAPS
 
     head = golden.head("level5_model", box_init="bitmask", levels=MAPS)
     expected = golden.arrays("level5_eval")

@@ -6,54 +6,28 @@ import copy
 import json
 import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
+import injected
 import pytest
 import torch
+from injected import ADAPTER_NAMES, LORA_NAMES, ours, put
 from torch import nn
 
 from segsweep.config import compose
 from segsweep.model.deformable import DeformableAttention
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.adapter import Adapter, Residual
-from segsweep.peft.base import apply, delta_state_dict, merge
+from segsweep.peft.base import apply, merge
 from segsweep.peft.lora import Fused, LoRA
 from segsweep.peft.select import Select
 from segsweep.peft.sites import canonical
 
 pytestmark = pytest.mark.golden
-ADAPTER_NAMES = [
-    (r"pixel_decoder_self_attention_adapter|decoder_self_attn_adapter", "after_self_attn"),
-    (r"decoder_cross_attn_adapter", "after_cross_attn"),
-    (r"adapters\.(\d+)\.adapter_down\.0", r"filling.\1.down"),
-    (r"adapters\.(\d+)\.adapter_up", r"filling.\1.up"),
-]
-LORA_NAMES = [(r"qv_lora_(.)", r"in_proj_weight.lora_\1"), (r"w_lora_(.)", r"weight.lora_\1")]
+wrapped = partial(injected.wrapped, roles=MaskDINO().roles)
 PAIR_NAMES = [(r"(.)_(.)", r"in_proj_weight:\2.lora_\1")]
 residuals = pytest.mark.parametrize("residual", Residual, ids=lambda residual: residual.name)
 repetitions = pytest.mark.parametrize("repeats", [1, 3])
-
-
-def ours(name, names):
-    for pattern, replacement in names:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def put(model, tensors, names, prefix=""):
-    """Fill all that a method added with recorded tensors, each exactly once."""
-    delta = delta_state_dict(model)
-    for name, tensor in tensors.items():
-        delta.pop(prefix + ours(name, names)).copy_(tensor)
-    assert not delta
-
-
-def wrapped(attribute, module, method, roles=MaskDINO.roles):
-    """Apply a method to a part that stands in the model under its name."""
-    model = nn.Module()
-    model.add_module(attribute, module)
-    apply(model, method, roles)
-    return model.eval()
 
 
 def adapted(golden, repeats, residual):
@@ -261,4 +235,4 @@ def full_size(model, classes):
     """Config of the family and its model on the meta device."""
     family = compose([f"model=maskdino_{model}"]).model
     with torch.device("meta"):
-        return family, family.build(classes)
+        return family, family.build(["one"] * classes)

@@ -1,0 +1,110 @@
+"""What every model family declares: its backbone, base weights and named groups of weights.
+
+Composing a config imports this file, so torch is imported by the functions that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from omegaconf import OmegaConf
+
+from segsweep.config import Choice, conf_dir, outside, schema_of
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from segsweep.model.segmenter import Segmenter
+    from segsweep.model.weights import LoadReport
+
+Layout = Enum(
+    "Layout",
+    {"resnet": "resnet", "swin": "swin", "timm": "timm", "focal": "focal", "focal_dw": "focal_dw"},
+)
+MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
+GROUPS = 32  # of every GroupNorm behind the backbone
+
+
+@dataclass
+class Backbone:
+    """A timm model by name; `kwargs` go to `timm.create_model`.
+
+    `drop_path` > 0 stays active in training although the backbone is frozen, as in the programs
+    that the published Swin-L and Focal-L numbers come from (there 0.3).
+    """
+
+    name: str = "resnet50"
+    layout: Layout = Layout["resnet"]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    drop_path: float = 0.0
+    pretrained: bool = False  # timm's own weights, where no `weights` are loaded
+
+
+@dataclass
+class Family(Choice):
+    """One word of `conf/model`: dimensions, how the parts are put together, official names.
+
+    `sign` is a weight that checkpoints of this family have under every layout, and no others.
+    `language` says whether classes are told by texts, not by numbers alone.
+    """
+
+    sign: ClassVar[str] = ""
+    language: ClassVar[bool] = False
+
+    backbone: Backbone = field(default_factory=Backbone)
+    input: list[int] = field(  # height, width for data sets that leave it to the model
+        default_factory=lambda: [512, 512], metadata={"outside": True}
+    )
+    # path, URL or segsweep://file in the package, checked against #sha256=... if that follows;
+    weights: str | None = None  # null = random
+    clip: float = outside(0.01)  # gradient norm that `hparams.clip` follows unless given
+
+    @property
+    def roles(self) -> dict[str, list[str]]:
+        """Patterns of the weights and seams that a method may name by one word."""
+        raise NotImplementedError
+
+    @property
+    def readings(self) -> dict[str, Family]:
+        """What else roles may mean, by label; the verb `params` counts every reading."""
+        return {"": self}
+
+    def build(self, classes: Sequence[str]) -> Segmenter:
+        """Build the model with random weights for classes told by these texts, in id order."""
+        raise NotImplementedError
+
+    def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:
+        """Load `weights` into a model of these classes, and report what was drawn anew.
+
+        Raises:
+            UserError: the file cannot be had, is damaged, or belongs to another model.
+        """
+        raise NotImplementedError
+
+    def refuse_other_family(self, names: Iterable[str]) -> None:
+        """Refuse a checkpoint with weights of these names if it is another family's."""
+        signs = set(names)
+        for word, family in _words().items():
+            if self.sign not in signs and family.sign in signs:
+                raise UserError(
+                    f"model.weights={self.weights} seems to belong to {family.__name__} (it holds "
+                    f"{family.sign}), but model={self.name} is {type(self).__name__}; choose "
+                    f"weights of {type(self).__name__}, or a model such as {word}"
+                )
+
+
+def multiple(key: str, width: int, parts: dict[str, int]) -> None:
+    """Refuse a width that is no multiple of each of the named parts."""
+    for name, part in parts.items():
+        if part < 1 or width < 1 or width % part:
+            raise UserError(f"{key}={width} must be a multiple of {name}={part}")
+
+
+def _words() -> dict[str, type[Family]]:
+    """Return the family of every word of `conf/model`."""
+    files = sorted(Path(conf_dir(), "model").glob("*.yaml"))
+    schemas = {file.stem: schema_of(OmegaConf.load(file)) for file in files}
+    return {word: s for word, s in schemas.items() if s and issubclass(s, Family)}

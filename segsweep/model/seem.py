@@ -1,0 +1,246 @@
+"""SEEM (Zou 2023, arXiv:2304.06718) on object queries: dimensions, assembly, official names.
+
+Composing a config imports this file, so torch is imported by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+from segsweep.config import outside
+from segsweep.model.family import GROUPS, Backbone, Family, Layout, multiple
+from segsweep.model.prompts import Templates, templates, token_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from segsweep.model.segmenter import Head, Segmenter
+    from segsweep.model.weights import LoadReport
+
+TextEncoder = Enum("TextEncoder", {"frozen": "frozen", "trained": "trained"})
+
+
+@dataclass
+class LossWeights:
+    """Weights of the three loss terms, and costs of the matcher."""
+
+    ce: float = 2.0
+    mask: float = 5.0
+    dice: float = 5.0
+
+
+@dataclass
+class Text:
+    """Dimensions of the text transformer; the defaults are those of CLIP."""
+
+    vocab: int = 49408
+    context: int = 77  # tokens
+    width: int = 512
+    heads: int = 8
+    layers: int = 12
+
+    def __post_init__(self) -> None:
+        """Refuse a width that the heads cannot share."""
+        multiple("model.text.width", self.width, {"model.text.heads": self.heads})
+
+
+@dataclass
+class SEEM(Family):
+    """The model family; the defaults are the released Focal-L model (v1).
+
+    Classes are told by `data.prompts` or their names, each in all `templates`, or in
+    `own_templates` instead. `text_encoder` says whether the roles "head" and "decoder" mean the
+    text encoder too, as they do in the published counts; other methods never train it.
+    """
+
+    sign: ClassVar[str] = "sem_seg_head.predictor.lang_encoder.logit_scale"
+    language: ClassVar[bool] = True
+
+    backbone: Backbone = field(
+        default_factory=lambda: Backbone(
+            "focalnet_large_fl4", Layout["focal"], {"normalize_modulator": True}
+        )
+    )
+    hidden: int = 512
+    mask_dim: int = 512
+    proj: int = 512  # channels in which queries and texts are compared
+    queries: int = 101
+    encoder_layers: int = 6
+    encoder_heads: int = 8
+    encoder_ffn: int = 2048
+    decoder_layers: int = 9
+    decoder_heads: int = 8
+    decoder_ffn: int = 2048
+    points: int = 12544
+    no_object: float = 0.1  # weight of "no object" in the class loss
+    loss: LossWeights = field(default_factory=LossWeights)
+    topk: int = 100
+    templates: Templates = Templates["all81"]
+    own_templates: list[str] | None = None  # sentences with {}
+    text: Text = field(default_factory=Text)
+    text_encoder: TextEncoder = TextEncoder["frozen"]
+    clip: float = outside(5.0)
+
+    def __post_init__(self) -> None:
+        """Refuse dimensions that do not fit each other."""
+        heads = {f"model.{k}_heads": getattr(self, f"{k}_heads") for k in ("encoder", "decoder")}
+        multiple("model.hidden", self.hidden, {**heads, "the groups of GroupNorm": GROUPS})
+        if self.own_templates is not None:
+            templates(self.templates, self.own_templates)
+
+    @property
+    def roles(self) -> dict[str, list[str]]:
+        """Patterns of the weights and seams that a method may name by one word."""
+        trained = self.text_encoder is TextEncoder["trained"]
+        decoder = [*DECODER, *TEXT] if trained else DECODER
+        return {
+            "head": ["sem_seg_head.pixel_decoder.*", *decoder],
+            "decoder": decoder,
+            "embeddings": EMBEDDINGS,
+            "deformable": [],
+            "attention": [
+                "sem_seg_head.pixel_decoder.*.in_proj_weight",
+                "sem_seg_head.predictor.transformer_*.in_proj_weight",
+            ],
+            "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
+            "text": TEXT,
+        }
+
+    @property
+    def readings(self) -> dict[str, Family]:
+        """The model with its text encoder trained and frozen, as chosen first."""
+        chosen = sorted(TextEncoder, key=lambda word: word is not self.text_encoder)
+        return {f"text encoder {w.name}": replace(self, text_encoder=w) for w in chosen}
+
+    def build(self, classes: Sequence[str]) -> Segmenter:
+        """Build the model with random weights for classes told by these texts, in id order.
+
+        Raises:
+            UserError: a text or a template cannot be used, or the backbone cannot be built.
+        """
+        from segsweep.loss.seem import SEEMCriterion
+        from segsweep.model.backbone import build_backbone
+        from segsweep.model.segmenter import Segmenter
+
+        sentences = templates(self.templates, self.own_templates)
+        ids = token_ids(classes, sentences, self.text.context, self.text.vocab)
+        b, weights = self.backbone, vars(self.loss)
+        backbone, channels = build_backbone(
+            b.name, b.layout.value, dict(b.kwargs), b.drop_path, b.pretrained
+        )
+        return Segmenter(
+            backbone,
+            self.head(channels, *ids),
+            SEEMCriterion(len(classes), weights, weights, self.points, self.no_object),
+            topk=self.topk,
+            drop_path=b.drop_path > 0,
+            resize="bicubic",
+        )
+
+    def head(self, channels: list[int], train_ids: Tensor, eval_ids: Tensor) -> Head:
+        """Build what stands behind a backbone with maps of these channels.
+
+        `train_ids` and `eval_ids` are the texts of the K classes and of the background in T
+        templates, (K+1, T, L) int64.
+        """
+        from segsweep.model.fpn_decoder import FPNDecoder
+        from segsweep.model.language import LanguageEncoder
+        from segsweep.model.masked_decoder import MaskedPredictor
+        from segsweep.model.segmenter import Head
+
+        pixel_decoder = FPNDecoder(
+            channels,
+            self.hidden,
+            self.encoder_heads,
+            self.encoder_ffn,
+            self.encoder_layers,
+            self.mask_dim,
+        )
+        predictor = MaskedPredictor(
+            LanguageEncoder(train_ids, eval_ids, **vars(self.text), proj=self.proj),
+            self.hidden,
+            self.decoder_heads,
+            self.decoder_ffn,
+            self.decoder_layers,
+            self.queries,
+            self.mask_dim,
+            self.proj,
+        )
+        return Head(pixel_decoder, predictor)
+
+    def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:
+        """Load `weights`; no weight of this family belongs to a class, so all are taken over."""
+        from segsweep.model.weights import load
+
+        def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.refuse_other_family(state)
+            return from_official(state)
+
+        return load(model, self.weights, rename)
+
+
+PREDICTOR = "sem_seg_head.predictor."
+EMBEDDINGS = [f"{PREDICTOR}class_embed", f"{PREDICTOR}mask_embed.*"]
+DECODER = [
+    *EMBEDDINGS,
+    *(f"{PREDICTOR}{part}" for part in ("transformer_*", "query_*", "level_embed.*")),
+    f"{PREDICTOR}decoder_norm.*",
+]
+TEXT = [f"{PREDICTOR}lang_encoder.*"]
+
+# parts of official names and of ours behind "backbone.", replaced from top to bottom (and back
+# from bottom to top); timm merges patches at the start of the next stage
+RENAMED = [
+    ("patch_embed.", "stem."),
+    *((f"layers.{i}.downsample.", f"layers.{i + 1}.downsample.") for i in (2, 1, 0)),
+    *((f".gamma_{i}", f".ls{i}.gamma") for i in (1, 2)),
+    *((f".norm{i}.", f".norm{i}_post.") for i in (1, 2)),  # of blocks
+]
+BACKBONE = "backbone."
+OFFICIAL = "backbone.patch_embed."  # never a name of ours
+POINTWISE = re.compile(r"backbone\..*\.(modulation\.(f|proj)|mlp\.fc\d)\.weight")  # ours: 1x1 conv
+PROMPTS = {  # of clicks, scribbles and reference regions, which have no part here
+    *(f"{PREDICTOR}mask_sptial_embed.{i}" for i in (0, 1, 2)),
+    *(f"{PREDICTOR}{name}.weight" for name in ("spatial_embed", "spatial_featured")),
+    f"{PREDICTOR}pn_indicator.weight",
+}
+CONSTANTS = {"dilation_kernel", "criterion.empty_weight"}  # known without the file
+
+
+def from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give official weights our names and shapes; weights under our names pass."""
+    if not any(name.startswith(OFFICIAL) for name in state):
+        return state
+    renamed, left_out = {}, PROMPTS | CONSTANTS
+    for name, tensor in state.items():
+        if name in left_out:
+            continue
+        if POINTWISE.fullmatch(name):
+            tensor = tensor[..., None, None]
+        if name.startswith(BACKBONE):
+            name = name.removeprefix(BACKBONE)
+            for theirs, ours in RENAMED:
+                name = name.replace(theirs, ours)
+            name = BACKBONE + name
+        renamed[name] = tensor
+    return renamed
+
+
+def to_official(model: nn.Module) -> dict[str, Tensor]:
+    """Return the whole state dict of a model of this family under its official names."""
+    import torch
+
+    weights = model.get_buffer("criterion.empty_weight")
+    renamed = {"dilation_kernel": torch.ones(1, 1, 3, 3), "criterion.empty_weight": weights}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(BACKBONE):
+            name = name.removeprefix(BACKBONE)
+            for theirs, ours in reversed(RENAMED):
+                name = name.replace(ours, theirs)
+            name = BACKBONE + name
+        renamed[name] = tensor.flatten(1) if POINTWISE.fullmatch(name) else tensor
+    return renamed
