@@ -4,8 +4,9 @@
     python -m segsweep params +sweep=table2 --classes 12    counts of a sweep for 12 classes
     python -m segsweep params --check                       table 2b of the paper, digit by digit
 
-Models are built on the meta device: shapes only. The published numbers, the class counts they
-were printed for and known misprints are data in `results/reported/`.
+Models are built on the meta device: shapes only. Where it matters whether the text encoder is a
+part of the head, both counts are told, the chosen one first. The published numbers, the class
+counts they were printed for and known misprints are data in `results/reported/`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,12 @@ from segsweep.errors import UserError
 from segsweep.explain import explain
 
 if TYPE_CHECKING:
+    from segsweep.model.family import Family
     from segsweep.peft.base import Counts
 
 REPORTED = Path(__file__).resolve().parents[1] / "results" / "reported"
 SWEEP = "+sweep=table2"
+TABLE = [SWEEP, "data.root=any"]  # its settings, each once: data sets have no parameters
 METRICS: dict[str, Callable[[Row], float]] = {
     "trainable_params": lambda row: row.counts.trainable / 1e6,
     "trainable_pct_eq10": lambda row: row.counts.percent,
@@ -40,7 +43,7 @@ METRICS: dict[str, Callable[[Row], float]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """Counts of one setting; `setting` holds all fields of the method."""
+    """Counts of one setting; `setting` holds all fields of the method and of the model."""
 
     model: str
     peft: str
@@ -65,6 +68,12 @@ class Printed:
         """Say whether a setting is the one of this line."""
         same = (self.model, self.peft) == (model, peft)
         return same and all(setting.get(key) == value for key, value in self.setting.items())
+
+    def means(self, config: Config) -> bool:
+        """Say whether a config, in one of its readings, has the setting of this line."""
+        words = config.model.name, config.peft.name
+        readings = config.model.readings.values()
+        return any(self.describes(*words, _setting(config, reading)) for reading in readings)
 
     def differences(self, row: Row) -> list[str]:
         """Compare the counts with what is printed, to the digits printed."""
@@ -94,20 +103,31 @@ def table(
     from segsweep.peft.base import apply
 
     bases: dict[str, Any] = {}
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], list[Row]] = {}
     for overrides, config in configs:
-        number, setting = classes(config), plain(config.peft)
-        base, method = json.dumps([plain(config.model), number]), json.dumps(setting)
+        number = classes(config)
+        base, method = json.dumps([plain(config.model), number]), json.dumps(plain(config.peft))
         if (base, method) in rows:
             continue
         if base not in bases:
             with torch.device("meta"):
-                bases[base] = config.model.build(number)
-        counts = apply(copy.deepcopy(bases[base]), config.peft, config.model.roles)
+                bases[base] = config.model.build([f"class {i}" for i in range(number)])
         label = " ".join(word[5:] for word in overrides if word.startswith("peft."))
-        words = config.model.name, config.peft.name
-        rows[base, method] = Row(*words, label, setting, number, counts)
-    return list(rows.values())
+        words, found = (config.model.name, config.peft.name), []
+        for title, reading in config.model.readings.items():
+            counts = apply(copy.deepcopy(bases[base]), config.peft, reading.roles)
+            setting = _setting(config, reading)
+            found.append(Row(*words, f"{label} {title}".strip(), setting, number, counts))
+        if len({row.counts for row in found}) == 1:
+            found = [replace(found[0], label=label)]
+        rows[base, method] = found
+    return [row for found in rows.values() for row in found]
+
+
+def _setting(config: Config, model: Family) -> dict[str, Any]:
+    """Return all fields of the method, and of the model as `model.<key>`."""
+    fields = {f"model.{key}": value for key, value in plain(model).items()}
+    return {**plain(config.peft), **fields}
 
 
 def read_printed(folder: Path) -> list[Printed]:
@@ -118,7 +138,7 @@ def read_printed(folder: Path) -> list[Printed]:
     """
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for line in _read(folder / "reported.csv"):
-        if (line["source"], line["table"], line["model"]) == ("000", "2b", "Mask DINO"):
+        if (line["source"], line["table"]) == ("000", "2b"):
             cells.setdefault(_key(line), {})[line["metric"]] = line["value"]
     misprints: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
     for line in _read(folder / "misprints.csv"):
@@ -169,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args = _parser().parse_intermixed_args(argv)
     printed = read_printed(args.reported) if args.check else []
-    overrides = args.overrides or ([SWEEP] if args.check else [])
+    overrides = args.overrides or (TABLE if args.check else [])
     try:
         rows = table(configs(overrides), lambda config: _classes(config, args, printed))
     except (HydraException, OmegaConfBaseException) as error:
@@ -190,12 +210,10 @@ def main(argv: list[str] | None = None) -> int:
 def _classes(config: Config, args: argparse.Namespace, printed: list[Printed]) -> int:
     """Choose the number of classes: the printed line's, the user's, or the data set's."""
     if args.check:
-        words = config.model.name, config.peft.name
-        line = next((p for p in printed if p.describes(*words, plain(config.peft))), None)
+        line = next((line for line in printed if line.means(config)), None)
         if line is None:
-            raise UserError(
-                "--check: model={} peft={} has a setting outside table 2b".format(*words)
-            )
+            words = f"model={config.model.name} peft={config.peft.name}"
+            raise UserError(f"--check: {words} has a setting outside table 2b")
         return line.classes
     if args.classes:
         return args.classes

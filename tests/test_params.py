@@ -21,10 +21,9 @@ def printed():
 @pytest.fixture(scope="module")
 def rows(printed):
     def classes(config):
-        words = config.model.name, config.peft.name, params.plain(config.peft)
-        return next(line.classes for line in printed if line.describes(*words))
+        return next(line.classes for line in printed if line.means(config))
 
-    return params.table(configs([params.SWEEP]), classes)
+    return params.table(configs(params.TABLE), classes)
 
 
 @pytest.fixture
@@ -47,9 +46,42 @@ def change(path, select, **values):
 
 
 def test_every_printed_digit_of_table_2b_is_computed(rows, printed):
-    assert len(printed) == len(rows) == 22
+    assert len(printed) == 33
+    assert len(rows) == len(printed) + 2  # the text encoder of SEEM, a part of two rows or not
     assert all(line.values.keys() == params.METRICS.keys() for line in printed)
     assert params.check(rows, printed) == []
+
+
+def test_parameters_of_seem(rows):
+    """To the last one: by the formulas of the methods, and by the official checkpoint's layers."""
+    embeddings, total = 1_050_112, 340_360_953
+    expected = [
+        ("full_head", "text encoder trained", 134_614_017, 0),
+        ("full_head", "text encoder frozen", 71_185_920, 0),
+        ("decoder_only", "text encoder trained", 102_420_481, 0),
+        ("decoder_only", "text encoder frozen", 38_992_384, 0),
+        ("embeddings_only", "", embeddings, 0),
+    ]
+    for repeats in (1, 2, 3, 4):
+        added = 3_161_088 * repeats
+        expected.append(("adapter", f"repeats={repeats}", embeddings + added, added))
+    for rank in (2, 4, 8, 16):
+        added = 49_152 * rank
+        expected.append(("lora", f"rank={rank}", embeddings + added, added))
+    found = [row for row in rows if row.model == "seem_focall"]
+    assert [(r.peft, r.label, r.counts.trainable, r.counts.added) for r in found] == expected
+    assert all(row.counts.total == total + row.counts.added for row in found)
+
+
+def test_the_text_encoder_that_is_chosen_comes_first(capsys):
+    words = ["model=seem_tiny", "--classes", "3", "peft=full_head,embeddings_only"]
+    assert params.main(words) == 0
+    table = capsys.readouterr().out
+    assert table.index("text encoder frozen") < table.index("text encoder trained")
+    assert table.count("text encoder") == 2  # no matter to the embeddings
+    assert params.main([*words, "model.text_encoder=trained"]) == 0
+    table = capsys.readouterr().out
+    assert table.index("text encoder trained") < table.index("text encoder frozen")
 
 
 def test_the_only_misprint_is_declared(rows, printed):
@@ -82,8 +114,8 @@ def test_a_misprint_that_is_none_is_found(rows, reported):
 def test_a_setting_that_was_not_computed_is_found(rows, printed):
     kept = [row for row in rows if row.peft != "decoder_only"]
     differences = params.check(kept, printed)
-    assert len(differences) == 2
-    assert all(d.endswith("decoder_only: not among the settings") for d in differences)
+    assert len(differences) == 3
+    assert all("decoder_only" in d and d.endswith("not among the settings") for d in differences)
 
 
 def test_check_exits_with_1_on_a_difference(reported, capsys):
