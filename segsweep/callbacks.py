@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -18,6 +17,7 @@ from segsweep.config import Config, plain
 from segsweep.peft.base import save_delta
 from segsweep.sweep.files import write_atomically
 from segsweep.sweep.run import Run
+from segsweep.sweep.signals import Stopped, wish
 
 
 class Curve(pl.Callback):
@@ -162,41 +162,41 @@ class Checkpoint(pl.Callback):
 
 
 class Stop(pl.Callback):
-    """Ctrl-C stops between two batches, with a checkpoint; a second one stops at once."""
+    """Stops between two batches, with a checkpoint, when the process is told to by a signal."""
 
-    def __init__(self, per_epoch: int) -> None:
-        self.per_epoch = per_epoch
-        self.asked = False
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signal while training."""
-        with contextlib.suppress(ValueError):  # not in the main thread: nothing to take over
-            self.before = signal.signal(signal.SIGINT, self.ask)
-
-    def ask(self, signum: int, frame: Any) -> None:
-        """Note the wish; the next batch end grants it."""
-        signal.signal(signal.SIGINT, self.before)
-        self.asked = True
-        print("\nstopping after this step (Ctrl-C again stops at once)", flush=True)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on a signal waits for the end of its batch; Lightning's handlers go."""
+        wish.train()
+        self.stop(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop inside an epoch."""
-        if self.asked and trainer.global_step % self.per_epoch:
-            checkpoint = next(c for c in trainer.callbacks if isinstance(c, Checkpoint))  # pyright: ignore[reportAttributeAccessIssue]
-            checkpoint.save(trainer)
-            raise KeyboardInterrupt
+        """Save and stop inside an epoch; its last step is saved after validation."""
+        if trainer.global_step % self.checkpoint.per_epoch:
+            self.stop(trainer, save=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after the epoch's checkpoint."""
-        if self.asked:
-            raise KeyboardInterrupt
+        self.stop(trainer)
+
+    def stop(self, trainer: pl.Trainer, save: bool = False) -> None:
+        """Stop if any process that trains this run was told to: all at the same step."""
+        signum = wish.asked or 0
+        if trainer.world_size > 1:
+            told = torch.tensor(signum, device=trainer.strategy.root_device)
+            signum = int(trainer.strategy.reduce(told, reduce_op="max"))
+        if signum:
+            if save:
+                self.checkpoint.save(trainer)
+            raise Stopped(signum)
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Give the signal back."""
-        if hasattr(self, "before"):
-            signal.signal(signal.SIGINT, self.before)
+        """From here on a signal stops at once."""
+        wish.training = False
 
 
 class Progress(pl.Callback):

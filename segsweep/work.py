@@ -1,12 +1,13 @@
 """Train one run from its frozen config: `python -m segsweep work results/runs/<run>`.
 
-No node composes again: what was composed at launch is what runs. Several devices of one machine
-start this verb once each.
+No node composes again: what was composed at launch is what runs. Launchers start this verb; where
+a run has several devices, once each.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from segsweep.config import Config, typed
 from segsweep.errors import UserError
-from segsweep.sweep.run import Run, rank
+from segsweep.sweep.files import read_json
+from segsweep.sweep.run import Run
 
 
 def load(directory: Path) -> Config:
-    """Read the frozen config of a run directory.
+    """Read the frozen config of a run directory, wherever it lies now.
 
     Raises UserError when there is none.
     """
@@ -27,7 +29,23 @@ def load(directory: Path) -> Config:
         raise UserError(f"{path} does not exist: not a run directory")
     cfg = OmegaConf.load(path)
     assert isinstance(cfg, DictConfig)
-    return typed(cfg)
+    config = typed(cfg)
+    config.io.results = str(directory.parent.parent)
+    return config
+
+
+def assigned(path: Path) -> Path:
+    """Return the run directory that this process is to train.
+
+    Named itself, or by the list of a SLURM array's runs, of which each task takes its own.
+    """
+    if path.is_dir():
+        return path
+    runs = (read_json(path) or {"runs": []})["runs"]
+    task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    if task >= len(runs):
+        raise UserError(f"{path}: neither a run directory nor a list with a run of task {task}")
+    return path.parent.parent / runs[task]
 
 
 def main() -> int:
@@ -35,11 +53,16 @@ def main() -> int:
     from segsweep.train import train
 
     parser = argparse.ArgumentParser(prog="segsweep work", description=__doc__)
-    parser.add_argument("directory", type=Path, help="a run directory that holds a config.yaml")
-    run = Run(load(parser.parse_args().directory))
+    parser.add_argument(
+        "directory", type=Path, help="a run directory, or the list of runs of a SLURM array"
+    )
+    directory = assigned(parser.parse_args().directory)
+    run = Run(load(directory))
+    if run.name != directory.resolve().name:
+        raise UserError(
+            f"{directory}: its config now names the run {run.name}: the data or the code changed "
+            "since it was frozen; give the command that made it again"
+        )
     sys.argv.insert(1, "work")  # Lightning starts the other ranks with this command line
-    if rank():  # started by rank 0, which owns the run
-        train(run)
-    else:
-        run.once(train)
+    run.once(train)
     return 0

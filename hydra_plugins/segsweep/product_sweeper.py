@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from segsweep.config import Config, typed
+from hydra_plugins.segsweep.launchers import Job, RunLauncher, typed_job
 from segsweep.errors import UserError
+from segsweep.sweep.names import remember
 from segsweep.sweep.run import Run
 from segsweep.sweep.sweeper import Combination, expand
 
@@ -44,6 +46,7 @@ class ProductSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.compose = partial(typed_job, hydra_context, config)
+        self.name: str | None = config.hydra.runtime.choices.get("sweep")
         self.jobs: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -53,9 +56,15 @@ class ProductSweeper(Sweeper):
         todo = self.unfinished(expand(self.blocks, arguments))
         if not todo:
             return []
-        results = self.jobs.launch(todo, initial_job_idx=0)
-        ended = zip(todo, results, strict=True)
-        failed = [" ".join(job) for job, r in ended if r.status != JobStatus.COMPLETED]
+        if isinstance(self.jobs, RunLauncher):
+            results: Sequence[JobReturn] = self.jobs.start(todo)
+        else:
+            results = self.jobs.launch([words for words, _ in todo], initial_job_idx=0)
+        failed = [
+            f"{' '.join(words)}\n    {result._return_value}"
+            for (words, _), result in zip(todo, results, strict=True)
+            if result.status != JobStatus.COMPLETED
+        ]
         if failed:
             raise UserError(
                 f"{len(failed)} of {len(todo)} runs failed; the same command tries them again:\n  "
@@ -63,24 +72,22 @@ class ProductSweeper(Sweeper):
             )
         return results
 
-    def unfinished(self, combinations: list[Combination]) -> list[Combination]:
-        """Return the combinations that are still to be run; two that mean the same run once."""
-        todo: dict[str, Combination] = {}
+    def unfinished(self, combinations: list[Combination]) -> list[Job]:
+        """Return the runs that are still to be run; two combinations that mean one run once."""
+        todo: dict[str, Job] = {}
         done: set[str] = set()
+        named: dict[tuple[str, str | None], dict[str, Combination]] = {}
         for combination in combinations:
             run = Run(self.compose(combination))
+            io = run.config.io
+            named.setdefault((io.results, io.sweep or self.name), {})[run.name] = combination
             if run.finished():
                 done.add(run.name)
             else:
-                todo.setdefault(run.name, combination)
+                todo.setdefault(run.name, (combination, run))
+        for (results, name), runs in named.items():
+            if name:
+                remember(Path(results), name, runs)
         skipped = f", {len(done)} of them done already" if done else ""
         print(f"sweep: {len(done) + len(todo)} runs{skipped}")
         return list(todo.values())
-
-
-def typed_job(context: HydraContext, config: DictConfig, overrides: Combination) -> Config:
-    """Compose one job of a sweep into typed objects."""
-    job = context.config_loader.load_sweep_config(config, overrides)
-    with open_dict(job):
-        del job["hydra"]
-    return typed(job)

@@ -6,6 +6,7 @@ With it, `peft.rnk=2` and `peft.rank=two` fail while composing, without one regi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
@@ -37,6 +38,7 @@ class TypedFiles(ConfigSource):
         schema = schema_of(config)
         if schema is not None:
             config = OmegaConf.merge(OmegaConf.structured(schema), config)
+            open_dicts(config)
         return ConfigResult(
             config=config,
             path=f"{SCHEME}://{self.path}",
@@ -67,6 +69,14 @@ class TypedFiles(ConfigSource):
                 results_filter=results_filter,
             )
         return sorted(set(files))
+
+
+def open_dicts(config: Any) -> None:
+    """Let dicts whose keys are the user's take new ones: `hparams.lr_factors={head: 0.5}`."""
+    for key in config if OmegaConf.is_dict(config) else ():
+        open_dicts(config._get_node(key))
+    if OmegaConf.get_type(config) is dict:
+        OmegaConf.set_struct(config, False)
 
 
 class TypedSearchPath(SearchPathPlugin):

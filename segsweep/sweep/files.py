@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.errors import UserError
+from segsweep.sweep.queue import Queue, queue, this_job
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -22,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises OSError (disk full ...) and leaves neither a torn file nor the temporary one behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -71,23 +72,49 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def is_live(owner: dict[str, Any] | None) -> bool:
+def is_live(owner: dict[str, Any] | None, queue: Queue | None = None) -> bool:
     """Say whether the process that an owner file names still runs.
 
-    A process of another host cannot be asked; it counts as live.
+    A process of another host cannot be asked: it lives while its job is in the queue. A job that
+    is this one has begun anew. Where the queue is not known, or there is no job, it counts as live.
     """
     if owner is None:
         return False
-    if owner["host"] != socket.gethostname():
+    if owner["host"] == socket.gethostname():
+        return process_started(owner["pid"]) == owner["started_ticks"]
+    job = owner.get("job")
+    if job is None:
         return True
-    return process_started(owner["pid"]) == owner["started_ticks"]
+    return job != this_job() and (queue is None or job in queue)
+
+
+class Busy(UserError):
+    """Somebody else is at work in a directory."""
+
+
+def _queue(owner: dict[str, Any]) -> Queue | None:
+    """Return the queue where it decides whether an owner lives, None where SLURM is silent."""
+    if owner.get("job") is not None and owner["host"] != socket.gethostname():
+        with contextlib.suppress(UserError):
+            return queue()
+    return None
+
+
+def _put_aside(path: Path, stale: Path, dead: dict[str, Any] | None) -> None:
+    """Take away the file of a dead owner, unless it changed hands since it was read."""
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(stale)
+        if read_json(stale) != dead:
+            with contextlib.suppress(FileExistsError):
+                os.link(stale, path)
+        stale.unlink()
 
 
 @contextlib.contextmanager
 def owned(directory: Path) -> Iterator[None]:
-    """Own a run directory while inside; a dead owner of this host is replaced.
+    """Own a directory while inside; a dead owner is replaced.
 
-    Raises UserError when a live process, or one on another host, owns it.
+    Raises UserError when a live process owns it, or one of which nothing can be known.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path, mine = directory / "owner", directory / f".owner.{socket.gethostname()}.{os.getpid()}"
@@ -96,6 +123,7 @@ def owned(directory: Path) -> Iterator[None]:
         "pid": os.getpid(),
         "started_ticks": process_started(os.getpid()),
         "started": time.time(),
+        "job": this_job(),
     }
     mine.write_text(json.dumps(identity))
     try:
@@ -105,12 +133,12 @@ def owned(directory: Path) -> Iterator[None]:
                 break
             except FileExistsError:
                 other = read_json(path)
-                if is_live(other):
-                    raise UserError(
-                        f"{directory} is being trained by process {other['pid']} on "  # pyright: ignore[reportOptionalSubscript]
-                        f"{other['host']}; if that process is gone, delete {path}"  # pyright: ignore[reportOptionalSubscript]
+                if other is not None and is_live(other) and is_live(other, _queue(other)):
+                    raise Busy(
+                        f"{directory} belongs to process {other['pid']} on {other['host']}; "
+                        f"if that process is gone, delete {path}"
                     ) from None
-                path.unlink(missing_ok=True)
+                _put_aside(path, mine.with_suffix(".stale"), other)
         yield
     finally:
         with contextlib.suppress(OSError):

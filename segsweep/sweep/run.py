@@ -6,10 +6,12 @@
       last.ckpt            where an interrupted run goes on
       delta.safetensors    the trained tensors of the best epoch
       record.json          done: written last, atomically
-      failed.json          why it failed or was interrupted
+      failed.json          why its last attempt failed or was interrupted
       owner                the process that runs it now
+      job.json             the SLURM job it was submitted as
+      log.txt              what it said, where a launcher started it
 
-State is computed from these files, never stored. Nothing here imports torch.
+State is computed from these files and the queue, never stored. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from segsweep.config import SCHEMA, Config, fingerprint, plain
+from segsweep.config import SCHEMA, Config, Trainer, fingerprint, plain
 from segsweep.errors import UserError
 from segsweep.sweep.files import is_live, owned, read_json, write_json, write_text
+from segsweep.sweep.queue import Queue
+from segsweep.sweep.signals import Stopped, leave, wish
 
 PACKAGES = ("segsweep", "torch", "torchvision", "timm", "pytorch-lightning", "hotcoco", "numpy")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -39,25 +43,38 @@ OWN_FILES = ("record.json", "failed.json", "metrics.jsonl", "last.ckpt", "delta.
 
 
 class State(Enum):
-    """What a run's files say."""
+    """What a run's files and the queue say."""
 
     NEW = "new"
+    PENDING = "pending"  # submitted, not begun
     RUNNING = "running"
-    INTERRUPTED = "interrupted"
+    INTERRUPTED = "interrupted"  # told to stop, or killed
     FAILED = "failed"
+    LOST = "lost"  # its job is gone without a word: killed, out of memory, a node that died
     DONE = "done"
 
 
-def state_of(directory: Path) -> State:
-    """Compute the state of a run from the files in its directory."""
+LIVE = (State.PENDING, State.RUNNING)
+
+
+def state_of(directory: Path, queue: Queue | None = None) -> State:
+    """Compute the state of a run from the files in its directory, and the queue if it is given.
+
+    Without the queue, a submitted run that left no word counts as pending.
+    """
     if (directory / "record.json").exists():
         return State.DONE
-    if is_live(read_json(directory / "owner")):
+    job = read_json(directory / "job.json")
+    if queue is not None and job is not None and job["id"] in queue:
+        return State.PENDING if queue[job["id"]].waiting else State.RUNNING
+    if is_live(read_json(directory / "owner"), queue):
         return State.RUNNING
-    failure = read_json(directory / "failed.json")
-    if failure is not None and failure["status"] == "failed":
-        return State.FAILED
-    begun = failure is not None or (directory / "config.yaml").exists()
+    failure = read_json(directory / "failed.json")  # submission and each attempt delete it first
+    if failure is not None:
+        return State.FAILED if failure["status"] == "failed" else State.INTERRUPTED
+    if job is not None and not job.get("cancelled"):
+        return State.PENDING if queue is None else State.LOST
+    begun = any((directory / file).exists() for file in ("owner", "metrics.jsonl", "last.ckpt"))
     return State.INTERRUPTED if begun else State.NEW
 
 
@@ -70,17 +87,24 @@ class Run:
         self.name = f"{config.model.name}-{config.peft.name}-{config.data.name}-{self.id}"
         self.directory = Path(config.io.results) / "runs" / self.name
 
-    def state(self) -> State:
+    def state(self, queue: Queue | None = None) -> State:
         """Compute this run's state."""
-        return state_of(self.directory)
+        return state_of(self.directory, queue)
 
     def finished(self) -> bool:
         """Say whether there is nothing to do."""
         return self.state() is State.DONE and not self.config.force
 
-    def freeze(self) -> None:
-        """Write the resolved config; whoever trains this run reads it from there."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+    def prepare(self) -> None:
+        """Write the resolved config; whoever trains this run reads it from there.
+
+        `force` takes effect here and now: what earlier attempts left is deleted, once.
+        """
+        if self.config.force:
+            for file in OWN_FILES:
+                (self.directory / file).unlink(missing_ok=True)
+            self.config.force = False
+        (self.directory / "failed.json").unlink(missing_ok=True)
         frozen = OmegaConf.to_yaml(OmegaConf.create(plain(self.config)))
         write_text(self.directory / "config.yaml", frozen)
 
@@ -88,32 +112,43 @@ class Run:
         """Train unless done, and publish the record; return it.
 
         `train` answers with the body of the record. Whatever ends it early is written to
-        `failed.json` and raised again; finished runs are never touched without `force`.
+        `failed.json` and raised again, a signal as `Stopped`; finished runs are never touched
+        without `force`. Of several processes that train together, the first one speaks.
         """
         if self.finished():
             print(f"done already: {self.directory}  (force=true trains it again)")
             return read_json(self.directory / "record.json") or {}
-        with owned(self.directory):
-            if self.config.force:
-                for file in OWN_FILES:
-                    (self.directory / file).unlink(missing_ok=True)
-            self.freeze()
-            begun = self.head()
-            try:
-                record = begun | train(self)
-            except BaseException as error:
-                self.publish_failure(begun, error)
-                if isinstance(error, OSError) and error.errno in NO_ROOM:
-                    raise UserError(
-                        f"{self.directory} cannot be written ({error.strerror}); make room, then "
-                        "give the same command: the run goes on"
-                    ) from error
-                raise
-            record |= {"status": "done", "ended": now(), "error": None}
-            write_json(self.directory / "record.json", record)
-            for leftover in ("failed.json", "last.ckpt"):
-                (self.directory / leftover).unlink(missing_ok=True)
-            return record
+        try:
+            with wish.listening():
+                if rank(self.config.trainer):
+                    return train(self)
+                with owned(self.directory):
+                    return self._train(train)
+        except Stopped as stopped:
+            if rank(self.config.trainer):
+                return {}
+            leave(stopped)
+            raise
+
+    def _train(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
+        """Train in the directory that this process owns."""
+        self.prepare()
+        begun = self.head()
+        try:
+            record = begun | train(self)
+        except BaseException as error:
+            self.publish_failure(begun, error)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise UserError(
+                    f"{self.directory} cannot be written ({error.strerror}); make room, then "
+                    "give the same command: the run goes on"
+                ) from error
+            raise
+        record |= {"status": "done", "ended": now(), "error": None}
+        write_json(self.directory / "record.json", record)
+        for leftover in ("failed.json", "last.ckpt"):
+            (self.directory / leftover).unlink(missing_ok=True)
+        return record
 
     def head(self) -> dict[str, Any]:
         """Return what of a record is known before anything is computed."""
@@ -133,7 +168,7 @@ class Run:
 
     def publish_failure(self, begun: dict[str, Any], error: BaseException) -> None:
         """Write why a run ended early; a full disk must not hide the error itself."""
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit) or wish.asked is not None
         record = begun | {
             "status": "interrupted" if stopped else "failed",
             "ended": now(),
@@ -151,9 +186,20 @@ class Run:
         print(f"{record['status']}: {self.directory}{told}", flush=True)
 
 
-def rank() -> int:
-    """Return this process's place among those that train one run together."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def rank(trainer: Trainer) -> int:
+    """Return this process's place among those that train one run together.
+
+    They are the tasks of a SLURM job, or the processes that Lightning starts on one machine.
+    """
+    if trainer.devices * trainer.nodes == 1:
+        return 0
+    return int(os.environ.get("SLURM_PROCID" if tasked(trainer) else "LOCAL_RANK", "0"))
+
+
+def tasked(trainer: Trainer) -> bool:
+    """Say whether SLURM started one task per device of a run."""
+    world = trainer.devices * trainer.nodes
+    return world > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") == str(world)
 
 
 def now() -> str:

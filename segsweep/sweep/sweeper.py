@@ -12,12 +12,14 @@ combination has takes the key's place where it stands; a new key is added to all
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
 from segsweep.config import Config, conf_dir, typed
 
@@ -75,15 +77,26 @@ def distinct(combinations: list[Combination]) -> list[Combination]:
     return [list(unique) for unique in dict.fromkeys(tuple(c) for c in combinations)]
 
 
+@contextlib.contextmanager
+def composing(arguments: Sequence[str]) -> Iterator[tuple[DictConfig, list[Combination]]]:
+    """Set up Hydra for a command line; give its own config, and what each run would override."""
+    import hydra
+
+    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    hydras = [w for w in words if w.startswith(("+sweep=", "hydra.", "hydra/", "+hydra"))]
+    paths = [word for word in hydras if word.startswith("hydra.searchpath=")]
+    own = [word for word in words if word not in hydras]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        whole = hydra.compose("train", overrides=hydras, return_hydra_config=True)
+        combinations = expand(whole.hydra.sweeper.blocks, own)
+        yield whole, [[*paths, *combination] for combination in combinations]
+
+
 def configs(arguments: Sequence[str]) -> Iterator[tuple[Combination, Config]]:
     """Compose every run of a command line (`+sweep=table2 peft=lora`) without running any."""
     import hydra
 
-    words = [word for word in arguments if word not in ("-m", "--multirun")]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        apart = [w for w in words if w.startswith(("+sweep=", "hydra.", "hydra/", "+hydra"))]
-        whole = hydra.compose("train", overrides=apart, return_hydra_config=True)
-        own = [w for w in words if not w.startswith(("hydra.", "hydra/", "+hydra"))]
-        for combination in expand(whole.hydra.sweeper.blocks, own):
+    with composing(arguments) as (_, combinations):
+        for combination in combinations:
             yield combination, typed(hydra.compose("train", overrides=combination))

@@ -1,0 +1,156 @@
+"""`hydra/launcher=local` and `hydra/launcher=slurm`: every run once, from its frozen config.
+
+Both start `python -m segsweep work` on run directories; neither starts what is done or under way.
+Hydra's own launchers (`basic`, `submitit_slurm` ...) train in their jobs, and skip what is done.
+"""
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from hydra_plugins.segsweep.typed_files import open_dicts
+from segsweep.config import Config, typed
+from segsweep.errors import UserError
+from segsweep.sweep.board import Board, last_words
+from segsweep.sweep.local import Local, train_all
+from segsweep.sweep.queue import queue
+from segsweep.sweep.run import LIVE, Run, State
+from segsweep.sweep.slurm import Slurm, submit
+from segsweep.sweep.sweeper import Combination
+
+POLL = 5.0  # seconds between two looks at the queue
+Job = tuple[Combination, Run]
+
+
+@dataclass
+class LocalConf(Local):
+    """The keys of `hydra/launcher=local`."""
+
+    _target_: str = "hydra_plugins.segsweep.launchers.LocalLauncher"
+
+
+@dataclass
+class SlurmConf(Slurm):
+    """The keys of `hydra/launcher=slurm`."""
+
+    _target_: str = "hydra_plugins.segsweep.launchers.SlurmLauncher"
+    wait: bool = False  # stay until all runs have ended
+
+
+for name, conf in (("local", LocalConf), ("slurm", SlurmConf)):
+    node = OmegaConf.structured(conf)
+    open_dicts(node)
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="segsweep")
+
+
+def typed_job(context: HydraContext, config: DictConfig, overrides: Combination) -> Config:
+    """Compose one job of a sweep into typed objects."""
+    job = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(job):
+        del job["hydra"]
+    return typed(job)
+
+
+class RunLauncher(Launcher):
+    """Launches runs rather than functions; a sweeper that has composed them hands them over."""
+
+    kind: type  # of the options
+    options: Any
+
+    def __init__(self, **given: Any) -> None:
+        self.given = given
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what composes one job; check the options, whose mistakes are the user's."""
+        self.compose = partial(typed_job, hydra_context, config)
+        self.options = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(self.kind), self.given)
+        )
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Compose jobs into runs and start them."""
+        return self.start([(list(o), Run(self.compose(list(o)))) for o in job_overrides])
+
+    @abstractmethod
+    def start(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        """Start runs that are not under way; return what came of them."""
+
+
+class LocalLauncher(RunLauncher):
+    """Trains on this machine, several runs at once."""
+
+    kind = Local
+
+    def start(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        """Train all, come back when the last one has ended."""
+        labels = {run: " ".join(words) for words, run in jobs if not run.finished()}
+        ended = train_all(labels, self.options)
+        return [returned(job, ended.get(job[1], State.DONE)) for job in jobs]
+
+
+class SlurmLauncher(RunLauncher):
+    """Submits to SLURM, and leaves unless told to wait."""
+
+    kind = Slurm
+
+    def __init__(self, wait: bool = False, **given: Any) -> None:
+        super().__init__(**given)
+        self.wait = wait
+
+    def start(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        """Submit what is neither done nor in the queue."""
+        submitted = submit([run for _, run in jobs], self.options)
+        for words, run in jobs:
+            if run.name in submitted:
+                print(f"  job {submitted[run.name]:9} {run.name}  {' '.join(words)}")
+        print(
+            f"submitted {len(submitted)} of {len(jobs)} runs, the others wait or run already; "
+            "`python -m segsweep status` shows them"
+        )
+        states = watch(jobs) if self.wait else {}
+        return [returned(job, states.get(job[1], State.PENDING)) for job in jobs]
+
+
+def watch(jobs: Sequence[Job]) -> dict[Run, State]:
+    """Wait until no run waits or runs; the controller may be away for a while."""
+    states: dict[Run, State] = {}
+    with Board({run.directory: " ".join(words) for words, run in jobs}) as board:
+        while len(states) < len(jobs):
+            time.sleep(POLL)
+            try:
+                live = queue()
+            except UserError as error:
+                board.console.print(f"{error}; asking again")
+                continue
+            for _, run in jobs:
+                state = run.state(live)
+                if state is State.RUNNING:
+                    board.begin(run.directory)
+                elif state not in LIVE:
+                    states[run] = state
+                    board.end(run.directory, state)
+            board.tick()
+    return states
+
+
+def returned(job: Job, state: State) -> JobReturn:
+    """Return a run's end in Hydra's words; what goes on elsewhere counts as launched."""
+    words, run = job
+    result = JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
+    if state not in (State.DONE, *LIVE):
+        result.status = JobStatus.FAILED
+        result.return_value = UserError(f"{state.value}: {last_words(run.directory)}")
+    return result

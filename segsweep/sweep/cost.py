@@ -1,0 +1,181 @@
+"""What a run will cost, from the records of runs like it: hours, peak memory, disk.
+
+Similar are, in this order: the same model, method and data with all their options; the same words
+of the three; the same model. Time is scaled by epochs and images; a method with other parameters
+costs about the same, because most of a step is the forward pass through the frozen parts.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from segsweep.config import Config, plain
+from segsweep.errors import UserError
+from segsweep.logger.base import Logger
+from segsweep.sweep.files import read_json
+from segsweep.sweep.run import Run
+
+MIB = 2**20
+BATCHES = 4  # of training, and of validation, in each of the two epochs of a probe
+Record = Mapping[str, Any]
+ALIKE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "like it": lambda c: [c[group] for group in ("model", "peft", "data")],
+    "of the same words": lambda c: [c[group]["name"] for group in ("model", "peft", "data")],
+    "of the model": lambda c: c["model"]["name"],
+}
+ALWAYS = ("accelerator", "devices", "precision", "limit_train", "limit_val")  # of the trainer
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run will cost; None is what nobody knows. `source` says from where it is known."""
+
+    hours: float | None = None  # of all devices together
+    memory: float | None = None  # bytes of RAM
+    cuda: float | None = None  # bytes of GPU memory
+    disk: float | None = None  # bytes at most: results, and the checkpoint while it trains
+    source: str = "unknown; --probe measures it"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finished run: its record and what its folder holds."""
+
+    record: Record
+    disk: float
+
+
+def known(runs: Sequence[Path]) -> list[Known]:
+    """Read the records of finished runs; unreadable ones teach nothing."""
+    found = []
+    for run in runs:
+        try:
+            record = read_json(run / "record.json")
+        except ValueError:
+            continue
+        if record and {"seconds", "memory", "data"} <= {*record} and _whole(run, record):
+            sizes = {p.name: p.lstat().st_size for p in run.iterdir() if p.is_file()}
+            # a checkpoint holds the trained tensors and AdamW's two averages of each
+            found.append(Known(record, sum(sizes.values()) + 3 * sizes.get("delta.safetensors", 0)))
+    return found
+
+
+def _whole(run: Path, record: Record) -> bool:
+    """Say whether the seconds of a record are all that it took: the run was never resumed."""
+    first = next(iter(_curve(run)), {"time": math.inf})
+    return first["time"] > datetime.fromisoformat(record["started"]).timestamp() - 1
+
+
+def _curve(run: Path) -> list[dict[str, Any]]:
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines]
+
+
+def estimate(config: Config, images: Callable[[], int], runs: Sequence[Known]) -> Cost:
+    """Estimate from the runs most like this one. `images` counts its training images."""
+    wanted = plain(config)
+    comparable = [run for run in runs if _comparable(wanted, run.record["config"])]
+    for words, key in ALIKE.items():
+        alike = [run for run in comparable if key(run.record["config"]) == key(wanted)]
+        if alike:
+            return _from(wanted, images, alike, f"{len(alike)} run(s) {words}")
+    return Cost()
+
+
+def _comparable(wanted: Record, config: Record) -> bool:
+    """Say whether a record was measured on such a machine."""
+    return all(wanted["trainer"].get(k) == config["trainer"].get(k) for k in ALWAYS)
+
+
+def _from(wanted: Record, images: Callable[[], int], alike: list[Known], source: str) -> Cost:
+    trainer = wanted["trainer"]
+    devices = trainer["devices"] * trainer.get("nodes", 1)
+    work = wanted["hparams"]["epochs"] * images()
+    seconds = [_seconds(run.record, work) for run in alike]
+    cuda = [m for run in alike if (m := run.record["memory"].get("peak_cuda_mib"))]
+    return Cost(
+        hours=median(seconds) / 3600 * devices,
+        memory=max(run.record["memory"]["peak_rss_mib"] for run in alike) * MIB,
+        cuda=max(cuda) * MIB if cuda else None,
+        disk=max(run.disk for run in alike),
+        source=source,
+    )
+
+
+def _seconds(record: Record, work: float) -> float:
+    """Return the seconds that `work` images would have taken in this run."""
+    seconds, config = record["seconds"], record["config"]
+    done = config["hparams"]["epochs"] * record["data"]["images"]["train"]
+    return seconds["total"] + seconds.get("train", 0.0) * (work / done - 1)
+
+
+def probe(config: Config) -> Cost:
+    """Measure two very short epochs of a run on this machine, in a folder that is deleted.
+
+    Raises UserError when the run fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="segsweep-probe") as folder:
+        short = copy.deepcopy(config)
+        short.io.results, short.io.log_every, short.io.progress = folder, 1, False
+        short.logger = Logger("segsweep.logger.base.Logger", "none")
+        short.hparams.epochs, short.hparams.patience = 2, None
+        limits = short.trainer
+        limits.limit_train = min(limits.limit_train or BATCHES, BATCHES)
+        limits.limit_val = min(limits.limit_val or BATCHES, BATCHES)
+        limits.validate_every = 1
+        run = Run(short)
+        run.directory.mkdir(parents=True)
+        run.prepare()
+        command = [sys.executable, "-m", "segsweep", "work", str(run.directory)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise UserError(f"the probe of {run.name} failed: {''.join(last)}")
+        (measured,) = known([run.directory])
+        return _extrapolated(config, measured, _curve(run.directory))
+
+
+def _extrapolated(config: Config, measured: Known, curve: list[dict[str, Any]]) -> Cost:
+    """Turn a probe's times per batch into those of the whole run."""
+    record, size = measured.record, config.hparams.batch_size
+    images, seconds = record["data"]["images"], record["seconds"]
+    steps, batches = (math.ceil(images[split] / size) for split in ("train", "val"))
+    steps = min(steps, config.trainer.limit_train or steps)
+    batches = min(batches, config.trainer.limit_val or batches)
+    epoch = validation = 0.0
+    if curve:  # something trains; a line of a training step carries the learning rate
+        pairs = list(pairwise(curve[len(curve) // 2 :]))  # the first epoch warms up
+        between = [b["time"] - a["time"] for a, b in pairs if "lr" in a and "lr" in b]
+        epoch = steps * (median(between) if between else seconds["train"] / 2)
+        validation = sum(b["time"] - a["time"] for a, b in pairs if "lr" not in b)
+    more = batches / min(batches, BATCHES)  # than the probe validated
+    validation *= more
+    total = seconds.get("setup", 0.0) + more * seconds.get("evaluate", 0.0)
+    total += config.hparams.epochs * (epoch + validation / max(1, config.trainer.validate_every))
+    cuda, trainer = record["memory"].get("peak_cuda_mib"), config.trainer
+    return Cost(
+        hours=total / 3600 * trainer.devices * trainer.nodes,
+        memory=record["memory"]["peak_rss_mib"] * MIB,
+        cuda=cuda * MIB if cuda else None,
+        disk=measured.disk,
+        source="a probe here",
+    )

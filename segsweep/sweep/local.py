@@ -1,0 +1,198 @@
+"""Runs as processes of this machine: as many at once as it has places for.
+
+Each run is `python -m segsweep work DIR` in a session of its own, so that Ctrl-C reaches it through
+the pool, once. What it says goes to its `log.txt`. A run that fails stops no other. No torch is
+imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from segsweep.errors import UserError
+from segsweep.sweep.board import Board
+from segsweep.sweep.files import Busy, owned
+from segsweep.sweep.run import Run, State
+from segsweep.sweep.signals import CHILD, Stopped, leave, wish
+
+MOST = 8  # runs at once on the CPU unless said otherwise; each holds a model in memory
+TICK = 0.2  # seconds
+
+
+@dataclass
+class Local:
+    """How many runs train at once on this machine."""
+
+    workers: int | None = None  # on the CPU; default: one per core, at most 8
+    jobs_per_gpu: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only hang."""
+        for key in ("workers", "jobs_per_gpu"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise UserError(f"hydra.launcher.{key}={value}: must be at least 1")
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for word in visible.split(",") if (name := word.strip()) not in ("", "-1")]
+    try:
+        command = ["nvidia-smi", "-L"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    parts = re.findall(r"UUID: (MIG-[^)]+)\)", said.stdout)  # of GPUs that are cut in parts
+    return parts or re.findall(r"^GPU (\d+):", said.stdout, re.MULTILINE)
+
+
+class Places:
+    """What runs take while they train: CPU places, or places on distinct GPUs."""
+
+    def __init__(self, options: Local, runs: int) -> None:
+        self.workers = options.workers or min(runs, MOST, cores())
+        self.free = {"cpu": self.workers} | dict.fromkeys(gpus(), options.jobs_per_gpu)
+        self.gpus = [name for name in self.free if name != "cpu"]
+        slots = max(self.workers, options.jobs_per_gpu * len(self.gpus))
+        self.threads = max(1, cores() // slots)
+
+    def needed(self, run: Run) -> tuple[list[str], int]:
+        """Return what a run can be given, and how much of it.
+
+        Raises UserError for a run that this machine can never train.
+        """
+        trainer = run.config.trainer
+        if trainer.nodes > 1:
+            raise UserError(f"trainer.nodes={trainer.nodes}: needs hydra/launcher=slurm")
+        if trainer.accelerator.name == "cpu" or not self.gpus:
+            return ["cpu"] * min(trainer.devices, self.workers), min(trainer.devices, self.workers)
+        if trainer.devices > len(self.gpus):
+            raise UserError(
+                f"trainer.devices={trainer.devices}: this machine has {len(self.gpus)} GPUs"
+            )
+        return self.gpus, trainer.devices
+
+    def take(self, run: Run) -> list[str] | None:
+        """Take what a run needs; None while it is not free."""
+        names, count = self.needed(run)
+        if names[0] == "cpu":
+            taken = names if self.free["cpu"] >= count else []
+        else:
+            free = sorted((g for g in names if self.free[g]), key=lambda g: -self.free[g])
+            taken = free[:count] if len(free) >= count else []
+        for name in taken:
+            self.free[name] -= 1
+        return taken or None
+
+    def give_back(self, taken: Sequence[str]) -> None:
+        """Give back what a run took."""
+        for name in taken:
+            self.free[name] += 1
+
+
+def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
+    """Train runs, each in a process; return how each ended.
+
+    A signal stops all of them with checkpoints, and is raised as `Stopped`.
+    """
+    places = Places(options, len(labels))
+    for run in labels:
+        places.needed(run)
+    board = Board({run.directory: label for run, label in labels.items()})
+    ended: dict[Run, State] = {}
+    try:
+        with wish.listening(), board, _stopping() as processes:
+            waiting = list(labels)
+            while waiting or processes:
+                for run in list(waiting):
+                    if (taken := places.take(run)) is not None:
+                        waiting.remove(run)
+                        processes[run] = Process(run, taken, places.threads)
+                        board.begin(run.directory)
+                for run, process in list(processes.items()):
+                    if process.over():
+                        places.give_back(processes.pop(run).taken)
+                        ended[run] = run.state()
+                        board.end(run.directory, ended[run])
+                board.tick()
+                time.sleep(TICK)
+    except Stopped as stopped:
+        leave(stopped)
+        raise
+    return ended
+
+
+class Process:
+    """A run that trains in a process of its own."""
+
+    def __init__(self, run: Run, taken: list[str], threads: int) -> None:
+        self.taken = taken
+        self.process: subprocess.Popen[bytes] | None = None
+        try:
+            with owned(run.directory):
+                run.prepare()
+        except Busy:  # somebody else trains it: that is how it stands
+            return
+        environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {CHILD: "1"}
+        if taken[0] != "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+        log = run.directory / "log.txt"
+        if log.is_symlink():  # of a job
+            log.unlink()
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "segsweep", "work", str(run.directory)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def over(self) -> bool:
+        """Say whether the process has ended."""
+        return self.process is None or self.process.poll() is not None
+
+    def stop(self) -> None:
+        """Ask it to end with a checkpoint."""
+        if self.process is not None and not self.over():
+            self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and all that it started."""
+        if self.process is not None and not self.over():
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _stopping() -> Iterator[dict[Run, Process]]:
+    """Keep the processes; whatever leaves the block early stops them, a second Ctrl-C at once."""
+    processes: dict[Run, Process] = {}
+    try:
+        yield processes
+    except BaseException:
+        print(f"\nstopping {len(processes)} runs (Ctrl-C again stops at once)", flush=True)
+        for process in processes.values():
+            process.stop()
+        try:
+            while not all(process.over() for process in processes.values()):
+                time.sleep(TICK)
+        finally:
+            for process in processes.values():
+                process.kill()
+        raise
