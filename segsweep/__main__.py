@@ -1,7 +1,7 @@
 """The command line: pick the verb, import only that verb's module.
 
-A bare `python -m segsweep [overrides]` trains; Hydra's own words (`-m`, `--cfg job`, `--help`,
-`--info`) stay whole, because one word is taken off before Hydra looks.
+A bare `python -m segsweep [overrides]` trains; with `--dry-run` it plans. Hydra's own words (`-m`,
+`--cfg job`, `--help`, `--info`) stay whole, because one word is taken off before Hydra looks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ VERBS = {
     "work": "segsweep.work",
     "params": "segsweep.params",
     "collect": "segsweep.collect",
+    "plan": "segsweep.plan",
     "status": "segsweep.status",
+    "logs": "segsweep.logs",
+    "cancel": "segsweep.cancel",
+    "retry": "segsweep.retry",
+    "sync": "segsweep.sync",
+    "prune": "segsweep.prune",
 }
 
 
@@ -26,6 +32,9 @@ def main() -> None:
     """Run the verb named by the first word; no verb means `train`."""
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     verb = word if word in VERBS else "train"
+    if verb == "train" and "--dry-run" in sys.argv:
+        verb = "plan"
+        sys.argv.remove("--dry-run")
     if word in VERBS:
         del sys.argv[1]
     elif word.isidentifier():

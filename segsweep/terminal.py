@@ -1,0 +1,41 @@
+"""What verbs print: aligned columns, durations, sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return one line per row with equal columns; a column that is empty everywhere is left out."""
+    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True) if w).rstrip()
+        for row in rows
+    ]
+
+
+def shared(settings: Sequence[Sequence[str]]) -> list[str]:
+    """Return the words that all of several settings have: what tells none from another."""
+    if len(settings) < 2:
+        return []
+    return [word for word in settings[0] if all(word in words for words in settings)]
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in two units at most: `1 h 05 min`."""
+    minutes = max(0, round(seconds / 60))
+    if minutes < 1:
+        return f"{max(0, seconds):.0f} s"
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours:02} h"
+    return f"{hours} h {minutes % 60:02} min" if hours else f"{minutes} min"
+
+
+def human(size: float) -> str:
+    """Return a size of so many bytes in the unit that suits it: `3.2 MiB`."""
+    power = min(int(math.log2(max(size, 1))) // 10, len(UNITS) - 1)
+    return f"{size / 2 ** (10 * power):.{1 if power else 0}f} {UNITS[power]}"

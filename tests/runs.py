@@ -1,0 +1,40 @@
+"""Whole runs of the tiny model: how they are started, watched and compared."""
+
+import hashlib
+import json
+from pathlib import Path
+
+TINY = [
+    "data.train=12", "data.val=4", "hparams.batch_size=4", "hparams.epochs=3", "peft.rank=2",
+    "io.log_every=1", "io.save_every=1", "model.weights=null",
+]  # fmt: skip
+STEPS = 9
+
+
+def the_run(folder: Path) -> Path:
+    """The directory of the only run below a folder."""
+    (directory,) = (folder / "results" / "runs").glob("[!.]*")
+    return directory
+
+
+def result(folder: Path) -> tuple[str, dict]:
+    """Hash of the trained tensors, and all values of the record."""
+    directory = the_run(folder)
+    record = json.loads((directory / "record.json").read_text())
+    digest = hashlib.sha256((directory / "delta.safetensors").read_bytes()).hexdigest()
+    return digest, record["metrics"]
+
+
+def curve(folder: Path) -> list[dict]:
+    """All lines of the curve without their times."""
+    lines = (the_run(folder) / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
+
+
+def logged_steps(folder: Path) -> int:
+    """The last step in the curve, 0 if there is none."""
+    try:
+        lines = (the_run(folder) / "metrics.jsonl").read_text().splitlines()
+        return json.loads(lines[-1])["step"]
+    except (OSError, ValueError, IndexError):
+        return 0
