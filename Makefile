@@ -2,6 +2,8 @@
 PY     := .venv/bin/python
 UV     := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON ?= python3
+DEVICE ?= cpu
+WORKERS ?= 0
 
 .PHONY: help setup demo test lint base bench tables lock wheel clean
 
@@ -29,8 +31,9 @@ lint: setup      ## ruff and pyright
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
-base: setup      ## pretrain the tiny base model again (weights that ship with the package)
-	$(PY) scripts/pretrain_tiny.py
+base: setup      ## pretrain the tiny base models again (weights that ship with the package)
+	$(PY) scripts/pretrain_tiny.py --model maskdino_tiny
+	$(PY) scripts/pretrain_tiny.py --model seem_tiny --device $(DEVICE) --workers $(WORKERS)
 
 bench: setup     ## measure speed and memory side by side with the alternatives
 	$(PY) -m benchmarks

@@ -35,10 +35,11 @@ def run(case: str, side: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
 
     def build() -> None:
-        model = config.model.build(1)
+        model = config.model.build(["scene"])
         made["trained"] = apply(model, config.peft, config.model.roles).trainable
         made["model"] = model.train()
-        made["optimizer"] = torch.optim.AdamW(parameter_groups(model, config.hparams))
+        groups = parameter_groups(model, config.hparams, config.model.roles)
+        made["optimizer"] = torch.optim.AdamW(groups)
 
     def forward() -> None:
         if not made:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+import math
+from dataclasses import MISSING as ABSENT
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -27,12 +29,13 @@ def outside(default: Any) -> Any:
     return field(default=default, metadata={"outside": True})
 
 
-def neutral(default: Any) -> Any:
+def neutral(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
     """Declare a field that is left out of a run's identity while it has its default value.
 
-    Options that are added later are declared so: old runs keep their names.
+    Options that are added later are declared so: old runs keep their names. As in `field`, lists
+    and dicts come from a `default_factory`.
     """
-    return field(default=default, metadata={"neutral": True})
+    return field(default=default, default_factory=default_factory, metadata={"neutral": True})
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Choice:
 Schedule = Enum("Schedule", {"multistep": "multistep", "cosine": "cosine", "constant": "constant"})
 Precision = Enum("Precision", {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"})
 Accelerator = Enum("Accelerator", {"auto": "auto", "cpu": "cpu", "gpu": "gpu"})
+CacheFeatures = Enum("CacheFeatures", {"off": "off", "memory": "memory", "disk": "disk"})
 
 
 @dataclass
@@ -56,13 +60,16 @@ class Hparams(Choice):
     weight_decay: float = 0.05
     batch_size: int = 4  # images per optimizer step, over all devices
     epochs: int = 10
-    clip: float = 0.01  # L2 norm of the whole gradient; 0 = off
+    clip: float = II("model.clip")  # L2 norm of the whole gradient; 0 = off
     schedule: Schedule = Schedule["multistep"]
     milestones: list[float] = field(default_factory=lambda: [0.88889, 0.96296])  # of training
     gamma: float = 0.1
     warmup: int = 0  # steps of linear warm-up
     backbone_lr: float = 0.1  # factor on parameters of the base that train inside the backbone
     patience: int | None = None  # validations without a better metric before stopping early
+    # role of the model or pattern of names -> factor on lr, weight decay (module.parameter_groups)
+    lr_factors: dict[str, float] = neutral(default_factory=dict)
+    decays: dict[str, float] = neutral(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -71,6 +78,10 @@ class Hparams(Choice):
                 raise UserError(f"hparams.{key}={getattr(self, key)}: must be at least 1")
         if isinstance(self.lr, float) and self.lr < 0:
             raise UserError(f"hparams.lr={self.lr}: must not be negative")
+        for key in ("lr_factors", "decays"):
+            for word, value in getattr(self, key).items():
+                if not 0 <= value < math.inf:
+                    raise UserError(f"hparams.{key}: '{word}: {value}' must be 0 or more")
 
 
 @dataclass
@@ -78,16 +89,20 @@ class Trainer(Choice):
     """On what a run computes; it may change the last bits, so it is part of the identity."""
 
     accelerator: Accelerator = Accelerator["auto"]
-    devices: int = 1
+    devices: int = 1  # of each node
+    nodes: int = neutral(1)  # more than one need SLURM
     precision: Precision = Precision["fp32"]
     validate_every: int = 1  # epochs
     limit_train: int | None = None  # batches per epoch, for trying things out
     limit_val: int | None = None  # batches per validation, for trying things out
+    # where maps of a frozen backbone are kept, computed once per image (model/feature_cache.py)
+    cache_features: CacheFeatures = outside(CacheFeatures["off"])
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
-        if self.devices < 1:
-            raise UserError(f"trainer.devices={self.devices}: must be at least 1")
+        for key in ("devices", "nodes"):
+            if getattr(self, key) < 1:
+                raise UserError(f"trainer.{key}={getattr(self, key)}: must be at least 1")
 
 
 @dataclass
@@ -95,10 +110,18 @@ class IO:
     """Everything that cannot change a result: where files go, workers, how talkative a run is."""
 
     results: str = "results"
+    sweep: str | None = None  # name under which a sweep is remembered; default: that of +sweep=
     workers: int = 0  # processes that load data
     log_every: int = 10  # steps between two lines of metrics.jsonl
     save_every: int = 200  # steps between two checkpoints inside an epoch; every epoch has one
     progress: bool = True
+    features: str = II("io.results") + "/features"  # folder of trainer.cache_features=disk
+    features_gib: float | None = None  # room for features; default: half of what is free
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        if self.features_gib is not None and self.features_gib <= 0:
+            raise UserError(f"io.features_gib={self.features_gib}: must be more than 0, or null")
 
 
 @dataclass
@@ -176,6 +199,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def default_of(f: Field[Any]) -> Any:
+    """Return the default value of a dataclass field."""
+    return f.default if f.default_factory is ABSENT else f.default_factory()
+
+
 def identity(value: Any) -> Any:
     """Return what of a typed config can change a result: the input of its fingerprint."""
     if not is_dataclass(value) or isinstance(value, type):
@@ -183,7 +211,7 @@ def identity(value: Any) -> Any:
     kept: dict[str, Any] = {}
     for f in fields(value):
         item = getattr(value, f.name)
-        if f.metadata.get("outside") or (f.metadata.get("neutral") and item == f.default):
+        if f.metadata.get("outside") or (f.metadata.get("neutral") and item == default_of(f)):
             continue
         kept[f.name] = identity(item)
     fingerprint_of_content = getattr(value, "fingerprint", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import platform
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ def data_facts(data: Any, classes: list[str]) -> dict[str, Any]:
         "fingerprint": data.fingerprint(),
         "classes": classes,
         "category_ids": data.category_ids(),
+        "prompts": data.texts(),
         "images": {split: len(data.records(split)) for split in ("train", "val")},
     }
 
@@ -42,6 +44,45 @@ def count_facts(counts: Counts, base: str, base_hash: str) -> dict[str, Any]:
         "base": base,
         "base_hash": base_hash,
     }
+
+
+def optimizer_facts(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what AdamW is told: rate before the schedule, decay, and the tensors they hold for."""
+    return [
+        {
+            "lr": group["lr"],
+            "weight_decay": group["weight_decay"],
+            "parameters": sum(parameter.numel() for parameter in group["params"]),
+            "tensors": folded(group["names"]),
+        }
+        for group in groups
+    ]
+
+
+def folded(names: list[str]) -> list[str]:
+    """Join names that differ in consecutive numbers: `layers.{0..8}.norm.weight`.
+
+    That is the notation of shells, whose expansion gives exactly the names.
+    """
+    found = [tuple(name.split(".")) for name in names]
+    for place in range(max(map(len, found), default=0)):
+        alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for parts in found:
+            number = place < len(parts) and parts[place].isdigit()
+            key = (*parts[:place], "", *parts[place + 1 :]) if number else parts
+            alike.setdefault(key, []).append(parts)
+        found = [one for several in alike.values() for one in _joined(several, place)]
+    return [".".join(parts) for parts in found]
+
+
+def _joined(alike: list[tuple[str, ...]], place: int) -> list[tuple[str, ...]]:
+    """Make one of names that differ in the number at a place, if the numbers leave no gap."""
+    if len(alike) == 1:
+        return alike
+    first, last = int(alike[0][place]), int(alike[-1][place])
+    if [int(parts[place]) for parts in alike] != list(range(first, last + 1)):
+        return alike
+    return [(*alike[0][:place], f"{{{first}..{last}}}", *alike[0][place + 1 :])]
 
 
 def machine_facts() -> dict[str, Any]:
@@ -84,9 +125,9 @@ def peak_rss_mib() -> float:
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def announce(run: Run, counts: Counts, loaded: Any) -> None:
+def announce(run: Run, counts: Counts, loaded: Any, data: dict[str, Any]) -> None:
     """Say what is about to be trained."""
-    if rank():
+    if rank(run.config.trainer):
         return
     print(f"run {run.name}")
     print(f"  {loaded}")
@@ -94,6 +135,21 @@ def announce(run: Run, counts: Counts, loaded: Any) -> None:
         f"  trains {counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.2f} %)",
         flush=True,
     )
+    if run.config.model.language:
+        print(class_lines(data), flush=True)
+
+
+def class_lines(data: dict[str, Any]) -> str:
+    """Say what a language-driven model is told of each class: swapped names show at a glance."""
+    rows = list(zip(data["category_ids"], data["classes"], data["prompts"], strict=True))
+    if len(rows) > 20:
+        words = [f"{k}/{c} {name}" for k, (c, name, _) in enumerate(rows)]
+        words = [w if t == n else f"{w} = {t}" for w, (_, n, t) in zip(words, rows, strict=True)]
+        head = "  classes (id/category name = text): "
+        return textwrap.fill(", ".join(words), 100, initial_indent=head, subsequent_indent="    ")
+    lines = [("id", "category", "name", "text"), *((k, *row) for k, row in enumerate(rows))]
+    width = max(len(name) for _, _, name, _ in lines)
+    return "\n".join(f"  {k:>4} {c:>9}  {name:<{width}}  {text}" for k, c, name, text in lines)
 
 
 def conclude(run: Run, record: dict[str, Any]) -> None:

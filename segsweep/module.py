@@ -15,8 +15,11 @@ from segsweep.config import Config, Hparams, Schedule
 from segsweep.data.loader import Batch
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.base import delta_state_dict, load_state
+from segsweep.peft.method import Roles
+from segsweep.peft.sites import Site, assign, named_weights
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
+POSITIONS = ("relative_position_bias_table", "positional_embedding")  # of Swin, of CLIP
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -30,7 +33,7 @@ def learning_rate_factor(hparams: Hparams, step: int, total: int) -> float:
     if step < hparams.warmup:
         return (step + 1) / (hparams.warmup + 1)
     if hparams.schedule is Schedule["multistep"]:
-        passed = sum(step >= milestone * total for milestone in hparams.milestones)
+        passed = sum(step >= int(milestone * total) for milestone in hparams.milestones)
         return hparams.gamma**passed
     if hparams.schedule is Schedule["cosine"]:
         done = (step - hparams.warmup) / max(1, total - hparams.warmup)
@@ -38,32 +41,42 @@ def learning_rate_factor(hparams: Hparams, step: int, total: int) -> float:
     return 1.0
 
 
-def parameter_groups(model: nn.Module, hparams: Hparams) -> list[dict[str, Any]]:
-    """Return AdamW groups of what trains: no decay for norms, embeddings and position biases.
+def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[dict[str, Any]]:
+    """Return AdamW groups of what trains, with the canonical names of each group's tensors.
 
-    Biases and LoRA factors do decay, as in the Mask DINO recipe and its PEFT fork.
+    Weights of the backbone learn at `backbone_lr` times the rate; norms, embeddings and position
+    embeddings do not decay; biases and LoRA factors do, as in the Mask DINO recipe and its PEFT
+    fork. `lr_factors` and `decays` come before these rules (`peft.sites.assign`). What a method
+    added learns at the full rate, wherever it stands.
+
+    Raises UserError for an entry that names nothing in the model.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
-                continue
-            undecayed = isinstance(module, NORMS) or name == "relative_position_bias_table"
-            scale = hparams.backbone_lr if is_backbone_weight(prefix, module) else 1.0
-            key = (hparams.lr * scale, 0.0 if undecayed else hparams.weight_decay)
-            members = groups.setdefault(key, [])
-            if not any(parameter is member for member in members):
-                members.append(parameter)
+    factors = assign(model, hparams.lr_factors, roles, "hparams.lr_factors")
+    decays = assign(model, hparams.decays, roles, "hparams.decays")
+    groups: dict[tuple[float, float], dict[nn.Parameter, str]] = {}
+    for name, site in named_weights(model).items():
+        weight = site.parameter
+        if not weight.requires_grad:
+            continue
+        in_backbone = name.startswith("backbone.") and not site.added
+        factor = factors.get(weight, hparams.backbone_lr if in_backbone else 1.0)
+        decay = decays.get(weight, 0.0 if undecayed(site) else hparams.weight_decay)
+        groups.setdefault((hparams.lr * factor, decay), {}).setdefault(weight, name)
     return [
-        {"params": members, "lr": lr, "base_lr": lr, "weight_decay": decay}
+        {
+            "params": list(members),
+            "names": list(members.values()),
+            "lr": lr,
+            "base_lr": lr,
+            "weight_decay": decay,
+        }
         for (lr, decay), members in groups.items()
     ]
 
 
-def is_backbone_weight(prefix: str, module: nn.Module) -> bool:
-    """Say whether a module holds base weights of the backbone, not what a method added to it."""
-    added = type(module).__module__.startswith("segsweep.peft")
-    return prefix.startswith("backbone.") and not added
+def undecayed(site: Site) -> bool:
+    """Say whether a weight is a norm's, an embedding or a position embedding."""
+    return isinstance(site.module, NORMS) or site.attribute in POSITIONS
 
 
 class Module(pl.LightningModule):
@@ -93,7 +106,9 @@ class Module(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over what trains."""
-        return torch.optim.AdamW(parameter_groups(self.model, self.config.hparams))
+        return torch.optim.AdamW(
+            parameter_groups(self.model, self.config.hparams, self.config.model.roles)
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the delta only: the frozen base is never written."""

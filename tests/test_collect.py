@@ -127,6 +127,22 @@ def test_runs_are_averaged_only_if_they_differ_in_the_seed_alone(tmp_path: Path)
     }
 
 
+def test_rates_of_some_weights_are_a_difference_beside_none(tmp_path: Path) -> None:
+    for ap, factors in ((40, {}), (50, {"embeddings": 0.1}), (60, {"embeddings": 0.1, "*.b": 2})):
+        write(tmp_path, record("lora", ap, hparams={"lr_factors": factors}))
+    assert {r.setting: r.cells["digits (xray)"].value for r in tables_of(tmp_path)[0].rows} == {
+        "LoRA (r=8, lr_factors={})": 40.0,
+        'LoRA (r=8, lr_factors={"embeddings": 0.1})': 50.0,
+        'LoRA (r=8, lr_factors={"*.b": 2, "embeddings": 0.1})': 60.0,
+    }
+
+
+def test_the_frame_leaves_the_optimizer_groups_in_the_records(tmp_path: Path) -> None:
+    groups = [{"lr": 1e-3, "weight_decay": 0.05, "parameters": 1, "tensors": ["a"] * 1000}]
+    write(tmp_path, record("lora", 40) | {"optimizer": groups}, record("frozen", 1))
+    assert not [name for name in frame.read(tmp_path).frame() if "optimizer" in name]
+
+
 def test_epochs_may_differ_between_data_sets(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40, hparams={"epochs": 15}))
     write(tmp_path, record("lora", 20, domain="street", hparams={"epochs": 20}))

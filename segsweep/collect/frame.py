@@ -18,7 +18,14 @@ SCHEMA = 1
 FILES = ("record.json", "failed.json")
 """What a run leaves when it ends; a finished retry outlives the failure before it."""
 
-LONG_TEXTS = {"error.traceback"}
+LEFT_OUT = {"error.traceback", "optimizer"}
+"""Long texts and lists, which stay in the records."""
+
+WHOLE = {
+    f"config.{key}"
+    for key in ("hparams.lr_factors", "hparams.decays", "data.prompts", "model.backbone.kwargs")
+}
+"""Dicts whose keys are the user's. Each is one value, since no entries differ from some."""
 
 Values = dict[str, Any]
 """One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
@@ -59,10 +66,12 @@ def flatten(record: dict[str, Any], prefix: str = "") -> Values:
     values: Values = {}
     for key, value in record.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name not in WHOLE:
             values |= flatten(value, f"{name}.")
-        elif name not in LONG_TEXTS:
-            values[name] = json.dumps(value) if isinstance(value, list) else value
+        elif name not in LEFT_OUT:
+            values[name] = (
+                json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
+            )
     return values
 
 

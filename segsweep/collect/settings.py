@@ -37,8 +37,12 @@ WORDING = {
 SYMBOLS = {"repeats": "I={}", "rank": "r={}", "residual": "{}", "domain": "{}", "root": "{}"}
 GREEK = {"kappa": "κ", "lambda": "λ", "kappa+lambda": "κ+λ"}
 
-# Keys that name a choice or cannot change a result never separate runs; hparams.lr follows peft.lr.
-OUTSIDE = re.compile(r"config\.(seed|force|peft\.lr|io\..*|logger\..*|.*_target_|\w+\.name)$")
+# Keys that name a choice or cannot change a result never separate runs; hparams.lr and .clip follow
+# peft.lr and model.clip.
+OUTSIDE = re.compile(
+    r"config\.(seed|force|peft\.lr|model\.clip|trainer\.cache_features"
+    r"|io\..*|logger\..*|.*_target_|\w+\.name)$"
+)
 
 
 @dataclass(frozen=True)
