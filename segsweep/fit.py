@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from segsweep.callbacks import Best, Checkpoint, Curve, Progress, Stop
 from segsweep.config import Config
@@ -20,7 +20,7 @@ from segsweep.data.loader import TrainLoader, eval_loader
 from segsweep.errors import UserError
 from segsweep.model.segmenter import Segmenter
 from segsweep.module import Module, predict
-from segsweep.sweep.run import Run
+from segsweep.sweep.run import Run, tasked
 
 TALK = (  # of Lightning, about what is deliberate here
     r".*does not have many workers.*",
@@ -28,6 +28,7 @@ TALK = (  # of Lightning, about what is deliberate here
     r".*before the epoch ended.*",
     r".*LeafSpec.*",
     r".*in eval mode at the start.*",
+    r".*`srun` command is available.*",
 )
 
 
@@ -62,15 +63,21 @@ def fit(run: Run, model: Segmenter, base: str) -> dict[str, Any]:
     curve = Curve(run, per_epoch)
     best = Best(run, curve, base)
     last = run.directory / "last.ckpt"
+    checkpoint = Checkpoint(last, per_epoch, config.io.save_every)
     with quiet():
         trainer = pl.Trainer(
             max_steps=total,
             check_val_every_n_epoch=config.trainer.validate_every,
             limit_val_batches=config.trainer.limit_val,
-            callbacks=[curve, best, Checkpoint(last, per_epoch, config.io.save_every),
-                       Stop(per_epoch), Progress(config, per_epoch, best)],
+            callbacks=[
+                curve,
+                best,
+                checkpoint,
+                Stop(checkpoint),
+                Progress(config, per_epoch, best),
+            ],
             **machine(config),
-        )  # fmt: skip
+        )
         trainer.fit(
             module,
             Epochs(module, loader, per_epoch),
@@ -102,13 +109,17 @@ def resumable(last: Path) -> str | None:
 def machine(config: Config) -> dict[str, Any]:
     """Return the Trainer's arguments that say on what it computes."""
     trainer = config.trainer
+    world = trainer.devices * trainer.nodes
+    # signals and requeues are not Lightning's business
+    ranks = SLURMEnvironment(auto_requeue=False) if tasked(trainer) else LightningEnvironment()
     return {
         "accelerator": trainer.accelerator.value,
         "devices": trainer.devices,
+        "num_nodes": trainer.nodes,
         "precision": trainer.precision.value,
         "gradient_clip_val": config.hparams.clip or None,
-        "strategy": "ddp_find_unused_parameters_true" if trainer.devices > 1 else "auto",
-        "plugins": [LightningEnvironment()],  # SLURM is the launcher's business, not Lightning's
+        "strategy": "ddp_find_unused_parameters_true" if world > 1 else "auto",
+        "plugins": [ranks],
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,

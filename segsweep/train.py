@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.config import conf_dir, typed
 from segsweep.errors import UserError
 from segsweep.explain import explain
-from segsweep.sweep.run import Phases, Run, rank
+from segsweep.sweep.files import owned
+from segsweep.sweep.run import Phases, Run, rank, tasked
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def train(run: Run) -> dict[str, Any]:
 
     from segsweep import facts
     from segsweep.fit import evaluate, fit
+    from segsweep.model.feature_cache import cache_features
+    from segsweep.module import parameter_groups
     from segsweep.peft.base import apply, base_hash, load_delta
 
     config, phase = run.config, Phases()
@@ -34,14 +37,16 @@ def train(run: Run) -> dict[str, Any]:
         classes = config.data.classes()
         data = facts.data_facts(config.data, classes)
         torch.manual_seed(config.seed)
-        model = config.model.build(len(classes))
+        model = config.model.build(config.data.texts())
         loaded = config.model.load(model, classes, config.seed)
         counts = apply(model, config.peft, config.model.roles)
+        cache_features(model, config)
+        groups = parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)
-        facts.announce(run, counts, loaded)
+        facts.announce(run, counts, loaded, data)
     with phase("train"):
         best = fit(run, model, base) if counts.trainable else None
-    if rank():  # the first of several processes evaluates and records
+    if rank(config.trainer):  # the first of several processes evaluates and records
         return {}
     with phase("evaluate"):
         if best is not None:
@@ -50,6 +55,7 @@ def train(run: Run) -> dict[str, Any]:
     record = {
         "metrics": facts.metric_facts(config.metrics, values),
         "params": facts.count_facts(counts, config.model.name, base),
+        "optimizer": facts.optimizer_facts(groups),
         "best": best,
         "data": data,
         "seconds": phase.total(),
@@ -61,10 +67,17 @@ def train(run: Run) -> dict[str, Any]:
 
 def launch(run: Run) -> None:
     """Run once: in this process, or one process per device from the frozen config."""
-    if run.config.trainer.devices == 1 or run.finished():
+    trainer = run.config.trainer
+    if trainer.devices * trainer.nodes == 1 or tasked(trainer) or run.finished():
         run.once(train)
         return
-    run.freeze()
+    if trainer.nodes > 1:
+        raise UserError(
+            f"trainer.nodes={trainer.nodes}: several nodes need SLURM, one task per device; "
+            "say -m hydra/launcher=slurm"
+        )
+    with owned(run.directory):
+        run.prepare()
     done = subprocess.run([sys.executable, "-m", "segsweep", "work", str(run.directory)])
     if done.returncode:
         raise UserError(f"{run.directory}: its processes ended with status {done.returncode}")

@@ -1,6 +1,5 @@
 """Whole runs of the tiny model as real processes: end to end, killed, interrupted, broken."""
 
-import hashlib
 import json
 import os
 import resource
@@ -12,11 +11,8 @@ from pathlib import Path
 
 import pytest
 
-TINY = [
-    "data.train=12", "data.val=4", "hparams.batch_size=4", "hparams.epochs=3", "peft.rank=2",
-    "io.log_every=1", "io.save_every=1", "model.weights=null",
-]  # fmt: skip
-STEPS = 9
+from tests.runs import STEPS, TINY, curve, logged_steps, result, the_run
+
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
 
 
@@ -30,32 +26,6 @@ def segsweep(*words: str, cwd: Path, **more) -> tuple[int, str]:
     process = start(*words, cwd=cwd, **more)
     said = process.communicate(timeout=300)[0]
     return process.returncode, said
-
-
-def the_run(folder: Path) -> Path:
-    (directory,) = (folder / "results" / "runs").iterdir()
-    return directory
-
-
-def result(folder: Path) -> tuple[str, dict]:
-    """Hash of the trained tensors, and all values of the record."""
-    directory = the_run(folder)
-    record = json.loads((directory / "record.json").read_text())
-    digest = hashlib.sha256((directory / "delta.safetensors").read_bytes()).hexdigest()
-    return digest, record["metrics"]
-
-
-def curve(folder: Path) -> list[dict]:
-    lines = (the_run(folder) / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
-
-
-def logged_steps(folder: Path) -> int:
-    try:
-        lines = (the_run(folder) / "metrics.jsonl").read_text().splitlines()
-        return json.loads(lines[-1])["step"]
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
@@ -83,6 +53,8 @@ def test_a_run_leaves_a_self_describing_record(undisturbed):
     assert {"segm_AP", "segm_AP50", "bbox_AP"} <= record["metrics"].keys()
     assert record["metrics"]["segm_AP"]["unit"] == "%"
     assert 0 < record["params"]["trainable"] < record["params"]["total"]
+    trained = sum(group["parameters"] for group in record["optimizer"])
+    assert trained == record["params"]["trainable"]
     assert record["memory"]["peak_rss_mib"] > 50
     assert {"setup", "train", "evaluate", "total"} <= record["seconds"].keys()
     assert record["data"]["images"] == {"train": 12, "val": 4}
@@ -158,6 +130,26 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(undisturbed, tmp_path):
     assert not (the_run(tmp_path) / "failed.json").exists()
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_to_every_process_stops_between_two_batches(undisturbed, tmp_path, signum):
+    """As SLURM sends it; the processes that load data must not die of it."""
+    words = [*TINY, "io.workers=2", "io.save_every=1000"]
+    with start(*words, cwd=tmp_path, start_new_session=True) as process:
+        wait_for_step(process, tmp_path, 4)
+        os.killpg(process.pid, signum)
+        said = process.communicate(timeout=120)[0]
+    assert process.returncode == 128 + signum
+    assert "stopping after this step" in said
+    assert "Traceback" not in said
+    assert (the_run(tmp_path) / "last.ckpt").exists()
+    stopped = logged_steps(tmp_path)
+    code, said = segsweep(*words, cwd=tmp_path)
+    assert code == 0, said
+    assert 3 < stopped < STEPS
+    assert result(tmp_path) == result(undisturbed)
+    assert curve(tmp_path) == curve(undisturbed)
+
+
 def test_one_failing_run_stops_no_other_and_is_named(tmp_path):
     words = ["-m", *TINY, "hparams.epochs=1", "peft.targets=[deformable],[nothing.at.all]"]
     code, said = segsweep(*words, cwd=tmp_path)
@@ -193,6 +185,7 @@ def test_the_frozen_base_is_evaluated_without_training(tmp_path):
     record = json.loads((the_run(tmp_path) / "record.json").read_text())
     assert record["params"]["trainable"] == 0
     assert record["best"] is None
+    assert record["optimizer"] == []
 
 
 def test_two_processes_train_one_run(tmp_path):

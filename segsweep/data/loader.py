@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from segsweep.data.base import DataSet, Record, trainable
 from segsweep.data.transforms import Sample, evaluation_geometry, sample, training_geometry
 from segsweep.errors import UserError
+from segsweep.sweep.signals import deaf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,6 +141,7 @@ def loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator(),
+        worker_init_fn=deaf,
     )
 
 

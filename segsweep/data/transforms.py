@@ -62,6 +62,11 @@ def training_geometry(data: DataSet, record: Record, generator: torch.Generator)
     return Geometry(resized, (height, width), (offset[0], offset[1]), flip)
 
 
+def training_views(data: DataSet) -> int | None:
+    """Return in how many ways `training_geometry` may show an image, None if there is no end."""
+    return 2 if data.transform.name == "squash" else None  # as it is, and flipped
+
+
 def evaluation_geometry(data: DataSet, record: Record) -> Geometry:
     """Return the fixed resize of evaluation: to `size` for squash, into it for lsj."""
     height, width = data.size
