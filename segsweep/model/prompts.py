@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BACKGROUND = "background"
-TOKENS = 49408  # of CLIP's vocabulary
 CURE = "give the class another text with data.prompts={NAME:text}"
 
 Templates = Enum("Templates", {"all81": "all81", "paper32": "paper32"})
@@ -87,7 +86,7 @@ def templates(which: Templates, own: Sequence[str] | None = None) -> list[str]:
 
 
 def token_ids(
-    texts: Sequence[str], templates: Sequence[str], context: int, vocab: int = TOKENS
+    texts: Sequence[str], templates: Sequence[str], context: int
 ) -> tuple[Tensor, Tensor]:
     """Return the ids of each text in each template for training and for evaluation.
 
@@ -95,11 +94,8 @@ def token_ids(
     a text has a comma or a plus sign, as in the released program.
 
     Raises:
-        UserError: a text is empty, means background, cannot be told from another, or is too long;
-            or the model's vocabulary is smaller than the tokenizer's.
+        UserError: a text is empty, means background, cannot be told from another, or is too long.
     """
-    if vocab < TOKENS:
-        raise UserError(f"model.text.vocab={vocab}: CLIP's tokenizer has {TOKENS} tokens")
     _refuse_unclear(texts)
     classes = [*texts, BACKGROUND]
     return _table(classes, templates, context, heard), _table(classes, templates, context, told)

@@ -127,7 +127,7 @@ class SEEM(Family):
         from segsweep.model.segmenter import Segmenter
 
         sentences = templates(self.templates, self.own_templates)
-        ids = token_ids(classes, sentences, self.text.context, self.text.vocab)
+        ids = token_ids(classes, sentences, self.text.context)
         b, weights = self.backbone, vars(self.loss)
         backbone, channels = build_backbone(
             b.name, b.layout.value, dict(b.kwargs), b.drop_path, b.pretrained
