@@ -87,6 +87,21 @@ def test_tiny_model_is_small_and_finds_instances():
         assert (instances.scores.diff() <= 0).all()
 
 
+def test_levels_of_another_width_are_projected_and_train_with_the_decoder():
+    chosen = family(conv_dim=64)
+    model = build(chosen)
+    names = {name for name, _ in model.named_parameters() if ".input_proj." in name}
+    projections = {n for n in names if ".predictor." in n}
+    assert {n.rpartition("input_proj.")[2] for n in projections} == {
+        f"{level}.{part}" for level in range(3) for part in ("weight", "bias")
+    }
+    assert model.sem_seg_head.pixel_decoder.mask_features.in_channels == 64
+    trained = {site.name for site in match(model, chosen.roles["decoder"])}
+    assert projections < trained
+    output = model.eval()(torch.rand(1, 3, 64, 64))
+    assert output.matching.logits.isfinite().all()
+
+
 def test_head_and_decoder_hold_the_text_encoder_only_where_it_is_trained():
     model, head = build(), "sem_seg_head."
     names = {name for name, _ in model.named_parameters()}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segsweep.loss.denoising import Labelled
 from segsweep.model.attention import MLP, Attention
-from segsweep.model.pixel_decoder import PixelFeatures, xavier_matrices
+from segsweep.model.pixel_decoder import PixelFeatures, convolution, xavier_matrices
 from segsweep.model.position import map_position
 from segsweep.model.predictor import Output, Predictions
 from segsweep.model.seam import Seam
@@ -93,6 +93,7 @@ class MaskedPredictor(nn.Module):
         queries: Q.
         mask_dim: channels of the mask features.
         proj: P, channels of the texts.
+        conv_dim: channels of the pixel decoder's levels, projected where they are not C.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class MaskedPredictor(nn.Module):
         queries: int = 101,
         mask_dim: int = 512,
         proj: int = 512,
+        conv_dim: int = 512,
     ):
         super().__init__()
         count = range(layers)
@@ -123,6 +125,10 @@ class MaskedPredictor(nn.Module):
         self.class_embed = nn.Parameter(torch.empty(hidden, proj))
         nn.init.trunc_normal_(self.class_embed, std=0.02)
         self.mask_embed = MLP(hidden, hidden, mask_dim, depth=3)
+        self.input_proj = nn.ModuleList(
+            nn.Sequential() if conv_dim == hidden else convolution(conv_dim, hidden, 1)
+            for _ in range(LEVELS)
+        )
         self.lang_encoder = language
 
     def forward(self, features: PixelFeatures, targets: Sequence[Labelled] | None = None) -> Output:
@@ -153,9 +159,10 @@ class MaskedPredictor(nn.Module):
     def levels(self, features: PixelFeatures) -> list[Level]:
         """Flatten the maps, add the code of their level, and bring the mask features to them."""
         levels = []
-        for feature, code in zip(features.levels, self.level_embed.weight, strict=True):
+        maps = zip(features.levels, self.input_proj, self.level_embed.weight, strict=True)
+        for feature, project, code in maps:
             shape = (feature.shape[2], feature.shape[3])
-            memory = feature.flatten(2).transpose(1, 2) + code
+            memory = project(feature).flatten(2).transpose(1, 2) + code
             keys = memory + map_position(shape, memory.shape[2], memory.device)
             levels.append(Level(memory, keys, resized(features.mask_features, shape)))
         return levels

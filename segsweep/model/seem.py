@@ -66,6 +66,7 @@ class SEEM(Family):
         )
     )
     hidden: int = 512
+    conv_dim: int | None = None  # channels of the pixel decoder; null = hidden
     mask_dim: int = 512
     proj: int = 512  # channels in which queries and texts are compared
     queries: int = 101
@@ -87,16 +88,19 @@ class SEEM(Family):
 
     def __post_init__(self) -> None:
         """Refuse dimensions that do not fit each other."""
-        heads = {f"model.{k}_heads": getattr(self, f"{k}_heads") for k in ("encoder", "decoder")}
-        multiple("model.hidden", self.hidden, {**heads, "the groups of GroupNorm": GROUPS})
+        multiple("model.hidden", self.hidden, {"model.decoder_heads": self.decoder_heads})
+        key = "model.hidden" if self.conv_dim is None else "model.conv_dim"
+        parts = {"model.encoder_heads": self.encoder_heads, "the groups of GroupNorm": GROUPS}
+        multiple(key, self.conv_dim or self.hidden, parts)
         if self.own_templates is not None:
             templates(self.templates, self.own_templates)
 
     @property
     def roles(self) -> dict[str, list[str]]:
         """Patterns of the weights and seams that a method may name by one word."""
-        trained = self.text_encoder is TextEncoder["trained"]
-        decoder = [*DECODER, *TEXT] if trained else DECODER
+        projected = [] if self.conv_dim in (None, self.hidden) else [f"{PREDICTOR}input_proj.*"]
+        text = TEXT if self.text_encoder is TextEncoder["trained"] else []
+        decoder = [*DECODER, *projected, *text]
         return {
             "head": ["sem_seg_head.pixel_decoder.*", *decoder],
             "decoder": decoder,
@@ -152,9 +156,10 @@ class SEEM(Family):
         from segsweep.model.masked_decoder import MaskedPredictor
         from segsweep.model.segmenter import Head
 
+        conv_dim = self.conv_dim or self.hidden
         pixel_decoder = FPNDecoder(
             channels,
-            self.hidden,
+            conv_dim,
             self.encoder_heads,
             self.encoder_ffn,
             self.encoder_layers,
@@ -169,6 +174,7 @@ class SEEM(Family):
             self.queries,
             self.mask_dim,
             self.proj,
+            conv_dim,
         )
         return Head(pixel_decoder, predictor)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from segsweep.config import compose
 from segsweep.model.backbone import build_backbone
 from segsweep.model.family import MAPS, Backbone, Layout
-from segsweep.model.seem import PROMPTS, SEEM, Text, from_official, to_official
+from segsweep.model.seem import PROMPTS, SEEM, from_official, to_official
 
 pytestmark = pytest.mark.golden
 
@@ -41,28 +41,10 @@ def sizes(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def family(golden) -> SEEM:
-    """The config of the recorded tiny model."""
-    config = golden.config
-    pixel, predictor, text = config["pixel_decoder"], config["predictor"], config["text"]
+    """The config of the recorded tiny model with its backbone."""
     backbone = sizes(golden.state("tiny_state_dict", "sd/backbone."))
-    return SEEM(
-        backbone=Backbone("FocalNet", Layout["focal"], backbone),
-        hidden=predictor["hidden_dim"],
-        mask_dim=predictor["mask_dim"],
-        proj=predictor["dim_proj"],
-        queries=predictor["num_queries"],
-        encoder_layers=pixel["enc_layers"],
-        encoder_heads=pixel["heads"],
-        encoder_ffn=pixel["dim_feedforward"],
-        decoder_layers=predictor["decoder_layers"],
-        decoder_heads=predictor["heads"],
-        decoder_ffn=predictor["dim_feedforward"],
-        own_templates=["{}"],
-        text=Text(
-            **{k: text[k] for k in ("vocab", "width", "heads", "layers")},
-            context=text["context_length"],
-        ),
-    )
+    chosen = Backbone("FocalNet", Layout["focal"], backbone)
+    return golden.family(backbone=chosen, own_templates=["{}"])
 
 
 def own(state: dict[str, Tensor]) -> dict[str, Tensor]:
