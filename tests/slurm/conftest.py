@@ -61,7 +61,7 @@ class Cluster:
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
         return dict(line.split() for line in done.stdout.splitlines())
 
-    def wait(self, until: Callable[[], bool], seconds: float = 180) -> None:
+    def wait(self, until: Callable[[], bool], seconds: float = 180, pause: float = 0.3) -> None:
         """Wait until something is so.
 
         Raises TimeoutError with the queue when it does not come about.
@@ -70,7 +70,7 @@ class Cluster:
         while not until():
             if time.monotonic() > end:
                 raise TimeoutError(f"not so after {seconds} s; queue: {self.queue()}")
-            time.sleep(0.3)
+            time.sleep(pause)
 
     def wait_empty(self, seconds: float = 180) -> None:
         """Wait until nothing waits or runs."""

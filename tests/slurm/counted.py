@@ -1,0 +1,64 @@
+"""Stands in for Python in jobs (`hydra.launcher.python`), and keeps count of what they do.
+
+It is `python -m segsweep`, except that every run notes in its file `marks` when it began and when
+it was published, and that runs of the frozen base, which train nothing, sleep COUNTED_SECONDS
+(default 2) instead of being evaluated: they need neither torch nor a processor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from segsweep import train
+from segsweep.__main__ import main
+from segsweep.sweep.run import Run
+from segsweep.sweep.signals import Stopped, wish
+
+PYTHON = f"{sys.executable} {Path(__file__).resolve()}"
+LAUNCHER = ["hydra/launcher=slurm", f"hydra.launcher.python='{PYTHON}'"]
+
+Train = Callable[[Run], dict[str, Any]]
+publish, real = Run._train, train.train
+
+
+def marks(directory: Path, kind: str) -> list[float]:
+    """Return when a run began, or was done (seconds since 1970)."""
+    path = directory / "marks"
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [float(when) for what, when in lines if what == kind]
+
+
+def mark(run: Run, kind: str) -> None:
+    with (run.directory / "marks").open("a") as file:  # one write of a few bytes: never torn
+        file.write(f"{kind} {time.time()}\n")
+
+
+def counted(run: Run, train: Train) -> dict[str, Any]:
+    mark(run, "begun")
+    record = publish(run, train)
+    mark(run, "done")
+    return record
+
+
+def sleep_or_train(run: Run) -> dict[str, Any]:
+    if run.config.peft.name != "frozen":
+        return real(run)
+    wish.train()
+    seconds = float(os.environ.get("COUNTED_SECONDS", "2"))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.05)
+        if wish.asked:
+            raise Stopped(wish.asked)
+    return {"metrics": {}, "seconds": {"total": seconds}}
+
+
+if __name__ == "__main__":
+    Run._train, train.train = counted, sleep_or_train
+    sys.argv = ["segsweep", *sys.argv[sys.argv.index("segsweep") + 1 :]]
+    main()
