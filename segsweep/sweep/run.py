@@ -265,16 +265,3 @@ class Phases:
     def total(self) -> dict[str, float]:
         """Return all phases and the total."""
         return self.seconds | {"total": round(time.perf_counter() - self._begun, 3)}
-
-
-def find(results: Path, name: str) -> Path:
-    """Return the directory of the run whose name or id begins or ends so.
-
-    Raises UserError for none or several.
-    """
-    runs = sorted(p for p in (results / "runs").glob("*") if p.is_dir())
-    found = [p for p in runs if p.name == name or p.name.rpartition("-")[2].startswith(name)]
-    if len(found) != 1:
-        shown = ", ".join(p.name for p in (found or runs)[:5]) or "none yet"
-        raise UserError(f"run={name}: {len(found)} runs in {results}/runs match (runs: {shown})")
-    return found[0]
