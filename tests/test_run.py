@@ -142,6 +142,7 @@ def test_a_live_owner_is_respected_and_a_dead_one_replaced(config):
     assert state_of(directory) is not State.RUNNING
     Run(config).once(lambda run: {})
     assert state_of(directory) is State.DONE
+    assert not [*directory.glob("*owner*"), *directory.glob(".owner*")]
 
 
 def test_only_one_of_many_owns(tmp_path):

@@ -110,6 +110,11 @@ def _put_aside(path: Path, stale: Path, dead: dict[str, Any] | None) -> None:
         stale.unlink()
 
 
+def _link(owner: dict[str, Any]) -> str:
+    """Return the name under which an owner wrote its file, before it was linked."""
+    return f".owner.{owner['host']}.{owner['pid']}"
+
+
 @contextlib.contextmanager
 def owned(directory: Path) -> Iterator[None]:
     """Own a directory while inside; a dead owner is replaced.
@@ -117,7 +122,6 @@ def owned(directory: Path) -> Iterator[None]:
     Raises UserError when a live process owns it, or one of which nothing can be known.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path, mine = directory / "owner", directory / f".owner.{socket.gethostname()}.{os.getpid()}"
     identity = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -125,6 +129,7 @@ def owned(directory: Path) -> Iterator[None]:
         "started": time.time(),
         "job": this_job(),
     }
+    path, mine = directory / "owner", directory / _link(identity)
     mine.write_text(json.dumps(identity))
     try:
         while True:
@@ -139,6 +144,8 @@ def owned(directory: Path) -> Iterator[None]:
                         f"if that process is gone, delete {path}"
                     ) from None
                 _put_aside(path, mine.with_suffix(".stale"), other)
+                if other is not None and (left := directory / _link(other)) != mine:
+                    left.unlink(missing_ok=True)
         yield
     finally:
         with contextlib.suppress(OSError):
