@@ -28,7 +28,7 @@ from segsweep.sweep.local import Local, train_all
 from segsweep.sweep.names import chosen, named_or_all
 from segsweep.sweep.run import OWN_FILES, Run, State, state_of
 from segsweep.sweep.slurm import Slurm, submit
-from segsweep.work import load
+from segsweep.work import frozen
 
 ENDED = [state.value for state in (State.FAILED, State.LOST, State.INTERRUPTED, State.NEW)]
 
@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     named_or_all("retry", options.what, options.all)
     found = chosen(options.results, options.what)
     queue = jobs(found)
-    frozen = [run for run in found if (run / "config.yaml").is_file()]
-    ended = [run for run in frozen if state_of(run, queue).value in options.state]
+    begun = [run for run in found if (run / "config.yaml").is_file()]
+    ended = [run for run in begun if state_of(run, queue).value in options.state]
     runs = [again(directory, options.anew) for directory in ended]
     print(f"{len(found)} runs, {len(runs)} of them to start again")
     unfinished = 0
@@ -55,16 +55,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def again(directory: Path, anew: bool) -> Run:
-    """Return the run of a directory.
+    """Return the run of a directory, with `anew` emptied.
 
-    Raises UserError when its config names another run now, because its data or a default changed.
+    Raises UserError when its config names another run now.
     """
-    run = Run(load(directory))
-    if run.name != directory.resolve().name:
-        raise UserError(
-            f"{directory}: its config now names the run {run.name}: its data or a default changed; "
-            "give the command line that made it again"
-        )
+    run = frozen(directory)
     for file in OWN_FILES if anew else ():
         (directory / file).unlink(missing_ok=True)
     return run

@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises UserError without key or network, before anything is sent.
     """
     parser = argparse.ArgumentParser("python -m segsweep sync", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--project", help="default: that of the run's logger, else segsweep")

@@ -34,6 +34,20 @@ def load(directory: Path) -> Config:
     return config
 
 
+def frozen(directory: Path) -> Run:
+    """Return the run of a directory.
+
+    Raises UserError when its config names another run now.
+    """
+    run = Run(load(directory))
+    if run.name != directory.resolve().name:
+        raise UserError(
+            f"{directory}: its config now names the run {run.name}: its data or a default changed "
+            "since it was frozen; give the command line that made it again"
+        )
+    return run
+
+
 def assigned(path: Path) -> Path:
     """Return the run directory that this process is to train.
 
@@ -56,13 +70,7 @@ def main() -> int:
     parser.add_argument(
         "directory", type=Path, help="a run directory, or the list of runs of a SLURM array"
     )
-    directory = assigned(parser.parse_args().directory)
-    run = Run(load(directory))
-    if run.name != directory.resolve().name:
-        raise UserError(
-            f"{directory}: its config now names the run {run.name}: the data or the code changed "
-            "since it was frozen; give the command that made it again"
-        )
+    run = frozen(assigned(parser.parse_args().directory))
     sys.argv.insert(1, "work")  # Lightning starts the other ranks with this command line
     run.once(train)
     return 0

@@ -17,6 +17,8 @@ from segsweep.config import Choice, conf_dir, outside, schema_of
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
 
@@ -41,6 +43,14 @@ class Backbone:
     kwargs: dict[str, Any] = field(default_factory=dict)
     drop_path: float = 0.0
     pretrained: bool = False  # timm's own weights, where no `weights` are loaded
+
+    def build(self) -> tuple[nn.Module, list[int]]:
+        """Build it with random weights, and return the channels of its maps."""
+        from segsweep.model.backbone import build_backbone
+
+        return build_backbone(
+            self.name, self.layout.value, dict(self.kwargs), self.drop_path, self.pretrained
+        )
 
 
 @dataclass

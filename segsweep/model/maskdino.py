@@ -76,13 +76,9 @@ class MaskDINO(Family):
     def build(self, classes: Sequence[str]) -> Segmenter:
         """Build the model with random weights; only the number of classes matters."""
         from segsweep.loss.maskdino import MaskDINOCriterion
-        from segsweep.model.backbone import build_backbone
         from segsweep.model.segmenter import Segmenter
 
-        b = self.backbone
-        backbone, channels = build_backbone(
-            b.name, b.layout.value, dict(b.kwargs), b.drop_path, b.pretrained
-        )
+        backbone, channels = self.backbone.build()
         weights = vars(self.loss)
         return Segmenter(
             backbone,
@@ -90,7 +86,7 @@ class MaskDINO(Family):
             MaskDINOCriterion(len(classes), weights, weights, self.points),
             topk=self.topk,
             focus_on_box=self.focus_on_box,
-            drop_path=b.drop_path > 0,
+            drop_path=self.backbone.drop_path > 0,
         )
 
     def head(self, channels: list[int], num_classes: int) -> Head:

@@ -127,21 +127,18 @@ class SEEM(Family):
             UserError: a text or a template cannot be used, or the backbone cannot be built.
         """
         from segsweep.loss.seem import SEEMCriterion
-        from segsweep.model.backbone import build_backbone
         from segsweep.model.segmenter import Segmenter
 
         sentences = templates(self.templates, self.own_templates)
         ids = token_ids(classes, sentences, self.text.context)
-        b, weights = self.backbone, vars(self.loss)
-        backbone, channels = build_backbone(
-            b.name, b.layout.value, dict(b.kwargs), b.drop_path, b.pretrained
-        )
+        weights = vars(self.loss)
+        backbone, channels = self.backbone.build()
         return Segmenter(
             backbone,
             self.head(channels, *ids),
             SEEMCriterion(len(classes), weights, weights, self.points, self.no_object),
             topk=self.topk,
-            drop_path=b.drop_path > 0,
+            drop_path=self.backbone.drop_path > 0,
             resize="bicubic",
         )
 
