@@ -2,7 +2,8 @@
 
 It is `python -m segsweep`, except that every run notes in its file `marks` when it began and when
 it was published, and that runs of the frozen base, which train nothing, sleep COUNTED_SECONDS
-(default 2) instead of being evaluated: they need neither torch nor a processor.
+(default 2) instead of being evaluated: they need neither torch nor a processor. First attempts of
+other runs are SETUP_SECONDS (default 0) longer in their set-up.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def counted(run: Run, train: Train) -> dict[str, Any]:
 
 def sleep_or_train(run: Run) -> dict[str, Any]:
     if run.config.peft.name != "frozen":
+        if len(marks(run.directory, "begun")) == 1:
+            time.sleep(float(os.environ.get("SETUP_SECONDS", "0")))
         return real(run)
     wish.train()
     seconds = float(os.environ.get("COUNTED_SECONDS", "2"))

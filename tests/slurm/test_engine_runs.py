@@ -16,6 +16,7 @@ from segsweep.sweep.queue import queue
 from segsweep.sweep.run import State, state_of
 from tests.runs import STEPS, TINY, curve, logged_steps, result, the_run
 from tests.slurm.conftest import Cluster
+from tests.slurm.counted import LAUNCHER, marks
 
 pytestmark = pytest.mark.slow
 WORDS = ["-m", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", *TINY]
@@ -184,11 +185,12 @@ def test_a_cancelled_run_stops_with_a_checkpoint_and_the_same_command_goes_on(
 
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_time_limit_while_setting_up_is_a_failure(
-    cluster, undisturbed, tmp_path, retries
+    cluster, undisturbed, tmp_path, retries, monkeypatch
 ) -> None:
     """Requeued without end, it would never get further; with a retry left nothing is lost."""
-    directory, job = begin(cluster, tmp_path, f"hydra.launcher.retries={retries}")
-    cluster.wait(lambda: (directory / "owner").exists(), PATIENCE)
+    monkeypatch.setenv("SETUP_SECONDS", "120")
+    directory, job = begin(cluster, tmp_path, *LAUNCHER, f"hydra.launcher.retries={retries}")
+    cluster.wait(lambda: marks(directory, "begun"), PATIENCE)
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     cluster.wait_empty(2 * PATIENCE)
     if retries:
