@@ -24,9 +24,9 @@ from segsweep.errors import UserError
 SCHEMA = 1  # of identities and records; raise it only when old runs must not be mistaken for new
 
 
-def outside(default: Any) -> Any:
+def outside(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
     """Declare a field that cannot change a result, hence is no part of a run's identity."""
-    return field(default=default, metadata={"outside": True})
+    return field(default=default, default_factory=default_factory, metadata={"outside": True})
 
 
 def neutral(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
@@ -115,6 +115,7 @@ class IO:
     log_every: int = 10  # steps between two lines of metrics.jsonl
     save_every: int = 200  # steps between two checkpoints inside an epoch; every epoch has one
     progress: bool = True
+    predictions: bool = True  # keep the predictions of the evaluation, one file per run
     features: str = II("io.results") + "/features"  # folder of trainer.cache_features=disk
     features_gib: float | None = None  # room for features; default: half of what is free
 

@@ -23,14 +23,20 @@ def data_facts(data: Any, classes: list[str]) -> dict[str, Any]:
         "category_ids": data.category_ids(),
         "prompts": data.texts(),
         "images": {split: len(data.records(split)) for split in ("train", "val")},
+        "split": data.split_facts(),
     }
 
 
 def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]:
-    """Return value, unit and direction of each metric; a value that is undefined is null."""
-    described = metric.names()
+    """Return value, unit, direction and protocol of each metric; null where it is undefined."""
+    described, protocol = metric.names(), metric.protocol()
     return {
-        name: {"value": value, "unit": described[name][0], "direction": described[name][1]}
+        name: {
+            "value": value,
+            "unit": described[name][0],
+            "direction": described[name][1],
+            "protocol": protocol,
+        }
         for name, value in values.items()
     }
 

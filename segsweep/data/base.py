@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.config import Choice, neutral
+from segsweep.config import Choice, neutral, outside
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
 SPLITS = ("train", "val")
+BACKGROUND, IGNORE = 254, 255
+"""Values of label maps that are no class: nothing of interest; unknown, counted nowhere."""
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -43,13 +45,20 @@ class Annotation:
 
 @dataclass
 class Record:
-    """One image and what is on it; `file` is relative to the set's images."""
+    """One image and what is on it; `file` is relative to the set's images.
+
+    Semantic sets have a label map instead of annotations: `labels` is its file, an 8-bit PNG of the
+    image's size whose values are contiguous classes, BACKGROUND or IGNORE. `meta` holds columns of
+    the annotation file that tell images apart (a camera, a species), for results by slice.
+    """
 
     image_id: int
     file: str
     height: int
     width: int
     annotations: list[Annotation]
+    labels: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,6 +78,9 @@ class DataSet(Choice):
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))  # of pixels, 0..255 RGB
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
     prompts: dict[str, str] = neutral(default_factory=dict)
+    slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
+
+    semantic: ClassVar[bool] = False  # records have label maps, not instances
 
     def __post_init__(self) -> None:
         """Refuse sizes and statistics that could only fail later."""
@@ -118,6 +130,14 @@ class DataSet(Choice):
     def image(self, record: Record) -> np.ndarray:
         """Return the pixels of a record. (H, W, 3) uint8 RGB"""
         raise NotImplementedError
+
+    def label_map(self, record: Record) -> np.ndarray:
+        """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""
+        raise NotImplementedError
+
+    def split_facts(self) -> dict[str, Any]:
+        """Return what a record says about how images came into train and val."""
+        return {}
 
     def fingerprint(self) -> str:
         """Return a short hash of the content that can change a result, not of where it lies."""

@@ -1,9 +1,13 @@
-"""What a metric is: names with unit and direction, and an evaluator that is fed batch by batch."""
+"""What a metric is: names with unit and direction, and an evaluator that is fed batch by batch.
+
+Values of one name but of different protocols (COCO and Cityscapes AP) are not comparable: records
+and tables carry the protocol.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from segsweep.config import Choice
 from segsweep.errors import UserError
@@ -31,6 +35,8 @@ class Metric(Choice):
 
     key: str = ""
 
+    semantic: ClassVar[bool] = False  # judges label maps, not instances
+
     def __post_init__(self) -> None:
         """Refuse a key that is none of the values."""
         if self.key not in self.names():
@@ -38,6 +44,10 @@ class Metric(Choice):
 
     def names(self) -> dict[str, tuple[str, str]]:
         """Return unit and direction ("higher" or "lower" is better) of each value by its name."""
+        raise NotImplementedError
+
+    def protocol(self) -> str:
+        """Return by which rules the values are computed: "COCO", "Cityscapes", ..."""
         raise NotImplementedError
 
     def evaluator(self, data: DataSet, split: str) -> Evaluator:

@@ -41,6 +41,10 @@ class Coco(Metric):
         endings = ("AP", "AP50", "AP75", *(f"AP{size}" for size in SIZES))
         return {f"{kind}_{end}": ("%", "higher") for kind in KINDS for end in endings}
 
+    def protocol(self) -> str:
+        """Return "COCO", and how many detections count where it is not 100."""
+        return "COCO" if self.max_dets == 100 else f"COCO maxDets {self.max_dets}"
+
     def evaluator(self, data: DataSet, split: str) -> CocoEvaluator:
         """Return an empty evaluator for a split."""
         return CocoEvaluator(data, split, self.max_dets)
