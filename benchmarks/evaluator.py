@@ -1,4 +1,4 @@
-"""Mask and box AP of 500 images with 20 objects and 25 predictions each, from RLE to numbers.
+"""Mask and box AP of 2,500 images with 20 objects and 25 predictions each, from RLE to numbers.
 
 The evaluator of segsweep (hotcoco, fed image by image as in a run) against pycocotools (fed at
 once). Medians of interleaved repetitions; both must give the same AP.
@@ -23,7 +23,7 @@ from segsweep.data import masks
 from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.metrics.coco import Coco
 
-IMAGES, OBJECTS, EXTRA, CLASSES = 500, 20, 5, 8
+IMAGES, OBJECTS, EXTRA, CLASSES = 2500, 20, 5, 8
 HEIGHT, WIDTH = 480, 640
 REPETITIONS = 3
 Guesses = dict[int, list[dict[str, Any]]]
