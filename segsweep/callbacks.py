@@ -103,21 +103,28 @@ class Best(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Hand the instances to the evaluator."""
-        self.evaluator.update(batch, outputs["instances"])
+        """Hand what was found to the evaluator."""
+        self.evaluator.update(batch, outputs["found"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics, keep the best weights, stop when patience ends."""
         self.last = self.evaluator.compute()
         step, value = trainer.global_step, self.last[self.metric.key]
         self.curve.write(step, **self.last)
-        if self.found is None or (value is not None and value > (self.found["value"] or 0.0)):
+        if self.better(value):
             self.keep(pl_module, epoch=step // self.curve.per_epoch, step=step, value=value)
             self.waited = 0
         else:
             self.waited += 1
         patience = self.run.config.hparams.patience
         trainer.should_stop = patience is not None and self.waited >= patience
+
+    def better(self, value: float | None) -> bool:
+        """Say whether a value is the best so far; the first one is, even if it is not defined."""
+        if self.found is None or value is None:
+            return self.found is None
+        best, direction = self.found["value"], self.metric.names()[self.metric.key][1]
+        return best is None or (value > best if direction == "higher" else value < best)
 
     def keep(self, module: Any, *, epoch: int, step: int, value: float | None) -> None:
         """Write `delta.safetensors` (rank 0)."""

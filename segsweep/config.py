@@ -161,11 +161,18 @@ def schema_of(node: Any) -> type | None:
     return found if is_dataclass(found) and isinstance(found, type) else None
 
 
+def words(group: str) -> dict[str, type]:
+    """Return the dataclass of every word of a config group."""
+    files = sorted(Path(conf_dir(), group).glob("*.yaml"))
+    schemas = {file.stem: schema_of(OmegaConf.load(file)) for file in files}
+    return {word: schema for word, schema in schemas.items() if schema}
+
+
 def typed(cfg: DictConfig) -> Config:
     """Turn a composed or a frozen config into typed objects, with everything resolved.
 
     Raises `omegaconf.errors.OmegaConfBaseException` or `UserError` for unknown keys, values of the
-    wrong type and values out of range.
+    wrong type, values out of range, and a metric that cannot judge the data.
     """
     merged = OmegaConf.structured(Config)
     for key, node in cfg.items():
@@ -174,6 +181,7 @@ def typed(cfg: DictConfig) -> Config:
         merged[key] = OmegaConf.merge(known, node) if OmegaConf.is_dict(node) else node
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Config)
+    config.metrics.check(config.data)
     return config
 
 

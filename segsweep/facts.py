@@ -164,6 +164,9 @@ def conclude(run: Run, record: dict[str, Any]) -> None:
     key = run.config.metrics.key
     shown = [key, *[name for name in metrics if name != key]][:6]
     print("  " + "  ".join(f"{name} {metrics[name]:.2f}" for name in shown if name in metrics))
+    for column, values in (record["analysis"] or {"slices": {}})["slices"].items():
+        found = [f"{v} {one[key]:.2f}" for v, one in values.items() if one[key] is not None]
+        print(f"  {key} by {column}: " + "  ".join(found))
     seconds, memory = record["seconds"], record["memory"]["peak_rss_mib"]
     print(f"  {seconds['total']:.0f} s, peak memory {memory:.0f} MiB")
     print(f"  record  {run.directory / 'record.json'}")

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from segsweep.callbacks import Best, Checkpoint, Curve, Progress, Stop
-from segsweep.config import Config
-from segsweep.data.loader import TrainLoader, eval_loader
+from segsweep.config import Config, Trainer
+from segsweep.data.loader import Batch, TrainLoader, eval_loader
 from segsweep.errors import UserError
 from segsweep.model.segmenter import Segmenter
 from segsweep.module import Module, predict
+from segsweep.predictions import keeping
 from segsweep.sweep.run import Run, tasked
+from segsweep.terminal import watched
 
 TALK = (  # of Lightning, about what is deliberate here
     r".*does not have many workers.*",
@@ -157,15 +159,40 @@ def validation(config: Config) -> Any:
     return eval_loader(config.data, "val", config.hparams.batch_size, config.io.workers)
 
 
-def evaluate(config: Config, model: Segmenter) -> dict[str, float | None]:
-    """Evaluate the model on the validation split, in the precision that it trained in."""
-    gpu = torch.cuda.is_available() and config.trainer.accelerator.name != "cpu"
-    device = torch.device("cuda" if gpu else "cpu")
-    precision = config.trainer.precision.name
-    half = torch.float16 if precision == "fp16" and gpu else torch.bfloat16
+def evaluate(run: Run, model: Segmenter, what: str = "") -> dict[str, float | None]:
+    """Evaluate the model on the validation split, in the precision that it trained in.
+
+    Progress is shown under the name `what`, if there is one.
+    """
+    config = run.config
     evaluator = config.metrics.evaluator(config.data, "val")
-    model.to(device).eval()
-    with torch.autocast(device.type, half, enabled=precision != "fp32"):
-        for batch in itertools.islice(validation(config), config.trainer.limit_val):
-            evaluator.update(batch, predict(model, batch.to(device)))
+    loader, limit = validation(config), config.trainer.limit_val
+    batches = itertools.islice(loader, limit)
+    if what:
+        batches = watched(batches, min(len(loader), limit or len(loader)), what)
+    with keeping(run) as keep:
+        for batch, found in predictions(config, model, batches):
+            evaluator.update(batch, found)
+            keep(batch.image_ids, found)
     return evaluator.compute()
+
+
+def predictions(
+    config: Config, model: Segmenter, batches: Iterable[Batch]
+) -> Iterator[tuple[Batch, list[Any]]]:
+    """Yield each batch with what the model finds on it, in the precision that it trained in."""
+    device, cast = arithmetic(config.trainer)
+    model.to(device).eval()
+    for batch in batches:
+        with cast:
+            found = predict(model, batch.to(device))
+        yield batch, found
+
+
+def arithmetic(trainer: Trainer) -> tuple[torch.device, torch.autocast]:
+    """Return where a trained model computes, and the context of its precision."""
+    gpu = torch.cuda.is_available() and trainer.accelerator.name != "cpu"
+    device = torch.device("cuda" if gpu else "cpu")
+    precision = trainer.precision.name
+    half = torch.float16 if precision == "fp16" and gpu else torch.bfloat16
+    return device, torch.autocast(device.type, half, enabled=precision != "fp32")

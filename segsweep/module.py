@@ -101,8 +101,8 @@ class Module(pl.LightningModule):
             return self.model.loss(output, batch.targets)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return the instances of each image of the batch."""
-        return {"instances": predict(self.model, batch)}
+        """Return what is found on each image of the batch."""
+        return {"found": predict(self.model, batch)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over what trains."""
@@ -121,7 +121,7 @@ class Module(pl.LightningModule):
 
 
 def predict(model: Segmenter, batch: Batch) -> list[Any]:
-    """Return the instances of each image of a batch, at its original size."""
+    """Return what a model finds on each image of a batch, at its original size."""
     with torch.no_grad():
         output = model(batch.images)
         padded = (batch.images.shape[-2], batch.images.shape[-1])

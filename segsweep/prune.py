@@ -5,6 +5,7 @@
 
     checkpoint   last.ckpt of runs that failed (a retry begins anew), are done or superseded
     delta        weights of runs that failed or are superseded
+    predictions  of such runs
     features     caches of backbone features, computed again where needed (not with a choice)
     wandb        local files of Weights & Biases of runs that `sync` has sent
 
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from segsweep import predictions
 from segsweep.errors import UserError
 from segsweep.status import jobs
 from segsweep.sweep.names import chosen
@@ -70,6 +72,7 @@ def waste(run: Path, state: State) -> Iterator[Waste]:
     why = "superseded" if superseded(run) else state.value
     if why != State.DONE.value:
         yield from _existing("delta", [run / "delta.safetensors"], why)
+        yield from _existing("predictions", [run / predictions.FILE], why)
     yield from _existing("checkpoint", [run / "last.ckpt"], why)
     if (run / "wandb.json").exists():
         yield from _existing("wandb", [run / "wandb"], "sent")

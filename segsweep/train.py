@@ -23,23 +23,21 @@ from segsweep.sweep.run import Phases, Run, rank, tasked
 
 def train(run: Run) -> dict[str, Any]:
     """Train and evaluate one run in its directory; return the body of its record."""
-    import torch
-
-    from segsweep import facts
+    from segsweep import facts, predictions
+    from segsweep.analysis import slices, study
     from segsweep.fit import evaluate, fit
     from segsweep.model.feature_cache import cache_features
     from segsweep.module import parameter_groups
-    from segsweep.peft.base import apply, base_hash, load_delta
+    from segsweep.peft.base import base_hash, load_delta
+    from segsweep.restore import assemble
 
     config, phase = run.config, Phases()
     facts.reset_peaks()
     with phase("setup"):
         classes = config.data.classes()
         data = facts.data_facts(config.data, classes)
-        torch.manual_seed(config.seed)
-        model = config.model.build(config.data.texts())
-        loaded = config.model.load(model, classes, config.seed)
-        counts = apply(model, config.peft, config.model.roles)
+        slices.check(config)
+        model, loaded, counts = assemble(config, classes, config.data.texts())
         cache_features(model, config)
         groups = parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)
@@ -51,9 +49,13 @@ def train(run: Run) -> dict[str, Any]:
     with phase("evaluate"):
         if best is not None:
             load_delta(run.directory / "delta.safetensors", model, base)
-        values = evaluate(config, model)
+        values = evaluate(run, model)
+    with phase("analyse"):
+        analysis = study.recorded(run)
     record = {
         "metrics": facts.metric_facts(config.metrics, values),
+        "predictions": predictions.facts(run.directory),
+        "analysis": analysis,
         "params": facts.count_facts(counts, config.model.name, base),
         "optimizer": facts.optimizer_facts(groups),
         "best": best,

@@ -23,7 +23,9 @@ def segsweep(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("group", "word"), CHOICES)
 def test_every_choice_composes_names_itself_and_survives_freezing(group, word):
-    config = compose([f"{group}={word}"])
+    kind = schema_of(OmegaConf.load(Path(conf_dir(), group, f"{word}.yaml")))
+    judges_labels = group == "metrics" and getattr(kind, "semantic", False)
+    config = compose([f"{group}={word}", *(["data=kvasir"] if judges_labels else [])])
     assert getattr(config, group).name == word
     from segsweep.config import plain
 

@@ -74,6 +74,7 @@ def test_rle_round_trip(mask: np.ndarray) -> None:
     assert (masks.to_mask(rle, mask.shape) == mask).all()
     assert (masks.to_mask({"size": [*mask.shape], "counts": runs(mask)}, mask.shape) == mask).all()
     assert masks.area(rle) == mask.sum()
+    assert masks.filled(rle) == mask.size
     expected = oracle.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert rle["counts"] == expected["counts"].decode()
     assert masks.bbox(rle) == oracle.toBbox(expected).tolist()
@@ -119,10 +120,6 @@ def imaged(**changes: Any) -> dict[str, Any]:
     return changed(lambda c: c["images"][1].update(changes))
 
 
-def ring(*points: float) -> dict[str, Any]:
-    return annotated(segmentation=[list(points)])
-
-
 FAULTS: dict[str, tuple[Any, list[str]]] = {
     "not json": ('{"images": [\n {"id": }]}', ["line 2, column 9"]),
     "empty file": ("", ["line 1, column 1"]),
@@ -130,20 +127,27 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
     "lfs pointer": ("version https://git-lfs.github.com/spec/v1", ["git lfs pull"]),
     "no annotations": ({"images": [], "categories": []}, ["annotations"]),
     "no images": (changed(lambda c: c.update(images=[], annotations=[])), ["no images"]),
-    "image id twice": (imaged(id=7), ["1 image ids"]),
+    "image id twice": (imaged(id=7), ["image id occurs twice: 7"]),
+    "annotation id twice": (annotated(id=11), ["annotation id occurs twice: 11"]),
+    "no annotation": (changed(lambda c: c["annotations"].clear()), ["has no annotations"]),
+    "all are crowds": (
+        changed(lambda c: [a.update(iscrowd=1) for a in c["annotations"]]),
+        ["iscrowd=1"],
+    ),
+    "all are broken": (
+        changed(lambda c: [a.update(segmentation=[[1, 2]]) for a in c["annotations"]]),
+        ["no annotation can be used"],
+    ),
+    "category id twice": (
+        changed(lambda c: c["categories"][1].update(id=9)),
+        ["category id occurs twice: 9"],
+    ),
     "image id text": (imaged(id="seven"), ["seven", "whole number"]),
     "image of no size": (imaged(width=0), ["0x48"]),
     "image without name": (changed(lambda c: c["images"][0].pop("file_name")), ["file_name"]),
-    "unknown image": (annotated(image_id=99), ["annotation 12", "no image 99"]),
     "unknown category": (annotated(category_id=5), ["annotation 12", "category 5", "4, 9"]),
     "no image id": (changed(lambda c: c["annotations"][1].pop("image_id")), ["12", "image_id"]),
     "entry is no object": (changed(lambda c: c["annotations"].append(5)), ["annotation 5"]),
-    "nan": (ring(1, 2, float("nan"), 4, 5, 9), ["annotation 12", "not finite"]),
-    "infinite": (ring(1, 2, float("inf"), 4, 5, 9), ["annotation 12", "not finite"]),
-    "far away": (ring(1, 2, 1e7, 4, 5, 9), ["annotation 12", "far away"]),
-    "odd": (ring(1, 2, 3, 4, 5, 6, 7), ["annotation 12", "7 numbers"]),
-    "text": (annotated(segmentation=[["1", "2", "3", "4", "5", "6"]]), ["annotation 12"]),
-    "flat polygon": (annotated(segmentation=[1, 2, 3, 4, 5, 6]), ["annotation 12"]),
     "rle of another size": (
         annotated(segmentation={"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT]}),
         ["annotation 12", "[64, 48]"],
@@ -151,6 +155,10 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
     "rle too long": (
         annotated(segmentation={"size": [HEIGHT, WIDTH], "counts": [1, HEIGHT * WIDTH]}),
         ["annotation 12", "3073"],
+    ),
+    "rle too short": (
+        annotated(segmentation={"size": [HEIGHT, WIDTH], "counts": "jf0"}),
+        ["annotation 12", "3072"],
     ),
     "rle is noise": (
         annotated(segmentation={"size": [HEIGHT, WIDTH], "counts": "!!"}),
@@ -184,21 +192,66 @@ def test_classes_of_val_must_be_those_of_train(tmp_path: Path) -> None:
         write(tmp_path / "renamed", val=renamed).classes()
 
 
-USELESS = {
-    "two points": [[1, 1, 20, 20]],
-    "flat": [[10, 10, 20, 20, 30, 30]],
-    "outside": [[100, 100, 120, 100, 120, 120]],
+USELESS: dict[str, Any] = {
+    "fewer than 3 points": [[1, 1, 20, 20]],
+    "no area": [[10, 10, 20, 20, 30, 30]],
+    "outside the image": [[100, 100, 120, 100, 120, 120]],
     "no mask": None,
-    "no pixel": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]},
+    "not finite": [[1, 2, float("nan"), 4, 5, 9]],
+    "is not finite": [[1, 2, float("inf"), 4, 5, 9]],
+    "far away": [[1, 2, 1e7, 4, 5, 9]],
+    "odd number": [[1, 2, 3, 4, 5, 6, 7]],
+    "neither polygons nor RLE": [["1", "2", "3", "4", "5", "6"]],
+    "polygons nor RLE": [1, 2, 3, 4, 5, 6],
+    "area": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]},
 }
 
 
 @pytest.mark.parametrize("useless", USELESS)
 def test_useless_instances_are_left_out_and_counted(tmp_path: Path, useless: str) -> None:
     data = write(tmp_path, train=first(USELESS[useless]))
-    with pytest.warns(UserWarning, match=r"train\.json: 1 annotations left out.*: 11"):
+    with pytest.warns(UserWarning, match=rf"train\.json: 1 annotations left out.*{useless}.*: 11"):
         records = data.records("train")
     assert [len(r.annotations) for r in records] == [0, 1]
+
+
+def test_what_is_left_out_is_told_in_one_warning_per_file(tmp_path: Path) -> None:
+    what = first([[1, 1]])
+    what["annotations"] += [{**what["annotations"][1], "id": 13, "image_id": 99}]
+    what["annotations"] += [{**what["annotations"][1], "id": 14, "bbox": [10, 8, 40, 30]}]
+    with pytest.warns(UserWarning, match=r"train\.json") as told:
+        write(tmp_path, train=what).records("train")
+    (message,) = [str(one.message) for one in told]
+    for word in (
+        "2 annotations left out",
+        "13, 11",
+        "image is not listed",
+        "box is not that",
+        "14",
+    ):
+        assert word in message
+
+
+def test_a_wrong_box_is_replaced_by_that_of_the_mask(tmp_path: Path) -> None:
+    data = write(tmp_path, train=annotated(bbox=[10, 8, 40, 30]))  # x, y, x, y
+    with pytest.warns(UserWarning, match="box is not that of the mask"):
+        assert data.records("train")[1].annotations[0].bbox == [10, 8, 30, 22]
+
+
+def test_a_grouping_category_is_no_class(tmp_path: Path) -> None:
+    def root(c: dict[str, Any]) -> None:
+        c["categories"] += [{"id": 0, "name": "parts", "supercategory": "none"}]
+        c["categories"][0]["supercategory"] = "parts"
+
+    data = write(tmp_path, train=changed(root), val=changed(root))
+    with pytest.warns(UserWarning, match="grouping entry"):
+        assert data.classes() == ["nut", "bolt"]
+
+
+def test_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    same = changed(lambda c: c["categories"][0].update(name="nut"))
+    with pytest.warns(UserWarning, match="same name"):
+        assert write(tmp_path, train=same, val=same).classes() == ["nut", "nut (9)"]
 
 
 def test_what_coco_does_not_require_is_filled_in(tmp_path: Path) -> None:
@@ -207,7 +260,9 @@ def test_what_coco_does_not_require_is_filled_in(tmp_path: Path) -> None:
             c["annotations"][0].pop(key)
         c["annotations"][1].update(bbox=[10, 8, -3, 0], area=None)
 
-    for record in write(tmp_path, train=changed(strip)).records("train"):
+    with pytest.warns(UserWarning, match=r"box is not that of the mask.*: 12"):
+        records = write(tmp_path, train=changed(strip)).records("train")
+    for record in records:
         (a,) = record.annotations
         assert (a.bbox, a.area, a.iscrowd) == ([10, 8, 30, 22], 660, False)
 

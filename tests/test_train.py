@@ -62,7 +62,7 @@ def test_a_run_leaves_a_self_describing_record(undisturbed):
     assert record["started"] <= record["ended"]
     assert record["error"] is None
     assert sorted(p.name for p in directory.iterdir()) == [
-        "config.yaml", "delta.safetensors", "metrics.jsonl", "record.json",
+        "config.yaml", "delta.safetensors", "metrics.jsonl", "predictions.jsonl.gz", "record.json",
     ]  # fmt: skip
 
 

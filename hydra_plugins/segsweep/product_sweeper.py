@@ -65,6 +65,9 @@ class ProductSweeper(Sweeper):
             for (words, _), result in zip(todo, results, strict=True)
             if result.status != JobStatus.COMPLETED
         ]
+        io = todo[0][1].config.io
+        where = f" --results {io.results}" if io.results != "results" else ""
+        print(f"report: python -m segsweep report {io.sweep or self.name or ''}".rstrip() + where)
         if failed:
             raise UserError(
                 f"{len(failed)} of {len(todo)} runs failed; the same command tries them again:\n  "

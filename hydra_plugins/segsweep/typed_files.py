@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from segsweep.config import Config, conf_dir, schema_of
 
@@ -37,8 +37,12 @@ class TypedFiles(ConfigSource):
         config = OmegaConf.create(text)
         schema = schema_of(config)
         if schema is not None:
+            assert isinstance(config, DictConfig)
+            defaults = {key: config.pop(key) for key in ("defaults",) if key in config}
             config = OmegaConf.merge(OmegaConf.structured(schema), config)
             open_dicts(config)
+            with open_dict(config):
+                config.update(defaults)  # Hydra's own list, which it takes out again
         return ConfigResult(
             config=config,
             path=f"{SCHEME}://{self.path}",

@@ -17,7 +17,11 @@ from segsweep.config import Choice, neutral, outside
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
+
+    from segsweep.data.findings import Finding
 
 SPLITS = ("train", "val")
 BACKGROUND, IGNORE = 254, 255
@@ -49,7 +53,8 @@ class Record:
 
     Semantic sets have a label map instead of annotations: `labels` is its file, an 8-bit PNG of the
     image's size whose values are contiguous classes, BACKGROUND or IGNORE. `meta` holds columns of
-    the annotation file that tell images apart (a camera, a species), for results by slice.
+    the annotation file that tell images apart (a camera, a species), for results by slice. `void`
+    is where nothing was labelled: metrics that know void (Cityscapes) count nothing there.
     """
 
     image_id: int
@@ -59,6 +64,7 @@ class Record:
     annotations: list[Annotation]
     labels: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    void: Segmentation | None = None
 
 
 @dataclass
@@ -81,6 +87,7 @@ class DataSet(Choice):
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
 
     semantic: ClassVar[bool] = False  # records have label maps, not instances
+    background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
 
     def __post_init__(self) -> None:
         """Refuse sizes and statistics that could only fail later."""
@@ -127,9 +134,22 @@ class DataSet(Choice):
         """Return all images of `split` ("train" or "val"), crowds and empty images included."""
         raise NotImplementedError
 
+    def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
+        """Return what of a split can be used, and what is wrong with it; raises for neither."""
+        from segsweep.data.findings import finding
+
+        try:
+            return self.records(split), []
+        except UserError as error:
+            return [], [finding("set-refused", f"data={self.name}", details=[str(error)])]
+
     def image(self, record: Record) -> np.ndarray:
         """Return the pixels of a record. (H, W, 3) uint8 RGB"""
         raise NotImplementedError
+
+    def picture(self, record: Record) -> Path | None:
+        """Return the file of a record's picture, None where pictures are no files."""
+        return None
 
     def label_map(self, record: Record) -> np.ndarray:
         """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""
@@ -145,5 +165,8 @@ class DataSet(Choice):
 
 
 def trainable(records: list[Record]) -> list[Record]:
-    """Return the records that have something to learn: at least one instance that is no crowd."""
-    return [r for r in records if any(not a.iscrowd for a in r.annotations)]
+    """Return the records that have something to learn: at least one instance that is no crowd.
+
+    Of label maps all of them: that an image is background is something to learn, too.
+    """
+    return [r for r in records if r.labels or any(not a.iscrowd for a in r.annotations)]

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any
 
 from segsweep.config import outside
 from segsweep.data.base import SPLITS, DataSet, Record
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segsweep.data.coco_file import CocoFile
+    from segsweep.data.findings import Finding
 
 PLACES = (
     "{split}.json",
@@ -47,21 +48,25 @@ class Coco(DataSet):
 
     def classes(self) -> list[str]:
         """Return the category names of the training file."""
-        return list(self._file["train"].categories.values())
+        return list(self._accepted["train"].categories.values())
 
     def category_ids(self) -> list[int]:
         """Return the category ids of the training file."""
-        return list(self._file["train"].categories)
+        return list(self._accepted["train"].categories)
 
     def records(self, split: str) -> list[Record]:
         """Return the images of a split. Raises UserError for any fault of file, ids or pictures."""
-        return self._file[split].records
+        return self._accepted[split].records
 
     def image(self, record: Record) -> np.ndarray:
         """Return the pixels of a record. (H, W, 3) uint8 RGB"""
         from segsweep.data.images import read_image
 
-        return read_image(self._folder / record.file, (record.height, record.width))
+        return read_image(self.picture(record), (record.height, record.width))
+
+    def picture(self, record: Record) -> Path:
+        """Return the file of a record's picture."""
+        return self._folder / record.file
 
     def fingerprint(self) -> str:
         """Return a hash of both annotation files."""
@@ -102,40 +107,68 @@ class Coco(DataSet):
             f"name it with data.{split}=path/to/file.json"
         )
 
+    def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
+        """Return what of a split can be used and what is wrong with it."""
+        file = self.files[split]
+        return file.records, file.listed()
+
     @cached_property
-    def _file(self) -> dict[str, CocoFile]:
-        """Both splits, checked, with contiguous categories and paths of existing pictures."""
-        from segsweep.data.coco_file import read
+    def _accepted(self) -> dict[str, CocoFile]:
+        """Both splits without fatal findings; told once of what was left out."""
+        from segsweep.data.findings import accept
+
+        for file in self.files.values():
+            accept(file.listed())
+        return self.files
+
+    @cached_property
+    def files(self) -> dict[str, CocoFile]:
+        """What can be used of both splits: contiguous categories, existing pictures."""
+        from segsweep.data.coco_file import survey
         from segsweep.data.images import listing
 
-        files = {split: read(path) for split, path in self._paths.items()}
-        known, val = files["train"].categories, files["val"].categories
-        if not val.items() <= known.items():
-            unknown = dict(val.items() - known.items())
-            raise UserError(
-                f"{files['val'].path}: categories {unknown} are not in {known} of train"
-            )
-        number = {category: k for k, category in enumerate(known)}
+        files = {split: survey(path) for split, path in self._paths.items()}
         pictures = listing(self._folder)
         for file in files.values():
             locate(file, pictures, self._folder)
-            for annotation in (a for record in file.records for a in record.annotations):
-                annotation.category = number[annotation.category]
+            number(file, files["train"].categories)
         return files
 
 
+def number(file: CocoFile, classes: dict[Any, str]) -> None:
+    """Make the categories of annotations contiguous, in the order of the training classes.
+
+    What is of another category than the training file's is left out, and a fatal finding.
+    """
+    places = {category: k for k, category in enumerate(classes)}
+    unknown = {c: name for c, name in file.categories.items() if classes.get(c) != name}
+    if unknown and classes:
+        told = ", ".join(f"{category} {name!r}" for category, name in classes.items())
+        detail = f"{unknown} are not in train ({told})"
+        file.findings.add("category-other-split", detail=detail)
+    for record in file.records:
+        known = [a for a in record.annotations if a.category in places]
+        for annotation in known:
+            annotation.category = places[annotation.category]
+        record.annotations = known
+
+
 def locate(file: CocoFile, pictures: dict[str, str], folder: Path) -> None:
-    """Replace file names by paths that exist. Raises UserError with count and first of the lost."""
-    found = [pictures.get(record.file.replace("\\", "/")) for record in file.records]
-    lost = [r.file for r, path in zip(file.records, found, strict=True) if path is None]
-    if lost:
-        first = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
-        raise UserError(
-            f"{file.path}: {len(lost)} of {len(found)} images are not in {folder}: {first}; "
-            "data.images names their folder"
-        )
-    for record, path in zip(file.records, found, strict=True):
-        record.file = path or ""
+    """Replace file names by paths that exist; images whose picture is lost are left out."""
+    found, lost = [], []
+    for record in file.records:
+        path = pictures.get(record.file.replace("\\", "/"))
+        if path is None:
+            lost.append(record.file)
+        else:
+            record.file = path
+            found.append(record)
+    start = f"{len(lost)} of {len(file.records)} images are not in {folder}: "
+    for place, name in enumerate(lost):
+        near = pictures.get(PureWindowsPath(name).name)  # splits at / and at \\
+        hint = f"{name} (is it {near}?)" if near else name
+        file.findings.add("picture-missing", name, hint if place else start + hint)
+    file.records = found
 
 
 @lru_cache(maxsize=64)

@@ -1,54 +1,82 @@
 """COCO annotation files: read once, checked wholly, before any training.
 
-What cannot be understood is an error that names file and annotation; what is merely useless (an
-instance without area) is left out, and counted in one warning per file.
+Reading raises nothing: what is wrong is a list of findings, what remains are records that can be
+trusted. Training refuses a file with a fatal finding (`findings.accept`); check-data shows all.
 """
 
 from __future__ import annotations
 
 import json
-import operator
-import warnings
-from array import array
-from dataclasses import dataclass
-from math import isfinite
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from segsweep.data import masks
-from segsweep.data.base import Annotation, Record, Segmentation
+from segsweep.data.base import Annotation, Record
+from segsweep.data.findings import Finding, Findings, accept
+from segsweep.data.instances import Defect, annotation
 from segsweep.errors import UserError
 
-FAR = 10  # sides of the image: a coordinate farther out is no position in it
+LARGEST = 178_956_970  # pixels of an image; Pillow reads no larger one
+OWN = {"id", "file_name", "height", "width", "license", "flickr_url", "coco_url", "date_captured"}
+"""What COCO itself says of an image; all other columns become `Record.meta`."""
+
+Id = Any  # a whole number; text in files that training refuses
 
 
 @dataclass
 class CocoFile:
-    """A checked annotation file; categories of annotations are still the ids of the file."""
+    """What can be used of an annotation file; categories of annotations are the ids of the file.
+
+    `made` holds what was made of each entry of the file, None for what is left out.
+    """
 
     path: Path
-    categories: dict[int, str]  # id -> name, by rising id
+    categories: dict[Id, str]  # id -> name, by rising id
     records: list[Record]
+    findings: Findings
+    made: list[Annotation | None] = field(default_factory=list)
+
+    def listed(self) -> list[Finding]:
+        """Return what is wrong with the file, the worst first."""
+        return self.findings.listed()
 
 
 def read(path: Path) -> CocoFile:
-    """Read and check an annotation file. Raises UserError naming the file and what is wrong."""
-    content = parse(path)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise UserError(f"{path}: has no list {key!r}, so it is no COCO annotation file")
+    """Read a file for training. Raises UserError for fatal findings, warns of the others."""
+    file = survey(path)
+    accept(file.listed())
+    return file
+
+
+def survey(path: Path) -> CocoFile:
+    """Read an annotation file and find what is wrong with it, without raising."""
+    file = CocoFile(path, {}, [], Findings(str(path)))
     try:
-        categories = {whole(c["id"]): str(c["name"]) for c in content["categories"]}
-        records = {whole(image["id"]): record(image) for image in content["images"]}
-    except (KeyError, TypeError, ValueError) as error:
-        needed = "categories need id and name, images id, file_name, height, width"
-        raise UserError(f"{path}: {needed}; ids are whole numbers ({error!r})") from error
-    if not records:
-        raise UserError(f"{path}: has no images")
-    if len(records) < len(content["images"]):
-        raise UserError(f"{path}: {len(content['images']) - len(records)} image ids occur twice")
-    attach(path, content["annotations"], categories, records)
-    return CocoFile(path, dict(sorted(categories.items())), list(records.values()))
+        content = parse(path)
+        if "images" in content:  # lists of test images have no annotations at all
+            content.setdefault("annotations", [])
+        for key in ("images", "annotations", "categories"):
+            if not isinstance(content.get(key), list):
+                raise UserError(f"{path}: has no list {key!r}, so it is no COCO annotation file")
+    except UserError as error:
+        file.findings.add("file-unreadable", detail=str(error).removeprefix(f"{path}: "))
+        return file
+    return examine(file, content)
+
+
+def examine(file: CocoFile, content: dict[str, list[Any]]) -> CocoFile:
+    """Fill a file with what can be used of its content."""
+    if not content["images"]:
+        file.findings.add("no-images")
+    file.categories = categories(content["categories"], file.findings)
+    records = images(content["images"], file.findings)
+    entries = content["annotations"]
+    attach(file, entries, records)
+    file.records = [record for record in records.values() if record is not None]
+    file.categories = named(file, content["categories"])
+    judge(file, entries)
+    return file
 
 
 def parse(path: Path) -> dict[str, Any]:
@@ -66,105 +94,172 @@ def parse(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: is a Git LFS pointer; run `git lfs pull`") from error
         place = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{path}: is not valid JSON at {place} ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # endless digits, endless brackets
+        raise UserError(f"{path}: is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a COCO annotation object")
     return content
 
 
-def whole(value: Any) -> int:
-    """Return a whole number as it is. Raises ValueError for anything else."""
-    if not isinstance(value, int):
-        raise ValueError(f"{value!r} is no whole number")
-    return value
+def known(value: Any) -> Id:
+    """Return an id: a whole number, also as 3.0, or text. None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    fits = type(value) is int and abs(value) < 1 << 53  # exact in every language
+    return value if fits or isinstance(value, str) else None
 
 
-def record(image: dict[str, Any]) -> Record:
-    """Return an entry of `images`, still without annotations."""
-    height, width = whole(image["height"]), whole(image["width"])
-    if min(height, width) < 1:
-        raise ValueError(f"image {image['id']} has {width}x{height} pixels")
-    return Record(image["id"], str(image["file_name"]), height, width, [])
+def text(value: Any) -> str:
+    """Return a name that can be printed and written, whatever the escapes of the file say."""
+    return str(value).encode(errors="replace").decode()
 
 
-def attach(
-    path: Path, entries: list[Any], categories: dict[int, str], records: dict[int, Record]
-) -> None:
-    """Append annotations to their records; leave out those without area, with one warning."""
-    left_out = []
+def categories(entries: list[Any], findings: Findings) -> dict[Id, str]:
+    """Return the declared names by rising id."""
+    found: dict[Id, str] = {}
     for entry in entries:
-        where = f"{path}: annotation {entry.get('id') if isinstance(entry, dict) else entry!r}"
-        try:
-            image = records.get(entry["image_id"])
-            if image is None:
-                raise UserError(f"{where}: there is no image {entry['image_id']!r}")
-            if entry["category_id"] not in categories:
-                known = ", ".join(map(str, sorted(categories)))
-                raise UserError(f"{where}: category {entry['category_id']!r} is none of {known}")
-            segmentation = checked(entry.get("segmentation"), image)
-        except KeyError as error:
-            raise UserError(f"{where}: has no {error}") from error
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{where}: {error}") from error
-        if segmentation:
-            image.annotations.append(annotation(entry, segmentation, image))
-        else:
-            left_out.append(entry.get("id"))
-    if entries and not any(entry.get("segmentation") for entry in entries):
-        raise UserError(f"{path}: no annotation has a segmentation; these are boxes, not masks")
-    if left_out:
-        first = ", ".join(map(str, left_out[:5])) + (", ..." if len(left_out) > 5 else "")
-        reasons = "no mask, fewer than 3 points, no area, or outside the image"
-        message = f"{path}: {len(left_out)} annotations left out ({reasons}): {first}"
-        warnings.warn(message, stacklevel=3)
+        key = known(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or not isinstance(entry.get("name"), str):
+            findings.add("category-broken", detail=text(entry)[:60])
+            continue
+        if key in found:
+            findings.add("category-id-twice", key)
+        if isinstance(key, str):
+            findings.add("category-id-text", key)
+        found[key] = text(entry["name"])
+    return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
-def checked(segmentation: Any, image: Record) -> Segmentation | None:
-    """Return a segmentation that can be trusted, or None if it covers nothing of the image.
+def named(file: CocoFile, entries: list[Any]) -> dict[Id, str]:
+    """Return the classes: grouping entries left out, equal names told apart by their ids.
 
-    Raises KeyError, TypeError or ValueError for what is no segmentation of this image.
+    A grouping entry (the root of Roboflow exports) has no annotation, is the supercategory of
+    another one and has none itself.
     """
-    if isinstance(segmentation, dict):
-        rle = masks.to_rle(segmentation, (image.height, image.width))
-        return rle if masks.area(rle) else None
-    polygons = [polygon(points, image) for points in segmentation or []]
-    return [p for p in polygons if p is not None] or None
+    used = Counter(a.category for record in file.records for a in record.annotations)
+    declared = [e for e in entries if isinstance(e, dict) and known(e.get("id")) is not None]
+    above = {known(e["id"]): e.get("supercategory") for e in declared}
+    found: dict[Id, str] = {}
+    for key, name in file.categories.items():
+        children = (k for k, parent in above.items() if parent == name and k != key)
+        is_root = above.get(key) in (None, "", "none", name) and next(children, None) is not None
+        if is_root and not used[key]:
+            file.findings.add("category-root", key, f"{key} {name!r}")
+        elif name in found.values():
+            file.findings.add("category-name-twice", key, f"{key} {name!r}")
+            found[key] = f"{name} ({key})"
+        else:
+            found[key] = name
+        if not used[key] and not is_root:
+            file.findings.add("category-empty", key, f"{key} {name!r}")
+    return found
 
 
-def polygon(points: Any, image: Record) -> array[float] | None:
-    """Return one polygon [x1, y1, ...], or None if it has no area inside the image."""
-    coordinates = array("d", points)
-    if len(coordinates) % 2:
-        raise ValueError(f"a polygon of {len(coordinates)} numbers: x and y must alternate")
-    reach = FAR * max(image.height, image.width)
-    if not isfinite(sum(coordinates)) or max(map(abs, coordinates), default=0) > reach:
-        raise ValueError("a coordinate is not finite, or far away from the image")
-    xs, ys = coordinates[0::2], coordinates[1::2]
-    if len(xs) < 3 or max(xs) <= 0 or max(ys) <= 0:
-        return None
-    if min(xs) >= image.width or min(ys) >= image.height:
-        return None
-    forth = sum(map(operator.mul, xs, ys[1:] + ys[:1]))
-    back = sum(map(operator.mul, ys, xs[1:] + xs[:1]))
-    return coordinates if abs(forth - back) > 1e-6 else None
+def images(entries: list[Any], findings: Findings) -> dict[Id, Record | None]:
+    """Return the records by id, still without annotations; None for an id that occurs twice."""
+    found: dict[Id, Record | None] = {}
+    names: Counter[str] = Counter()
+    for entry in entries:
+        try:
+            record = image(entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            key = entry.get("id") if isinstance(entry, dict) else None
+            findings.add("image-broken", text(key), f"image {text(key)}: {why}")
+            continue
+        key = record.image_id
+        if isinstance(key, str):
+            findings.add("image-id-text", key)
+        if key in found:
+            findings.add("image-id-twice", key)
+        found[key] = None if key in found else record
+        names[record.file] += 1
+    for name, count in names.items():
+        if count > 1:
+            findings.add("image-file-twice", name)
+    return found
 
 
-def annotation(entry: dict[str, Any], segmentation: Segmentation, image: Record) -> Annotation:
-    """Return an annotation; a box or an area that is missing or senseless comes from the mask."""
-    box, area = entry.get("bbox"), entry.get("area")
-    if not is_box(box) or not is_number(area):
-        rle = masks.to_rle(segmentation, (image.height, image.width))
-        box = box if is_box(box) else masks.bbox(rle)
-        area = area if is_number(area) else masks.area(rle)
-    crowd, number = bool(entry.get("iscrowd", 0)), entry.get("id", 0)
-    return Annotation(entry["category_id"], segmentation, box, area, crowd, number)
+def image(entry: dict[str, Any]) -> Record:
+    """Return an entry of `images`. Raises KeyError, TypeError or ValueError for a bad one."""
+    key, height, width = (known(entry[name]) for name in ("id", "height", "width"))
+    if key is None:
+        raise ValueError(f"its id {entry['id']!r} is no whole number")
+    if not isinstance(height, int) or not isinstance(width, int):
+        raise ValueError(f"{entry['width']!r} x {entry['height']!r} pixels are no whole numbers")
+    if min(height, width) < 1 or height * width > LARGEST:
+        raise ValueError(f"it has {width}x{height} pixels")
+    if not isinstance(entry["file_name"], str) or not entry["file_name"]:
+        raise ValueError(f"file_name {entry['file_name']!r} is no name")
+    scalar = str | int | float | bool
+    meta = {k: v for k, v in entry.items() if k not in OWN and isinstance(v, scalar)}
+    return Record(key, text(entry["file_name"]), height, width, [], meta=meta)  # pyright: ignore[reportArgumentType]
 
 
-def is_box(value: Any) -> TypeGuard[list[float]]:
-    """Tell whether a value is [x, y, w, h] with a width and a height."""
-    is_four = isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
-    return is_four and min(value[2:]) > 0
+def attach(file: CocoFile, entries: list[Any], records: dict[Id, Record | None]) -> None:
+    """Append the usable annotations to their records."""
+    seen: set[Id] = set()
+    for entry in entries:
+        number: Id = known(entry.get("id")) if isinstance(entry, dict) else text(entry)[:60]
+        made = None
+        try:
+            record = home(entry, file.categories, records)
+            number_checked(number, seen, file.findings)
+            if record is not None:
+                made = annotation(entry, record, file.findings)
+                made.category, made.id = known(entry["category_id"]), number or 0
+                record.annotations.append(made)
+        except Defect as defect:
+            detail = f"annotation {number}: {defect.detail}" if defect.detail else ""
+            name = "without id" if number is None else number
+            file.findings.add(defect.code, name, detail)
+        file.made.append(made)
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """Tell whether a value is a finite number."""
-    return isinstance(value, int | float) and isfinite(value)
+def home(entry: Any, categories: dict[Id, str], records: dict[Id, Record | None]) -> Record | None:
+    """Return the record of an annotation, None for one of several. Raises Defect."""
+    fields = entry if isinstance(entry, dict) else {}
+    for key in ("image_id", "category_id"):
+        if known(fields.get(key)) is None:
+            raise Defect("annotation-broken", f"has no {key!r}")
+    image, category = known(fields["image_id"]), known(fields["category_id"])
+    if image not in records:
+        raise Defect("annotation-orphan", f"there is no image {image!r}")
+    if category not in categories:
+        declared = ", ".join(map(str, categories))
+        raise Defect("category-unknown", f"category {category!r} is none of {declared}")
+    return records[image]
+
+
+def number_checked(number: Id | None, seen: set[Id], findings: Findings) -> None:
+    """Note ids that evaluators trip over; `seen` are those of the file so far."""
+    if number is None or isinstance(number, str):
+        findings.add("annotation-id-text", "without id" if number is None else number)
+    if number in seen:
+        findings.add("annotation-id-twice", number)
+    if number == 0:
+        findings.add("annotation-id-zero", number)
+    if number is not None:
+        seen.add(number)
+
+
+def judge(file: CocoFile, entries: list[Any]) -> None:
+    """Find what is wrong with the file as a whole and with images as a whole."""
+    found, dropped = file.findings, file.made.count(None)
+    has_mask = any(e.get("segmentation") for e in entries if isinstance(e, dict))
+    crowds = [a.iscrowd for record in file.records for a in record.annotations]
+    if not entries:
+        found.add("no-annotations")
+    elif not has_mask:
+        found.add("boxes-only")
+    elif dropped == len(entries):
+        found.add("nothing-usable")
+    elif all(crowds):
+        found.add("all-crowd")
+    elif dropped > len(entries) / 2:
+        found.add("mostly-dropped", detail=f"{dropped} of {len(entries)}")
+    for record in file.records:
+        if not record.annotations:
+            found.add("image-empty", record.image_id)
+        elif all(a.iscrowd for a in record.annotations):
+            found.add("image-crowd-only", record.image_id)

@@ -11,6 +11,8 @@ from PIL import Image, ImageOps
 from segsweep.errors import UserError
 
 ORIENTATION = 0x0112  # EXIF tag
+# what Pillow raises for broken files, and for those larger than memory
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def listing(folder: Path) -> dict[str, str]:
@@ -30,8 +32,8 @@ def listing(folder: Path) -> dict[str, str]:
     return {name: path for name, path in found.items() if path} | {path: path for path in paths}
 
 
-def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read an image file that is (height, width) pixels large. -> (H, W, 3) uint8 RGB
+def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read an image file that is (height, width) pixels large, if that is known. -> (H, W, 3) uint8
 
     Grey, palette, CMYK and 16-bit files become RGB, alpha is dropped. An EXIF orientation is
     followed unless only the stored pixels have the annotated size. Raises UserError for a file that
@@ -41,19 +43,24 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
         with Image.open(path) as file:
             file.load()
             upright = ImageOps.exif_transpose(file)
-            shown = file if file.size == size[::-1] != upright.size else upright
+            shown = file if size and file.size == size[::-1] != upright.size else upright
             pixels = to_rgb(shown)
-    except (OSError, ValueError, SyntaxError) as error:
-        with open(path, "rb") if path.is_file() else open(os.devnull, "rb") as head:
-            pointer = head.read(40).startswith(b"version https://git-lfs")
-        cure = "it is a Git LFS pointer: run `git lfs pull`" if pointer else "replace the file"
-        raise UserError(f"{path}: cannot be read as an image ({error}); {cure}") from error
-    if pixels.shape[:2] != size:
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    if size and pixels.shape[:2] != size:
         raise UserError(
             f"{path}: the file has {pixels.shape[1]}x{pixels.shape[0]} pixels, "
             f"its annotations are for {size[1]}x{size[0]}; they do not belong together"
         )
     return pixels
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Return what to tell of a file that Pillow failed to read with one of UNREADABLE."""
+    with open(path, "rb") if path.is_file() else open(os.devnull, "rb") as head:
+        pointer = head.read(40).startswith(b"version https://git-lfs")
+    cure = "it is a Git LFS pointer: run `git lfs pull`" if pointer else "replace the file"
+    return UserError(f"{path}: cannot be read as an image ({error}); {cure}")
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -25,6 +25,8 @@ from segsweep.sweep.signals import deaf
 if TYPE_CHECKING:
     import numpy as np
 
+    Decoded = tuple[np.ndarray, np.ndarray | None]  # (H, W, 3) pixels, (H, W) label map
+
 DIVISOR = 32  # of the padded frame: the stride of the coarsest feature map
 CACHE = 256 << 20  # bytes of decoded images that a loader keeps, over all its workers
 Key = tuple[int, int]  # epoch, index of the record
@@ -32,7 +34,7 @@ Key = tuple[int, int]  # epoch, index of the record
 
 @dataclass
 class Target:
-    """The instances of one image.
+    """The instances of one image, or the regions of its classes.
 
     `labels` (n,) int64; `boxes` (n, 4) cxcywh in parts of the unpadded size; `masks` (n, H, W)
     bool in the padded frame.
@@ -100,7 +102,7 @@ class Samples(Dataset[Sample]):
         self.records = records
         self.seed = seed
         self.room = room  # bytes left for decoded images
-        self.cache: dict[int, np.ndarray] = {}
+        self.cache: dict[int, Decoded] = {}
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
@@ -110,17 +112,21 @@ class Samples(Dataset[Sample]):
         else:
             draws = generator(self.seed, epoch, index)
             geometry = training_geometry(self.data, record, draws)
-        return sample(self.pixels(index), record, geometry)
+        pixels, label_map = self.decoded(index)
+        return sample(pixels, record, geometry, label_map)
 
-    def pixels(self, index: int) -> np.ndarray:
-        """Return a decoded image, from memory if it was there and fitted. -> (H, W, 3) uint8"""
+    def decoded(self, index: int) -> Decoded:
+        """Return an image and its label map, if any, from memory if they were there and fitted."""
         if index in self.cache:
             return self.cache[index]
-        pixels = self.data.image(self.records[index])
-        if pixels.nbytes <= self.room:
-            self.room -= pixels.nbytes
-            self.cache[index] = pixels
-        return pixels
+        record = self.records[index]
+        label_map = self.data.label_map(record) if self.data.semantic else None
+        found = (self.data.image(record), label_map)
+        size = sum(array.nbytes for array in found if array is not None)
+        if size <= self.room:
+            self.room -= size
+            self.cache[index] = found
+        return found
 
 
 def loader(

@@ -58,6 +58,32 @@ def encode(masks: np.ndarray) -> list[dict[str, Any]]:
     return [{**code, "counts": code["counts"].decode()} for code in codes]
 
 
+def filled(rle: dict[str, Any]) -> int:
+    """Return how many pixels the runs of a compressed RLE fill, holes included.
+
+    A run is coded in groups of five bits, low ones first, bit 32 of a byte tells that more follow;
+    from the fourth on it is the difference to the run before the last (`rleToString` of the COCO
+    API).
+    """
+    import numpy as np
+
+    counts = rle["counts"]
+    code = np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8)
+    code = code.astype(np.int64) - 48
+    ends = np.flatnonzero(code < 32)
+    if not ends.size:
+        return 0
+    code = code[: ends[-1] + 1]
+    starts = np.r_[0, ends[:-1] + 1]
+    group = np.arange(code.size) - np.repeat(starts, ends + 1 - starts)
+    runs = np.add.reduceat((code & 31) << 5 * group, starts)
+    negative = code[ends] & 16 > 0
+    runs = np.where(negative, runs - (1 << 5 * (ends + 1 - starts)), runs)
+    # runs 1, 3, 5 ... and 2, 4, 6 ... are sums of differences; the first of all stands alone
+    odd, even = np.cumsum(runs[1::2]), np.r_[runs[:1], np.cumsum(runs[2::2])]
+    return int(odd.sum() + even.sum())
+
+
 def area(rle: dict[str, Any]) -> int:
     """Return the number of pixels of a mask."""
     return int(hotcoco.mask.area(rle))
@@ -66,3 +92,12 @@ def area(rle: dict[str, Any]) -> int:
 def bbox(rle: dict[str, Any]) -> list[float]:
     """Return the tight box of a mask as [x, y, w, h]; zeros for a mask without pixels."""
     return [float(v) for v in hotcoco.mask.to_bbox(rle)]
+
+
+def intersections(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> np.ndarray:
+    """Return how many pixels each mask of `a` shares with each of `b`. (n, m) int"""
+    import numpy as np
+
+    # against a crowd, IoU is the share of the first mask that lies in the second
+    shares = np.array(hotcoco.mask.iou(a, b, [True] * len(b))).reshape(len(a), len(b))
+    return np.rint(shares * np.array([[area(rle)] for rle in a]).reshape(-1, 1)).astype(int)

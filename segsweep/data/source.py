@@ -9,15 +9,21 @@ imports torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.config import outside
-from segsweep.data.base import Annotation, DataSet
+from segsweep.config import outside, plain
+from segsweep.data.base import SPLITS, Annotation, DataSet, Record, Segmentation
+from segsweep.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+
+MANIFEST = "split.tsv"  # of a converted set: split, tab, key on each line
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Facts:
     licence: str
     citation: str
     obtain: str  # how to get it, and how it must lie below data.root
-    images: dict[str, int]  # published number by split
+    images: dict[str, int]  # published number by split, or of "all"
     unverified: str = ""
 
 
@@ -52,12 +58,16 @@ class Content:
     """What one item holds, at the full size of its picture.
 
     Either `annotations`, or `labels`: (H, W) uint8 of contiguous classes, BACKGROUND or IGNORE.
+    `void` is an RLE of pixels that were not labelled (see `Record`). An empty box and an area of
+    0 are taken from the mask. `counts` of what was mended or left out are summed and told.
     """
 
     size: tuple[int, int]  # height, width of the picture
     annotations: list[Annotation] = field(default_factory=list)
     labels: np.ndarray | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    void: Segmentation | None = None
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,10 +85,18 @@ class Source(DataSet):
     longest: int = 0
 
     facts: ClassVar[Facts]
+    version: ClassVar[int] = 1  # raise it when `items` or `content` give something else
+
+    def __post_init__(self) -> None:
+        """Refuse a size that could only fail later."""
+        super().__post_init__()
+        if self.longest < 0:
+            raise UserError(f"data.longest={self.longest}: must be a number of pixels, or 0")
 
     def items(self) -> dict[str, list[Item]]:
         """Return all pictures by split, as published or by the set's rule.
 
+        Pictures of further splits (a test set, the rest of a pool) can be named by split files.
         Raises UserError naming what is missing below `root`, and how to get it.
         """
         raise NotImplementedError
@@ -90,3 +108,157 @@ class Source(DataSet):
         Raises UserError naming the file and what is wrong with it.
         """
         raise NotImplementedError
+
+    def rule(self) -> str:
+        """Return in words how pictures come into train and val without a split file."""
+        return "published"
+
+    def records(self, split: str) -> list[Record]:
+        """Return the pictures of a split; ids count from 1 within it. Converts at first."""
+        return self._records[split]
+
+    def image(self, record: Record) -> np.ndarray:
+        """Return the pixels of a record, from the cache if they are stored there. (H, W, 3) uint8
+
+        Raises UserError for a file that is missing, broken or of another size.
+        """
+        from segsweep.data.images import read_image
+
+        return read_image(self.picture(record), (record.height, record.width))
+
+    def picture(self, record: Record) -> Path:
+        """Return the file of a record's picture, that in the cache if it is stored there."""
+        stored = self._folder / "images" / record.file
+        return stored if self.longest and stored.is_file() else self.folder / record.file
+
+    def label_map(self, record: Record) -> np.ndarray:
+        """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""
+        from segsweep.data.store import read_labels
+
+        return read_labels(self._folder / "labels" / str(record.labels))
+
+    def split_facts(self) -> dict[str, Any]:
+        """Return the rule in words, the hash of the manifest and the number of pictures."""
+        from segsweep.data import splits
+
+        keys = splits.read(self._folder / MANIFEST)
+        rule = f"file {Path(self.split).name}" if self.split else self.rule()
+        counts = {split: len(keys[split]) for split in SPLITS}
+        return {"rule": rule, "hash": splits.digest(splits.text(keys)), **counts}
+
+    def fingerprint(self) -> str:
+        """Return a hash of classes, split, annotations, and names and sizes of the pictures."""
+        return self._keys[0]
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder below which the set lies. Raises UserError if there is none."""
+        if self.root is None:
+            raise UserError(f"data.root: give the folder of {self.facts.title}. {self._obtain}")
+        folder = Path(self.root).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"data.root={self.root}: there is no such folder. {self._obtain}")
+        return folder
+
+    def place(self, *places: str) -> Path:
+        """Return the first of several places below `root` that exists.
+
+        Raises UserError naming them, and how to get the set.
+        """
+        for place in places:
+            if (self.folder / place).exists():
+                return self.folder / place
+        raise UserError(f"data.root={self.root}: has no {' or '.join(places)}. {self._obtain}")
+
+    @property
+    def _obtain(self) -> str:
+        return f"How to obtain it: {self.facts.obtain}"
+
+    @cached_property
+    def _chosen(self) -> dict[str, list[Item]]:
+        """The pictures of train and val in the order of their keys, all of which exist."""
+        from segsweep.data import splits
+
+        found = self.items()
+        pool: dict[str, Item] = {}
+        for item in (item for items in found.values() for item in items):
+            if pool.setdefault(item.key, item) is not item:
+                raise UserError(f"data.root={self.root}: {item.key} is named more than once")
+        if self.split is not None:
+            found = splits.chosen(Path(self.split), pool)
+        for split in SPLITS:
+            if not found[split]:
+                raise UserError(
+                    f"data.root={self.root}: has no pictures of {split}. {self._obtain}"
+                )
+        kept = {split: sorted(found[split], key=lambda item: item.key) for split in SPLITS}
+        lost = [i.key for items in kept.values() for i in items if not i.image.is_file()]
+        if lost:
+            raise UserError(
+                f"data.root={self.root}: pictures are missing: {splits.few(lost)}. {self._obtain}"
+            )
+        return kept
+
+    @cached_property
+    def _recipe(self) -> dict[str, Any]:
+        """What beside the files decides on the outcome of a conversion."""
+        shared = {f.name for f in fields(DataSet)}
+        own = [f for f in fields(self) if f.name not in shared and not f.metadata.get("outside")]
+        return {
+            "set": f"{type(self).__module__}.{type(self).__qualname__}",
+            "version": self.version,
+            "classes": self.classes(),
+            "options": {f.name: plain(getattr(self, f.name)) for f in own},
+        }
+
+    @cached_property
+    def _cache(self) -> Path:
+        place = self.cache or os.environ.get("SEGSWEEP_CACHE") or "~/.cache/segsweep"
+        return Path(place).expanduser()
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        """The hash of the content, and that of the content and where it lies below `root`."""
+        from segsweep.data.store import Memo, content_hash, layout_hash
+
+        def hashed() -> list[str]:
+            key = content_hash(self._recipe, self._chosen)
+            files = [self.file(item) for split in SPLITS for item in self._chosen[split]]
+            return [key, layout_hash(key, files)]
+
+        split = Path(self.split) if self.split else None
+        return Memo(self._cache, self.name, self.folder, split, self._recipe).get(hashed)
+
+    @property
+    def converted(self) -> Path:
+        """The place of the converted set, which may be yet to come."""
+        return self._cache / f"{self.name}-{self._keys[1]}"
+
+    def file(self, item: Item) -> str:
+        """Return the path of a picture below `root`, as records have it."""
+        inside = item.image.is_relative_to(self.folder)
+        return (item.image.relative_to(self.folder) if inside else item.image.resolve()).as_posix()
+
+    @cached_property
+    def _folder(self) -> Path:
+        """The folder of the converted set, which is there."""
+        from segsweep.data.conversion import convert
+        from segsweep.data.store import ensure
+
+        ensure(self.converted, lambda new: convert(self, self._chosen, new))
+        return self.converted
+
+    @cached_property
+    def _records(self) -> dict[str, list[Record]]:
+        from segsweep.data.store import read_records
+
+        return {split: read_records(self._folder / f"{split}.json") for split in SPLITS}
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Return the picture files directly in a folder, sorted by name; suffixes in any case."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )

@@ -1,9 +1,10 @@
-"""From a record to a sample: resize, flip or crop pixels and instances with the same numbers.
+"""From a record to a sample: resize, flip or crop pixels and targets with the same numbers.
 
 Every random number comes from the generator of the sample, so a sample is a pure function of
 (seed, epoch, index). Polygons are scaled first and rasterised in the frame of the sample, as the
 originals do: their edges stay exact at any scale, and no mask of the full image is ever held. RLEs
-have no edges but pixels; they are resized like labels, by nearest neighbour.
+and label maps have no edges but pixels; they are resized by nearest neighbour. A label map gives
+one target per class (mask classification, Cheng 2021), so models train on it as on instances.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from segsweep.data import masks
-from segsweep.data.base import DataSet, Record, Segmentation
+from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record, Segmentation
 
 PADDING = 128  # grey of what lsj has to add (detectron2's FixedSizeCrop)
 
 
 @dataclass
 class Sample:
-    """One image as the network sees it, and its instances.
+    """One image as the network sees it, and its instances, or the regions of its classes.
 
     `image` (3, h, w) uint8; `labels` (n,) int64; `boxes` (n, 4) cxcywh in parts of (h, w), tight
     around `masks` (n, h, w) bool; `record` is where it came from.
@@ -80,22 +81,43 @@ def fitted(record: Record, size: list[int], factor: float = 1.0) -> tuple[int, i
     return max(round(record.height * scale), 1), max(round(record.width * scale), 1)
 
 
-def sample(pixels: np.ndarray, record: Record, geometry: Geometry) -> Sample:
-    """Apply a geometry to an image (H, W, 3) uint8 and to its instances.
+def sample(
+    pixels: np.ndarray, record: Record, geometry: Geometry, label_map: np.ndarray | None = None
+) -> Sample:
+    """Apply a geometry to an image (H, W, 3) uint8, and to its instances or its label map (H, W).
 
-    Crowds are left out, and so is every instance that has no pixel left.
+    Whatever has no pixel left is left out.
     """
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     image = F.horizontal_flip(image) if geometry.flip else image
     image = cut(F.resize(image, list(geometry.resized), antialias=True), geometry)
-    instances = [a for a in record.annotations if not a.iscrowd]
-    labels = torch.tensor([a.category for a in instances], dtype=torch.int64)
-    stack = torch.zeros((len(instances), *geometry.size), dtype=torch.bool)
-    for mask, instance in zip(stack, instances, strict=True):
+    if label_map is None:
+        labels, stack = instances(record, geometry)
+    else:
+        labels, stack = regions(label_map, geometry)
+    return Sample(image, labels, tight_boxes(stack), stack, record)
+
+
+def instances(record: Record, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Return classes and masks of the instances that are no crowd. -> (n,), (n, *size) bool"""
+    listed = [a for a in record.annotations if not a.iscrowd]
+    labels = torch.tensor([a.category for a in listed], dtype=torch.int64)
+    stack = torch.zeros((len(listed), *geometry.size), dtype=torch.bool)
+    for mask, instance in zip(stack, listed, strict=True):
         mask[:] = rasterised(instance.segmentation, record, geometry)
     alive = stack.view(torch.uint8).flatten(1).amax(1).bool()
-    stack, labels = stack[alive], labels[alive]
-    return Sample(image, labels, tight_boxes(stack), stack, record)
+    return labels[alive], stack[alive]
+
+
+def regions(label_map: np.ndarray, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Return the classes that are seen and where each is. (H, W) uint8 -> (n,), (n, *size) bool
+
+    What is unknown, or padded, belongs to no mask.
+    """
+    seen = torch.from_numpy(nearest(label_map, geometry, fill=IGNORE))
+    labels = seen.unique()
+    labels = labels[labels < BACKGROUND]
+    return labels.long(), seen == labels[:, None, None]
 
 
 def tight_boxes(stack: Tensor) -> Tensor:
@@ -136,8 +158,11 @@ def rasterised(segmentation: Segmentation, record: Record, geometry: Geometry) -
     return torch.from_numpy(mask)
 
 
-def nearest(whole: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Take each pixel of a sample from the pixel of the image below its centre. -> (*size) bool"""
+def nearest(whole: np.ndarray, geometry: Geometry, fill: int = 0) -> np.ndarray:
+    """Take each pixel of a sample from the pixel of the image below its centre. (H, W) -> (*size)
+
+    `fill` is the value of padding.
+    """
     rows, columns = (
         (2 * np.arange(offset, min(offset + size, resized)) + 1) * original // (2 * resized)
         for offset, size, resized, original in zip(
@@ -145,6 +170,6 @@ def nearest(whole: np.ndarray, geometry: Geometry) -> np.ndarray:
         )
     )
     columns = whole.shape[1] - 1 - columns if geometry.flip else columns
-    mask = np.zeros(geometry.size, bool)
-    mask[: len(rows), : len(columns)] = whole[np.ix_(rows, columns)]
-    return mask
+    taken = np.full(geometry.size, fill, whole.dtype)
+    taken[: len(rows), : len(columns)] = whole[np.ix_(rows, columns)]
+    return taken

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from segsweep.config import Choice
+from segsweep.config import Choice, words
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Evaluator(Protocol):
-    """One evaluation of one split."""
+    """One evaluation of one split.
 
-    def update(self, batch: Batch, instances: list[Any]) -> None:
-        """Take in the predictions for the images of a batch, in its order."""
+    Those of instances also have `add(image_id, predicted)`, which takes one image in the COCO form:
+    results from kept predictions come by it.
+    """
+
+    def update(self, batch: Batch, found: list[Any], /) -> None:
+        """Take in what a model found on the images of a batch, in its order."""
         ...
 
     def compute(self) -> dict[str, float | None]:
@@ -41,6 +45,21 @@ class Metric(Choice):
         """Refuse a key that is none of the values."""
         if self.key not in self.names():
             raise UserError(f"metrics.key={self.key}: must be one of {', '.join(self.names())}")
+
+    def check(self, data: DataSet) -> None:
+        """Raise UserError for a data set whose images this metric cannot judge."""
+        if self.semantic == data.semantic:
+            return
+        what, other = ("label maps", "instances")[:: 1 if self.semantic else -1]
+        fitting = [
+            word
+            for word, metric in words("metrics").items()
+            if issubclass(metric, Metric) and metric.semantic == data.semantic
+        ]
+        raise UserError(
+            f"metrics={self.name} judges {what}, but data={data.name} has {other} "
+            f"(choices: {', '.join(fitting)})"
+        )
 
     def names(self) -> dict[str, tuple[str, str]]:
         """Return unit and direction ("higher" or "lower" is better) of each value by its name."""

@@ -15,7 +15,7 @@ from segsweep.metrics.base import Metric
 if TYPE_CHECKING:
     import numpy as np
 
-    from segsweep.data.base import DataSet
+    from segsweep.data.base import DataSet, Record
     from segsweep.data.loader import Batch
     from segsweep.model.segmenter import Instances
 
@@ -68,26 +68,13 @@ class CocoEvaluator:
     def update(self, batch: Batch, instances: list[Instances]) -> None:
         """Take in the predictions for the images of a batch, at their original sizes."""
         for image_id, found in zip(batch.image_ids, instances, strict=True):
-            self.add(image_id, predictions(found))
+            self.add(image_id, found.coco)
 
     def add(self, image_id: int, predicted: list[dict[str, Any]]) -> None:
         """Take in one image and its predictions, in the COCO form but with contiguous classes."""
-        from segsweep.data import masks  # imports numpy, which composing a config can do without
-
         record = self.records[image_id]
         size = {"height": record.height, "width": record.width}
-        truth = [
-            {
-                "id": number,
-                "image_id": image_id,
-                "category_id": a.category,
-                "segmentation": masks.to_rle(a.segmentation, (record.height, record.width)),
-                "bbox": a.bbox,
-                "area": a.area,
-                "iscrowd": int(a.iscrowd),
-            }
-            for number, a in enumerate(record.annotations, start=self.truths + 1)
-        ]
+        truth = truths(record, self.truths + 1)
         self.truths += len(truth)
         for kind, stream in self.streams.items():
             # with one form only, the area of a prediction is that of its mask or that of its box
@@ -117,6 +104,24 @@ class CocoEvaluator:
             for place, size in enumerate(SIZES, start=1):
                 values[f"{kind}_AP{size}"] = mean(precision[..., place])
         return values
+
+
+def truths(record: Record, first: int) -> list[dict[str, Any]]:
+    """Return the annotations of an image in the COCO form, numbered from `first` on."""
+    from segsweep.data import masks  # imports numpy, which composing a config can do without
+
+    return [
+        {
+            "id": number,
+            "image_id": record.image_id,
+            "category_id": a.category,
+            "segmentation": masks.to_rle(a.segmentation, (record.height, record.width)),
+            "bbox": a.bbox,
+            "area": a.area,
+            "iscrowd": int(a.iscrowd),
+        }
+        for number, a in enumerate(record.annotations, start=first)
+    ]
 
 
 def predictions(found: Instances) -> list[dict[str, Any]]:

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omegaconf import OmegaConf
-
-from segsweep.config import Choice, conf_dir, outside, schema_of
+from segsweep.config import Choice, outside, words
 from segsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
@@ -58,10 +55,12 @@ class Family(Choice):
     """One word of `conf/model`: dimensions, how the parts are put together, official names.
 
     `sign` is a weight that checkpoints of this family have under every layout, and no others.
-    `language` says whether classes are told by texts, not by numbers alone.
+    `language` says whether classes are told by texts, not by numbers alone. The official program
+    reads torch files whose weights stand under the key `envelope`, if that is not empty.
     """
 
     sign: ClassVar[str] = ""
+    envelope: ClassVar[str] = ""
     language: ClassVar[bool] = False
 
     backbone: Backbone = field(default_factory=Backbone)
@@ -94,10 +93,16 @@ class Family(Choice):
         """
         raise NotImplementedError
 
+    def official(self, model: Segmenter) -> dict[str, Tensor]:
+        """Return the whole state dict of a model under its official names."""
+        raise NotImplementedError
+
     def refuse_other_family(self, names: Iterable[str]) -> None:
         """Refuse a checkpoint with weights of these names if it is another family's."""
         signs = set(names)
-        for word, family in _words().items():
+        for word, family in words("model").items():
+            if not issubclass(family, Family):
+                continue
             if self.sign not in signs and family.sign in signs:
                 raise UserError(
                     f"model.weights={self.weights} seems to belong to {family.__name__} (it holds "
@@ -111,10 +116,3 @@ def multiple(key: str, width: int, parts: dict[str, int]) -> None:
     for name, part in parts.items():
         if part < 1 or width < 1 or width % part:
             raise UserError(f"{key}={width} must be a multiple of {name}={part}")
-
-
-def _words() -> dict[str, type[Family]]:
-    """Return the family of every word of `conf/model`."""
-    files = sorted(Path(conf_dir(), "model").glob("*.yaml"))
-    schemas = {file.stem: schema_of(OmegaConf.load(file)) for file in files}
-    return {word: s for word, s in schemas.items() if s and issubclass(s, Family)}

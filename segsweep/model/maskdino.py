@@ -40,6 +40,7 @@ class MaskDINO(Family):
     """The model family; the defaults are the official ResNet-50 COCO instance model."""
 
     sign: ClassVar[str] = "sem_seg_head.predictor.label_enc.weight"
+    envelope: ClassVar[str] = "model"
 
     hidden: int = 256
     mask_dim: int = 256
@@ -143,6 +144,10 @@ class MaskDINO(Family):
             return from_official(state, self.backbone.layout)
 
         return load(model, self.weights, rename, CLASS_TENSORS, classes, draw)
+
+    def official(self, model: Segmenter) -> dict[str, Tensor]:
+        """Return the whole state dict of a model under its official names."""
+        return to_official(model.state_dict(), self.backbone.layout)
 
 
 ROLES = {

@@ -185,6 +185,10 @@ class SEEM(Family):
 
         return load(model, self.weights, rename)
 
+    def official(self, model: Segmenter) -> dict[str, Tensor]:
+        """Return the whole state dict of a model under its official names."""
+        return to_official(model)
+
 
 PREDICTOR = "sem_seg_head.predictor."
 EMBEDDINGS = [f"{PREDICTOR}class_embed", f"{PREDICTOR}mask_embed.*"]

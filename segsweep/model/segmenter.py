@@ -1,4 +1,4 @@
-"""The segmenter: backbone -> pixel decoder -> predictor -> loss or instances.
+"""The segmenter: backbone -> pixel decoder -> predictor -> loss, or instances or label maps.
 
 Letters of all shapes: B images, Q queries, N tokens, C channels, L levels, K classes, P points,
 S prediction sets, M masks. Boxes are (cx, cy, w, h) in [0, 1] unless said otherwise.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segsweep.data.base import BACKGROUND
 from segsweep.loss.boxes import bitmask, cxcywh_to_xyxy
 from segsweep.loss.criterion import Criterion
 from segsweep.model.backbone import DropPath
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from segsweep.model.predictor import Predictor
 
 Size = tuple[int, int]  # (height, width)
+View = tuple[Size, Size, Size]  # an image as the network saw it, with padding, at original size
 Resize = Literal["bilinear", "bicubic"]
 CELLS = 2**24  # mask cells that are resized at once
 
@@ -40,6 +43,27 @@ class Instances:
     labels: Tensor  # (M,) int64
     boxes: Tensor  # (M, 4) x1 y1 x2 y2 in pixels, far side past the last one, not clipped
     masks: Tensor  # (M, H, W) bool
+
+    @cached_property
+    def coco(self) -> list[dict[str, Any]]:
+        """The same in the COCO form, which the metric and the file of predictions share."""
+        from segsweep.metrics.coco import predictions
+
+        return predictions(self)
+
+
+@dataclass
+class Semantic:
+    """The best class of every pixel of one image, at the image's original size."""
+
+    classes: Tensor  # (H, W) uint8
+    scores: Tensor  # (H, W) of these classes, at most 1
+
+    def label_map(self, background: bool) -> Tensor:
+        """Classes, where a set has `background` that where no class reaches 0.5. -> (H, W) uint8"""
+        if not background:
+            return self.classes
+        return self.classes.masked_fill(self.scores < 0.5, BACKGROUND)
 
 
 class Head(nn.Module):
@@ -58,7 +82,7 @@ class Head(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """An instance segmentation model whose parts may be frozen by `requires_grad`.
+    """A model of instances, or of classes if `semantic`; `requires_grad` freezes parts of it.
 
     `topk` (query, class) pairs are kept per image; `focus_on_box` leaves the quality of the mask
     out of the score; `resize` is how mask logits reach the original size, bicubic with antialias.
@@ -82,6 +106,8 @@ class Segmenter(nn.Module):
         self.criterion = criterion
         self.topk, self.focus_on_box, self.drop_path = topk, focus_on_box, drop_path
         self.resize: Resize = resize
+        self.semantic = False
+        self.least = 0.0  # score below which instances need not be found, but for the best
         self.feature_cache: FeatureCache | None = None
 
     def train(self, mode: bool = True) -> Segmenter:
@@ -127,35 +153,53 @@ class Segmenter(nn.Module):
         sizes: Sequence[Size],
         padded_size: Size,
         original_sizes: Sequence[Size],
-    ) -> list[Instances]:
-        """Instances of each image at its original size.
+    ) -> list[Any]:
+        """`Instances` of each image, or `Semantic`, at its original size.
 
-        `sizes` are the images as the network saw them, without the padding to `padded_size`. Where
-        no boxes are predicted, they are those of the masks; zeros for a mask without pixels.
+        `sizes` are the images as the network saw them, without the padding to `padded_size`.
         """
-        result, features = output.matching, output.mask_features.float()
-        found = []
-        with torch.autocast(features.device.type, enabled=False):
-            for b, (size, original) in enumerate(zip(sizes, original_sizes, strict=True)):
-                scores, queries, labels = self._best(result.logits[-1, b].float())
-                # a query may stand for several classes, its mask is made once
-                once, which = queries.unique(return_inverse=True)
-                factors = result.embeddings[-1, b, once].float(), features[b]
-                masks, certainty = _masks(*factors, size, padded_size, original, self.resize)
-                if not self.focus_on_box:
-                    scores = scores * certainty[which]
-                if result.boxes is None:
-                    boxes = bitmask(masks)[which]
-                else:
-                    boxes = _boxes(result.boxes[-1, b, queries], size, padded_size, original)
-                scores, order = scores.sort(descending=True, stable=True)
-                found.append(Instances(scores, labels[order], boxes[order], masks[which[order]]))
-        return found
+        find = self._classes if self.semantic else self._instances
+        frames = zip(sizes, original_sizes, strict=True)
+        with torch.autocast(output.mask_features.device.type, enabled=False):
+            return [
+                find(output, b, (size, padded_size, original))
+                for b, (size, original) in enumerate(frames)
+            ]
+
+    def _instances(self, output: Output, b: int, view: View) -> Instances:
+        """Best instances of image b.
+
+        Where no boxes are predicted, they are those of the masks; zeros for a mask without pixels.
+        """
+        result = output.matching
+        scores, queries, labels = self._best(result.logits[-1, b].float())
+        # a query may stand for several classes, its mask is made once
+        once, which = queries.unique(return_inverse=True)
+        factors = result.embeddings[-1, b, once].float(), output.mask_features[b].float()
+        masks, certainty = _masks(*factors, view, self.resize)
+        if not self.focus_on_box:
+            scores = scores * certainty[which]
+        if result.boxes is None:
+            boxes = bitmask(masks)[which]
+        else:
+            boxes = _boxes(result.boxes[-1, b, queries], *view)
+        scores, order = scores.sort(descending=True, stable=True)
+        return Instances(scores, labels[order], boxes[order], masks[which[order]])
+
+    def _classes(self, output: Output, b: int, view: View) -> Semantic:
+        """Best classes of the pixels of image b."""
+        result, features = output.matching, output.mask_features[b].float()
+        logits = torch.einsum("qc,chw->qhw", result.embeddings[-1, b].float(), features)
+        each = self.criterion.classify.scores(result.logits[-1, b].float())
+        return _semantic(each, logits, view, self.resize)
 
     def _best(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, queries and classes of the best pairs of both. (Q, C) -> 3 x (topk,)"""
+        """Scores, queries and classes of the best pairs of both. (Q, C) -> 3 x (topk or less,)"""
         each = self.criterion.classify.scores(logits)
         scores, index = each.flatten().topk(min(self.topk, each.numel()))
+        if self.least:  # the quality of a mask can only make a score smaller
+            wanted = max(1, int((scores >= self.least).sum()))
+            scores, index = scores[:wanted], index[:wanted]
         return scores, index // each.shape[1], index % each.shape[1]
 
 
@@ -176,25 +220,43 @@ def _boxes(boxes: Tensor, size: Size, padded_size: Size, original: Size) -> Tens
 
 
 def _masks(
-    embeddings: Tensor,
-    features: Tensor,
-    size: Size,
-    padded_size: Size,
-    original: Size,
-    resize: Resize,
+    embeddings: Tensor, features: Tensor, view: View, resize: Resize
 ) -> tuple[Tensor, Tensor]:
     """(M, C), (C, h, w) -> masks (M, H, W) bool at the original size, their mean certainty (M,)"""
+    _, padded_size, original = view
     chunk = max(1, CELLS // max(padded_size[0] * padded_size[1], original[0] * original[1]))
     masks, quality = [], []
     for part in embeddings.split(chunk):
         logits = torch.einsum("mc,chw->mhw", part, features).float()[None]
-        logits = to_original(logits, size, padded_size, original, resize)[0]
+        logits = to_original(logits, *view, resize)[0]
         mask = logits > 0
         inside = mask.float()  # sums of floats are much faster than those of booleans
         certain = logits.sigmoid_().mul_(inside).sum((1, 2))
         masks.append(mask)
         quality.append(certain / (inside.sum((1, 2)) + 1e-6))
     return torch.cat(masks), torch.cat(quality)
+
+
+def _semantic(each: Tensor, logits: Tensor, view: View, resize: Resize) -> Semantic:
+    """Semantic inference of MaskFormer (Cheng 2021, 3.4). p(class) (Q, K), masks (Q, h, w)
+
+    The score of a class is the sum over the queries of p(class) times the mask's probability.
+    Neither Q masks nor K scores of a whole image are there at once: resizing is linear, so strips
+    of rows are made by a matrix, then their columns as ever.
+    """
+    (size, padded_size, original), height = view, logits.shape[1]
+    unit = torch.eye(height, device=logits.device)[None, None]
+    heights = (size[0], height), (padded_size[0], height), (original[0], height)
+    rows = to_original(unit, *heights, resize)[0, 0]  # (H, h)
+    found = []
+    for strip in rows.split(max(1, CELLS // (sum(each.shape) * original[1]))):
+        used, n = strip.any(0), len(strip)
+        masks = torch.einsum("rh,qhw->qrw", strip[:, used], logits[:, used])[None]
+        widths = (n, size[1]), (n, padded_size[1]), (n, original[1])
+        masks = to_original(masks, *widths, resize)[0].sigmoid_()
+        found.append(torch.einsum("qk,qrw->krw", each, masks).max(0))
+    scores, classes = (torch.cat(part) for part in zip(*found, strict=True))
+    return Semantic(classes.to(torch.uint8), scores.clamp_(max=1))
 
 
 def to_original(

@@ -18,14 +18,15 @@ from segsweep.errors import UserError
 from segsweep.sweep.queue import Queue, queue, this_job
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it to disk, then move it there.
+@contextlib.contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Name a temporary file beside `path` to fill; then sync it to disk and move it there.
 
     Raises OSError (disk full ...) and leaves neither a torn file nor the temporary one behind.
     """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
-        write(temporary)
+        yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -33,6 +34,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file that appears whole or not at all, as `atomically` does."""
+    with atomically(path) as temporary:
+        write(temporary)
 
 
 def write_text(path: Path, text: str) -> None:

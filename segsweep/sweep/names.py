@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -62,6 +64,37 @@ def chosen(results: Path, words: Sequence[str]) -> list[Path]:
     if not words:
         return directories(results)
     return list(dict.fromkeys(run for word in words for run in _named(results, word)))
+
+
+def one(results: Path, word: str) -> Path:
+    """Return the run directory that a word names.
+
+    Raises UserError when it names none or several.
+    """
+    runs = chosen(results, [word])
+    if len(runs) != 1:
+        raise UserError(f"{word}: names {len(runs)} runs; one is needed")
+    return runs[0]
+
+
+def spoken(parser: ArgumentParser, argv: Sequence[str] | None = None) -> Namespace:
+    """Parse a command line on which words may stand for options: images=DIR is --images DIR.
+
+    `run=3f2a91` is the positional word 3f2a91. Words with a dot in their key (data.root=FOLDER)
+    belong to the config of a run; they become `words` of what is returned.
+    """
+    plain, words = [], []
+    for word in sys.argv[1:] if argv is None else argv:
+        key, equals, value = word.partition("=")
+        if not equals or not re.fullmatch(r"[a-z][a-z_.]*", key) or Path(word).exists():
+            plain.append(word)
+        elif "." in key:
+            words.append(word)
+        else:
+            plain.append(value if key in ("run", "runs") else f"--{key.replace('_', '-')}={value}")
+    options = parser.parse_intermixed_args(plain)
+    options.words = words
+    return options
 
 
 def named_or_all(verb: str, words: Sequence[str], everything: bool) -> None:

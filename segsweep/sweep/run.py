@@ -5,6 +5,7 @@
       metrics.jsonl        the curve, one line per log
       last.ckpt            where an interrupted run goes on
       delta.safetensors    the trained tensors of the best epoch
+      predictions.jsonl.gz what its evaluation found, image by image
       record.json          done: written last, atomically
       failed.json          why its last attempt failed or was interrupted
       owner                the process that runs it now
@@ -39,7 +40,14 @@ from segsweep.sweep.signals import Stopped, leave, wish
 
 PACKAGES = ("segsweep", "torch", "torchvision", "timm", "pytorch-lightning", "hotcoco", "numpy")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-OWN_FILES = ("record.json", "failed.json", "metrics.jsonl", "last.ckpt", "delta.safetensors")
+OWN_FILES = (
+    "record.json",
+    "failed.json",
+    "metrics.jsonl",
+    "last.ckpt",
+    "delta.safetensors",
+    "predictions.jsonl.gz",
+)
 
 
 class State(Enum):

@@ -1,0 +1,83 @@
+"""The analysis of one run: all numbers that follow from its predictions and the ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segsweep import predictions
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from segsweep.analysis.numbers import Missed
+    from segsweep.config import Config
+    from segsweep.predictions import Predictions
+    from segsweep.sweep.run import Run
+
+IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The numbers, as records hold them, and every missed object."""
+
+    numbers: dict[str, Any]
+    missed: list[Missed]
+
+
+def analyse(
+    config: Config,
+    predicted: Predictions,
+    *,
+    columns: Sequence[str] = (),
+    iou: float = IOU,
+    score: float | None = None,
+) -> Analysis:
+    """Analyse the predictions of a run of this config.
+
+    Recall and missed objects hold at `score`, by default that of the best F1 of these predictions;
+    errors and calibration regard all of them.
+
+    Raises UserError for columns that the data do not have, and for data that are others now.
+    """
+    from segsweep.analysis import numbers, slices
+    from segsweep.analysis.matches import match
+
+    if predicted.head["data"] != config.data.fingerprint():
+        raise UserError(f"{predicted.path}: data={config.data.name} changed since the run")
+    slices.values(config.data, columns)
+    max_dets = getattr(config.metrics, "max_dets", 100)  # other metrics than COCO's set none
+    matches = match(config.data, predicted, iou, max_dets)
+    best = numbers.best_score(matches)
+    if score is None:
+        score = best.score if best else 0.0
+    missed = numbers.missed(matches, score, predicted.head["classes"])
+    values = {
+        "iou": iou,
+        "score": score,
+        "images": len(matches.images),
+        "best": best._asdict() if best else None,
+        "recall": numbers.recall_by_size(matches, score),
+        "missed": {"count": len(missed), "first": [list(m) for m in missed[: numbers.SHOWN]]},
+        "errors": matches.errors() if len(matches.objects) else None,
+        "calibration": numbers.calibration(matches.scores, matches.right),
+        "slices": slices.results(config, predicted, matches, score, columns),
+    }
+    return Analysis(values, missed)
+
+
+def recorded(run: Run) -> dict[str, Any] | None:
+    """Return what the record of a run says about its predictions, None where it keeps none."""
+    path = run.directory / predictions.FILE
+    if not path.exists():
+        return None
+    return analyse(run.config, predictions.read(path), columns=run.config.data.slices).numbers
+
+
+def evaluated(config: Config, predicted: Predictions) -> dict[str, float | None]:
+    """Compute the run's metrics again from its predictions: the values of its record, exactly."""
+    evaluator = config.metrics.evaluator(config.data, "val")
+    for image_id, found in predicted:
+        evaluator.add(image_id, found)
+    return evaluator.compute()

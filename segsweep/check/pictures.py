@@ -1,0 +1,190 @@
+"""Look at every picture and every mask of a part, in threads; little is kept of each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hotcoco
+import numpy as np
+from PIL import Image, ImageOps
+
+from segsweep.check.parts import Part
+from segsweep.data import masks
+from segsweep.data.base import BACKGROUND, IGNORE, Record
+from segsweep.data.images import ORIENTATION, UNREADABLE
+from segsweep.data.kinds import KINDS
+from segsweep.errors import UserError
+
+TWIN = 0.95  # IoU of two masks of a class from which on they are one object
+CROWDED = 1000  # objects: above this many, pairs are not compared
+FLAT = 1.0  # standard deviation of grey levels below which a picture has one colour
+DEEP = ("I", "F")  # modes of more than 8 bits begin so
+OFF = 0.1  # relative error of an area that is worth a note, if it is more than SOME pixels
+SOME = 16
+MANY = 1 << 20  # pixels are enough for a mean
+
+
+@dataclass
+class Look:
+    """What one picture and its masks tell; `defects` are (code, id, detail)."""
+
+    record: Record
+    defects: list[tuple[str, Any, str]] = field(default_factory=list)
+    digest: bytes = b""
+    dhash: int | None = None  # None for pictures of one colour
+    small: np.ndarray | None = None  # (16, 16) uint8 grey
+    mean: np.ndarray | None = None  # (3,) of pixels
+    square: np.ndarray | None = None  # (3,) of squared pixels
+    objects: list[tuple[int, int]] = field(default_factory=list)  # class, pixels; no crowds
+    overlap: float = 0.0  # part of the object pixels that belong to several objects
+    pixels: np.ndarray | None = None  # of each class of a label map, then background, ignored
+
+    @property
+    def usable(self) -> bool:
+        """Whether the picture can be trained on."""
+        return not any(KINDS[code].drops for code, _, _ in self.defects)
+
+    def add(self, code: str, identity: Any = None, detail: str = "") -> None:
+        """Note a defect of the picture, or of the object named."""
+        self.defects.append((code, self.record.file if identity is None else identity, detail))
+
+
+def look_at_all(part: Part, classes: int, workers: int | None = None) -> Iterator[Look]:
+    """Yield what each record tells, in their order; no more than a few pictures are in memory."""
+    threads = workers or min(os.cpu_count() or 1, 16)
+    waiting: deque[Any] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for record in part.records:
+            waiting.append(pool.submit(look, part, record, classes))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def look(part: Part, record: Record, classes: int) -> Look:
+    """Look at one picture and its masks."""
+    found = Look(record)
+    path = part.data.picture(record)
+    if path is not None and not head(path, found):
+        return found
+    try:
+        pixels = part.data.image(record)
+    except (UserError, MemoryError) as error:
+        found.add("picture-broken", detail=f"{record.file}: {str(error).removeprefix(f'{path}: ')}")
+        return found
+    with_pixels(found, pixels, path)
+    if record.labels is not None:
+        labels(part, found, classes)
+    else:
+        instances(found, part.data.size)
+    return found
+
+
+def head(path: Path, found: Look) -> bool:
+    """Look at the head of a file; tell whether its pixels are worth decoding."""
+    record = found.record
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            turn = file.getexif().get(ORIENTATION, 1)
+            mode, kind, clear = file.mode, file.format or "", transparent(file)
+    except UNREADABLE as error:
+        pointer = path.is_file() and path.read_bytes()[:40].startswith(b"version https://git-lfs")
+        why = "is a Git LFS pointer: run `git lfs pull`" if pointer else str(error)
+        found.add("picture-broken", detail=f"{record.file}: {why}")
+        return False
+    told, sizes = (record.width, record.height), [(width, height)]
+    if turn != 1:
+        found.add("picture-turned", detail=f"{record.file} (orientation {turn})")
+        sizes.append((height, width) if turn >= 5 else (width, height))
+    if told not in sizes:
+        had = f"{record.file} has {width}x{height} pixels, its annotations are for"
+        found.add("picture-size", detail=f"{had} {told[0]}x{told[1]}")
+        return False
+    if mode.startswith(DEEP):
+        found.add("picture-deep")
+    if clear:
+        found.add("picture-alpha")
+    if Image.registered_extensions().get(path.suffix.lower(), kind) != kind:
+        found.add("picture-suffix", detail=f"{record.file} is {kind}")
+    return True
+
+
+def transparent(file: Image.Image) -> bool:
+    """Tell whether some pixel is not opaque; only pictures that can have such are decoded."""
+    if not file.has_transparency_data:
+        return False
+    alpha = np.asarray(file.convert("RGBA").getchannel("A"))
+    return bool(alpha.min() < 255)
+
+
+def with_pixels(found: Look, pixels: np.ndarray, path: Path | None) -> None:
+    """Keep what tells pictures apart, and their brightness. (H, W, 3) uint8"""
+    content = path.read_bytes() if path else pixels.tobytes()
+    found.digest = hashlib.sha256(content).digest()
+    flat = pixels.reshape(-1, 3)
+    flat = flat[:: max(1, len(flat) // MANY)]
+    found.mean = flat.mean(0)
+    found.square = np.array([np.vdot(c, c) for c in flat.astype(np.float32).T]) / len(flat)
+    grey = ImageOps.grayscale(Image.fromarray(pixels))
+    found.small = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))
+    if np.asarray(grey.resize((64, 64), Image.Resampling.BOX)).std() < FLAT:
+        found.add("picture-blank")
+        return
+    nine = np.asarray(grey.resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    bits = (np.diff(nine, axis=1) > 0).ravel()  # difference hash: does it get brighter?
+    found.dhash = int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def instances(found: Look, size: list[int]) -> None:
+    """Look at the masks of a record: areas, overlaps, objects that are there twice."""
+    record = found.record
+    frame = (record.height, record.width)
+    kept = [a for a in record.annotations if not a.iscrowd]
+    codes = [masks.to_rle(a.segmentation, frame) for a in kept]
+    areas = [masks.area(code) for code in codes]
+    shrink = min(1.0, size[0] / record.height) * min(1.0, size[1] / record.width)
+    for annotation, area in zip(kept, areas, strict=True):
+        found.objects.append((annotation.category, area))
+        if area * shrink < 1:
+            told = f"{annotation.id} has {area} of {record.width}x{record.height} pixels"
+            found.add("tiny", annotation.id, f"{told}, shown at {size[1]}x{size[0]}")
+        if abs(annotation.area - area) > max(SOME, OFF * area):
+            found.add("area-disagrees", annotation.id)
+    if not 1 < len(codes) <= CROWDED:
+        return
+    union = masks.area(hotcoco.mask.merge(codes))
+    found.overlap = (sum(areas) - union) / max(union, 1)
+    category = np.array([a.category for a in kept])
+    iou = np.triu(hotcoco.mask.iou(codes, codes, [0] * len(codes)), 1)
+    twins = (iou > TWIN) & (category[:, None] == category)
+    for other in np.flatnonzero(twins.any(0)):
+        one = kept[int(twins[:, other].argmax())]
+        found.add("twin", kept[other].id, f"{one.id} and {kept[other].id} in {record.file}")
+
+
+def labels(part: Part, found: Look, classes: int) -> None:
+    """Look at the label map of a record."""
+    record = found.record
+    try:
+        values = part.data.label_map(record)
+    except UserError as error:
+        found.add("labels-broken", record.labels, str(error))
+        return
+    counts = np.bincount(values.ravel(), minlength=256)
+    if values.shape != (record.height, record.width):
+        found.add("labels-broken", record.labels, f"{record.labels} is of another size")
+    elif counts[classes:BACKGROUND].any():
+        unknown = classes + int(np.flatnonzero(counts[classes:BACKGROUND])[0])
+        found.add("labels-broken", record.labels, f"{record.labels} has class {unknown}")
+    elif not counts[:classes].any():
+        found.add("image-empty", record.image_id)
+    found.pixels = np.append(counts[:classes], counts[[BACKGROUND, IGNORE]])

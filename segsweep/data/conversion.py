@@ -1,0 +1,263 @@
+"""From items to a folder of COCO files, label maps and downscaled pictures (see `store.py`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segsweep.data import masks, splits
+from segsweep.data.base import SPLITS, Annotation, Segmentation
+from segsweep.data.images import ORIENTATION, UNREADABLE, read_image, unreadable
+from segsweep.data.source import MANIFEST, Content, Item, Source
+from segsweep.data.store import Chosen
+from segsweep.errors import UserError
+from segsweep.sweep.files import write_text
+from segsweep.sweep.signals import deaf
+
+SHARE = 32  # items that make another process worth its start
+QUALITY = 95  # of JPEG files that were downscaled
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item on its way to another process."""
+
+    content: Callable[[Item], Content]
+    item: Item
+    file: str  # of the picture, relative to the set's root
+    longest: int
+    folder: Path
+
+    def run(self) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, int]]:
+        """Store picture and label map; return the COCO entries, without ids, and counts.
+
+        Raises UserError naming the file for anything that is wrong with the item.
+        """
+        sizes = self._sizes()
+        try:
+            content = self.content(self.item)
+            self._check(content, sizes)
+            size = self._size(content)
+            found = [coco_entry(a, content.size, size) for a in content.annotations]
+        except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as e:
+            beside = self.item.annotation if isinstance(self.item.annotation, Path) else ""
+            files = f"{self.item.image} {beside}".rstrip()
+            raise UserError(f"{files}: cannot be converted ({e!r})") from e
+        counts = {"objects without a pixel left out": found.count(None), **content.counts}
+        file = self.file if size == content.size else self._picture(content, size)
+        image = {"file_name": file, "height": size[0], "width": size[1], "meta": content.meta}
+        if content.labels is not None:
+            image["labels"] = self._labels(content.labels, size)
+        if content.void is not None:
+            image["void"] = listed(resized(content.void, content.size, size))
+        return image, [entry for entry in found if entry], counts
+
+    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return height and width of the picture as stored and as shown; only its head is read."""
+        try:
+            with Image.open(self.item.image) as picture:
+                (width, height), tags = picture.size, picture.getexif()
+        except UNREADABLE as error:
+            raise unreadable(self.item.image, error) from error
+        turned = tags.get(ORIENTATION, 1) >= 5
+        return (height, width), (width, height) if turned else (height, width)
+
+    def _check(self, content: Content, sizes: Sequence[tuple[int, int]]) -> None:
+        """Compare what was read with the sizes that the picture may have."""
+        if content.size not in sizes:
+            raise UserError(
+                f"{self.item.image}: the file has {shown(sizes[0])} pixels, its annotations are "
+                f"for {shown(content.size)}; they do not belong together"
+            )
+        if content.labels is not None and content.labels.shape != content.size:
+            raise UserError(
+                f"{self.item.annotation}: the label map has {shown(content.labels.shape)} pixels, "
+                f"its picture {shown(content.size)}"
+            )
+
+    def _size(self, content: Content) -> tuple[int, int]:
+        """Return the height and width that the picture is to have."""
+        height, width = content.size
+        scale = self.longest / max(content.size)
+        if not self.longest or scale >= 1:
+            return content.size
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def _picture(self, content: Content, size: tuple[int, int]) -> str:
+        """Store the picture at another size; return its file."""
+        file = self.file if self.file.lower().endswith((".jpg", ".jpeg")) else f"{self.file}.png"
+        small = Image.fromarray(read_image(self.item.image, content.size))
+        small = small.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+        path = self.folder / "images" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            small.save(path, "PNG")
+        else:
+            small.save(path, "JPEG", quality=QUALITY, subsampling=0)
+        return file
+
+    def _labels(self, labels: np.ndarray, size: tuple[int, int]) -> str:
+        """Store a label map; return its file."""
+        name = f"{self.item.key}.png"
+        path = self.folder / "labels" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(nearest(labels.astype(np.uint8), size)).save(path, "PNG")
+        return name
+
+
+def shown(size: tuple[int, ...]) -> str:
+    """Return (height, width) as it is commonly written."""
+    return f"{size[1]}x{size[0]}"
+
+
+def nearest(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a map by the pixels whose centres are nearest. (H, W) uint8 -> (h, w)"""
+    if pixels.shape == size:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def coco_entry(
+    annotation: Annotation, before: tuple[int, int], size: tuple[int, int]
+) -> dict[str, Any] | None:
+    """Return an instance as a COCO entry at a new size, None if no pixel of it is left."""
+    segmentation, box, area = annotation.segmentation, annotation.bbox, annotation.area
+    if before != size:
+        segmentation, box, area = resized(segmentation, before, size), [], 0
+    rle = masks.to_rle(segmentation, size)
+    pixels = masks.area(rle)
+    if not pixels:
+        return None
+    if not box or min(box[2:]) <= 0:
+        box = masks.bbox(rle) if isinstance(segmentation, dict) else extent(segmentation, size)
+    return {
+        "category": annotation.category,
+        "segmentation": listed(segmentation),
+        "bbox": box,
+        "area": float(area or pixels),
+        "iscrowd": int(annotation.iscrowd),
+    }
+
+
+def extent(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> list[float]:
+    """Return the box [x, y, w, h] of the corners of polygons, within the frame."""
+    xs, ys = ([v for polygon in polygons for v in polygon[axis::2]] for axis in (0, 1))
+    left, top = max(min(xs), 0), max(min(ys), 0)
+    return [left, top, min(max(xs), size[1]) - left, min(max(ys), size[0]) - top]
+
+
+def resized(
+    segmentation: Segmentation, before: tuple[int, int], size: tuple[int, int]
+) -> Segmentation:
+    """Return a segmentation of a picture at its new size: exact polygons, nearest pixels."""
+    if before == size:
+        return segmentation
+    if not isinstance(segmentation, dict):
+        return masks.moved(segmentation, (size[1] / before[1], size[0] / before[0]), (0, 0))
+    mask = masks.to_mask(segmentation, before).astype(np.uint8)
+    return masks.encode(nearest(mask, size)[None].astype(bool))[0]
+
+
+def listed(segmentation: Any) -> Any:
+    """Return a segmentation that JSON can hold."""
+    if not isinstance(segmentation, dict):
+        return [list(polygon) for polygon in segmentation]
+    counts = segmentation["counts"]
+    counts = counts.decode() if isinstance(counts, bytes) else counts
+    return {"size": list(segmentation["size"]), "counts": counts}
+
+
+def convert(source: Source, chosen: Chosen, folder: Path) -> None:
+    """Fill a new folder with a whole set; tell what was found, left out and mended."""
+    numbers = {split: len(chosen[split]) for split in SPLITS}
+    published = {split: source.facts.images.get(split, numbers[split]) for split in SPLITS}
+    whole = "" if numbers == published else f", published: {source.facts.images}"
+    said = f"{numbers['train']} train and {numbers['val']} val pictures{whole}"
+    print(f"converting {source.name}: {said}", file=sys.stderr, flush=True)
+    started, counts = time.time(), Counter[str]()
+    jobs = [
+        Job(type(source).content, item, source.file(item), source.longest, folder)
+        for split in SPLITS
+        for item in chosen[split]
+    ]
+    with contextlib.closing(_run(jobs, source.name)) as results:
+        for split in SPLITS:
+            entries = [next(results) for _ in chosen[split]]
+            write_text(folder / f"{split}.json", json.dumps(coco(source, entries)))
+            for _, _, found in entries:
+                counts.update(found)
+    keys = {split: [item.key for item in chosen[split]] for split in SPLITS}
+    write_text(folder / MANIFEST, splits.text(keys))
+    told = "".join(f"; {number} {what}" for what, number in sorted(counts.items()) if number)
+    said = f"  {time.time() - started:.0f} s, {source.converted}{told}"
+    print(said, file=sys.stderr, flush=True)
+
+
+def coco(source: Source, entries: list[Any]) -> dict[str, Any]:
+    """Return a split in COCO form; ids count from 1."""
+    ids, images, annotations = source.category_ids(), [], []
+    for number, (image, found, _) in enumerate(entries, start=1):
+        images.append({"id": number, **image})
+        for entry in found:
+            kept = {"id": len(annotations) + 1, "image_id": number, **entry}
+            kept["category_id"] = ids[kept.pop("category")]
+            annotations.append(kept)
+    names = zip(ids, source.classes(), strict=True)
+    categories = [{"id": number, "name": name} for number, name in names]
+    facts = source.facts
+    info = {"description": facts.title, "licence": facts.licence, "citation": facts.citation}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _run(jobs: list[Job], name: str) -> Generator[Any]:
+    """Yield the results of jobs in their order, from as many processes as they are worth."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    shown = {"description": name, "total": len(jobs), "console": console}
+    shown["disable"] = not console.is_terminal
+    workers = min(len(jobs) // SHARE, available())
+    if workers < 2:
+        yield from track(map(Job.run, jobs), **shown)
+        return
+    start = multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
+    pool = ProcessPoolExecutor(workers, start, initializer=_worker)
+    try:
+        yield from track(pool.map(Job.run, jobs, chunksize=8), **shown)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"data={name}: a process of the conversion was killed; is there enough memory?"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def available() -> int:
+    """Return the number of processors that this process may use."""
+    with contextlib.suppress(AttributeError):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _worker() -> None:
+    """Leave signals to the parent, and end with it even if it is killed."""
+    deaf()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,0 +1,198 @@
+"""The cache of converted sets: by which key a set is known, who converts it, and how it is read.
+
+    <cache>/<set>-<key>/train.json, val.json    COCO form; images may have meta, labels and void
+                        split.tsv               the manifest: split, tab, key on each line
+                        images/...              pictures that were downscaled, no others
+                        labels/...              label maps
+
+The key is a hash of all content and of paths below the set's root: the same set at another place is
+not converted again, a changed one never mistaken for the old. A folder is there wholly or not at
+all; of several processes that want it, one converts and the others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.data import splits
+from segsweep.data.base import SPLITS, Annotation, Record
+from segsweep.data.source import MANIFEST, Item
+from segsweep.errors import UserError
+from segsweep.sweep.files import Busy, owned, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VERSION = 1  # raise it when a conversion gives other files
+POLL = 0.3  # seconds between two looks at somebody else's conversion
+
+Chosen = Mapping[str, list[Item]]
+
+
+def content_hash(recipe: dict[str, Any], items: Chosen) -> str:
+    """Return a hash of a recipe, of all annotations, and of keys and sizes of the pictures."""
+
+    @cache
+    def digest(path: Path) -> str:
+        try:
+            with open(path, "rb") as file:
+                return file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+    def default(value: Any) -> Any:
+        if isinstance(value, Path):
+            return digest(value)
+        if isinstance(value, array):
+            return value.tolist()
+        if isinstance(value, bytes):  # run lengths
+            return value.decode()
+        if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        raise TypeError(f"annotation of an item: {value!r}")
+
+    state = sha256(json.dumps([VERSION, recipe], sort_keys=True).encode())
+    for split in SPLITS:
+        for item in items[split]:
+            what = [split, item.key, item.image.stat().st_size, item.annotation]
+            state.update(json.dumps(what, sort_keys=True, default=default).encode())
+    return state.hexdigest()[:12]
+
+
+def layout_hash(key: str, files: list[str]) -> str:
+    """Return a hash of a set's content and of the paths of its pictures, which its cache holds."""
+    return sha256(json.dumps([key, files]).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Memo:
+    """The keys of a set that was hashed before, as long as no file below its root changes.
+
+    A look at names, sizes and times of files is much cheaper than a hash of what they hold: many
+    runs over one set are composed at once.
+    """
+
+    cache: Path
+    name: str
+    root: Path
+    split: Path | None
+    recipe: dict[str, Any]
+
+    def get(self, hashed: Callable[[], list[str]]) -> list[str]:
+        """Return the keys, from the memo or else from `hashed`."""
+        state = self._state()
+        where = self.cache / ".keys" / f"{self.name}-{self._digest(str(self.root.resolve()))}"
+        with contextlib.suppress(OSError, ValueError):
+            known, *keys = where.read_text().split()
+            if known == state:
+                return keys
+        keys = hashed()
+        with contextlib.suppress(OSError):  # it only costs time
+            where.parent.mkdir(parents=True, exist_ok=True)
+            write_text(where, " ".join([state, *keys]))
+        return keys
+
+    def _digest(self, *more: Any) -> str:
+        return sha256(json.dumps([VERSION, self.recipe, more]).encode()).hexdigest()[:16]
+
+    def _state(self) -> str:
+        split = splits.text(splits.read(self.split)) if self.split else ""
+        return self._digest(split, sorted(_stats(self.root)))
+
+
+def _stats(root: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size and time of change of every file below a folder."""
+    try:
+        for entry in os.scandir(root):
+            if entry.is_dir():
+                yield from _stats(Path(entry.path))
+            elif entry.is_file():
+                stat = entry.stat()
+                yield entry.path, stat.st_size, stat.st_mtime_ns
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def ensure(folder: Path, build: Callable[[Path], None]) -> None:
+    """Let `build` fill a new folder, unless it is there; wait while another process does.
+
+    Raises UserError when there is no room, or no right, to write.
+    """
+    lock, said = folder.parent / ".converting" / folder.name, False
+    while not (folder / MANIFEST).exists():
+        try:
+            with owned(lock):
+                if not (folder / MANIFEST).exists():
+                    _fill(folder, lock / "new", build)
+        except Busy as busy:
+            if not said:
+                print(f"waiting for the conversion of {folder.name}: {busy}", file=sys.stderr)
+            said = True
+            time.sleep(POLL)
+        except OSError as error:
+            raise UserError(
+                f"data.cache={folder.parent}: the set cannot be stored there ({error.strerror}); "
+                "name another folder with data.cache= or the variable SEGSWEEP_CACHE"
+            ) from error
+
+
+def _fill(folder: Path, new: Path, build: Callable[[Path], None]) -> None:
+    """Build beside the folder, then rename."""
+    shutil.rmtree(new, ignore_errors=True)  # of somebody who was killed
+    try:
+        new.mkdir()
+        build(new)
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Return the records of a converted split; categories are contiguous."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); delete {path.parent} to convert again"
+        ) from error
+    number = {category["id"]: k for k, category in enumerate(content["categories"])}
+    records = {image["id"]: _record(image) for image in content["images"]}
+    for a in content["annotations"]:
+        category, crowd = number[a["category_id"]], bool(a["iscrowd"])
+        annotation = Annotation(category, a["segmentation"], a["bbox"], a["area"], crowd, a["id"])
+        records[a["image_id"]].annotations.append(annotation)
+    return list(records.values())
+
+
+def _record(image: dict[str, Any]) -> Record:
+    size = image["height"], image["width"]
+    more = {key: image[key] for key in ("labels", "meta", "void") if key in image}
+    return Record(image["id"], image["file_name"], *size, [], **more)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Return a stored label map. (H, W) uint8"""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return np.array(file)
+    except OSError as error:
+        folder = next(p.parent for p in path.parents if p.name == "labels")
+        raise UserError(
+            f"{path}: cannot be read ({error}); delete {folder} to convert again"
+        ) from error

@@ -1,0 +1,58 @@
+"""Balanced error rate of the foreground, in percent: how shadow detection is judged.
+
+    BER = 1 - (TP / (TP + FN) + TN / (TN + FP)) / 2
+
+`BER` counts the pixels of all images together (Vicente 2016). The published code of Conv-LoRA has
+the mean of the images' own rates, which is `BER_image`. A side that truth lacks (an image without
+shadow) is left out; pysodmetrics has a rate of 0 there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from segsweep.metrics.label_maps import Binary, Counts, percent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segsweep.data.base import DataSet
+
+
+@dataclass
+class BER(Binary):
+    """Balanced error rate of a binary set, foreground where its score reaches 0.5."""
+
+    key: str = "BER"
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Return unit and direction of each value."""
+        return dict.fromkeys(("BER", "BER_image"), ("%", "lower"))
+
+    def protocol(self) -> str:
+        """Return "balanced error rate"."""
+        return "balanced error rate"
+
+    def evaluator(self, data: DataSet, split: str) -> Counts:
+        """Return an empty evaluator for a split."""
+        return Counts(data, split, balanced_error)
+
+
+def balanced_error(counts: np.ndarray) -> dict[str, float | None]:
+    """Return the values of `BER`; see `Counts`. (N, 4) -> percent"""
+    return {
+        "BER": percent(rates(counts.sum(0, keepdims=True))),
+        "BER_image": percent(rates(counts)),
+    }
+
+
+def rates(counts: np.ndarray) -> np.ndarray:
+    """Return the mean of both error rates of each row, nan without pixels. (N, 4) -> (N,)"""
+    import numpy as np
+
+    found, wrong, missed, quiet = counts.T
+    sides = np.stack([found + missed, quiet + wrong])
+    errors = np.stack([missed, wrong]) / np.maximum(sides, 1)
+    number = (sides > 0).sum(0)
+    return np.where(number > 0, errors.sum(0) / np.maximum(number, 1), np.nan)

@@ -1,0 +1,100 @@
+"""Mean IoU and accuracies of classes, in percent, from one confusion matrix over the set.
+
+    IoU(c) = n_cc / (t_c + p_c - n_cc)      Acc(c) = n_cc / t_c
+
+n_cc are pixels of class c that are found, t_c all pixels of c, p_c all that are said to be c. mIoU
+and mAcc are means over the classes, aAcc is the share of all pixels that are right. Names say what
+the background is: with `_fg` no class, neither in the means nor among the pixels of aAcc (as for
+ADE20K; taking background for a class still counts in its p_c); with `_bg` a class like others (as
+in Trans10K, where published tables mix both). A class that neither truth nor prediction has is left
+out, as mmsegmentation does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from segsweep.data.base import IGNORE
+from segsweep.errors import UserError
+from segsweep.metrics.base import Metric
+from segsweep.metrics.label_maps import LabelMaps, percent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segsweep.data.base import DataSet
+
+
+@dataclass
+class MIoU(Metric):
+    """mIoU, mAcc and aAcc of a semantic set, without background (_fg) and with it (_bg)."""
+
+    key: str = "mIoU_fg"
+
+    semantic: ClassVar[bool] = True
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Return unit and direction of each value."""
+        names = [f"{name}_{ending}" for ending in ("fg", "bg") for name in ("mIoU", "mAcc", "aAcc")]
+        return dict.fromkeys(names, ("%", "higher"))
+
+    def check(self, data: DataSet) -> None:
+        """Raise UserError for a set that is not semantic, or lacks the background that counts."""
+        super().check(data)
+        if self.key.endswith("_bg") and not data.background:
+            raise UserError(
+                f"metrics.key={self.key}: data={data.name} has no background; choose "
+                f"{self.key.replace('_bg', '_fg')}"
+            )
+
+    def protocol(self) -> str:
+        """Return "confusion matrix over the set"."""
+        return "confusion matrix over the set"
+
+    def evaluator(self, data: DataSet, split: str) -> Confusion:
+        """Return an empty evaluator for a split."""
+        return Confusion(data, split)
+
+
+class Confusion(LabelMaps):
+    """Pixels by true and by predicted class; the last row and column are the background."""
+
+    def __init__(self, data: DataSet, split: str) -> None:
+        import numpy as np
+
+        super().__init__(data, split)
+        self.classes = len(data.classes())
+        self.pixels = np.zeros((self.classes + 1, self.classes + 1), np.int64)
+
+    def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
+        """Count the pixels of one image; see `LabelMaps`."""
+        import numpy as np
+
+        side, known = self.classes + 1, truth != IGNORE
+        true, said = (
+            np.minimum(x[known], self.classes).astype(np.int64) for x in (truth, predicted)
+        )
+        self.pixels += np.bincount(true * side + said, minlength=side**2).reshape(side, side)
+
+    def by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return IoU and accuracy of each class and of the background. 2 x (K + 1,), nan if none"""
+        import numpy as np
+
+        found, true, said = self.pixels.diagonal(), self.pixels.sum(1), self.pixels.sum(0)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is what is not defined
+            return found / (true + said - found), found / true
+
+    def compute(self) -> dict[str, float | None]:
+        """Return all values over the images so far; None where there is nothing to count."""
+        values: dict[str, float | None] = {}
+        iou, accuracy = self.by_class()
+        for ending, count in {"fg": self.classes, "bg": self.classes + 1}.items():
+            there = ending == "fg" or self.data.background
+            right, all_of_it = self.pixels.diagonal()[:count].sum(), self.pixels[:count].sum()
+            values[f"mIoU_{ending}"] = percent(iou[:count]) if there else None
+            values[f"mAcc_{ending}"] = percent(accuracy[:count]) if there else None
+            values[f"aAcc_{ending}"] = (
+                100 * float(right / all_of_it) if there and all_of_it else None
+            )
+        return values

@@ -1,0 +1,58 @@
+"""Dice and IoU (Jaccard index) of the foreground, in percent: by image, and over the set.
+
+With A and B the pixels that are foreground in truth and in prediction:
+
+    Dice = 2 |A and B| / (|A| + |B|)        IoU = |A and B| / |A or B|
+
+`_image` is the mean over the images, as ISIC 2017 and the published code of Conv-LoRA have it;
+`_set` counts the pixels of all images together. Nothing found where nothing is has 1: A equals B.
+There, pysodmetrics and torchmetrics have 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from segsweep.metrics.label_maps import Binary, Counts, percent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segsweep.data.base import DataSet
+
+
+@dataclass
+class Overlap(Binary):
+    """Dice and IoU of a binary set, foreground where its score reaches 0.5."""
+
+    key: str = "IoU_image"
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Return unit and direction of each value."""
+        names = ("Dice_image", "IoU_image", "Dice_set", "IoU_set")
+        return dict.fromkeys(names, ("%", "higher"))
+
+    def protocol(self) -> str:
+        """Return "foreground overlap"."""
+        return "foreground overlap"
+
+    def evaluator(self, data: DataSet, split: str) -> Counts:
+        """Return an empty evaluator for a split."""
+        return Counts(data, split, overlap)
+
+
+def overlap(counts: np.ndarray) -> dict[str, float | None]:
+    """Return the values of `Overlap`; see `Counts`. (N, 4) -> percent"""
+    values: dict[str, float | None] = {}
+    for ending, rows in {
+        "image": counts,
+        "set": counts.sum(0, keepdims=True)[: len(counts)],
+    }.items():
+        found, wrong, missed, _ = rows.T
+        either = found + wrong + missed
+        # as if an image of nothing had one pixel, found
+        found, either = found + (either == 0), either + (either == 0)
+        values[f"Dice_{ending}"] = percent(2 * found / (either + found))
+        values[f"IoU_{ending}"] = percent(found / either)
+    return values
