@@ -1,0 +1,109 @@
+"""Sentences about a table, held against its cells.
+
+A claims file has one claim a line: `source`, `claim` (a short paraphrase), `kind`, `cells`,
+`against`, `stated`, `tolerance`, `wording` (`exact`, `loose` for words such as "slightly",
+or `definition`).
+`cells` and `against` select cells, as in `mean: table=2a; method=lora; r=4|8; metric=AP`: the
+source is that of the claim if not named, `!=` excludes, names of a method's parameters are columns
+too, and `min:`, `max:`, `mean:`, `sum:` make one number of many. `= 2 * 2201` stands for itself.
+
+    value, ratio, difference   of `cells` (and `against`) is `stated`: a number, or `low..high`
+    reduction                  100 · (1 − cells / against) is `stated`
+    count, range, within       how many cells, from where to where, all inside `low..high`
+    best                       `cells` has the best of `against`, which is `stated`
+    above                      cells are better than `against` in `all`, `most` or `any` pairs of
+                               the same model, backbone, data set and metric
+    rising, falling            along the parameter `stated`, in every column
+    base                       the model has `stated` million parameters, by equation 10
+    unit                       the numbers have the unit `stated`
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from segsweep.audit.cells import Cell
+from segsweep.audit.finding import Certainty, Finding
+from segsweep.audit.kinds import KINDS, WORDS, judge
+from segsweep.audit.statements import Claim, Verdict
+from segsweep.errors import UserError
+
+WORDINGS = {
+    "exact": Certainty.CERTAIN,
+    "loose": Certainty.UNCLEAR,
+    "definition": Certainty.DEFINITION,
+}
+
+
+def read_claims(path: Path) -> list[Claim]:
+    """Read a claims file.
+
+    Raises:
+        UserError: missing columns, an unknown kind, or a stated value that is none, by line.
+    """
+    names = [field.name for field in fields(Claim)][:-1]
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if missing := [name for name in names if name not in (reader.fieldnames or [])]:
+            raise UserError(f"{path}: has no column {', '.join(missing)}")
+        found = [
+            Claim(**{name: (row[name] or "").strip() for name in names}, line=reader.line_num)
+            for row in reader
+        ]
+    for claim in found:
+        if claim.kind not in KINDS:
+            known = ", ".join(KINDS)
+            raise UserError(f"{path}, line {claim.line}: no kind {claim.kind!r} (choices: {known})")
+        if claim.wording not in WORDINGS:
+            known = ", ".join(WORDINGS)
+            where = f"{path}, line {claim.line}"
+            raise UserError(f"{where}: no wording {claim.wording!r} (choices: {known})")
+        try:
+            if claim.kind not in WORDS and (claim.stated or claim.kind != "best"):
+                claim.bounds()
+        except ValueError as error:
+            where = f"{path}, line {claim.line}"
+            raise UserError(f"{where}: stated is {claim.stated!r}, not a number") from error
+    return found
+
+
+def claims(
+    stated: Sequence[Claim], cells: Sequence[Cell], mended: Sequence[Cell]
+) -> Iterator[Finding]:
+    """Sentences agree with the cells they speak of, also after the misprints are mended."""
+    resting: dict[str, list[tuple[Claim, Verdict]]] = {}
+    first: dict[str, str] = {}  # which source told the same
+    for claim in stated:
+        verdict, later = judge(claim, cells), judge(claim, mended)
+        if verdict.holds is not False and later.holds is False:
+            resting.setdefault(claim.source, []).append((claim, later))
+        elif verdict.holds is False and later.holds is False:
+            certainty, why = WORDINGS[claim.wording], "The sentence and the cells disagree."
+            teller = first.setdefault(verdict.follows, claim.source)
+            if teller != claim.source:
+                why += f" It repeats source {teller}."
+            yield _finding([(claim, verdict)], certainty, why)
+        elif verdict.holds is None:
+            why = "The printed digits just miss the sentence; unprinted ones may meet it."
+            yield _finding([(claim, verdict)], Certainty.EXPLAINED, why)
+    for found in resting.values():
+        why = "True of the table as printed only: the sentence rests on a misprint."
+        yield _finding(found, Certainty.CERTAIN, why)
+
+
+def _finding(found: Sequence[tuple[Claim, Verdict]], certainty: Certainty, why: str) -> Finding:
+    kinds = {claim.wording for claim, _ in found}
+    loose = " Its words are loose." if kinds == {"loose"} else ""
+    return Finding(
+        rule="claim",
+        certainty=certainty,
+        cells=list(dict.fromkeys(cell for _, verdict in found for cell in verdict.cells)),
+        printed="; ".join(claim.claim for claim, _ in found),
+        follows="; ".join(verdict.follows for _, verdict in found),
+        explanation=why + loose,
+        source=found[0][0].source,
+        table="text",
+    )

@@ -1,0 +1,198 @@
+"""What is not impossible but stands out: rows off the line of the others, copies, marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
+
+from segsweep.audit.bounds import AP
+from segsweep.audit.cells import ADD_NOTHING, Cell, by
+from segsweep.audit.counts import varying
+from segsweep.audit.finding import Certainty, Finding
+from segsweep.audit.numbers import repairs, short
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TIED = (("IoU", "Dice"), ("Jaccard", "Dice"), ("mIoU", "mAcc"), ("AP", "AP50", "AP75"))
+ROWS = 8  # fewer do not show what is usual
+FAR = 9.0  # times the usual distance from the line
+POINTS = 1.0  # percent points; nearer to the line is never told
+SMALLEST = ("fix", "embeddings_only", "decoder_only")  # the first of them is what all train
+DEPTHS = ("I", "repeats", "depth", "layers")
+NOISE = Fraction(98, 100)  # of a measured time
+MARKS = ("bold", "underlined")
+
+
+def relations(cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Metrics that measure nearly the same follow one another over the rows of a table."""
+    tables = by(cells, lambda c: (c.source, c.table, c.dataset, c.task, _kind(c)))
+    for table in tables.values():
+        rows = [{_name(c): c for c in row} for row in by(table, lambda c: c.row).values()]
+        for names in TIED:
+            complete = [row for row in rows if all(name in row for name in names)]
+            if len(complete) >= ROWS:
+                yield from _off_line([[row[name] for name in names] for row in complete])
+
+
+def _kind(cell: Cell) -> str:
+    found = AP.fullmatch(cell.metric)
+    return found[1] if found else ""
+
+
+def _name(cell: Cell) -> str:
+    found = AP.fullmatch(cell.metric)
+    return f"AP{found[2] or ''}" if found else cell.metric
+
+
+def _off_line(rows: list[list[Cell]]) -> Iterator[Finding]:
+    import numpy as np
+
+    values = np.array([[float(c.value) for c in row] for row in rows])
+    for index, row in enumerate(rows):
+        far = [
+            (column, *found)
+            for column in range(len(row))
+            if (found := _distance(values, index, column))[2]
+        ]
+        if not far:
+            continue
+        said, fixes = [], []
+        for column, expected, usual, _ in far:
+            cell = row[column]
+            said.append(f"{cell.metric} {cell.text}, expected {expected:.1f} ± {usual:.1f}")
+            near = repairs(
+                cell.text,
+                lambda t, e=expected, u=usual: abs(float(t) - e) <= max(2 * u, 0.5),
+                near=Fraction(str(round(expected, 3))),
+            )
+            fixes += [f"{cell.metric} {cell.text} → {text}" for text in near[:1]]
+        yield Finding(
+            rule="relation",
+            certainty=Certainty.UNCLEAR,
+            cells=row,
+            printed=", ".join(f"{c.metric} {c.text}" for c in row),
+            follows="; ".join(said),
+            corrections=fixes,
+            explanation=f"One of these is far off the line of the other {len(rows) - 1} rows: a "
+            "slip, or another way of averaging.",
+        )
+
+
+def _distance(values: np.ndarray, index: int, column: int) -> tuple[float, float, bool]:
+    """Return what the other rows let expect, their usual distance, and whether this is far.
+
+    Least absolute deviations (by iterated weights), so that one bad row does not hide another.
+    """
+    import numpy as np
+
+    rest = np.arange(len(values)) != index
+    inputs = np.c_[np.delete(values, column, axis=1), np.ones(len(values))]
+    weights = np.ones(rest.sum())
+    line, misses = np.zeros(inputs.shape[1]), weights
+    for _ in range(30):
+        root = np.sqrt(weights)
+        line = np.linalg.lstsq(inputs[rest] * root[:, None], values[rest, column] * root)[0]
+        misses = np.abs(values[rest, column] - inputs[rest] @ line)
+        weights = 1 / np.maximum(misses, 0.05)
+    usual = max(1.4826 * float(np.median(misses)), 0.05)
+    expected = float(inputs[index] @ line)
+    miss = abs(values[index, column] - expected)
+    return expected, usual, bool(miss > max(FAR * usual, POINTS))
+
+
+def supersets(cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Training the head and more is not worse than training the head alone."""
+    scores = [c for c in cells if c.is_percent and c.quantity == c.metric and "_" not in c.dataset]
+    worse: dict[tuple[str, ...], list[tuple[Cell, Cell]]] = {}
+    for group in by(scores, lambda c: (*c.row[:4], c.dataset, c.task)).values():
+        rows = list(by(group, lambda c: c.setting).values())
+        kind = next((m for m in SMALLEST if any(c.method == m for c in group)), None)
+        heads = {c.metric: c for c in group if c.method == kind}
+        for first in (row[0] for row in rows):  # the headline metric; the others follow it
+            head = heads.get(first.metric)
+            if head is None or (first.method in ADD_NOTHING and first.method != "bitfit"):
+                continue
+            gain = first.value - head.value
+            if (-gain if not first.lower_is_better else gain) > 1:
+                place = first.source, first.table, first.backbone, first.method
+                worse.setdefault(place, []).append((first, head))
+    for found in worse.values():
+        yield Finding(
+            rule="superset",
+            certainty=Certainty.UNCLEAR,
+            cells=[c for pair in found for c in pair],
+            printed=", ".join(f"{c.metric} {c.text} < {h.text}" for c, h in found),
+            follows="at least the score of the frozen backbone",
+            explanation=f"{found[0][0].method} trains all that {found[0][1].method} trains and "
+            "more, but is more than a point worse: badly tuned, or a slip.",
+        )
+
+
+def times(cells: Sequence[Cell]) -> Iterator[Finding]:
+    """More layers one after another do not take less time."""
+    timed = [c for c in cells if c.metric.endswith(("time", "latency")) and c.unit != "h"]
+    layers = [c for c in timed if any(key in DEPTHS for key, _ in c.params)]
+    for family in by(layers, lambda c: (*c.row[:5], c.dataset, c.metric)).values():
+        for points in varying(family):
+            for (x, less), (y, more) in pairwise(sorted(points.items(), key=lambda p: p[0])):
+                if more.interval().high < less.interval().low * NOISE:
+                    yield Finding(
+                        rule="time",
+                        certainty=Certainty.LIKELY,
+                        cells=[less, more],
+                        printed=f"{less.text} at {short(x)}, {more.text} at {short(y)}",
+                        follows="a time that grows",
+                        explanation="Each repetition adds layers that wait for one another.",
+                    )
+
+
+def copies(cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Two rows of results are not equal in three numbers or more."""
+    results = [c for c in cells if c.quantity == c.metric and c.value.denominator > 1]
+    for table in by(results, lambda c: (c.source, c.table)).values():
+        rows = by(table, lambda c: (c.setting, c.task, c.dataset))
+        for a, b in combinations(rows.values(), 2):
+            other = {c.metric: c.text for c in b}
+            shared = [c for c in a if c.metric in other]
+            same = [c for c in shared if other[c.metric] == c.text]
+            if len(same) >= 3 and len(same) == len(shared):
+                yield Finding(
+                    rule="copy",
+                    certainty=Certainty.UNCLEAR,
+                    cells=[*a, *b],
+                    printed=", ".join(f"{c.metric} {c.text}" for c in same),
+                    follows="two different rows",
+                    explanation="Two rows agree in every number: one may be a copy of the other.",
+                )
+
+
+def marks(cells: Sequence[Cell]) -> Iterator[Finding]:
+    """Marked cells, bold or underlined, have the same rank in all columns of a table."""
+    for mark in MARKS:
+        ranks: dict[Cell, int] = {}
+        for column in by(cells, lambda c: (c.source, c.table, c.dataset, c.metric)).values():
+            for cell in column:
+                if mark in cell.note.lower():
+                    better = [c for c in column if _beats(c, cell)]
+                    ranks[cell] = 1 + len(better)
+        for table in by(ranks, lambda c: (c.source, c.table)).values():
+            found = [ranks[c] for c in table]
+            usual = max(set(found), key=found.count)
+            wrong = [c for c in table if ranks[c] != usual]
+            if wrong and 2 * len(wrong) < len(table):
+                yield Finding(
+                    rule="mark",
+                    certainty=Certainty.LIKELY,
+                    cells=wrong,
+                    printed=", ".join(f"{c.metric} {c.text} of {c.method} {mark}" for c in wrong),
+                    follows=", ".join(f"{c.text} is number {ranks[c]} of its column" for c in wrong)
+                    + f"; {len(table) - len(wrong)} others are number {usual}",
+                    explanation="The mark stands for a rank that these cells do not have.",
+                )
+
+
+def _beats(one: Cell, other: Cell) -> bool:
+    return one.value < other.value if other.lower_is_better else one.value > other.value
