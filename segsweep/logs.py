@@ -9,10 +9,9 @@ import argparse
 import time
 from pathlib import Path
 
-from segsweep.errors import UserError
 from segsweep.status import jobs
 from segsweep.sweep.files import read_json
-from segsweep.sweep.names import chosen
+from segsweep.sweep.names import one
 from segsweep.sweep.run import LIVE, state_of
 
 PAUSE = 1.0  # seconds between two looks at a log that grows
@@ -28,13 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", "--lines", type=int, default=50, help="last lines; 0: all (50)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     options = parser.parse_args(argv)
-    runs = chosen(options.results, [options.run])
-    if len(runs) != 1:
-        raise UserError(f"{options.run}: names {len(runs)} runs; `logs` shows one")
-    shown = show(runs[0] / "log.txt", options.lines)
+    run = one(options.results, options.run)
+    shown = show(run / "log.txt", options.lines)
     if options.follow:
-        shown = follow(runs[0], shown)
-    print(ending(runs[0], shown), end="")
+        shown = follow(run, shown)
+    print(ending(run, shown), end="")
     return 0
 
 

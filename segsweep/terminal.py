@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
+Item = TypeVar("Item")
+QUIET = 30.0  # seconds between two lines where there is no terminal
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -15,6 +20,22 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True) if w).rstrip()
         for row in rows
     ]
+
+
+def watched(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Yield items and tell of it on stderr: a bar on a terminal, a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(items, what, total, console=Console(stderr=True), transient=True)
+        return
+    told = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() > told + QUIET:
+            told = time.monotonic()
+            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+        yield item
 
 
 def shared(settings: Sequence[Sequence[str]]) -> list[str]:

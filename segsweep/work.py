@@ -10,11 +10,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from segsweep.config import Config, typed
 from segsweep.errors import UserError
+from segsweep.explain import explain
 from segsweep.sweep.files import read_json
 from segsweep.sweep.run import Run
 
@@ -22,14 +26,16 @@ from segsweep.sweep.run import Run
 def load(directory: Path) -> Config:
     """Read the frozen config of a run directory, wherever it lies now.
 
-    Raises UserError when there is none.
+    Raises UserError when there is none, or none that this version can read.
     """
     path = directory / "config.yaml"
     if not path.is_file():
         raise UserError(f"{path} does not exist: not a run directory")
-    cfg = OmegaConf.load(path)
-    assert isinstance(cfg, DictConfig)
-    config = typed(cfg)
+    try:
+        cfg = OmegaConf.load(path)
+        config = typed(cast("DictConfig", cfg))
+    except (OmegaConfBaseException, YAMLError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as a config ({explain(error)})") from error
     config.io.results = str(directory.parent.parent)
     return config
 

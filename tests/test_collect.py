@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from itertools import product
@@ -11,12 +12,17 @@ from pathlib import Path
 import pytest
 
 from segsweep.collect import frame, main
+from segsweep.collect.canvas import STYLES
+from segsweep.collect.cells import Cell, Row, Table
 from segsweep.collect.delta import panels
-from segsweep.collect.plots import STYLES, Series
-from segsweep.collect.tables import AVERAGE, Row, Table, ablation
+from segsweep.collect.forms import csv_text, markdown
+from segsweep.collect.plots import Series
+from segsweep.collect.tables import ablation
 from segsweep.errors import UserError
 from tests.records import record, write
 
+FIGURES = ("delta_vs_params", "pareto", "size")  # of runs without curves and without bench
+TABLES = ("ablation", "against_full_head")
 LORA = {2: 74.72, 4: 75.47, 8: 76.32, 16: 76.56}
 
 
@@ -28,8 +34,21 @@ def row(table: Table, setting: str) -> Row:
     return next(r for r in table.rows if r.setting == setting)
 
 
+def cell(row: Row, data_set: str) -> Cell:
+    return next(found for labels, found in row.cells.items() if labels[-1] == data_set)
+
+
+def data_sets(table: Table) -> list[str]:
+    return [column.labels[-1] for column in table.columns if not column.is_mean]
+
+
+def best(table: Table, data_set: str) -> str | None:
+    (column,) = (c for c in table.columns if c.labels[-1] == data_set)
+    return table.best(column, "ours")
+
+
 def lines_of(results: Path) -> list[str]:
-    return (results / "tables" / "ablation.md").read_text(encoding="utf-8").splitlines()
+    return markdown(tables_of(results)).splitlines()
 
 
 def test_rows_stand_in_the_order_of_the_study(tmp_path: Path) -> None:
@@ -60,7 +79,6 @@ def test_parameters_percent_and_best_of_each_column(tmp_path: Path) -> None:
     write(tmp_path, record("full_head", 78.98, **head), record("lora", 76.56, rank=16))
     write(tmp_path, record("full_head", 24.94, domain="street", **head))
     write(tmp_path, record("lora", 25.02, rank=16, domain="street"))
-    assert main(["--results", str(tmp_path)]) == 0
     text = lines_of(tmp_path)
     assert "| Full head | 28.56 | 54.90 | 24.94 | **78.98** | **51.96** |" in text
     assert "| LoRA (r=16) | 0.38 | 0.73 | **25.02** | 76.56 | 50.79 |" in text
@@ -68,7 +86,6 @@ def test_parameters_percent_and_best_of_each_column(tmp_path: Path) -> None:
 
 def test_equally_printed_values_are_equally_good(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40.001, rank=2), record("lora", 40.004, rank=4))
-    main(["--results", str(tmp_path)])
     assert sum("**40.00**" in line for line in lines_of(tmp_path)) == 2
 
 
@@ -77,9 +94,8 @@ def test_seeds_become_mean_and_standard_deviation(tmp_path: Path) -> None:
         runs = [record("lora", ap, domain=domain, seed=i) for i, ap in enumerate(values)]
         write(tmp_path, *runs)
     (table,) = tables_of(tmp_path)
-    cells = table.rows[0].cells
-    assert cells["digits (xray)"].text() == "42.00 ± 2.00 (3)"
-    assert len(cells["digits (xray)"].runs) == 3
+    assert cell(table.rows[0], "digits (xray)").text() == "42.00 ± 2.00 (3)"
+    assert len(cell(table.rows[0], "digits (xray)").runs) == 3
     # over data sets the seeds' own means are 30, 31 and 33.5
     assert table.rows[0].average.text() == "31.50 ± 1.80 (3)"
 
@@ -93,7 +109,6 @@ def test_seeds_that_do_not_pair_give_a_mean_without_spread(tmp_path: Path) -> No
 def test_missing_and_failed_cells_are_shown_and_counted(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40.0, rank=2), record("lora", None, rank=4))
     write(tmp_path, record("lora", 41.0, rank=2, domain="street"))
-    main(["--results", str(tmp_path)])
     text = "\n".join(lines_of(tmp_path))
     assert "| LoRA (r=4) | — | — | — | failed | — |" in text
     assert "1 of 4 cells missing (—)" in text
@@ -105,21 +120,21 @@ def test_missing_and_failed_cells_are_shown_and_counted(tmp_path: Path) -> None:
 def test_interrupted_runs_are_missing_not_failed(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40.0, rank=2))
     write(tmp_path, record("lora", None, rank=4) | {"status": "interrupted"})
-    assert row(tables_of(tmp_path)[0], "LoRA (r=4)").cells["digits (xray)"].text() == "—"
+    assert cell(row(tables_of(tmp_path)[0], "LoRA (r=4)"), "digits (xray)").text() == "—"
 
 
 def test_a_finished_retry_outlives_its_failure(tmp_path: Path) -> None:
     (directory,) = write(tmp_path, record("lora", 40.0))
     failed = record("lora", None)
     (directory / "failed.json").write_text(json.dumps(failed))
-    assert tables_of(tmp_path)[0].rows[0].cells["digits (xray)"].text() == "40.00"
+    assert cell(tables_of(tmp_path)[0].rows[0], "digits (xray)").text() == "40.00"
 
 
 def test_runs_are_averaged_only_if_they_differ_in_the_seed_alone(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40, rank=2, seed=0), record("lora", 42, rank=2, seed=1))
     write(tmp_path, record("lora", 30, rank=2, hparams={"lr": 1e-4}))
     write(tmp_path, record("lora", 35, rank=2, alpha=4.0))
-    settings = {r.setting: r.cells["digits (xray)"].value for r in tables_of(tmp_path)[0].rows}
+    settings = {r.setting: cell(r, "digits (xray)").value for r in tables_of(tmp_path)[0].rows}
     assert settings == {
         "LoRA (r=2, alpha=2.0, lr=0.001)": 41.0,
         "LoRA (r=2, alpha=2.0, lr=0.0001)": 30.0,
@@ -130,7 +145,7 @@ def test_runs_are_averaged_only_if_they_differ_in_the_seed_alone(tmp_path: Path)
 def test_rates_of_some_weights_are_a_difference_beside_none(tmp_path: Path) -> None:
     for ap, factors in ((40, {}), (50, {"embeddings": 0.1}), (60, {"embeddings": 0.1, "*.b": 2})):
         write(tmp_path, record("lora", ap, hparams={"lr_factors": factors}))
-    assert {r.setting: r.cells["digits (xray)"].value for r in tables_of(tmp_path)[0].rows} == {
+    assert {r.setting: cell(r, "digits (xray)").value for r in tables_of(tmp_path)[0].rows} == {
         "LoRA (r=8, lr_factors={})": 40.0,
         'LoRA (r=8, lr_factors={"embeddings": 0.1})': 50.0,
         'LoRA (r=8, lr_factors={"*.b": 2, "embeddings": 0.1})': 60.0,
@@ -162,27 +177,27 @@ def test_data_sets_are_what_they_hold(tmp_path: Path) -> None:
     there["data"]["fingerprint"] = here["data"]["fingerprint"]
     write(tmp_path, here, there, other)
     (table,) = tables_of(tmp_path)
-    assert table.data_sets == ["ndd20", "zerowaste"]
-    assert table.rows[0].cells["ndd20"].value == 41.0
+    assert data_sets(table) == ["NDD20", "ZeroWaste"]
+    assert cell(table.rows[0], "NDD20").value == 41.0
 
 
 def test_changed_annotations_are_another_column(tmp_path: Path) -> None:
     old, new = record("lora", 40, seed=0), record("lora", 50, seed=1)
     new["data"]["fingerprint"] = "abcdef0123"
     write(tmp_path, old, new)
-    assert len(tables_of(tmp_path)[0].data_sets) == 2
+    assert len(data_sets(tables_of(tmp_path)[0])) == 2
 
 
 def test_the_protocol_is_that_of_the_records(tmp_path: Path) -> None:
     few = record("lora", 40)
     few["config"]["metrics"]["max_dets"] = 10
     write(tmp_path, few)
-    assert tables_of(tmp_path)[0].max_dets == "10"
+    assert "COCO mask AP, maxDets 10, in percent" in "\n".join(lines_of(tmp_path))
 
 
 def test_models_have_tables_of_their_own(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40), record("lora", 50, model="maskdino_r50"))
-    assert [t.model for t in tables_of(tmp_path)] == ["maskdino_r50", "maskdino_tiny"]
+    assert [t.title for t in tables_of(tmp_path)] == ["maskdino_r50", "maskdino_tiny"]
 
 
 def test_mixed_code_versions_are_named(tmp_path: Path) -> None:
@@ -196,14 +211,13 @@ def test_mixed_code_versions_are_named(tmp_path: Path) -> None:
 
 def test_caption_says_metric_protocol_and_number_of_runs(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40))
-    main(["--results", str(tmp_path)])
     assert "COCO mask AP, maxDets 100, in percent" in "\n".join(lines_of(tmp_path))
     assert "1 run." in "\n".join(lines_of(tmp_path))
 
 
 def test_another_metric_can_be_chosen_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40))
-    assert tables_of(tmp_path, "segm_AP50")[0].rows[0].cells["digits (xray)"].value == 60
+    assert cell(tables_of(tmp_path, "segm_AP50")[0].rows[0], "digits (xray)").value == 60
     with pytest.raises(UserError, match=r"segm_APx.*segm_AP, segm_AP50"):
         tables_of(tmp_path, "segm_APx")
 
@@ -214,7 +228,7 @@ def test_lower_is_better_where_the_record_says_so(tmp_path: Path) -> None:
         one["metrics"]["latency"] = {"value": one["config"]["peft"]["rank"], "unit": "ms"}
         one["metrics"]["latency"]["direction"] = "lower"
     write(tmp_path, *runs)
-    assert tables_of(tmp_path, "latency")[0].best("digits (xray)") == "2.00"
+    assert best(tables_of(tmp_path, "latency")[0], "digits (xray)") == "2.00"
 
 
 def test_unreadable_files_are_named_and_skipped(tmp_path: Path, capsys) -> None:
@@ -243,11 +257,10 @@ def test_no_runs_yet_is_no_error(tmp_path: Path, capsys) -> None:
 def test_csv_leads_from_every_number_to_its_runs(tmp_path: Path) -> None:
     runs = [record("lora", 40, seed=0), record("lora", 42, seed=1)]
     write(tmp_path, *runs)
-    main(["--results", str(tmp_path)])
-    (cell,) = csv.DictReader((tmp_path / "tables" / "ablation.csv").open(encoding="utf-8"))
+    (cell,) = csv.DictReader(io.StringIO(csv_text(tables_of(tmp_path))))
     assert (cell["setting"], float(cell["value"]), cell["seeds"]) == ("LoRA (r=8)", 41.0, "2")
     assert sorted(cell["runs"].split()) == sorted(one["id"] for one in runs)
-    rows = list(csv.DictReader((tmp_path / "tables" / "runs.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader(io.StringIO(frame.read(tmp_path).csv_text())))
     assert {r["config.peft.rank"] for r in rows} == {"8"}
 
 
@@ -272,7 +285,7 @@ def full_study(results: Path) -> None:
 
 def test_delta_is_relative_to_the_full_head(tmp_path: Path) -> None:
     full_study(tmp_path)
-    drawn = {panel.column: panel for panel in panels(tables_of(tmp_path)[0])}
+    drawn = {panel.column.labels[-1]: panel for panel in panels(tables_of(tmp_path)[0])}
     points = {p.row.setting: p for p in drawn["digits (xray)"].points()}
     assert points["Full head"].value == 0.0
     assert points["LoRA (r=2)"].value == pytest.approx(100 * (75.22 - 80) / 80)
@@ -283,7 +296,7 @@ def test_delta_is_relative_to_the_full_head(tmp_path: Path) -> None:
     assert [label.text for label in labels] == ["r=2", "4", "8", "16"]
     assert drawn["digits (street)"].reference is None
     assert drawn["digits (street)"].points()[0].value == 30.0
-    assert drawn[AVERAGE].reference is None
+    assert drawn["mean"].reference is None
 
 
 def test_figures_are_written_and_say_what_they_show(tmp_path: Path) -> None:
@@ -310,10 +323,11 @@ def test_equal_records_give_equal_files(tmp_path: Path) -> None:
         full_study(folder)
         main(["--results", str(folder)])
         files = sorted(p for sub in ("tables", "figures") for p in (folder / sub).iterdir())
-        assert [p.name for p in files] == [
-            *("delta_vs_params.png", "delta_vs_params.svg"),
-            *("ablation.csv", "ablation.md", "runs.csv"),
-        ]
+        assert {p.name for p in files} == {
+            *(f"{name}.{end}" for name in FIGURES for end in ("pdf", "png", "svg")),
+            *(f"{name}.{end}" for name in TABLES for end in ("csv", "html", "md", "tex")),
+            "runs.csv",
+        }
         contents.append([p.read_bytes() for p in files])
     assert contents[0] == contents[1]
 

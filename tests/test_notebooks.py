@@ -31,3 +31,13 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     text = json.dumps(notebook, ensure_ascii=False)
     assert "LoRA (r=4)" in text
     assert "image/png" in text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_pair_is_in_step_and_has_no_outputs(path: Path) -> None:
+    """`jupytext --sync notebooks/*.py` writes the notebook again."""
+    jupytext = pytest.importorskip("jupytext")
+    pair = jupytext.read(path.with_suffix(".ipynb"))
+    cells = [(cell.cell_type, cell.source) for cell in pair.cells]
+    assert cells == [(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in pair.cells)

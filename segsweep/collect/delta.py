@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from segsweep.collect.tables import AVERAGE, Cell, Row, Table, cell
+from segsweep.collect.cells import Cell, Column, Row, Table
+from segsweep.collect.wording import metric_name
 
 REFERENCE = "full_head"
 
@@ -24,7 +25,7 @@ class Point:
 
     def label(self) -> tuple[str, str]:
         """Return what grows along a line ("I=1") and what its points agree on ("κ+λ")."""
-        size, _, rest = self.row.detail.partition(", ")
+        size, _, rest = self.row.run.detail.partition(", ")
         return size, rest
 
 
@@ -33,7 +34,7 @@ class Panel:
     """One data set, or their mean, of one model; values are relative to the full head's."""
 
     table: Table
-    column: str
+    column: Column
     reference: float | None
 
     def drawn(self, found: Cell) -> tuple[float, float] | None:
@@ -49,30 +50,40 @@ class Panel:
         """Return the settings that train something, or those that do not (the frozen base)."""
         found = []
         for row in self.table.rows:
-            here = cell(row, self.column)
+            here = self.table.cell(row, self.column)
             drawn = self.drawn(here)
             if drawn and here.trained is not None and bool(here.trained) == trained:
                 found.append(Point(row, here.trained, *drawn))
         return found
 
+    def noise(self) -> float | None:
+        """Return the standard deviation over seeds as drawn, if seeds tell it."""
+        origin = self.table.rows[0].origin
+        noise = self.table.noise(self.column, origin)
+        return noise if noise is None or self.reference is None else 100 * noise / self.reference
+
     @property
     def is_mean(self) -> bool:
         """Whether this is the mean over all data sets."""
-        return self.column == AVERAGE
+        return self.column.is_mean
 
     @property
     def metric(self) -> str:
         """The metric's short name; masks go without saying."""
-        return self.table.metric.removeprefix("segm_")
+        return metric_name(self.column.metric)
 
     @property
     def unit(self) -> str:
         """The unit of the values as drawn."""
-        return "%" if self.reference is not None else self.table.unit
+        return "%" if self.reference is not None else self.column.unit
 
     def title(self) -> str:
         """Return the data set, or of how many this is the mean."""
-        return f"mean of {len(self.table.data_sets)} data sets" if self.is_mean else self.column
+        if not self.is_mean:
+            return self.column.labels[-1]
+        protocols = dict.fromkeys(protocol for _, protocol in self.column.kinds if protocol)
+        mixed = f" ({' & '.join(protocols)})" if len(protocols) > 1 else ""
+        return f"mean of {len(self.table.columns) - 1} data sets{mixed}"
 
     def quantity(self) -> str:
         """Return what the vertical axis shows."""
@@ -90,7 +101,7 @@ class Panel:
 def panels(table: Table) -> list[Panel]:
     """Return the panels of a model: the mean over its data sets first, then each of them."""
     found = []
-    for column in sorted(table.columns(), key=lambda column: column != AVERAGE):
-        full = [cell(row, column).value for row in table.rows if row.method == REFERENCE]
+    for column in sorted(table.columns, key=lambda column: not column.is_mean):
+        full = [table.cell(row, column).value for row in table.rows if row.method == REFERENCE]
         found.append(Panel(table, column, max((v for v in full if v), default=None)))
     return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from segsweep.collect.settings import Values, locate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +23,7 @@ SCHEMA = 1
 FILES = ("record.json", "failed.json")
 """What a run leaves when it ends; a finished retry outlives the failure before it."""
 
-LEFT_OUT = {"error.traceback", "optimizer"}
+LEFT_OUT = {"error.traceback", "optimizer", "bench.all_ms", "bench.all_cpu_ms"}
 """Long texts and lists, which stay in the records."""
 
 WHOLE = {
@@ -27,16 +32,29 @@ WHOLE = {
 }
 """Dicts whose keys are the user's. Each is one value, since no entries differ from some."""
 
-Values = dict[str, Any]
-"""One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
+
+as_text = json.JSONEncoder(sort_keys=True).encode  # one for all: making it costs more than its use
 
 
 @dataclass(frozen=True)
 class Records:
-    """All runs that ended, sorted by id, and the unreadable files with the reason for each."""
+    """All runs that ended, sorted by id, and the unreadable files with the reason for each.
+
+    `bench` are the records of the verb `bench`, of models that were measured, not trained.
+    """
 
     runs: list[Values]
     unreadable: dict[Path, str]
+    bench: list[Values] = field(default_factory=list)
+
+    def csv_text(self) -> str:
+        """Return the runs as CSV: a line each, a column for every recorded value."""
+        out = io.StringIO()
+        columns = dict.fromkeys(key for run in self.runs for key in run)
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.runs)
+        return out.getvalue()
 
     def frame(self) -> pd.DataFrame:
         """Return the runs as a data frame, for notebooks and CSV; gaps are None or NaN."""
@@ -46,33 +64,46 @@ class Records:
 
 
 def read(results: Path) -> Records:
-    """Read `results/runs/*/record.json`, or `failed.json` where a run has no record.
+    """Read `results/runs/*/record.json`, or `failed.json` where a run has no record; and `bench`.
 
     May be called while a sweep runs: files appear atomically, and runs without either file are
     left out.
     """
-    runs: list[Values] = []
     unreadable: dict[Path, str] = {}
-    for path, text in _texts(results / "runs"):
+    runs = _read(results / "runs", unreadable)
+    return Records(runs, unreadable, _read(results / "bench", unreadable))
+
+
+def _read(folder: Path, unreadable: dict[Path, str]) -> list[Values]:
+    """Read the directories of a folder; what cannot be read joins `unreadable`."""
+    runs: list[Values] = []
+    for path, text in _texts(folder):
         try:
-            runs.append(flatten(_checked(json.loads(text))))
+            run = flatten(_checked(json.loads(text)))
         except ValueError as error:
             unreadable[path] = str(error)
-    return Records(sorted(runs, key=lambda run: run["id"]), unreadable)
+            continue
+        with contextlib.suppress(OSError):
+            run["delta.bytes"] = os.stat(path.with_name("delta.safetensors")).st_size
+        runs.append(run)
+    return locate(sorted(runs, key=lambda run: run["id"]))
 
 
-def flatten(record: dict[str, Any], prefix: str = "") -> Values:
+def flatten(record: dict[str, Any]) -> Values:
     """Turn a nested record into {"config.peft.rank": 4, ...}; lists become JSON text."""
     values: Values = {}
-    for key, value in record.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in WHOLE:
-            values |= flatten(value, f"{name}.")
-        elif name not in LEFT_OUT:
-            values[name] = (
-                json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
-            )
+    _fill(values, record, "")
     return values
+
+
+def _fill(values: Values, record: dict[str, Any], prefix: str) -> None:
+    for key, value in record.items():
+        name = prefix + key
+        kind = type(value)
+        if kind is dict and name not in WHOLE:
+            _fill(values, value, name + ".")
+        elif name not in LEFT_OUT:
+            values[name] = as_text(value) if kind is dict or kind is list else value
 
 
 def _texts(runs: Path) -> Iterator[tuple[Path, bytes]]:
@@ -98,8 +129,26 @@ def _checked(record: object) -> dict[str, Any]:
         raise ValueError(f"without {', '.join(missing)}")
     if not isinstance(record["schema"], int) or record["schema"] > SCHEMA:
         raise ValueError(f"schema {record['schema']}, this version of segsweep reads {SCHEMA}")
+    config = record["config"]
+    if not isinstance(record["id"], str) or not isinstance(config, dict):
+        raise ValueError("its id is no text or its config no object")
     for group in ("model", "peft", "data"):
-        choice = record["config"].get(group)
+        choice = config.get(group)
         if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
             raise ValueError(f"its config names no {group}")
+    _check_numbers(record)
     return record
+
+
+def _check_numbers(record: dict[str, Any]) -> None:
+    """Raise ValueError for metrics that are no numbers; name the protocol where records did not."""
+    metrics, said = record.get("metrics") or {}, record["config"].get("metrics") or {}
+    if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
+        raise ValueError("its metrics are no objects")
+    for name, metric in metrics.items():
+        value = metric.get("value")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"metrics.{name}.value is {value!r}, not a number")
+        if said.get("name") == "coco":
+            dets = said.get("max_dets", 100)
+            metric.setdefault("protocol", "COCO" if dets == 100 else f"COCO maxDets {dets}")

@@ -26,7 +26,12 @@ LOOK: dict[Any, Any] = {
 
 def save(figure: Figure, stem: Path) -> Iterator[Path]:
     """Write `stem`.png, .svg and .pdf, the same bytes for the same figure; yield their paths."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     stem.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # found once, for all formats
     told = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     for suffix, metadata in told.items():
         path = stem.with_suffix(suffix)

@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from segsweep.collect.canvas import Style, grid, head, left_out, legend, say, styles
+from segsweep.collect.cells import Table
 from segsweep.collect.delta import Panel, Point, panels
 from segsweep.collect.labels import Label, place
-from segsweep.collect.tables import Table
+from segsweep.collect.look import GREY, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BASE = "frozen"
-COLUMNS = 3  # panels side by side
-GREY = "#6b6b6b"
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn; shapes and dashes tell it apart without colour, too."""
-
-    color: str
-    marker: str
-    line: Any = "none"
-
-
-STYLES = {
-    "full_head": Style("#111111", "s"),
-    "decoder_only": Style(GREY, "D"),
-    "embeddings_only": Style(GREY, "v"),
-    "adapter": Style("#0b5fa5", "o", "-"),
-    "lora": Style("#e07b00", "^", "--"),
-}
-MORE_STYLES = [
-    Style("#2a9d6f", "P", "-."),
-    Style("#a23b72", "X", ":"),
-    Style("#7a5cc4", "p", "-"),
-    Style("#9c6b30", "h", "--"),
-]
-LOOK: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "svg.hashsalt": "segsweep",  # equal records give an equal file
-}
 
 
 @dataclass(frozen=True)
@@ -102,57 +63,58 @@ class Series:
 
 
 def delta_figure(tables: list[Table], stem: Path) -> list[Path]:
-    """Draw all panels to `stem`.png and `stem`.svg; return both paths."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
+    """Draw all panels to `stem`.png, .svg and .pdf; return their paths."""
     drawable = [panel for table in tables for panel in panels(table)]
     drawable = [panel for panel in drawable if panel.points()] or drawable[:1]
-    width = 2 if len(drawable) == 4 else min(len(drawable), COLUMNS)
-    height = ceil(len(drawable) / width)
-    styles = _styles(tables)
-    with matplotlib.rc_context(LOOK):
-        size = (0.4 + 3.7 * width, 0.5 + 3.0 * height)
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(height, width, squeeze=False).flat
-        drawn = [(ax, _draw(ax, p, styles)) for ax, p in zip(axes, drawable, strict=False)]
-        for ax in list(axes)[len(drawable) :]:
-            ax.remove()
-        _legend(figure, [one for _, series in drawn for one in series], width)
-        figure.draw_without_rendering()  # fixes the size of the axes, which labels depend on
-        figure.set_layout_engine("none")
-        for ax, series in drawn:
-            labels = [label for one in series for label in one.labels()]
+    looks = styles(row.method for table in tables for row in table.rows)
+    with grid(len(drawable)) as (figure, axes, width):
+        drawn = [(ax, _draw(ax, p, looks)) for ax, p in zip(axes, drawable, strict=False)]
+        series = [one for _, found in drawn for one in found]
+        families = {one.points[0].row.run.family: one.style for one in series}
+        legend(figure, families, width, [*_remarks(series, drawable), *left_out(len(drawable))])
+        label(figure, drawn)
+        return list(save(figure, stem))
+
+
+def label(figure: Figure, drawn: list[tuple[Axes, list[Series]]]) -> None:
+    """Write the labels of all points, clear of the lines."""
+    figure.draw_without_rendering()  # fixes the size of the axes, which labels depend on
+    figure.set_layout_engine("none")
+    for ax, series in drawn:
+        if series:
+            labels = [text for one in series for text in one.labels()]
             paths = [path for one in series for path in one.paths()]
             place(ax, labels, [*paths, [(x, 0.0) for x in ax.get_xlim()]])
-        return list(_save(figure, stem))
 
 
-def _styles(tables: list[Table]) -> dict[str, Style]:
-    """Return a style for every method; those that have none of their own take turns."""
-    methods = sorted({row.method for table in tables for row in table.rows} - {*STYLES, BASE})
-    return STYLES | {m: MORE_STYLES[i % len(MORE_STYLES)] for i, m in enumerate(methods)}
+def _remarks(series: list[Series], drawable: list[Panel]) -> list[str]:
+    bars = any(point.sd for one in series for point in one.points)
+    band = any(panel.noise() is not None and panel.reference is not None for panel in drawable)
+    return [
+        *(["bars: ± standard deviation over seeds"] if bars else []),
+        *(["band: ± pooled standard deviation over seeds"] if band else []),
+    ]
 
 
 def _draw(ax: Axes, panel: Panel, styles: dict[str, Style]) -> list[Series]:
     """Draw one panel, labels excepted; return what was drawn."""
-    ax.set_title(panel.title(), loc="left")
-    above = ax.annotate(panel.table.model, (0, 1), (0, 18), "axes fraction", "offset points")
-    above.set(color=GREY, fontsize=7)
+    head(ax, panel.title(), panel.table.title)
     ax.set_xlabel("trained parameters")
     points = panel.points()
     if not points:
         ax.set(xticks=[], yticks=[])
-        _say(ax, "no finished run that trains", 0.5)
+        say(ax, "no finished run that trains", 0.5)
         return []
     series = _series(points, styles)
     for one in series:
         one.draw(ax)
     _scales(ax, points, remark=bool(panel.remark()))
     ax.set_ylabel(panel.quantity())
-    _say(ax, panel.remark(), 0.99)
+    say(ax, panel.remark(), 0.99)
     if panel.reference is not None:
         ax.axhline(0, color="#111111", linewidth=0.8, zorder=1)
+        if noise := panel.noise():
+            ax.axhspan(-noise, noise, color="#d9d9d9", linewidth=0, zorder=0.5)
     _frozen(ax, panel)
     return series
 
@@ -200,33 +162,3 @@ def _frozen(ax: Axes, panel: Panel) -> None:
             text += " ↓" if point.value < low else " ↑"
         right = {"transform": ax.transAxes, "ha": "right", "va": "bottom"}
         ax.text(0.99, height, text.replace("-", "−"), color=GREY, fontsize=7, **right)
-
-
-def _say(ax: Axes, text: str, height: float) -> None:
-    """Write a remark into a panel."""
-    ax.text(
-        0.5, height, text, transform=ax.transAxes, ha="center", va="top", color=GREY, style="italic"
-    )
-
-
-def _legend(figure: Figure, series: list[Series], width: int) -> None:
-    from matplotlib.lines import Line2D
-
-    families = {one.points[0].row.family: one.style for one in series}
-    handles = [
-        Line2D([], [], color=s.color, marker=s.marker, linestyle=s.line, markersize=5.5, label=name)
-        for name, s in families.items()
-    ]
-    if any(point.sd for one in series for point in one.points):
-        bars = "bars: ± standard deviation over seeds"
-        handles.append(Line2D([], [], color=GREY, marker="|", linestyle="none", label=bars))
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=2 * width, frameon=False)
-
-
-def _save(figure: Figure, stem: Path) -> Iterator[Path]:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-        path = stem.with_suffix(suffix)
-        figure.savefig(path, dpi=200, metadata=metadata)
-        yield path

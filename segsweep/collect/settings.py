@@ -2,7 +2,7 @@
 
 Runs are averaged only if they differ in nothing but the seed. Any other difference is found by
 comparing the recorded configs and becomes part of a label, so a new method or option needs no
-entry here; `WORDING` only holds the names that the literature uses.
+entry here; wording.py only holds the names that the literature uses.
 """
 
 from __future__ import annotations
@@ -11,37 +11,18 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from segsweep.collect.frame import Values
+from segsweep.collect.wording import GREEK, METHODS, MODELS, SYMBOLS, WORDING, Wording, natural
 
-
-@dataclass(frozen=True)
-class Wording:
-    """How a method or data set is called, and the keys that its label always shows."""
-
-    family: str
-    keys: tuple[str, ...] = ()
-
-
-# In the order of the rows of Table 2 in the study of adapters and LoRA for Mask DINO and SEEM.
-WORDING = {
-    "frozen": Wording("Frozen base"),
-    "full_head": Wording("Full head"),
-    "decoder_only": Wording("Only decoder"),
-    "embeddings_only": Wording("Only class & mask embeddings"),
-    "adapter": Wording("Adapters", ("repeats", "residual")),
-    "lora": Wording("LoRA", ("rank",)),
-    "digits": Wording("digits", ("domain",)),
-    "coco": Wording("", ("root",)),  # called by its folder
-}
-SYMBOLS = {"repeats": "I={}", "rank": "r={}", "residual": "{}", "domain": "{}", "root": "{}"}
-GREEK = {"kappa": "κ", "lambda": "λ", "kappa+lambda": "κ+λ"}
+Values = dict[str, Any]
+"""One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
 
 # Keys that name a choice or cannot change a result never separate runs; hparams.lr and .clip follow
 # peft.lr and model.clip.
 OUTSIDE = re.compile(
     r"config\.(seed|force|peft\.lr|model\.clip|trainer\.cache_features"
-    r"|io\..*|logger\..*|.*_target_|\w+\.name)$"
+    r"|data\.slices|io\..*|logger\..*|.*_target_|\w+\.name)$"
 )
 
 
@@ -50,11 +31,19 @@ class Run:
     """One run and its place in the tables; `setting` is the family with details in parentheses."""
 
     values: Values
-    model: str
     method: str
     family: str
     detail: str
-    data_set: str
+
+    @property
+    def model(self) -> str:
+        """What its model is called."""
+        return self.values["model"]
+
+    @property
+    def data_set(self) -> str:
+        """What its data set is called."""
+        return self.values["data_set"]
 
     @property
     def setting(self) -> str:
@@ -62,26 +51,37 @@ class Run:
         return in_parentheses(self.family, self.detail)
 
 
+def locate(runs: list[Values]) -> list[Values]:
+    """Say of every run of ours what it is about: model, architecture, backbone, data set.
+
+    They join the recorded values as columns of the frame, `origin` with them.
+    """
+    keys = _keys(runs)
+    labels = zip(runs, _labels(runs, "model", keys), _data_sets(runs, keys), strict=True)
+    for run, model, data_set in labels:
+        architecture, backbone = MODELS.get(run["config.model.name"], (model, ""))
+        run |= {"origin": "ours", "model": model, "data_set": data_set}
+        run |= {"architecture": architecture, "backbone": backbone}
+    return runs
+
+
 def arrange(runs: list[Values]) -> list[Run]:
-    """Find the place of every run."""
-    models, data_sets = _labels(runs, "model"), _data_sets(runs)
+    """Find the place of every run among these; what tells them apart is part of their labels."""
     methods = [run["config.peft.name"] for run in runs]
-    details = _details(runs, "peft")
+    keys = _keys(runs)
+    details = _details(runs, "peft", keys)
+    models, cells = ([run[key] for run in runs] for key in ("model", "data_set"))
     rows = list(zip(models, methods, details, strict=True))
-    details = _joined(details, _differences_inside_cells(runs, rows, data_sets))
+    details = _joined(details, _differences_inside_cells(runs, rows, cells, keys))
     families = [_wording(method).family for method in methods]
-    fields = zip(runs, models, methods, families, details, data_sets, strict=True)
-    return [Run(*one) for one in fields]
+    return [Run(*one) for one in zip(runs, methods, families, details, strict=True)]
 
 
 def order(run: Run) -> tuple:
-    """Return the sort key of a row: the paper's order of methods, then numbers as numbers."""
-    words = list(WORDING)
+    """Return the sort key of a row: the studies' order of methods, then numbers as numbers."""
+    words = list(METHODS)
     position = words.index(run.method) if run.method in words else len(words)
-    parts = re.findall(r"\d+(?:\.\d+)?|\D+", run.detail)
-    # shorter texts first, so that κ and λ stand before κ+λ
-    natural = [(0, float(p), "") if p[0].isdigit() else (len(p), 0.0, p) for p in parts]
-    return position, run.method, natural
+    return position, run.method, natural(run.detail, short_first=True)
 
 
 def in_parentheses(family: str, detail: str) -> str:
@@ -93,14 +93,14 @@ def _wording(name: str) -> Wording:
     return WORDING.get(name, Wording(name))
 
 
-def _labels(runs: list[Values], group: str) -> list[str]:
+def _labels(runs: list[Values], group: str, keys: list[str]) -> list[str]:
     """Return what each run's word of a config group is called, with its details."""
     names = [run[f"config.{group}.name"] for run in runs]
-    found = zip(names, _details(runs, group), strict=True)
+    found = zip(names, _details(runs, group, keys), strict=True)
     return [in_parentheses(_wording(name).family, detail) or name for name, detail in found]
 
 
-def _details(runs: list[Values], group: str) -> list[str]:
+def _details(runs: list[Values], group: str, keys: list[str]) -> list[str]:
     """Return "r=4" and the like: the keys of the wording, then those on which such runs disagree.
 
     With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is.
@@ -109,11 +109,12 @@ def _details(runs: list[Values], group: str) -> list[str]:
     always = [[f"config.{group}.{key}" for key in _wording(name).keys] for name in names]
     details = _shown(runs, always)
     alike = list(zip(names, details, strict=True))
-    differing = _differing(runs, _keys(runs, f"config.{group}."), alike, [""] * len(runs))
+    own = [key for key in keys if key.startswith(f"config.{group}.")]
+    differing = _differing(runs, own, alike, [""] * len(runs))
     return _joined(details, _shown(runs, differing))
 
 
-def _data_sets(runs: list[Values]) -> list[str]:
+def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
     """Return the label of each run's data set: same content, same label, wherever it lies."""
     places = [str([v for k, v in run.items() if k.startswith("config.data.")]) for run in runs]
     contents = [run.get("data.fingerprint") for run in runs]
@@ -121,28 +122,35 @@ def _data_sets(runs: list[Values]) -> list[str]:
     known = {place: content for place, content in zip(places, contents, strict=True) if content}
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
     one_each = dict(zip(contents, runs, strict=True))
-    labels = dict(zip(one_each, _labels(list(one_each.values()), "data"), strict=True))
+    labels = dict(zip(one_each, _labels(list(one_each.values()), "data", keys), strict=True))
+    labels = {content: _wording(label).family or label for content, label in labels.items()}
     uses = Counter(labels.values())
     return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
 
 
 def _differences_inside_cells(
-    runs: list[Values], rows: Sequence[Hashable], data_sets: list[str]
+    runs: list[Values], rows: Sequence[Hashable], data_sets: list[str], keys: list[str]
 ) -> list[str]:
     """Name what else runs of the same cell disagree on, apart from seeds and places of files."""
-    keys = [
+    others = [
         key
-        for key in _keys(runs, "config.")
+        for key in keys
         if not key.startswith(("config.peft.", "config.model."))
         and not any(_is_path(run.get(key)) for run in runs)
     ]
-    return _shown(runs, _differing(runs, keys, rows, data_sets))
+    return _shown(runs, _differing(runs, others, rows, data_sets))
 
 
-def _keys(runs: list[Values], prefix: str) -> list[str]:
-    """Return the recorded keys below a prefix that can change a result."""
-    keys = dict.fromkeys(key for run in runs for key in run if key.startswith(prefix))
-    return [key for key in keys if not OUTSIDE.match(key)]
+def _keys(runs: list[Values]) -> list[str]:
+    """Return the keys of the config that differ between runs and can change a result."""
+    first: Values = {}
+    differing: set[str] = set()
+    for run in runs:
+        for key, value in run.items():
+            if first.setdefault(key, value) != value:
+                differing.add(key)
+    chosen = (key for key in first if key in differing and key.startswith("config."))
+    return [key for key in chosen if not OUTSIDE.match(key)]
 
 
 def _differing(
@@ -157,7 +165,8 @@ def _differing(
     for key in (key for key in keys if len(_distinct(runs, key)) > 1):
         seen: dict[Hashable, set] = defaultdict(set)
         for run, place in zip(runs, zip(rows, cells, strict=True), strict=True):
-            seen[place] |= _distinct([run], key)
+            if (value := run.get(key)) is not None:
+                seen[place].add(value)
         split = {row for row, cell in zip(rows, cells, strict=True) if len(seen[row, cell]) > 1}
         for own, row in zip(found, rows, strict=True):
             own += [key] * (row in split)
@@ -174,7 +183,8 @@ def _distinct(runs: Iterable[Values], key: str) -> set:
 
 def _shown(runs: list[Values], keys: list[list[str]]) -> list[str]:
     """Return "r=4, κ+λ, lr=0.001" for each run from its own list of keys."""
-    spelled = {key: _spelled(_distinct(runs, key)) for own in keys for key in own}
+    named = {key for own in keys for key in own}
+    spelled = {key: _spelled(_distinct(runs, key)) for key in named}
     return [
         ", ".join(
             SYMBOLS.get(name := key.rpartition(".")[2], name + "={}").format(spelled[key][value])

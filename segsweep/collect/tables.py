@@ -1,224 +1,235 @@
-"""The ablation table: settings as rows, data sets as columns, one table per model.
+"""Tables: numbers that qualify, put in their places and summarised.
 
-    frame --ablation--> [Table] --forms.py--> Markdown, CSV, terminal
-                                --delta.py, plots.py--> figure
+    frame --pivot.py--> observations --here--> [Table] --layout.py--> Markdown, LaTeX, HTML, ...
+                                               --delta.py, plots.py--> figures
 
 A `Table` holds numbers only; every form of output is a function of it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 
-from segsweep.collect.frame import Values
-from segsweep.collect.settings import Run, arrange, order
+from segsweep.collect.cells import AVERAGE, Cell, Column, Key, Row, Samples, Table, mean, summary
+from segsweep.collect.notes import notes
+from segsweep.collect.pivot import (
+    ORIGINS,
+    Observation,
+    column_fields,
+    observations,
+    qualifying,
+    row_fields,
+    sorted_keys,
+)
+from segsweep.collect.settings import Run, Values
+from segsweep.collect.spec import KEY, Spec, load
+from segsweep.collect.stats import LEVEL, holm, sign_flips
+from segsweep.collect.wording import QUANTITIES
 from segsweep.errors import UserError
 
-MISSING, FAILED = "—", "failed"
-AVERAGE = "mean"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a table, and the runs it follows from. `sd` needs at least two seeds."""
-
-    value: float | None = None
-    sd: float | None = None
-    seeds: int = 0
-    failed: int = 0
-    trained: float | None = None  # parameters
-    runs: tuple[str, ...] = ()
-
-    def rounded(self) -> str | None:
-        """Return the value as it is printed; values that print alike are equally good."""
-        return None if self.value is None else f"{self.value:.2f}"
-
-    def text(self) -> str:
-        """Return what a reader sees: "42.31", "42.31 ± 0.40 (3)", "failed" or a dash."""
-        if self.value is None:
-            return FAILED if self.failed else MISSING
-        spread = "" if self.sd is None else f" ± {self.sd:.2f} ({self.seeds})"
-        return f"{self.rounded()}{spread}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One setting: cells by data set, and their mean where no data set is missing."""
-
-    method: str
-    family: str
-    detail: str
-    setting: str
-    percent: float | None  # equation 10
-    cells: dict[str, Cell]
-    average: Cell
-
-
-@dataclass(frozen=True)
-class Table:
-    """All settings of one model, judged by one metric."""
-
-    model: str
-    metric: str
-    higher_is_better: bool
-    unit: str
-    max_dets: str
-    data_sets: list[str]
-    rows: list[Row]
-    runs: int
-    notes: list[str]
-
-    def columns(self) -> list[str]:
-        """Return the headings of the columns that hold the metric."""
-        return [*self.data_sets, AVERAGE] if len(self.data_sets) > 1 else self.data_sets
-
-    def best(self, column: str) -> str | None:
-        """Return the best value of a column as it is printed."""
-        values = [v for row in self.rows if (v := cell(row, column).value) is not None]
-        best = max if self.higher_is_better else min
-        return Cell(best(values)).rounded() if values else None
-
-
-def cell(row: Row, column: str) -> Cell:
-    """Return a cell by its heading."""
-    return row.average if column == AVERAGE else row.cells[column]
+__all__ = ["AVERAGE", "Cell", "Column", "Row", "Table", "ablation", "build"]
 
 
 def ablation(records: list[Values], metric: str = "segm_AP") -> list[Table]:
-    """Group runs into one table per model.
+    """Return the automatic table: settings x data sets, one table per model.
 
     Raises UserError when runs are finished, but none has the metric.
     """
-    found = {key.split(".")[1] for run in records for key in run if key.startswith("metrics.")}
-    if found and metric not in found:
-        raise UserError(
-            f"--metric {metric}: no run has it (choose from {', '.join(sorted(found))})"
-        )
-    by_model = grouped(arrange(records), "model")
-    return [_table(model, metric, by_model[model]) for model in sorted(by_model)]
+    if metric != KEY and not any(f"metrics.{metric}.value" in run for run in records):
+        known = {key.split(".")[1] for run in records for key in run if key.startswith("metrics.")}
+        if known:
+            raise UserError(
+                f"--metric {metric}: no run has it (choose from {', '.join(sorted(known))})"
+            )
+    return build(replace(load("ablation"), metric=metric), records)
 
 
-def grouped(runs: list[Run], field: str) -> dict[str, list[Run]]:
-    """Return runs by one of their fields."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(getattr(run, field), []).append(run)
-    return groups
+def build(spec: Spec, runs: list[Values], origins: Sequence[str] = ORIGINS) -> list[Table]:
+    """Return the tables of a specification, one for each value of `split`."""
+    chosen = qualifying(spec, runs)
+    there = [origin for origin in origins if any(run["origin"] == origin for run in chosen)]
+    found = observations(spec, chosen, there)
+    titles: dict[Key, list[Observation]] = defaultdict(list)
+    for seen in found:
+        titles[seen.title].append(seen)
+    order = sorted_keys(spec, spec.split, ((seen.title, seen) for seen in found))
+    tables = [_table(spec, ", ".join(title), titles[title], there) for title in order]
+    return [
+        replace(table, notes=notes(table, titles[title], "ours" in origins))
+        for title, table in zip(order, tables, strict=True)
+        if table.rows
+    ]
 
 
-def _table(model: str, metric: str, runs: list[Run]) -> Table:
-    data_sets = sorted(grouped(runs, "data_set"))
-    runs = sorted(runs, key=order)
-    rows = [_row(group, data_sets, metric) for group in grouped(runs, "setting").values()]
-    return Table(
-        model=model,
-        metric=metric,
-        higher_is_better=_said(runs, f"metrics.{metric}.direction") != "lower",
-        unit=_said(runs, f"metrics.{metric}.unit"),
-        max_dets=_said(runs, "config.metrics.max_dets") or "100",
-        data_sets=data_sets,
-        rows=rows,
-        runs=len(runs),
-        notes=_notes(runs, rows, averaged=len(data_sets) > 1),
-    )
+def _table(spec: Spec, title: str, found: list[Observation], there: Sequence[str]) -> Table:
+    columns = _columns(spec, found)
+    fields = row_fields(spec, there)
+    shown = [seen for seen in found if seen.run.values["origin"] in there]
+    places: dict[Key, dict[Key, list[Observation]]] = defaultdict(lambda: defaultdict(list))
+    for seen in shown:
+        places[seen.row][seen.column].append(seen)
+    named = [*((seen.row, seen) for seen in shown), *_to_fill(fields, found, shown)]
+    keys = sorted_keys(spec, fields, named)
+    examples = dict(reversed(named))
+    rows = [_row(spec, key, columns, places[key], examples[key].run) for key in keys]
+    if spec.reference:
+        rows = _compared(spec, rows, columns)
+    if spec.mean and len(columns) > 1:
+        columns = [*columns, _mean_column(spec, columns)]
+    runs = list({seen.run.values["id"]: seen.run.values for seen in shown}.values())
+    return Table(spec, title, fields, columns, rows, runs, [])
 
 
-def _row(runs: list[Run], data_sets: list[str], metric: str) -> Row:
-    by_set = grouped(runs, "data_set")
-    cells = {name: _cell(by_set.get(name, []), metric) for name in data_sets}
-    return Row(
-        method=runs[0].method,
-        family=runs[0].family,
-        detail=runs[0].detail,
-        setting=runs[0].setting,
-        percent=_mean(_numbers(runs, "params.percent")),
-        cells=cells,
-        average=_average(runs, list(cells.values()), metric),
-    )
+def _to_fill(
+    fields: Sequence[str], found: list[Observation], shown: list[Observation]
+) -> list[tuple[Key, Observation]]:
+    """Return the rows that are published and that ours, if there are any here, are to fill."""
+    if not any(seen.run.values["origin"] == "ours" for seen in shown):
+        return []
+    asked = []
+    for seen in found:
+        if seen.run.values["origin"] == "reported":
+            row = list(seen.row)
+            if "origin" in fields:
+                row[fields.index("origin")] = "ours"
+            asked.append((tuple(row), seen))
+    return asked
 
 
-def _cell(runs: list[Run], metric: str) -> Cell:
-    done = [run for run in runs if _value(run, metric) is not None]
-    values = _numbers(done, f"metrics.{metric}.value")
+def _columns(spec: Spec, found: list[Observation]) -> list[Column]:
+    inside: dict[Key, list[Observation]] = defaultdict(list)
+    for seen in found:
+        inside[seen.column].append(seen)
+    keys = sorted_keys(spec, column_fields(spec), ((seen.column, seen) for seen in found))
+    return [_column(key, inside[key]) for key in keys]
+
+
+def _column(labels: Key, found: list[Observation]) -> Column:
+    metrics = list(dict.fromkeys(seen.metric for seen in found))
+    quantity = QUANTITIES.get(metrics[0])
+    if quantity:
+        direction, unit = quantity.direction, quantity.unit
+    else:
+        direction = _said(found, "direction") or "higher"
+        unit = _said(found, "unit")
+    kinds = {(o.metric, o.protocol): None for o in found if o.value is not None}
+    return Column(labels, metrics[0], unit, direction, tuple(kinds))
+
+
+def _said(found: list[Observation], what: str) -> str:
+    """Return what the first record that says something says about its metric."""
+    told = (seen.run.values.get(f"metrics.{seen.metric}.{what}") for seen in found)
+    return next((str(word) for word in told if word), "")
+
+
+def _mean_column(spec: Spec, columns: list[Column]) -> Column:
+    """Return the heading of the mean; a mean over different things says over which."""
+    depth = len(columns[0].labels)
+    kinds = tuple(dict.fromkeys(kind for column in columns for kind in column.kinds))
+    metrics, protocols = (list(dict.fromkeys(k[i] for k in kinds if k[i])) for i in (0, 1))
+    over = [*(metrics if len(metrics) > 1 else ()), *(protocols if len(protocols) > 1 else ())]
+    label = f"{AVERAGE} of {' & '.join(over)}" if over else AVERAGE
+    metric_first = column_fields(spec)[0] == "metric" and depth > 1
+    top = columns[0].labels[0] if metric_first and len(metrics) < 2 else ""
+    labels = (top, label, *[""] * (depth - 2)) if depth > 1 else (label,)
+    directions = {column.direction for column in columns}
+    direction = directions.pop() if len(directions) == 1 else ""
+    return replace(columns[0], labels=labels, kinds=kinds, is_mean=True, direction=direction)
+
+
+def _row(
+    spec: Spec, key: Key, columns: list[Column], found: dict[Key, list[Observation]], run: Run
+) -> Row:
+    cells = {column.labels: _cell(found.get(column.labels, [])) for column in columns}
+    origin = "ours" if not found else run.values["origin"]  # a row that ours are to fill
+    facts = {}
+    for name in spec.facts:
+        of_columns = (mean(o.run.values.get(name) for o in observed) for observed in found.values())
+        value = mean(of_columns)
+        facts[name] = None if value is None else value * QUANTITIES[name].factor
+    return Row(key, origin, run, cells, _average(cells), facts)
+
+
+def _cell(found: list[Observation]) -> Cell:
+    done = [seen for seen in found if seen.value is not None]
+    samples: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for seen in done:
+        seed = seen.run.values.get("config.seed", 0)
+        samples[seen.run.data_set][seed].append(seen.value or 0.0)
+    places: Samples = {p: {s: mean(v) or 0.0 for s, v in by.items()} for p, by in samples.items()}
+    value, sd, seeds = summary(places)
+    if len(done) == 1 and done[0].run.values["origin"] == "reported":
+        sd, seeds = done[0].run.values.get(f"metrics.{done[0].metric}.sd"), 0
     return Cell(
-        value=_mean(values),
-        sd=stdev(values) if len(values) > 1 else None,
-        seeds=len(values),
-        failed=sum(run.values["status"] == "failed" for run in runs),
-        trained=_mean(_numbers(runs, "params.trainable")),
-        runs=tuple(run.values["id"] for run in done),
+        value=value,
+        sd=sd,
+        seeds=seeds,
+        failed=sum(seen.run.values["status"] == "failed" for seen in found),
+        trained=mean(seen.run.values.get("params.trainable") for seen in found),
+        runs=tuple(seen.run.values for seen in done),
+        samples=places,
     )
 
 
-def _average(runs: list[Run], cells: list[Cell], metric: str) -> Cell:
-    """Average over data sets; its spread is that of the seeds' own averages, if all are there."""
-    trained = _mean([c.trained for c in cells if c.trained is not None])
-    values = [c.value for c in cells if c.value is not None]
-    if len(values) < len(cells):
+def _average(cells: dict[Key, Cell]) -> Cell:
+    """Return the mean over the columns, for rows without a gap."""
+    trained = mean(cell.trained for cell in cells.values())
+    if any(cell.value is None for cell in cells.values()):
         return Cell(trained=trained)
-    by_seed: dict[int, list[float]] = {}
-    for run in runs:
-        if (value := _value(run, metric)) is not None:
-            by_seed.setdefault(run.values.get("config.seed", 0), []).append(value)
-    complete = [fmean(v) for v in by_seed.values() if len(v) == len(cells)]
-    paired = len(complete) == len(by_seed) > 1
-    return Cell(
-        value=fmean(values),
-        sd=stdev(complete) if paired else None,
-        seeds=len(complete) if paired else 1,
-        trained=trained,
-    )
+    samples = {
+        (key, place): seeds for key, cell in cells.items() for place, seeds in cell.samples.items()
+    }
+    value, sd, seeds = summary(samples)
+    value = mean(cell.value for cell in cells.values())
+    runs = tuple(run for cell in cells.values() for run in cell.runs)
+    return Cell(value, sd, seeds, trained=trained, runs=runs, samples={"": _by_seed(samples)})
 
 
-def _value(run: Run, metric: str) -> float | None:
-    return run.values.get(f"metrics.{metric}.value") if run.values["status"] == "done" else None
+def _by_seed(samples: Samples) -> dict[object, float]:
+    """Return the means over places of the seeds that are in all of them."""
+    everywhere = set.intersection(*(set(seeds) for seeds in samples.values()))
+    return {s: mean(seeds[s] for seeds in samples.values()) or 0.0 for s in sorted(everywhere)}
 
 
-def _numbers(runs: list[Run], key: str) -> list[float]:
-    return [float(run.values[key]) for run in runs if run.values.get(key) is not None]
+def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:
+    """Compare every row with the reference that shares its other labels: delta and paired test."""
+    at = spec.rows.index("setting") if "setting" in spec.rows else -1
+
+    def others(row: Row) -> tuple:
+        return (row.origin, *(label for i, label in enumerate(row.labels) if i != at))
+
+    reference = {others(row): row for row in reversed(rows) if row.method == spec.reference}
+    compared = []
+    for row in rows:
+        base = reference.get(others(row))
+        if base is None or base is row:
+            compared.append(row)
+            continue
+        pairs = _differences(row, base, columns)
+        test = sign_flips(pairs) if pairs else None
+        compared.append(replace(row, delta=_delta(row, base), test=test))
+    tested = [row for row in compared if row.test]
+    adjusted = holm([row.test.p for row in tested if row.test])
+    remains = {row.labels: p < LEVEL for row, p in zip(tested, adjusted, strict=True)}
+    return [replace(row, remains=remains.get(row.labels, False)) for row in compared]
 
 
-def _mean(values: list[float]) -> float | None:
-    return fmean(values) if values else None
+def _delta(row: Row, base: Row) -> float | None:
+    """Return equation 11 in percent."""
+    if row.average.value is None or not base.average.value:
+        return None
+    return 100 * (row.average.value - base.average.value) / base.average.value
 
 
-def _said(runs: list[Run], key: str) -> str:
-    """Return what the first record that says something says."""
-    return next((str(run.values[key]) for run in runs if run.values.get(key)), "")
-
-
-def _notes(runs: list[Run], rows: list[Row], averaged: bool) -> list[str]:
-    """Return what a reader must know before trusting the numbers."""
-    notes = []
-    cells = [c for row in rows for c in row.cells.values()]
-    missing = sum(c.text() == MISSING for c in cells)
-    if missing:
-        means = "; means only over complete rows" if averaged else ""
-        notes.append(
-            f"{missing} of {len(cells)} cells missing ({MISSING}): no finished run yet{means}."
-        )
-    failed = [run.values for run in runs if run.values["status"] == "failed"]
-    if failed:
-        names = [f"{values['id']} ({_reason(values)})" for values in failed[:5]]
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        notes.append(f"{len(failed)} failed: {', '.join(names)}{more}.")
-    code = Counter(_code(run.values) for run in runs if run.values["status"] == "done")
-    if len(code) > 1:
-        mixed = ", ".join(f"{n} at {version}" for version, n in sorted(code.items()))
-        notes.append(f"Mixed code versions: {mixed}.")
-    return notes
-
-
-def _reason(values: Values) -> str:
-    kind, message = (str(values.get(f"error.{word}") or "") for word in ("type", "message"))
-    line = message.strip().partition("\n")[0]
-    return f"{kind}: {line}"[:100] if line else kind or "no reason recorded"
-
-
-def _code(values: Values) -> str:
-    commit = values.get("git.commit")
-    if not commit:
-        return f"segsweep {values.get('versions.segsweep', 'of unknown version')}"
-    return commit[:7] + ("+changes" if values.get("git.dirty") else "")
+def _differences(row: Row, base: Row, columns: list[Column]) -> list[float]:
+    """Return row minus reference for every data set and seed that both have; more is better."""
+    found = []
+    for column in columns:
+        sign = -1 if column.direction == "lower" else 1
+        own, other = row.cells[column.labels].samples, base.cells[column.labels].samples
+        for place in own.keys() & other.keys():
+            for seed in sorted(own[place].keys() & other[place].keys()):
+                found.append(sign * (own[place][seed] - other[place][seed]))
+    return found

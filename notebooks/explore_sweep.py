@@ -1,6 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
+#     formats: ipynb,py:percent
 #     text_representation:
 #       format_name: percent
 #   kernelspec:
@@ -9,10 +10,10 @@
 # ---
 
 # %% [markdown]
-# # Reading results
+# # Explore a sweep
 #
-# Everything below comes from the files in `results/`; nothing is trained. Open it from the
-# repository with Jupyter and jupytext, or run it as a script.
+# Everything below comes from the files in `results/`; nothing is trained. Open it with Jupyter in
+# the folder that holds `results/`, or run the `.py` of the same name as a script.
 
 # %%
 import json

@@ -1,0 +1,64 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The papers' tables
+#
+# Published numbers and your own runs in the same tables: every number of
+# `results/reported/reported.csv`, and every record below `results/runs/`. Nothing is trained. Open
+# it with Jupyter in the folder that holds `results/`.
+
+# %%
+import tempfile
+from pathlib import Path
+
+from IPython.display import Image, Markdown, display
+
+from segsweep.audit import audit
+from segsweep.collect import figures, forms, frame, reported, spec, tables
+
+RESULTS = Path("results")
+published = reported.read(RESULTS)
+records = frame.read(RESULTS)
+print(f"{len(published)} published settings, {len(records.runs)} runs of ours")
+
+# %% [markdown]
+# ## Every table of `conf/table/`
+#
+# Where runs of yours belong to a table, they stand beside what was printed; what is missing is
+# named.
+
+# %%
+for name in spec.names():
+    found = tables.build(spec.load(name), [*published, *records.runs, *records.bench])
+    if name != "ablation" and found:
+        display(Markdown(forms.markdown(found)))
+
+# %% [markdown]
+# ## Figures 6 and 7 of the study of adapters and LoRA
+#
+# Delta AP to the full head (equation 11) against trained parameters, from its own Table 2.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    for path in figures.draw_published(published, Path(folder)):
+        if path.suffix == ".png":
+            display(Markdown(f"**{path.stem}**"), Image(path.read_bytes(), width=800))
+
+# %% [markdown]
+# ## What in them contradicts itself
+#
+# The same as `python -m segsweep audit`.
+
+# %%
+for finding in audit(reported.path_of(RESULTS)):
+    if finding.certainty in ("certain", "definition"):
+        print(f"{finding.id}: printed {finding.printed}; {finding.explanation}\n")

@@ -1,0 +1,215 @@
+"""All variants of one base measured in one process, and the record of each.
+
+    {"kind": "bench", "config": {..., "bench": {"form", "size", "classes", "threads", "device"}},
+     "params": {...}, "bench": {"median_ms", "ratio": {"median", "low", "high"}, "flops", ...}}
+
+Records lie in results/bench/, apart from those of runs: nothing here was trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segsweep.bench.clock import Estimate, Times, rounds, spread
+from segsweep.bench.count import count
+from segsweep.bench.variants import Variant, variants
+from segsweep.config import SCHEMA, Config, plain
+from segsweep.data.loader import DIVISOR
+from segsweep.errors import UserError
+from segsweep.facts import machine_facts
+from segsweep.fit import arithmetic
+from segsweep.model.predictor import Output
+from segsweep.model.segmenter import Segmenter
+from segsweep.restore import assemble
+from segsweep.sweep.files import write_json
+from segsweep.sweep.run import git, now, versions
+
+ARRANGEMENT = "all variants in one process, which shares the tensors of the base, in turns"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure: images of `size` (height, width), for as many classes as `texts`."""
+
+    size: tuple[int, int]
+    texts: list[str]
+    batches: list[int]  # images at once; 1 is the first
+    rounds: int
+    warmup: int
+    seconds: float  # per size of a batch, after which no round begins
+
+
+def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[dict[str, Any]]:
+    """Measure a base and each of the settings of a method on it; return their records.
+
+    Raises:
+        UserError: the model cannot be built, or takes no images of this size.
+    """
+    started, begun = now(), time.monotonic()
+    device, cast = arithmetic(base.trainer)
+    model, *_ = assemble(base, plan.texts, plan.texts)
+    model.to(device).eval()
+    with torch.no_grad(), cast:
+        _first(model, plan, device)  # encodes the texts, for the copies too
+        named = {"base": base, **settings}
+        found = [v for label, config in named.items() for v in variants(model, config, label)]
+        costs = [_cost(variant.model, plan, device) for variant in found]
+        times = {n: _times(found, n, plan, device) for n in plan.batches}
+    heads = [_head(v, plan, device) for v in found]
+    weights = {"weights": base.model.weights or "random", "base_bytes": _bytes(model)}
+    common = {"base": heads[0]["id"], **weights, "arrangement": ARRANGEMENT, "warmup": plan.warmup}
+    ended = {"started": started, "ended": now(), "seconds": {"total": time.monotonic() - begun}}
+    return [
+        {
+            **heads[i],
+            "bench": {
+                **numbers(times[1][i], times[1][0]),
+                "images_per_s": {str(n): 1e3 * n / median(t[i].wall) for n, t in times.items()},
+                **costs[i],
+                "checkpoint_bytes": variant.delta_bytes,
+                **common,
+            },
+            **ended,
+            **machine_facts(),
+        }
+        for i, variant in enumerate(found)
+    ]
+
+
+def numbers(own: Times, base: Times) -> dict[str, Any]:
+    """Return times of an image, and ratios and differences of the same round to the base's."""
+    walls = list(zip(own.wall, base.wall, strict=True))
+    return {
+        "median_ms": median(own.wall),
+        "iqr_ms": spread(own.wall),
+        "cpu_ms": median(own.cpu),
+        "ratio": asdict(Estimate.of([a / b for a, b in walls])),
+        "extra_ms": asdict(Estimate.of([a - b for a, b in walls])),
+        "cpu_ratio": asdict(Estimate.of([a / b for a, b in zip(own.cpu, base.cpu, strict=True)])),
+        "rounds": len(walls),
+        "all_ms": own.wall,
+        "all_cpu_ms": own.cpu,
+    }
+
+
+def write(records: Sequence[dict[str, Any]], results: Path) -> list[Path]:
+    """Write each record to a directory of its own below `results/bench`; return the files."""
+    paths = [results / "bench" / record["name"] / "record.json" for record in records]
+    for path, record in zip(paths, records, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, record)
+    return paths
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Let torch use so many threads inside; None leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _images(plan: Plan, number: int, device: torch.device) -> Tensor:
+    """Noise of the size asked for, padded as a loader would. -> (number, 3, H, W)"""
+    height, width = plan.size
+    images = torch.zeros(number, 3, *(-(-side // DIVISOR) * DIVISOR for side in plan.size))
+    noise = torch.randn(number, 3, height, width, generator=torch.Generator().manual_seed(0))
+    images[..., :height, :width] = noise
+    return images.to(device)
+
+
+def _first(model: Segmenter, plan: Plan, device: torch.device) -> None:
+    try:
+        model(_images(plan, 1, device))
+    except RuntimeError as error:
+        height, width = plan.size
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"--size {height} {width}: the model takes no such images ({reason})"
+        ) from error
+
+
+def _cost(model: Segmenter, plan: Plan, device: torch.device) -> dict[str, float]:
+    """Operations and peak memory of the network on one image, without making instances."""
+    images = _images(plan, 1, device)
+    flops, peak = count(lambda: model(images), device)
+    return {"flops": flops, "peak_mib": peak}
+
+
+def _times(found: Sequence[Variant], number: int, plan: Plan, device: torch.device) -> list[Times]:
+    """Time all variants on a batch of so many images, from pixels to instances."""
+    images = _images(plan, number, device)
+    output = found[0].model(images)
+    calls = [_call(variant.model, images, output, plan) for variant in found]
+    for _ in range(plan.warmup):
+        for call in calls:
+            call()
+    what = f"{found[0].config.model.name}, {number} image{'s' if number > 1 else ''} at once"
+    return rounds(calls, plan.rounds, plan.seconds, device, what)
+
+
+def _call(model: Segmenter, images: Tensor, output: Output, plan: Plan) -> Callable[[], object]:
+    """What is timed: the network, then instances from the base's output.
+
+    What comes after the network depends on what was found, which random weights do not tell.
+    """
+    sizes, padded = [plan.size] * len(images), (images.shape[2], images.shape[3])
+
+    def call() -> None:
+        model(images)
+        model.predict(output, sizes, padded, sizes)
+
+    return call
+
+
+def _head(variant: Variant, plan: Plan, device: torch.device) -> dict[str, Any]:
+    """What a record says before anything is measured; its id names what is measured."""
+    config, counts = variant.config, variant.counts
+    about = {
+        "form": variant.form,
+        "size": "x".join(map(str, plan.size)),
+        "classes": len(plan.texts),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }
+    told = {**plain(config), "bench": about}
+    groups = ("model", "peft", "data", "trainer", "bench")
+    content = json.dumps([told[group] for group in groups], sort_keys=True)
+    key = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return {
+        "schema": SCHEMA,
+        "kind": "bench",
+        "id": key,
+        "name": f"{config.model.name}-{config.peft.name}-{config.data.name}-{key}",
+        "setting": variant.label,
+        "status": "done",
+        "error": None,
+        "config": told,
+        "git": git(),
+        "versions": versions(),
+        "params": {
+            "trainable": counts.trainable,
+            "total": counts.total,
+            "percent": counts.percent,
+            "base": config.model.name,
+        },
+    }
+
+
+def _bytes(model: nn.Module) -> int:
+    """Size of all tensors of a checkpoint."""
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())

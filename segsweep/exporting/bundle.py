@@ -1,0 +1,95 @@
+"""A run to hand on: a folder that is the run, with labels, a threshold, a card and how to load it.
+
+It holds what `restore` needs (config.yaml, record.json, delta.safetensors), so every verb that
+takes a run takes it. No path or name of the machine that trained it is left in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.exporting.labels import facts, labels
+from segsweep.exporting.place import copy
+from segsweep.sweep.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from segsweep.restore import Restored
+
+ELSEWHERE = re.compile(r"(?:/|~|\.\.[/\\]|[A-Za-z]:[/\\]).*", re.DOTALL)
+DELTA = "delta.safetensors"
+HALF = 0.5  # the threshold where none could be chosen
+LOGGER = {"_target_": "segsweep.logger.base.Logger", "name": "none"}
+PRIVATE = ("predictions", "log")  # of a record: files that are not handed on
+
+
+def write(restored: Restored, folder: Path) -> list[str]:
+    """Fill a folder; return what there is to say."""
+    from segsweep.exporting.card import measured, render
+
+    directory, record = restored.directory, restored.record
+    analysis, classes, lacking = measured(restored)
+    best = (analysis or {}).get("best")
+    score = best["score"] if best else HALF
+    if (directory / DELTA).is_file():
+        copy(directory / DELTA, folder)
+    write_text(folder / "config.yaml", yaml(configured(restored)))
+    write_json(folder / "record.json", recorded(restored, analysis))
+    chosen = {"score_threshold": score, "iou": analysis["iou"] if best and analysis else None}
+    write_json(folder / "labels.json", facts(record) | chosen | {"classes": labels(record)})
+    if analysis:
+        write_text(folder / "calibration.csv", table(analysis["calibration"]["bins"]))
+    told = {"analysis": analysis, "by_class": classes, "lacking": lacking}
+    least = math.floor(1e4 * score) / 1e4  # so that four digits keep what has that score
+    for file in ("card.md", "README.md"):
+        write_text(folder / file, render(file, restored, folder, least=least, **told))
+    return [f"  {lacking}"] if lacking else []
+
+
+def configured(restored: Restored) -> dict[str, Any]:
+    """Return the frozen config without what belongs to the machine."""
+    from segsweep.config import IO, plain
+
+    config = plain(restored.config)
+    return portable(config) | {"io": plain(IO()), "logger": LOGGER, "force": False}
+
+
+def recorded(restored: Restored, analysis: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the record, with the analysis even where it came later, without the machine."""
+    record = {key: value for key, value in restored.record.items() if key not in PRIVATE}
+    device = {key: value for key, value in record["device"].items() if key != "host"}
+    own = {"config": configured(restored), "device": device, "analysis": analysis}
+    return portable(record | own)
+
+
+def portable(value: Any) -> Any:
+    """Leave of paths to elsewhere their last part, in nested lists and dicts."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if isinstance(value, str) and ELSEWHERE.fullmatch(value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value
+
+
+def yaml(config: dict[str, Any]) -> str:
+    """Return a config as a run's config.yaml holds it."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def table(bins: list[list[Any]]) -> str:
+    """Return the bins of a calibration as CSV."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["score from", "to", "predictions", "mean score %", "right %"])
+    width = 1 / len(bins)
+    for k, row in enumerate(bins):
+        rows.writerow([round(k * width, 4), round((k + 1) * width, 4), *row])
+    return out.getvalue()

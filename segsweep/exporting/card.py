@@ -1,0 +1,116 @@
+"""The evaluation card of a bundle: what was measured, on what, and what was not."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.errors import UserError
+from segsweep.terminal import human
+
+if TYPE_CHECKING:
+    from segsweep.config import Config
+    from segsweep.predictions import Predictions
+    from segsweep.restore import Restored
+
+ByClass = dict[str, dict[str, Any]]
+
+
+def measured(restored: Restored) -> tuple[dict[str, Any] | None, ByClass, str]:
+    """Return the analysis of a run, its metric by class, and what is lacking and why.
+
+    What the record does not hold is computed from predictions, where they and the data are here.
+    """
+    from segsweep import predictions
+    from segsweep.analysis import study
+
+    config, analysis = restored.config, restored.record.get("analysis")
+    if config.data.semantic:
+        return None, {}, "label maps: no instances, hence no threshold and no calibration"
+    try:
+        predicted = predictions.of_run(restored.directory)
+        if analysis is None:
+            analysis = study.analyse(config, predicted, columns=config.data.slices).numbers
+        return analysis, by_class(config, predicted), ""
+    except UserError as error:
+        reason = str(error).removeprefix(f"{restored.directory}: ")
+    what = "results by class" if analysis else "results by class, threshold and calibration"
+    return analysis, {}, f"{what} are lacking: {reason}"
+
+
+def by_class(config: Config, predicted: Predictions) -> ByClass:
+    """Return objects and the run's metric, by name of the class; one pass over the predictions."""
+    data, key = config.data, config.metrics.key
+    records = data.records("val")
+    evaluators = []
+    for k, _ in enumerate(data.classes()):
+        own = [replace(r, annotations=[a for a in r.annotations if a.category == k])
+               for r in records]  # fmt: skip
+        one = copy(data)
+        vars(one)["records"] = lambda split, own=own: own
+        evaluators.append(config.metrics.evaluator(one, "val"))
+    for image_id, found in predicted:
+        for k, evaluator in enumerate(evaluators):
+            evaluator.add(image_id, [f for f in found if f["category_id"] == k])
+    objects = [a.category for r in records for a in r.annotations if not a.iscrowd]
+    return {
+        name: {"objects": objects.count(k), key: evaluators[k].compute()[key]}
+        for k, name in enumerate(data.classes())
+    }
+
+
+def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
+    """Return the card or the README of a bundle."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "cell": cell}
+    config, record = restored.config, restored.record
+    known = getattr(config.data, "facts", None)
+    delta = folder / "delta.safetensors"
+    return environment.get_template(f"{file}.jinja").render(
+        config=config,
+        record=record,
+        name=folder.name,
+        semantic=config.data.semantic,
+        kind="label maps" if config.data.semantic else "instances",
+        size="x".join(map(str, config.data.size)),
+        delta=human(delta.stat().st_size) if delta.is_file() else "none",
+        base=base(config),
+        licence=known.licence if known else "",
+        **values,
+    )
+
+
+def base(config: Config) -> dict[str, str]:
+    """Return file and size of the base weights, and whether they come with the package."""
+    from segsweep.model.files import PACKAGED, locate
+
+    source = config.model.weights
+    if source is None:
+        return {"file": "none: random weights of the run's seed", "size": "", "have": ""}
+    name = source.partition("#")[0].rsplit("/", 1)[-1]
+    have = source.startswith((PACKAGED, "http://", "https://"))
+    try:
+        size = human(locate(source, download=False).stat().st_size)
+    except UserError:
+        size = "not here"
+    return {"file": name, "size": size, "have": "" if have else name}
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number as the card shows it."""
+    return "undefined" if value is None else f"{value:.{digits}f}"
+
+
+def cell(text: object) -> str:
+    """Return a text as one cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")

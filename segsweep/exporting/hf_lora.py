@@ -1,0 +1,127 @@
+"""Low-rank edits in the layout of the package `peft` (adapter_config.json and its tensors).
+
+It knows edits of whole linear layers, and whole modules that were trained. It cannot express rows
+of a fused weight, single parameters, and modules that a model holds under several names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.errors import UserError
+from segsweep.exporting.labels import facts
+from segsweep.peft.lora import LoRA
+from segsweep.sweep.files import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from segsweep.restore import Restored
+
+PREFIX = "base_model.model."
+FACTORS = ("lora_A", "lora_B")
+
+
+def check(method: Any) -> None:
+    """Raise UserError for a method that has no low-rank edits."""
+    if not isinstance(method, LoRA):
+        raise UserError(f"format=hf_lora: the run's peft={method.name} is no LoRA; format=bundle")
+
+
+def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
+    """Write both files into a folder; return what there is to say.
+
+    Raises UserError where a trained tensor cannot be expressed, unless the rest is wanted alone.
+    """
+    from safetensors.torch import save_file
+
+    from segsweep.peft.base import delta_state_dict
+
+    method = restored.config.peft
+    delta = delta_state_dict(restored.model)
+    edits, modules = edited(restored.model, delta), whole(restored.model, delta)
+    kept = {**edits, **{f"{m}.{n}": t for m, own in modules.items() for n, t in own.items()}}
+    names = {canonical(name) for name in kept}
+    left = [name for name in delta if name not in names]
+    if not edits:
+        raise UserError("format=hf_lora: none of this run's edits is one of a whole linear layer")
+    if left and not partial:
+        raise UserError(
+            f"format=hf_lora cannot express {len(left)} of {len(delta)} trained tensors: "
+            f"{', '.join(reasons(restored.model, left))}. Say partial=true for the others alone, "
+            "which is another model, or use `merge` or format=bundle"
+        )
+    tensors = {PREFIX + name: t.detach().cpu().clone() for name, t in kept.items()}
+    about = {"format": "pt", "segsweep": json.dumps(facts(restored.record))}
+    save_file(tensors, folder / "adapter_model.safetensors", about)
+    write_json(
+        folder / "adapter_config.json",
+        {
+            "peft_type": "LORA",
+            "task_type": None,
+            "base_model_name_or_path": restored.record["params"]["base"],
+            "inference_mode": True,
+            "r": method.rank,
+            "lora_alpha": method.scale * method.rank,
+            "lora_dropout": 0.0,
+            "use_rslora": False,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "target_modules": sorted({name.rsplit(".", 2)[0] for name in edits}),
+            "modules_to_save": sorted(modules) or None,
+        },
+    )
+    lines = [f"  {len(edits) // 2} linear layers, {len(modules)} trained modules"]
+    if left:
+        lines.append(f"  WITHOUT {len(left)} trained tensors, so it is another model: {left}")
+    return lines
+
+
+def canonical(name: str) -> str:
+    """Return the name in the delta of a tensor in HF's layout: `x.lora_A.weight` is an edit's."""
+    module, _, last = name.rpartition(".")
+    module, _, factor = module.rpartition(".")
+    return f"{module}.{last}.{factor}" if factor in FACTORS else name
+
+
+def edited(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the factors of edits of whole linear layers, under HF's names."""
+    from torch import nn
+
+    found = {}
+    for name, tensor in delta.items():
+        weight, _, factor = name.rpartition(".")
+        module, _, attribute = weight.rpartition(".")
+        linear = attribute == "weight" and isinstance(model.get_submodule(module), nn.Linear)
+        if linear and factor in FACTORS:
+            found[f"{module}.{factor}.weight"] = tensor
+    return found
+
+
+def whole(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return the modules of which everything trained, each held under one name only."""
+    from torch import nn
+
+    names = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
+    listed = (nn.ModuleList, nn.ModuleDict)  # which HF cannot wrap
+    found: dict[str, dict[str, Tensor]] = {}
+    for path, module in model.named_modules():
+        if any(path.startswith(f"{above}.") for above in found) or isinstance(module, listed):
+            continue
+        if any(names[id(part)] > 1 for part in module.modules()):
+            continue
+        own = {name: delta.get(f"{path}.{name}") for name, _ in module.named_parameters()}
+        if own and all(tensor is not None for tensor in own.values()):
+            found[path] = {name: tensor for name, tensor in own.items() if tensor is not None}
+    return found
+
+
+def reasons(model: nn.Module, left: list[str]) -> list[str]:
+    """Say which places cannot be expressed, numbers of layers folded."""
+    from segsweep.facts import folded
+
+    places = {name.rpartition(".")[0] if ".lora_" in name else name for name in left}
+    return folded(sorted(places))

@@ -1,0 +1,129 @@
+"""A model as a program: pixels in, class logits, boxes and mask logits out; and how two compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from segsweep.data.base import DataSet
+from segsweep.data.loader import DIVISOR
+from segsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from segsweep.model.language import LanguageEncoder
+    from segsweep.model.segmenter import Segmenter
+
+Program = Callable[[Tensor], dict[str, Tensor]]
+NOISE_SEED = 0
+
+
+class Inference(nn.Module):
+    """The forward pass of evaluation, from pixels on; the last prediction set is the result.
+
+    Args:
+        model: in evaluation mode.
+        data: its mean and deviation of pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Segmenter, data: DataSet) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.sem_seg_head
+        self.register_buffer("mean", torch.tensor(data.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(data.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """RGB pixels 0..255 (B, 3, H, W), H and W multiples of 32 -> by name
+
+        `logits` (B, Q, K), or K + 1 where the last one says that there is no object; `boxes`
+        (B, Q, 4) cx cy w h in [0, 1], where the model predicts boxes; `masks` (B, Q, H/4, W/4)
+        logits.
+        """
+        output = self.head(self.backbone((images - self.mean) / self.std))
+        result = output.matching
+        found = {"logits": result.logits[-1]}
+        if result.boxes is not None:
+            found["boxes"] = result.boxes[-1]
+        found["masks"] = torch.einsum("bqc,bchw->bqhw", result.embeddings[-1], output.mask_features)
+        return found
+
+
+class KnownTexts(nn.Module):
+    """Stands for a language encoder once its classes are fixed: it holds their embeddings only."""
+
+    text: Tensor
+
+    def __init__(self, encoder: LanguageEncoder) -> None:
+        super().__init__()
+        self.logit_scale = encoder.logit_scale
+        with torch.no_grad():
+            self.register_buffer("text", encoder(draw=False).clone())
+
+    def forward(self, draw: bool) -> Tensor:
+        """Embeddings of the classes -> (K+1, P)"""
+        return self.text
+
+    def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
+        """Logits of embeddings (..., P), as `LanguageEncoder.similarity`."""
+        from segsweep.model.language import LanguageEncoder
+
+        return LanguageEncoder.similarity(self, embeddings, text)  # type: ignore[arg-type]
+
+
+def fix_texts(model: Segmenter) -> None:
+    """Put known texts in the place of a model's language encoder, where it has one."""
+    from segsweep.model.masked_decoder import MaskedPredictor
+
+    predictor = model.sem_seg_head.predictor
+    if isinstance(predictor, MaskedPredictor):
+        predictor.lang_encoder = KnownTexts(predictor.lang_encoder)  # type: ignore[assignment]
+
+
+def frame(data: DataSet) -> tuple[int, int]:
+    """Return height and width that hold every image of evaluation, in multiples of 32."""
+    height, width = (-(-side // DIVISOR) * DIVISOR for side in data.size)
+    return height, width
+
+
+def examples(data: DataSet, count: int) -> tuple[Tensor, str]:
+    """Return pixels as `Inference` takes them, and what they are. -> (count, 3, H, W) in 0..255
+
+    They are the first validation images, resized as for evaluation and padded with the mean, or
+    noise where the data are not here.
+    """
+    from segsweep.data.transforms import evaluation_geometry, sample
+
+    pixels = torch.tensor(data.mean).view(3, 1, 1).repeat(count, 1, *frame(data))
+    try:
+        records = data.records("val")[:count]
+        for image, record in zip(pixels, records, strict=False):
+            record.annotations, record.labels = [], None
+            seen = sample(data.image(record), record, evaluation_geometry(data, record)).image
+            image[:, : seen.shape[1], : seen.shape[2]] = seen
+        return pixels[: len(records)], f"{len(records)} validation images"
+    except UserError:
+        generator = torch.Generator().manual_seed(NOISE_SEED)
+        return 255 * torch.rand(pixels.shape, generator=generator), f"{count} images of noise"
+
+
+@torch.no_grad()
+def outputs(program: Program, images: Tensor, batch: int = 1) -> dict[str, Tensor]:
+    """Run a program on images, so many at a time. (B, 3, H, W) -> outputs of all, by name"""
+    found = [program(some) for some in images.split(batch)]
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+
+def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:
+    """Return the largest absolute difference of each output; infinite where one is no number."""
+    gaps = {name: (a[name] - b[name]).abs().max() for name in b}
+    return {name: float(gap.nan_to_num(nan=torch.inf)) for name, gap in gaps.items()}
+
+
+def told(gaps: dict[str, float]) -> str:
+    """Say differences in words."""
+    return ", ".join(f"{name} {gap:.1e}" for name, gap in gaps.items())

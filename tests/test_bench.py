@@ -1,0 +1,230 @@
+"""The verb `bench`: costs of methods at inference, against counts by hand."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from records import record, write
+from torch import nn
+
+from segsweep import bench
+from segsweep.bench.clock import Estimate, Times, rounds
+from segsweep.bench.count import LiveTensors, count
+from segsweep.bench.measure import numbers
+from segsweep.bench.variants import variants
+from segsweep.collect import frame, table
+from segsweep.config import compose
+from segsweep.errors import UserError
+from segsweep.model.deformable import DeformableAttention
+from segsweep.restore import assemble
+from segsweep.sweep.names import directories
+
+CPU = torch.device("cpu")
+SIZE = ["--size", "64", "64"]
+QUICK = [*SIZE, "--rounds", "6", "--warmup", "0", "--threads", "1", "--batches", "2"]
+WIDTH, QUERIES = 64, 40  # of the tiny model
+LAYERS = 3  # of its encoder, and of its decoder
+EDITED = 2 * LAYERS * 3 * WIDTH**2 + LAYERS * 3 * WIDTH**2  # deformable, then fused attention
+TOKENS = 8**2 + 4**2 + 2**2 + 1  # of an image of 64 x 64
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    words = ["model=maskdino_tiny", "peft=adapter,lora", "trainer.accelerator=cpu"]
+    assert bench.main([*words, *QUICK, "--results", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(results):
+    """By method and form."""
+    found = [json.loads(path.read_text()) for path in results.glob("bench/*/record.json")]
+    return {(r["config"]["peft"]["name"], r["config"]["bench"]["form"]): r for r in found}
+
+
+def costs(model):
+    images = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        return count(lambda: model(images), CPU)
+
+
+def test_each_setting_has_a_record_in_each_of_its_forms(records):
+    forms = {("lora", "merged"), ("lora", "unmerged"), ("adapter", None), ("frozen", None)}
+    assert records.keys() == forms
+    base = records["frozen", None]
+    assert base["bench"]["ratio"] == {"median": 1, "low": 1, "high": 1}
+    assert base["bench"]["checkpoint_bytes"] == 0
+    assert base["bench"]["base_bytes"] > 4 * base["params"]["total"]  # buffers besides
+    for one in records.values():
+        measured, about = one["bench"], one["config"]["bench"]
+        assert (one["kind"], one["status"], measured["base"]) == ("bench", "done", base["id"])
+        assert (about["size"], about["classes"], about["threads"]) == ("64x64", 1, 1)
+        assert measured["weights"] == "random"
+        assert len(measured["all_ms"]) == measured["rounds"] == 6
+        assert measured["images_per_s"].keys() == {"1", "2"}
+        assert measured["images_per_s"]["1"] == pytest.approx(1e3 / measured["median_ms"])
+        assert measured["ratio"]["low"] <= measured["ratio"]["median"] <= measured["ratio"]["high"]
+        assert measured["peak_mib"] > 0
+
+
+def test_merged_lora_is_the_base_and_its_file_holds_what_trains(records):
+    base, merged, unmerged = (
+        records[key] for key in (("frozen", None), ("lora", "merged"), ("lora", "unmerged"))
+    )
+    assert merged["bench"]["flops"] == base["bench"]["flops"]
+    assert merged["bench"]["peak_mib"] == base["bench"]["peak_mib"]
+    edits = EDITED - LAYERS * WIDTH**2  # the keys are left as they are
+    assert unmerged["bench"]["flops"] - base["bench"]["flops"] == 2 * 8 * edits
+    tensors = 4 * unmerged["params"]["trainable"]
+    assert tensors < merged["bench"]["checkpoint_bytes"] < tensors + 10_000
+    assert merged["params"] == unmerged["params"]
+
+
+def test_operations_of_adapters_are_those_of_their_formula(records):
+    base = records["frozen", None]["bench"]["flops"]
+    seen = LAYERS * TOKENS + 2 * LAYERS * QUERIES  # by the seams
+    once = seen * 2 * (2 * WIDTH * WIDTH // 4)  # down and up
+    assert records["adapter", None]["bench"]["flops"] - base == once
+    config = compose(["model.weights=null", "peft=adapter", "peft.repeats=3"])
+    model, *_ = assemble(config, ["digit"], ["digit"])
+    flops, _ = costs(model.eval())
+    assert flops - base == 3 * once
+
+
+def test_operations_of_deformable_attention():
+    channels, heads, points, queries, shapes = 8, 2, 3, 5, [(4, 6), (2, 3)]
+    cells, reads = 24 + 6, heads * len(shapes) * points
+    attention = DeformableAttention(channels, heads, len(shapes), points)
+    query, memory = torch.zeros(1, queries, channels), torch.zeros(1, cells, channels)
+    reference = torch.full((1, queries, len(shapes), 2), 0.5)
+    expected = 2 * channels * (cells * channels + queries * (reads + 2 * reads + channels))
+    expected += queries * reads * 4 * 2 * (channels // heads)  # four cells of each read
+    with torch.no_grad():
+        flops, _ = count(lambda: attention(query, reference, memory, shapes), CPU)
+    assert flops == expected
+
+
+def test_operations_of_sampling_a_map():
+    maps, grid = torch.zeros(2, 3, 8, 8), torch.zeros(2, 5, 7, 2)
+    sample = nn.functional.grid_sample
+    flops, _ = count(lambda: sample(maps, grid, align_corners=False), CPU)
+    assert flops == 2 * 4 * (2 * 3 * 5 * 7)
+
+
+def test_peak_memory_is_that_of_living_results():
+    x = torch.zeros(256)  # 1 KiB, there before
+    with LiveTensors() as live:
+        y = x + 1
+        y.view(16, 16).mul_(2)  # no storage of their own
+        z = torch.cat([y, y])
+        del y
+        del z
+        assert (x * 2).sum() == 0  # and 4 bytes
+    assert live.peak == 3 * 1024
+
+
+def test_sharing_variants_leave_the_base_as_it_is():
+    config = compose(["model.weights=null", "peft=frozen"])
+    base, *_ = assemble(config, ["digit"], ["digit"])
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = base.eval()(images)
+        lora = compose(["model.weights=null", "peft=lora", "peft.init=xavier"])
+        unmerged, merged = variants(base, lora, "lora")
+        after, others = base(images), [v.model(images) for v in (unmerged, merged)]
+    assert torch.equal(before.mask_features, after.mask_features)
+    assert not any(torch.equal(before.mask_features, other.mask_features) for other in others)
+    shared = {id(p) for p in base.parameters()}
+    own = [p.numel() for p in merged.model.parameters() if id(p) not in shared]
+    assert sum(own) == EDITED
+
+
+@pytest.mark.parametrize(("n", "ends"), [(5, None), (6, (0, 5)), (9, (1, 7)), (20, (5, 14))])
+def test_intervals_of_medians(n, ends):
+    """The places are those of published tables of confidence intervals for the median."""
+    found = Estimate.of([float(i) for i in reversed(range(n))])
+    assert (found.low, found.high) == (ends or (None, None))
+
+
+def test_intervals_hold_the_median_as_often_as_they_say():
+    draws = torch.rand(2000, 10, generator=torch.Generator().manual_seed(0))
+    found = [Estimate.of(row) for row in draws.tolist()]
+    held = sum(e.low <= 0.5 <= e.high for e in found if e.low is not None and e.high is not None)
+    assert 0.97 < held / 2000 < 0.987  # 0.9785 of ten values
+
+
+def test_every_round_takes_each_call_once_in_an_order_of_its_own():
+    said = []
+    calls = [lambda name=name: said.append(name) for name in "abc"]
+    times = rounds(calls, 30, 60, CPU, "letters")
+    turns = ["".join(said[i : i + 3]) for i in range(0, len(said), 3)]
+    assert set(turns) == {"".join(p) for p in itertools.permutations("abc")}
+    assert [len(t.wall) for t in times] == [30, 30, 30]
+    assert [len(t.cpu) for t in rounds(calls, 99, 0, CPU, "letters")] == [2, 2, 2]
+
+
+def test_ratios_are_of_the_same_round():
+    base = Times([100.0, 200, 400, 100, 100, 50], [1.0] * 6)
+    own = Times([1.5 * wall for wall in base.wall], [1.25] * 6)
+    found = numbers(own, base)
+    assert found["ratio"] == {"median": 1.5, "low": 1.5, "high": 1.5}
+    assert found["cpu_ratio"]["median"] == 1.25
+    assert found["extra_ms"]["median"] == 50
+    assert found["iqr_ms"] == pytest.approx(150 * 0.75)
+
+
+def test_records_stand_in_tables_of_latency_and_in_no_others(results, capsys):
+    found = frame.read(results)
+    assert (found.runs, found.unreadable, len(found.bench)) == ([], {}, 4)
+    assert directories(results) == []
+    assert table.main(["latency", "--origin", "ours", "--results", str(results)]) == 0
+    shown = capsys.readouterr().out
+    rows = ["Frozen base", "Adapters (I=1, κ+λ)", "LoRA (r=8, merged)", "LoRA (r=8, unmerged)"]
+    places = [shown.index(row) for row in rows]
+    assert places == sorted(places)
+    assert "maskdino_tiny, 64x64" in shown
+    assert table.main(["ablation", "--results", str(results)]) == 0
+    assert "no number" in capsys.readouterr().err
+
+
+def test_table_3_takes_lora_as_it_is_deployed(records, tmp_path, capsys):
+    texts = [json.dumps(one) for one in records.values()]
+    for text, model in itertools.product(texts, ("maskdino_r50", "maskdino_tiny")):
+        other = json.loads(text)
+        other["config"]["model"]["name"] = model
+        other["config"]["data"] = {"name": "ndd20"}
+        ms = {"merged": 123.4, "unmerged": 567.8}.get(other["config"]["bench"]["form"], 99.9)
+        other["bench"]["median_ms"] = ms if model == "maskdino_r50" else 333.3
+        other["name"] += model
+        path = tmp_path / "bench" / other["name"] / "record.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(other))
+    write(tmp_path, record(data="ndd20", model="maskdino_r50"))  # a run that was trained
+    words = ["peft_table3", "--origin", "ours", "--format", "csv", "--results", str(tmp_path)]
+    assert table.main(words) == 0
+    shown = capsys.readouterr().out
+    (lora,) = (line for line in shown.splitlines() if "LoRA" in line and "123.4" in line)
+    assert "LoRA (r=8)," in lora
+    assert "99.9" in shown
+    assert "567.8" not in shown
+    assert "333.3" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["peft=loar"], "peft=loar: there is no peft 'loar'; did you mean 'lora'"),
+        (["peft=lora", "peft.rank=0"], "peft.rank=0: the rank must be at least 1"),
+        (["data=coco"], r"data\.root.*--classes N"),
+        (["--rounds", "1"], "--rounds 1: must be at least 2"),
+        (["--batches", "2,0"], "--batches 0: must be at least 1"),
+        (["--size", "16", "16"], "--size 16 16: the model takes no such images"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, said, tmp_path):
+    with pytest.raises(UserError, match=said) as error:
+        bench.main([*words, "--results", str(tmp_path)])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "bench").exists()

@@ -1,0 +1,115 @@
+"""Figures follow from tables, ours and published alike, and say what they show."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from segsweep.collect import frame, main, reported
+from segsweep.collect.curves import curve_figure, read
+from segsweep.collect.delta import panels
+from segsweep.collect.sizes import families
+from segsweep.collect.spec import load
+from segsweep.collect.tables import ablation, build
+from segsweep.collect.tradeoff import Choice, choices, front, tradeoff_figure
+from tests.records import record, write
+
+FORMS = ("md", "tex", "html", "csv")
+PUBLISHED = reported.read(Path(__file__).resolve().parent.parent / "results")
+
+
+def words(svg: Path) -> str:
+    return " ".join(re.findall(r"<!-- (.*?) -->", svg.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("results")
+    assert main(["--reported", "--results", str(results)]) == 0
+    return results / "figures"
+
+
+def test_figures_6_and_7_are_drawn_from_published_numbers(published: Path) -> None:
+    for name, told in {"peft_figure6": "mean of 4 data sets", "peft_figure7": "mean of 3"}.items():
+        for end in ("png", "svg", "pdf"):
+            assert (published / f"{name}.{end}").stat().st_size > 10_000
+        assert told in words(published / f"{name}.svg")
+    assert "COCO &amp; Cityscapes" in words(published / "peft_figure6.svg")
+    assert "Cityscapes" not in words(published / "peft_figure7.svg")  # of the larger backbone
+
+
+def test_delta_of_figure_6_is_equation_11() -> None:
+    cells = [run for run in PUBLISHED if run["source.table"] == "2a"]
+    spec = load("ablation")
+    spec.reported = "000 2a"
+    seem = next(t for t in build(spec, cells, ("reported",)) if t.title == "seem_focall")
+    points = {p.row.setting: p for p in panels(seem)[0].points()}
+    full = (79.2 + 25.97 + 39.88 + 32.19) / 4
+    lora = (76.89 + 23.9 + 35.06 + 31.77) / 4
+    assert points["LoRA (r=8)"].value == pytest.approx(100 * (lora - full) / full)
+    assert points["LoRA (r=8)"].trained == 1_440_000
+
+
+def test_the_other_figures_of_the_study(published: Path) -> None:
+    assert "scale α" in words(published / "peft_alpha.svg")
+    assert {"rank r", "repeats I"} <= set(
+        re.findall(r"rank r|repeats I", words(published / "peft_size.svg"))
+    )
+    assert "Latency (ms)" in words(published / "peft_latency.svg")
+    assert "Pareto front" in words(published / "peft_pareto.svg")
+
+
+def test_families_are_settings_that_differ_in_one_number(tmp_path: Path) -> None:
+    write(tmp_path, *[record("lora", 40, rank=r) for r in (2, 16, 4)], record("full_head", 50))
+    write(tmp_path, *[record("adapter", 40, repeats=1, residual=k) for k in ("kappa", "lambda")])
+    (table,) = ablation(frame.read(tmp_path).runs)
+    (family,) = families(table)
+    assert (family.title, family.name, sorted(family.rows)) == ("LoRA", "rank r", [2, 4, 16])
+
+
+def test_the_front_is_what_nothing_cheaper_beats(tmp_path: Path) -> None:
+    values = {2: (1e5, 40.0), 4: (2e5, 39.0), 8: (4e5, 44.0), 16: (8e5, 44.0)}
+    for rank, (trained, ap) in values.items():
+        write(tmp_path, record("lora", ap, rank=rank, trainable=int(trained)))
+    write(tmp_path, record("frozen", 1.0, trainable=0))
+    (table,) = ablation(frame.read(tmp_path).runs)
+    found = choices(panels(table)[0], "params.trainable")
+    assert len(found) == 4  # the frozen base trains nothing
+    best: list[Choice] = front(found)
+    assert [choice.row.setting for choice in best] == ["LoRA (r=2)", "LoRA (r=8)"]
+    assert [c.cost for c in front(found, higher=False)] == pytest.approx([0.1, 0.2])
+
+
+def test_costs_that_are_not_recorded_are_not_drawn(tmp_path: Path) -> None:
+    for rank in (2, 4):
+        (directory,) = write(tmp_path, record("lora", 40 + rank, rank=rank))
+        (directory / "delta.safetensors").write_bytes(b"0" * 1000 * rank)
+    tables = ablation(frame.read(tmp_path).runs)
+    assert tradeoff_figure(tables, "bench.median_ms", tmp_path / "latency") == []
+    png, svg, _ = tradeoff_figure(tables, "delta.bytes", tmp_path / "checkpoint")
+    assert png.exists()
+    assert "Checkpoint (MB)" in words(svg)
+
+
+def test_curves_are_means_over_seeds_and_broken_lines_are_left_out(tmp_path: Path) -> None:
+    lines = [{"step": 1, "epoch": 0.5, "loss": 3.0}]
+    for seed in (0, 1):
+        (directory,) = write(tmp_path, record("lora", 40.0, seed=seed))
+        points = [{"epoch": e, "segm_AP": 10 * e + seed} for e in (1, 2, 3)]
+        text = "\n".join(json.dumps(line) for line in [*lines, *points])
+        (directory / "metrics.jsonl").write_text(text + '\n{"epoch": 4, "segm_AP"')
+    assert read(directory / "metrics.jsonl", "segm_AP") == {1.0: 11.0, 2.0: 21.0, 3.0: 31.0}
+    runs = frame.read(tmp_path).runs
+    _, svg, _ = curve_figure(runs, tmp_path, tmp_path / "runs")
+    assert "epoch" in words(svg)
+    assert "LoRA (r=8)" in words(svg)
+
+
+def test_published_tables_are_rebuilt_by_the_same_command(published: Path) -> None:
+    tables = {path.name for path in (published.parent / "tables").iterdir()}
+    assert {
+        f"{name}.{end}" for name in ("peft_table2a", "convlora_main") for end in FORMS
+    } <= tables

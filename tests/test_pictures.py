@@ -1,0 +1,470 @@
+"""Predictions on anybody's pictures, runs side by side: what is drawn, written and counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from segsweep import compare, predict, predictions
+from segsweep.analysis.numbers import best_score
+from segsweep.config import compose
+from segsweep.data import masks
+from segsweep.data.base import BACKGROUND, IGNORE, Record
+from segsweep.errors import UserError
+from segsweep.pictures import difference
+from segsweep.pictures.colours import BASE, BLACK, WHITE, colour, luminance, palette
+from segsweep.pictures.draw import RIM, Shape, overlay, scaled, tinted
+from segsweep.restore import restore
+from segsweep.sweep.files import read_json
+from segsweep.sweep.names import one
+from segsweep.sweep.run import Run
+from segsweep.train import train
+from tests.painted import WORDS
+from tests.small_coco import REAL, real
+
+TINY = [
+    "data.train=2", "data.val=4", "data.domain=source", "hparams.epochs=1", "hparams.batch_size=2",
+    "trainer.validate_every=2",
+]  # fmt: skip
+
+
+def trained(results: Path, *words: str) -> Path:
+    run = Run(compose([*TINY, f"io.results={results}", *words]))
+    run.once(train)
+    return run.directory
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[Path]:
+    """Two runs of the same scenes: LoRA after a step, and the frozen base."""
+    results = tmp_path_factory.mktemp("results")
+    return [trained(results, "peft=lora", "peft.rank=2"), trained(results, "peft=frozen")]
+
+
+@pytest.fixture
+def copied(runs: list[Path], tmp_path: Path) -> Path:
+    """The first run, to be changed."""
+    return Path(shutil.copytree(runs[0], tmp_path / "results" / "runs" / runs[0].name))
+
+
+@pytest.fixture(scope="module")
+def pictures(runs: list[Path], tmp_path_factory) -> Path:
+    """A folder as people have them."""
+    folder = tmp_path_factory.mktemp("pictures & <more>")
+    data = restore(runs[1]).config.data
+    scenes = [Image.fromarray(data.image(record)) for record in data.records("val")]
+    scenes[0].save(folder / "plain.png")
+    scenes[1].convert("L").save(folder / "grey.png")
+    scenes[2].convert("RGBA").save(folder / "clear.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (folder / "sub").mkdir()
+    scenes[3].crop((0, 0, 128, 80)).save(folder / "sub" / "turned.JPG", exif=turned)
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    Image.new("I;16", (40, 20)).save(folder / "one.tif")
+    (folder / "broken.png").write_bytes((folder / "plain.png").read_bytes()[:400])
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(runs: list[Path], pictures: Path, tmp_path_factory) -> Path:
+    """What the frozen base finds in that folder."""
+    folder = tmp_path_factory.mktemp("out")
+    words = [f"run={runs[1]}", f"images={pictures}", "threshold=0.3", f"out={folder}"]
+    assert predict.main(words) == 0
+    return folder
+
+
+def test_results_are_coco_results(runs: list[Path], out: Path) -> None:
+    known = COCO(str(out / "images.json"))
+    results = known.loadRes(str(out / "predictions.json"))
+    record = read_json(runs[1] / "record.json")
+    assert sorted(known.getCatIds()) == record["data"]["category_ids"]
+    sizes = {i["file_name"]: (i["height"], i["width"]) for i in known.imgs.values()}
+    assert sizes == {
+        "clear.png": (128, 128), "grey.png": (128, 128), "one.png": (1, 1), "one.tif": (20, 40),
+        "plain.png": (128, 128), "sub/turned.JPG": (128, 80),
+    }  # fmt: skip
+    for found in results.anns.values():
+        image = known.imgs[found["image_id"]]
+        assert found["file_name"] == image["file_name"]
+        assert results.annToMask(found).shape == (image["height"], image["width"])
+        assert found["score"] >= 0.3
+
+
+def test_a_picture_gives_what_the_evaluation_found_on_it(runs: list[Path], out: Path) -> None:
+    image_id = restore(runs[1]).config.data.records("val")[0].image_id
+    stored = dict(predictions.of_run(runs[1]))[image_id]
+    expected = [one for one in stored if one["score"] >= 0.3]
+    results = json.loads((out / "predictions.json").read_text())
+    found = [one for one in results if one["file_name"] == "plain.png"]
+    assert len(expected) > 1
+    assert [f["score"] for f in found] == pytest.approx([e["score"] for e in expected], abs=1e-4)
+    ids = read_json(runs[1] / "record.json")["data"]["category_ids"]
+    assert [f["category_id"] for f in found] == [ids[e["category_id"]] for e in expected]
+    areas = [[masks.area(f["segmentation"]) for f in own] for own in (found, expected)]
+    assert areas[0] == pytest.approx(areas[1], abs=3)
+
+
+def test_every_picture_is_drawn_and_what_is_none_is_named(out: Path, pictures: Path) -> None:
+    drawn = sorted(p.relative_to(out / "overlays").as_posix() for p in out.rglob("overlays/**/*.*"))
+    assert drawn == [
+        "clear.png", "grey.png", "one.png", "one.tif.png", "plain.png", "sub/turned.jpg"
+    ]  # fmt: skip
+    page = (out / "index.html").read_text()
+    assert all(f'src="overlays/{name}"' in page for name in drawn)
+    assert "2 files skipped" in page
+    assert "notes.txt" in page
+    with Image.open(out / "overlays/sub/turned.jpg") as shown:
+        assert shown.height > shown.width
+    assert (pictures / "plain.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["images=nowhere"], "images=nowhere: there is no such folder"),
+        (["images={here}", "out={here}"], "must be another folder"),
+        (["images={here}", "threshold=1.5"], "threshold=1.5"),
+        (["images={here}", "data.root=x"], "data.root=x: .* has no place"),
+        (["images={here}", "run=x"], "needs one run"),
+        ([], "say images=FOLDER, or split=val"),
+    ],
+)
+def test_a_mistake_is_named(runs: list[Path], pictures: Path, words: list[str], said: str) -> None:
+    asked = [word.format(here=pictures) for word in words]
+    with pytest.raises(UserError, match=said):
+        predict.main([str(runs[0]), *asked])
+
+
+def test_a_folder_without_pictures_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    words = [str(runs[0]), f"images={tmp_path}", f"out={tmp_path / 'out'}"]
+    with pytest.raises(UserError, match="none of 1 files is a picture"):
+        predict.main(words)
+
+
+def test_label_maps_are_png_files_of_classes(tmp_path: Path) -> None:
+    run = trained(tmp_path / "results", *WORDS, "metrics=miou", "peft=frozen")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "in/a.png")
+    predict.main([run.name, f"images={tmp_path / 'in'}", f"results={tmp_path / 'results'}"])
+    folder = tmp_path / "results/predictions" / run.name / "in"
+    with Image.open(folder / "labels/a.png") as file:
+        assert (file.mode, file.size) == ("P", (70, 50))
+        values = set(np.unique(np.asarray(file)))
+    assert values <= {*range(len(read_json(run / "record.json")["data"]["classes"])), BACKGROUND}
+    assert (folder / "overlays/a.png").exists()
+    assert not (folder / "predictions.json").exists()
+    with pytest.raises(UserError, match="predicts label maps"):
+        predict.main([str(run), "split=val"])
+
+
+def test_a_backfill_gives_the_bytes_of_the_evaluation(copied: Path, capsys) -> None:
+    record = read_json(copied / "record.json")
+    del record["predictions"]  # as versions without such files left it
+    (copied / "record.json").write_text(json.dumps(record))
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    (copied / predictions.FILE).unlink()
+    with pytest.raises(UserError, match=f"predict run={record['id']} split=val"):
+        predictions.of_run(copied)
+    assert predict.main(["split=val", f"results={copied.parents[1]}"]) == 0
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+    assert predictions.of_run(copied).head["run"] == record["id"]
+    assert "1 runs: 0 have predictions" in capsys.readouterr().out
+    assert predict.main([f"run={copied}", "split=val"]) == 0
+    assert "1 runs: 1 have predictions" in capsys.readouterr().out
+    (copied / "record.json").write_text(json.dumps(record | {"id": "another"}))
+    with pytest.raises(UserError, match="kept no predictions"):
+        predictions.of_run(copied)
+
+
+def test_other_bytes_than_the_recorded_ones_are_not_kept(copied: Path) -> None:
+    record = read_json(copied / "record.json")
+    record["predictions"]["sha256"] = "0" * 64
+    (copied / "record.json").write_text(json.dumps(record))
+    (copied / predictions.FILE).unlink()
+    with pytest.raises(UserError, match="predicts other bytes here"):
+        predict.main([str(copied), "split=val"])
+    assert not (copied / predictions.FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("record.json", "has not finished"),
+        ("delta.safetensors", r"delta\.safetensors is gone .*prune"),
+        ("config.yaml", "not a run directory"),
+    ],
+)
+def test_what_a_model_needs_is_named(copied: Path, file: str, said: str) -> None:
+    (copied / file).unlink()
+    with pytest.raises(UserError, match=said):
+        restore(copied)
+
+
+def test_a_delta_of_another_base_is_refused(copied: Path) -> None:
+    text = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(text.replace("seed: 0", "seed: 1", 1))
+    with pytest.raises(UserError, match="its config now names the run"):
+        assert restore(copied).run
+    text = text.replace("weights: segsweep://", "weights: null #")
+    (copied / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match="was trained on the base"):
+        restore(copied)
+
+
+def test_data_that_moved_are_found_by_a_word(tmp_path: Path) -> None:
+    from tests.small_coco import write
+
+    write(tmp_path / "old")
+    words = ["data=coco", f"data.root={tmp_path / 'old'}", "data.size=[64,64]", "peft=frozen"]
+    run = Run(compose([*words, "hparams.epochs=1", f"io.results={tmp_path / 'results'}"]))
+    run.once(train)
+    kept = (run.directory / predictions.FILE).read_bytes()
+    (tmp_path / "old").rename(tmp_path / "new")
+    (run.directory / predictions.FILE).unlink()
+    assert restore(run.directory).model is not None  # needs no data
+    with pytest.raises(UserError, match="there is no such folder"):
+        predict.main([str(run.directory), "split=val"])
+    predict.main([str(run.directory), "split=val", f"data.root={tmp_path / 'new'}"])
+    assert (run.directory / predictions.FILE).read_bytes() == kept
+    with pytest.raises(UserError, match=r"data\.size=9: .* \(choices: .*data\.root"):
+        restore(run.directory, words=["data.size=9"])
+
+
+def test_a_run_goes_by_the_beginning_of_its_id(runs: list[Path]) -> None:
+    results = runs[0].parents[1]
+    assert one(results, runs[0].name[-12:-6]) == runs[0]
+    with pytest.raises(UserError, match="neither a sweep nor a run"):
+        one(results, "zzz")
+    with pytest.raises(UserError, match="names 2 runs; one is needed"):
+        one(results, str(results))
+
+
+def greedy(
+    record: Record, found: list[dict[str, Any]], score: float, iou: float
+) -> Iterator[tuple[int, float]]:
+    """Objects that are found, with the score: class by class, the best prediction first."""
+    size = record.height, record.width
+    objects = [a for a in record.annotations if not a.iscrowd]
+    guesses = sorted((g for g in found if g["score"] >= score), key=lambda g: -g["score"])
+    if not objects or not guesses:
+        return
+    own, guessed = (
+        np.stack([masks.to_mask(code, size).ravel() for code in codes]).astype(np.float32)
+        for codes in ([a.segmentation for a in objects], [g["segmentation"] for g in guesses])
+    )
+    both = guessed @ own.T
+    overlap = both / (guessed.sum(1)[:, None] + own.sum(1) - both)
+    for guess, row in zip(guesses, overlap, strict=True):
+        row = [v * (a.category == guess["category_id"]) for v, a in zip(row, objects, strict=True)]
+        best = int(np.argmax(row))
+        if row[best] >= iou:
+            yield objects[best].id, guess["score"]
+            overlap[:, best] = -1  # taken
+
+
+@pytest.fixture(scope="module")
+def rivals(tmp_path_factory) -> list[Path]:
+    """Real predictions and worse ones, as two runs of a real set."""
+    data, results = real("nuclei"), tmp_path_factory.mktemp("rivals")
+    numbers = {category: k for k, category in enumerate(data.category_ids())}
+    told = json.loads((REAL / "nuclei/reference/predictions.json").read_text())
+    draws = np.random.default_rng(0)
+    directories = []
+    for seed in (0, 1):
+        words = ["data=coco", f"data.root={data.root}", f"io.results={results}", f"seed={seed}"]
+        run = Run(compose(words))
+        run.directory.mkdir(parents=True)
+        run.prepare()
+        found: dict[int, list[dict[str, Any]]] = {r.image_id: [] for r in data.records("val")}
+        for guess in told:
+            worse = {"score": guess["score"] * draws.uniform(0.5, 1)} if seed else {}
+            guess = {**guess, "category_id": numbers[guess["category_id"]], **worse}
+            found[guess["image_id"]].append(guess)
+        head = {"run": run.id, "split": "val", "data": data.fingerprint()}
+        with predictions.writing(run.directory / predictions.FILE, head) as writer:
+            for image_id, own in found.items():
+                writer.add(image_id, sorted(own, key=lambda g: -g["score"]))
+        record = run.head() | {
+            "status": "done",
+            "predictions": predictions.facts(run.directory),
+            "metrics": {"segm_AP": {"value": 50.0 - seed}},
+            "data": {"fingerprint": data.fingerprint(), "classes": data.classes()},
+        }
+        (run.directory / "record.json").write_text(json.dumps(record))
+        directories.append(run.directory)
+    return directories
+
+
+@pytest.mark.parametrize("iou", [0.5, 0.75])
+def test_lost_objects_are_those_of_a_plain_matching(rivals: list[Path], iou: float) -> None:
+    a, b = difference.sides(rivals, [], 0.5, iou)
+    records = {record.image_id: record for record in a.config.data.records("val")}
+    found = [
+        {
+            (image_id, number): score
+            for image_id, own in side.predicted
+            for number, score in greedy(records[image_id], own, 0.5, iou)
+        }
+        for side in (a, b)
+    ]
+    lists = difference.lost(a, b), difference.lost(b, a)
+    for listed, (ours, theirs) in zip(lists, (found, found[::-1]), strict=True):
+        expected = {key: score for key, score in ours.items() if key not in theirs}
+        got = {(one.image_id, one.annotation_id): one.score_found for one in listed}
+        assert got == pytest.approx(expected)
+    assert lists[0]
+    row = difference.rows(a, b)[0]
+    both = len(found[0].keys() & found[1].keys())
+    total = sum(not x.iscrowd for record in records.values() for x in record.annotations)
+    neither = total - both - len(lists[0]) - len(lists[1])
+    assert row[:-1] == ("all", total, both, len(lists[0]), len(lists[1]), neither)
+    sizes = difference.rows(a, b)[1:4]
+    assert sum(size.objects for size in sizes) == total
+    assert sum(size.only_a for size in sizes) == len(lists[0])
+
+
+def test_comparing_writes_lists_a_figure_and_one_page(
+    rivals: list[Path], tmp_path: Path, capsys
+) -> None:
+    words = [str(rivals[0]), f"run={rivals[1]}", "--images", "2", f"out={tmp_path}"]
+    assert compare.main(words) == 0
+    said = capsys.readouterr().out
+    assert "Frozen" not in said
+    assert "seed 0" in said
+    every = list(csv.DictReader((tmp_path / "objects.csv").open()))
+    lost = list(csv.DictReader((tmp_path / "lost.csv").open()))
+    marks = [k for k in every[0] if k.startswith("found ")]
+    assert sum(row[marks[0]] != row[marks[1]] for row in every) == len(lost) > 0
+    page = (tmp_path / "index.html").read_text()
+    assert len(page) < 4e6
+    assert 'src="data:image/jpeg' in page
+    assert not {'src="http', "<script", "<link rel=stylesheet"} & set(page.split())
+    with Image.open(tmp_path / "figure.png") as sheet:
+        assert sheet.width > 3 * 400
+
+
+def test_the_best_score_is_each_runs_own(rivals: list[Path]) -> None:
+    for side in difference.sides(rivals, [], "best", 0.5):
+        assert side.score == best_score(side.matches).score
+        hits = side.summary()["found"]
+        assert hits == side.matches.right[side.matches.scores >= side.score].sum() > 0
+
+
+def test_only_runs_of_the_same_images_are_compared(
+    runs: list[Path], rivals: list[Path], copied: Path
+) -> None:
+    with pytest.raises(UserError, match=r"was evaluated on other data .*data=digits"):
+        compare.main([str(rivals[0]), str(runs[0])])
+    with pytest.raises(UserError, match="needs two runs or more"):
+        compare.main([str(runs[0])])
+    found = predictions.of_run(copied)
+    with predictions.writing(copied / "short", found.head) as writer:
+        for image_id, own in list(found)[:2]:
+            writer.add(image_id, own)
+    (copied / "short").rename(copied / predictions.FILE)
+    record = read_json(copied / "record.json") | {"predictions": predictions.facts(copied)}
+    (copied / "record.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"on 2 images, .* on 4"):
+        compare.main([str(runs[1]), str(copied)])
+
+
+def test_real_runs_are_compared(runs: list[Path], tmp_path: Path, capsys) -> None:
+    assert compare.main([*map(str, runs), f"out={tmp_path}", "images=3"]) == 0
+    said = capsys.readouterr().out
+    assert "LoRA (r=2)" in said
+    assert "Frozen base" in said
+
+
+def test_mcnemar_is_a_binomial_test() -> None:
+    assert difference.mcnemar(0, 0) == 1
+    assert difference.mcnemar(10, 2) == pytest.approx(2 * (1 + 12 + 66) / 2**12)
+    assert difference.mcnemar(2, 10) == difference.mcnemar(10, 2)
+
+
+def block(size: tuple[int, int], x: int, y: int, w: int, h: int) -> dict[str, Any]:
+    mask = np.zeros((1, *size), bool)
+    mask[0, y : y + h, x : x + w] = True
+    return masks.encode(mask)[0]
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_outlines_show_on_any_picture_and_hide_no_object(grey: int) -> None:
+    pixels = np.full((720, 900, 3), grey, np.uint8)
+    pixels[300:308, 400:408] = 77
+    shapes = [
+        Shape(0, block((720, 900), 400, 300, 8, 8)),
+        Shape(1, block((720, 900), 0, 0, 900, 30), "at the border"),
+        Shape(2, block((720, 900), 899, 719, 1, 1), "x" * 40),
+    ]
+    drawn = np.asarray(overlay(pixels, shapes))
+    assert drawn.shape == pixels.shape
+    assert (drawn[300:308, 400:408] == 77).all()
+    assert tuple(drawn[299, 404]) == colour(0)
+    assert tuple(drawn[600, 100]) == (grey,) * 3
+    beside = [(v + 0.05) for v in (luminance((grey,) * 3), luminance((round(RIM * grey),) * 3))]
+    for line in (luminance(rgb) + 0.05 for rgb in BASE):
+        assert max(max(line, v) / min(line, v) for v in beside) > 3  # WCAG 2, graphics
+
+
+def test_masks_without_pixels_and_small_and_huge_pictures_can_be_drawn() -> None:
+    empty = {"size": [1, 1], "counts": masks.encode(np.zeros((1, 1, 1), bool))[0]["counts"]}
+    one = np.zeros((1, 1, 3), np.uint8)
+    assert overlay(one, [Shape(0, empty, "a"), Shape(1, block((1, 1), 0, 0, 1, 1))]).size == (
+        720, 720
+    )  # fmt: skip
+    wide = np.zeros((3, 6000, 3), np.uint8)
+    line = overlay(wide, [Shape(0, block((3, 6000), 5990, 1, 1, 1))])
+    assert line.size == (2048, 1)
+    assert scaled(wide, (10, 5999)).size == (5999, 3)
+
+
+def test_a_label_map_is_tinted_and_explained() -> None:
+    labels = np.full((100, 150), BACKGROUND, np.uint8)
+    labels[:50], labels[:, :10] = 1, IGNORE
+    drawn = np.asarray(tinted(np.full((100, 150, 3), 200, np.uint8), labels, ["a", "b"]))
+    assert drawn.shape[0] > 480
+    assert tuple(drawn[400, 400]) == (200, 200, 200)
+    assert tuple(drawn[100, 400]) != (200, 200, 200)
+
+
+def seen_by(rgb: tuple[int, int, int], matrix: list[list[float]]) -> np.ndarray:
+    """A colour in CIE Lab as a dichromat sees it (Machado 2009)."""
+    v = np.array(rgb) / 255
+    linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(matrix) @ linear, 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    t = np.cbrt(xyz @ linear / [0.9505, 1.0, 1.089] + 1e-9)
+    return np.array([116 * t[1] - 16, 500 * (t[0] - t[1]), 200 * (t[1] - t[2])])
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    ],
+    ids=["normal", "protan", "deutan", "tritan"],
+)
+def test_the_first_colours_differ_for_everybody(matrix: list[list[float]]) -> None:
+    seen = np.stack([seen_by(rgb, matrix) for rgb in BASE])
+    apart = np.linalg.norm(seen[:, None] - seen, axis=-1) + 1e3 * np.eye(len(BASE))
+    assert apart.min() > 10
+    assert len({colour(k) for k in range(21)}) == 21
+    table = np.reshape(palette(), (256, 3))
+    assert (tuple(table[BACKGROUND]), tuple(table[IGNORE])) == (BLACK, WHITE)

@@ -1,0 +1,467 @@
+"""The report: a decision that keeps every limit, in Python and in a browser, on one page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segsweep import predictions
+from segsweep.analysis.study import recorded
+from segsweep.config import compose
+from segsweep.data import masks
+from segsweep.errors import UserError
+from segsweep.facts import data_facts
+from segsweep.report import content, main
+from segsweep.report.candidates import outcomes, timed
+from segsweep.report.charts import Axis, short
+from segsweep.report.decision import Candidate, Limit, Point, Task, Wishes, decide, parse_limit
+from segsweep.report.page import MOST
+from segsweep.sweep.names import remember
+from segsweep.sweep.run import Run
+from segsweep.sweep.sweeper import composing, configs
+from tests.records import record, write
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+TASK = Task(
+    "boxes", "AP", "%", True,
+    [
+        Candidate("Frozen base", "m", "frozen", [20.0, 20.0, 20.0], 0, 0.0, 10.0),
+        Candidate("LoRA (r=8)", "m", "lora", [39.6, 40.0, 40.4], 1e5, 0.4, 10.0, {"site=a": 30.0}),
+        Candidate("Adapters (I=2)", "m", "adapter", [39.7, 40.1, 40.5], 3e5, 1.2, 12.0),
+        Candidate("Full head", "m", "full_head", [44.7, 45, 45.3], 3e6, 12, 10, {"site=a": 50.0}),
+    ],
+)  # fmt: skip
+UNIT = st.floats(0, 100, width=32)
+NAMES = ["site=a", "segm_APs"]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Task, Wishes]:
+    """Any task of up to six settings, and any wishes about it."""
+    methods = st.sampled_from(["full_head", "lora", "adapter", "frozen"])
+    point = st.builds(Point, st.floats(0, 1, width=32), UNIT, UNIT)
+    one = st.builds(
+        Candidate,
+        name=st.just(""),
+        model=st.sampled_from("mn"),
+        method=methods,
+        values=st.lists(UNIT, max_size=4),
+        trained=UNIT,
+        size=UNIT,
+        latency=st.none() | UNIT,
+        measures=st.dictionaries(st.sampled_from(NAMES), UNIT),
+        outcomes=st.lists(st.lists(point, min_size=1, max_size=3), max_size=3),
+    )
+    found = [replace(c, name=f"s{i}") for i, c in enumerate(draw(st.lists(one, max_size=6)))]
+    limit = st.builds(Limit, st.sampled_from(NAMES), st.booleans(), UNIT)
+    cost = st.sampled_from([0.0, 1.0, 7.5])
+    cap = st.none() | UNIT
+    wishes = st.builds(Wishes, cap, cap, cost, cost, st.lists(limit, max_size=2))
+    return Task("t", "AP", "%", draw(st.booleans()), found), draw(wishes)
+
+
+@given(cases())
+@settings(max_examples=80, deadline=None)
+def test_no_limit_is_ever_broken_and_what_binds_is_named(case: tuple[Task, Wishes]) -> None:
+    task, wishes = case
+    decision = decide(task, wishes)
+    chosen = next((one for one in task.candidates if one.name == decision.chosen), None)
+    if chosen is not None:
+        assert all(limit.met(chosen) for limit in wishes.limits())
+        assert decision.words[0].startswith(f"Choose {chosen.name}: ")
+        return
+    tried = [one for one in task.candidates if one.values]
+    assert all(any(not limit.met(one) for limit in wishes.limits()) for one in tried)
+    if tried:
+        text = " ".join(decision.words[1:])
+        assert any(limit.text() in text for limit in wishes.limits())
+
+
+def test_what_is_within_noise_of_the_best_is_as_good_and_then_the_smallest_wins() -> None:
+    assert decide(TASK, Wishes()).chosen == "Full head"
+    decision = decide(TASK, Wishes(size=5.0))
+    assert decision.chosen == "LoRA (r=8)"
+    assert decision.words[1].startswith("Adapters (I=2) (AP 40.10 ± 0.40 (3)) is not better")
+    assert "LoRA (r=8) leaves 5.00 AP on the table" in decision.words[3]
+    assert decision.words[3].endswith("more than noise over seeds.")
+    assert decision.broken["Full head"] == ["size ≤ 5.00 MB"]
+
+
+def test_one_run_each_tells_nothing_about_noise() -> None:
+    single = [replace(one, values=one.values[1:2]) for one in TASK.candidates]
+    decision = decide(replace(TASK, candidates=single), Wishes(size=5.0))
+    assert decision.chosen == "Adapters (I=2)"
+    assert "only more seeds can tell" in decision.words[3]
+
+
+def test_gaps_to_the_full_head_within_noise_are_called_so() -> None:
+    near = replace(TASK.candidates[3], values=[39.9, 40.2, 40.5])
+    task = replace(TASK, candidates=[*TASK.candidates[:3], near])
+    decision = decide(task, Wishes())
+    assert decision.chosen == "LoRA (r=8)"
+    assert decision.words[3].endswith(": within noise over seeds.")
+
+
+def test_nothing_qualifies() -> None:
+    limits = [Limit("site=a", False, 40.0)]
+    binding = decide(TASK, Wishes(size=5.0, must=limits))
+    assert binding.chosen is None
+    assert binding.words == [
+        "Nothing qualifies.",
+        "size ≤ 5.00 MB is what binds: without it Full head qualifies (size 12.00 MB).",
+        "site=a ≥ 40.00 is what binds: without it LoRA (r=8) qualifies (site=a 30.00).",
+    ]
+    both = decide(TASK, Wishes(latency=5.0, size=-1.0))
+    assert "latency ≤ 5.00 ms rules out 4 of 4; the nearest is Frozen base" in both.words[1]
+    untimed = [replace(one, latency=None) for one in TASK.candidates]
+    unknown = decide(replace(TASK, candidates=untimed), Wishes(latency=5.0))
+    assert "python -m segsweep bench" in unknown.words[1]
+    assert decide(replace(TASK, candidates=[]), Wishes()).words == [
+        "No run has finished on this data set yet."
+    ]
+
+
+def analysis(recall: float, precision: float, value: float = 30.0) -> dict[str, Any]:
+    """What a record says about predictions that find 200 objects at a score of 0.5."""
+    hits = round(2 * recall)
+    alarms = round(hits * (100 / precision - 1))
+    bins = [[0, None, None] for _ in range(10)]
+    bins[5], bins[0] = [hits + alarms, 55.0, precision], [100, 5.0, 10.0]
+    return {
+        "iou": 0.5, "score": 0.5, "images": 50,
+        "best": {"score": 0.5, "f1": 50.0, "precision": precision, "recall": recall},
+        "recall": {k: {"objects": 200, "found": hits, "recall": recall} for k in ("all", "s")},
+        "missed": {"count": 200 - hits, "first": []},
+        "errors": {"base": {"AP": 40.0}, "missed": {"dAP": 7.0, "count": 9}},
+        "calibration": {"ECE": 5.0, "MCE": 9.0, "predictions": 90, "bins": bins},
+        "slices": {"site": {EVIL: {"images": 9, "segm_AP": value, "objects": 9, "found": 3,
+                                   "recall": 33.0}}},
+    }  # fmt: skip
+
+
+def test_operating_points_follow_from_the_analysis() -> None:
+    best, *edges = outcomes(analysis(recall=80.0, precision=50.0))
+    assert best == pytest.approx(Point(0.5, 200.0, 800.0))
+    assert [point.score for point in edges] == pytest.approx([k / 10 for k in range(9, -1, -1)])
+    assert edges[0] == Point(0.9, 1000.0, 0.0)
+    assert edges[4] == pytest.approx(Point(0.5, 200.0, 800.0))
+    assert edges[9] == pytest.approx(Point(0.0, 150.0, 1250.0))
+    assert outcomes(None) == []
+
+
+def test_costs_move_the_score_and_the_choice() -> None:
+    careful, eager = outcomes(analysis(60.0, 90.0)), outcomes(analysis(90.0, 40.0))
+    own = [
+        replace(TASK.candidates[1], outcomes=[careful]),
+        replace(TASK.candidates[2], outcomes=[eager]),
+    ]
+    task = replace(TASK, candidates=own)
+    assert decide(task, Wishes(miss_cost=1, false_alarm_cost=10)).chosen == "LoRA (r=8)"
+    decision = decide(task, Wishes(miss_cost=50, false_alarm_cost=1))
+    assert decision.chosen == "Adapters (I=2)"
+    assert re.search(r"cost of errors: \d+\.\d\d per 1,000 objects", decision.words[2])
+    unpriced = decide(TASK, Wishes(miss_cost=1))
+    assert "kept predictions" in unpriced.words[2]
+
+
+def test_requirements_name_what_was_measured() -> None:
+    assert parse_limit("site=a>=30", NAMES) == Limit("site=a", False, 30.0)
+    assert parse_limit("segm_APs <= 3.5", NAMES) == Limit("segm_APs", True, 3.5)
+    with pytest.raises(UserError, match="did you mean 'site=a'"):
+        parse_limit("site=b>=30", NAMES)
+    with pytest.raises(UserError, match="say what and how much"):
+        parse_limit("site=a", NAMES)
+
+
+def test_times_of_the_benchmark_join_the_runs_of_their_setting() -> None:
+    run = {"config.model.name": "m", "config.model.weights": "w", "config.peft.rank": 4}
+    bench = run | {"config.model.weights": None, "ended": "1", "bench.median_ms": 9.0}
+    other = bench | {"config.bench.form": "unmerged", "bench.median_ms": 11.0, "ended": "2"}
+    found = timed([run, run | {"config.peft.rank": 8}], [other, bench])
+    assert [one.get("bench.median_ms") for one in found] == [9.0, None]
+
+
+def test_axes_have_round_ticks_inside() -> None:
+    assert [text for _, text in Axis(2e4, 3e5, 0, 100, log=True).ticks()] == ["30k", "100k", "300k"]
+    assert [text for _, text in Axis(-1.0, 1.0, 0, 100).ticks()] == ["−1", "−0.5", "0", "0.5", "1"]
+    assert short(2_500_000) == "2.5M"
+
+
+def found_all(folder: Path) -> Run:
+    """Leave a run of the frozen base as if it had found every object of its two images."""
+    run = Run(compose(["peft=frozen", "data.train=4", "data.val=2", f"io.results={folder}"]))
+    data = run.config.data
+    run.directory.mkdir(parents=True)
+    run.prepare()
+    head = {"run": run.id, "split": "val", "classes": data.classes(), "data": data.fingerprint()}
+    with predictions.writing(run.directory / predictions.FILE, head) as writer:
+        for image in data.records("val"):
+            size = (image.height, image.width)
+            found = [
+                {"category_id": a.category, "score": 0.9, "bbox": a.bbox,
+                 "segmentation": masks.encode(masks.to_mask(a.segmentation, size)[None])[0]}
+                for a in image.annotations
+            ]  # fmt: skip
+            writer.add(image.image_id, found)
+    known = {"predictions": predictions.facts(run.directory), "analysis": recorded(run)}
+    facts = {"status": "done", "data": data_facts(data, data.classes())}
+    write(folder, record("frozen", 99.0, trainable=0) | run.head() | facts | known)
+    return run
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half of a sweep, with three seeds, a failure and hostile words."""
+    folder = tmp_path_factory.mktemp("report") / "results"
+    real = found_all(folder)
+    runs = []
+    for seed in range(3):
+        for method, ap, size, found in (
+            ("lora", 40.0, 400_000, (60.0, 90.0)),
+            ("adapter", 41.0, 900_000, (90.0, 40.0)),
+            ("full_head", 45.0, 9_000_000, (80.0, 70.0)),
+        ):
+            one = record(method, ap + seed / 4, trainable=size, seed=seed)
+            runs.append(one | {"analysis": analysis(*found, value=ap - 10)})
+    failed = record("lora", None, rank=4)
+    failed["error"]["message"] = f"CUDA out of memory {EVIL}"
+    runs += [failed, record("adapter", 30.0, data="coco", domain=f"a/{EVIL}")]
+    directories = write(folder, *runs)
+    curve = [{"step": k, "epoch": k, "time": 1.0, "segm_AP": 30.0 + k} for k in (1, 2)]
+    text = "".join(json.dumps(line) + "\n" for line in curve)
+    (directories[0] / "metrics.jsonl").write_text(text)
+    names = [real.name, *(path.name for path in directories), "maskdino_tiny-lora-digits-0123"]
+    remember(folder, "half", {name: [f"peft={name.split('-')[1]}", "seed=0"] for name in names})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page_file(results: Path) -> Path:
+    assert main(["half", "--results", str(results), "--miss-cost", "0", "--size-mb", "20"]) == 0
+    return results / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, or a skipped test."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    words = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=words)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, page_file: Path) -> Iterator[Any]:
+    """The page, whose errors and requests are collected."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.told, page.asked = [], []
+    page.on("console", lambda message: page.told.append(message.text))
+    page.on("pageerror", lambda error: page.told.append(str(error)))
+    page.on("dialog", lambda dialog: page.told.append(dialog.message) or dialog.dismiss())
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(page_file.as_uri())
+    yield page
+    assert page.told == []
+    assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
+    page.close()
+
+
+def test_the_summary_says_what_is_done_and_what_to_choose(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = results / "other" / "page.html"
+    words = ["half", "--results", str(results), "--size-mb", "5", "--no-pictures"]
+    assert main([*words, "--out", str(out), "--must-pass", f"site={EVIL}>=25"]) == 0
+    said = capsys.readouterr().out
+    assert "13 runs: 11 done, 1 new, 1 failed" in said
+    assert "  Choose LoRA" not in said.partition("digits (xray)")[0]
+    assert re.search(r"digits \(xray\).*\n  Choose Adapters", said)
+    assert f"wrote {out}" in said
+    assert out.stat().st_size < MOST
+    with pytest.raises(UserError, match="no finished run has"):
+        main([*words, "--must-pass", "night>=3"])
+
+
+def test_everything_stands_on_one_small_page(page: Any, page_file: Path) -> None:
+    assert page_file.stat().st_size < MOST
+    assert page.locator("h1").inner_text() == "half"
+    assert page.locator("script[src], link[rel=stylesheet], img[onerror]").count() == 0
+    assert page.locator("body").inner_text().count("alert(1)") >= 3  # class, path, message: text
+    states = page.locator("ul.counts").inner_text()
+    assert re.sub(r"\s+", " ", states) == "11 done 1 not begun 1 failed"
+    failure = page.locator("[aria-label=Failures] tbody tr").inner_text()
+    assert "CUDA out of memory" in failure
+    assert "python -m segsweep retry maskdino_tiny-lora-digits-" in failure
+    assert (
+        "maskdino_tiny-lora-digits-0123" in page.locator("[aria-label='Not finished']").inner_text()
+    )
+    assert page.locator("figure svg g[data-tip]").count() >= 3
+    assert page.locator("img").count() >= 2  # ground truth and the base
+    assert page.evaluate("[...document.images].every(i => i.src.startsWith('data:image/jpeg'))")
+    heads = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
+    assert all(b - a <= 1 for a, b in pairwise(heads))
+
+
+def test_headings_sort_by_mouse_and_keyboard(page: Any) -> None:
+    table = page.locator("article.task table").last
+    values = lambda: [float(v) for v in table.locator("tbody td:nth-child(2)").all_inner_texts()]  # noqa: E731
+    head = table.locator("thead th").nth(1)
+    head.locator("button").click()
+    assert values() == sorted(values(), reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert values() == sorted(values())
+    table.locator("thead th").first.locator("button").click()
+    names = table.locator("tbody th").all_inner_texts()
+    assert names == sorted(names)
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_tooltips_name_the_runs(page: Any, results: Path) -> None:
+    cell = page.locator("#tables ~ .scroll a[data-tip]").first
+    cell.hover()
+    tip = page.locator("#tip")
+    assert tip.is_visible()
+    named = re.search(r"runs/([\w-]+)/config.yaml", tip.inner_text())
+    assert named
+    assert (results / "runs" / named[1]).is_dir()
+    page.keyboard.press("Escape")
+    assert not tip.is_visible()
+    page.locator("figure svg g[data-tip]").first.focus()
+    assert "parameters trained" in tip.inner_text()
+    cell.click()
+    assert page.locator("#runs").get_attribute("open") is not None
+
+
+def wishes_on(page: Any, wishes: Wishes) -> None:
+    """Type wishes into the form."""
+    texts = {"latency": wishes.latency, "size": wishes.size, "miss": wishes.miss_cost,
+             "false": wishes.false_alarm_cost}  # fmt: skip
+    for name, value in texts.items():
+        page.fill(f"#{name}", "" if value is None else str(value))
+    for limit in wishes.must:
+        row = page.locator(".must").last
+        row.locator("select").first.select_option(limit.what)
+        row.locator("select").nth(1).select_option("most" if limit.at_most else "least")
+        row.locator("input").fill(str(limit.bound))
+        page.click("#more")
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(size=20.0),
+        Wishes(size=2.0),
+        Wishes(size=5.0, miss_cost=50, false_alarm_cost=1),
+        Wishes(miss_cost=1, false_alarm_cost=10),
+        Wishes(latency=20.0),
+        Wishes(size=2.0, must=[Limit("segm_AP50", False, 64.0), Limit("recall", False, 70.0)]),
+        Wishes(must=[Limit(f"site={EVIL}", False, 30.5), Limit("dAP missed", True, 8.0)]),
+    ],
+)
+def test_inputs_decide_as_the_terminal_does(page: Any, results: Path, wishes: Wishes) -> None:
+    wishes_on(page, wishes)
+    found = content.gather(results, ["half"], results / "report.html", False)
+    for i, task in enumerate(found.tasks):
+        article, decision = page.locator("article.task").nth(i), decide(task, wishes)
+        shown = article.locator(".decision p").all_inner_texts()
+        assert shown == [words for words in decision.words if words]
+        marked = article.locator("tr.chosen").evaluate_all("rows => rows.map(r => r.dataset.name)")
+        assert marked == ([decision.chosen] if decision.chosen else [])
+        if wishes.priced() and (own := [one for one in task.candidates if one.outcomes]):
+            cost = fmean(wishes.cost(wishes.cheapest(points)) for points in own[0].outcomes)
+            rows = article.locator("tbody tr")
+            row = rows.nth(task.candidates.index(own[0]))
+            assert row.locator(".cost").inner_text() == f"{cost:.2f}"
+
+
+def test_the_browser_decides_as_python_does(page: Any) -> None:
+    seen: list[tuple[Task, Wishes]] = []
+
+    @given(cases())
+    @settings(max_examples=80, deadline=None, database=None)
+    def gather(case: tuple[Task, Wishes]) -> None:
+        seen.append(case)
+
+    gather()
+    asked = [[asdict(task), asdict(wishes)] for task, wishes in seen]
+    told = page.evaluate("asked => asked.map(([task, wishes]) => decide(task, wishes))", asked)
+    for (task, wishes), answer in zip(seen, told, strict=True):
+        assert answer == asdict(decide(task, wishes))
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_wide_and_narrow_windows_show_all(
+    browser: Any, page_file: Path, width: int, scheme: str
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(page_file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_an_empty_folder_says_how_to_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--results", str(tmp_path)]) == 0
+    assert "+sweep=pilot" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="neither a sweep nor a run"):
+        main(["nothing", "--results", str(tmp_path)])
+
+
+def test_a_sweep_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    remember(tmp_path, "pilot", {"a-b-c-0123": ["peft=lora", "seed=0"]})
+    assert main(["pilot", "--results", str(tmp_path)]) == 0
+    assert "No run has finished yet" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_published_tables_stand_beside_ours_on_request(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "results")
+    published = Path(__file__).parents[1] / "results" / "reported"
+    shutil.copytree(published, tmp_path / "results" / "reported")
+    words = ["half", "--results", str(tmp_path / "results"), "--reported", "--no-pictures"]
+    assert main(words) == 0
+    text = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    assert "Published tables" in text
+    assert len(text.encode()) < MOST
+
+
+def test_the_pilot_is_staged_and_has_three_seeds() -> None:
+    with composing(["+sweep=pilot", "data=coco", "data.root=x"]) as (_, runs):
+        pass
+    stages = ["frozen", "lora peft.rank=4", "lora peft.rank=8"]
+    stages += ["adapter peft.repeats=2", "adapter peft.repeats=3", "full_head"]
+    words = [f"peft={stage} seed={seed} data=coco data.root=x" for stage in stages
+             for seed in range(3)]  # fmt: skip
+    assert [" ".join(run) for run in runs] == words
+    assert next(configs(["+sweep=pilot", "data=digits"]))[1].peft.name == "frozen"
+
+
+def test_the_verb_starts_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from segsweep.report import main; "
+        f"main(['--results', {str(tmp_path)!r}]); "
+        "sys.exit(bool({'torch', 'pandas', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
