@@ -104,11 +104,12 @@ def foreign(own: list[str], layout: str) -> list[str]:
 def _save(file: Path, state: dict[str, Tensor], restored: Restored) -> None:
     """Write a checkpoint; tensors of several names are written under all of them."""
     if file.suffix == ".safetensors":
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         about = {"segsweep": json.dumps(facts(restored.record)), "format": "pt"}
         about["classes"] = json.dumps(restored.record["data"]["classes"])
-        save_file({name: t.detach().clone().contiguous() for name, t in state.items()}, file, about)
+        copies = {name: t.detach().clone().contiguous() for name, t in state.items()}
+        file.write_bytes(save(copies, about))
         return
     import torch
 

@@ -289,8 +289,8 @@ def rivals(tmp_path_factory) -> list[Path]:
         run = Run(compose(words))
         run.directory.mkdir(parents=True)
         run.prepare()
-        found: dict[int, list[dict[str, Any]]] = {r.image_id: [] for r in data.records("val")}
-        for guess in told:
+        found: dict[int, list[dict[str, Any]]] = {r.image_id: [] for r in data.records("val")[:3]}
+        for guess in (g for g in told if g["image_id"] in found):
             worse = {"score": guess["score"] * draws.uniform(0.5, 1)} if seed else {}
             guess = {**guess, "category_id": numbers[guess["category_id"]], **worse}
             found[guess["image_id"]].append(guess)
@@ -329,7 +329,7 @@ def test_lost_objects_are_those_of_a_plain_matching(rivals: list[Path], iou: flo
     assert lists[0]
     row = difference.rows(a, b)[0]
     both = len(found[0].keys() & found[1].keys())
-    total = sum(not x.iscrowd for record in records.values() for x in record.annotations)
+    total = sum(not x.iscrowd for i in a.matches.images for x in records[i].annotations)
     neither = total - both - len(lists[0]) - len(lists[1])
     assert row[:-1] == ("all", total, both, len(lists[0]), len(lists[1]), neither)
     sizes = difference.rows(a, b)[1:4]

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from segsweep.collect.canvas import grid, head, left_out, styles
+from segsweep.collect.canvas import Style, grid, head, left_out, styles
 from segsweep.collect.look import save
 from segsweep.collect.settings import Run, Values, arrange, order
 from segsweep.collect.wording import metric_name
@@ -76,15 +76,15 @@ def curve_figure(runs: list[Values], folder: Path, directories: Path) -> list[Pa
     with grid(len(drawable), size=(4.6, 3.4)) as (figure, axes, width):
         from matplotlib.lines import Line2D
 
-        dashes = _dashes(drawable)
-        shown: dict[str, Line2D] = {}
         looks = styles(run.method for _, lines in drawable for run, _ in lines.values())
+        dashes, shown = _dashes(drawable, looks), {}
         for ax, ((model, data_set), lines) in zip(axes, drawable, strict=False):
             head(ax, data_set, model)
             for setting, (run, curve) in lines.items():
                 epochs, values = zip(*sorted(curve.items()), strict=True)
-                (line,) = ax.plot(epochs, values, color=looks[run.method].color)
-                line.set_linestyle(dashes[setting])
+                look = looks[run.method]
+                (line,) = ax.plot(epochs, values, color=look.color, marker=look.marker)
+                line.set(linestyle=dashes[setting], markersize=3.5)
                 shown[setting] = line
             _name(ax, lines)
         shown |= {text: Line2D([], [], linestyle="none") for text in left_out(len(drawable))}
@@ -93,14 +93,14 @@ def curve_figure(runs: list[Values], folder: Path, directories: Path) -> list[Pa
         return list(save(figure, folder / "curves"))
 
 
-def _dashes(drawable: list) -> dict[str, Any]:
-    """Return the dash of every setting: those of one method differ."""
-    methods: dict[str, list[str]] = {}
+def _dashes(drawable: list, looks: dict[str, Style]) -> dict[str, Any]:
+    """Return the dash of every setting: those of one colour differ."""
+    colors: dict[str, list[str]] = {}
     for _, lines in drawable:
         for setting, (run, _) in lines.items():
-            settings = methods.setdefault(run.method, [])
+            settings = colors.setdefault(looks[run.method].color, [])
             settings += [setting] if setting not in settings else []
-    return {s: DASHES[i % len(DASHES)] for own in methods.values() for i, s in enumerate(own)}
+    return {s: DASHES[i % len(DASHES)] for own in colors.values() for i, s in enumerate(own)}
 
 
 def _curve(run: Run, directories: Path) -> Curve:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GREY = "#6b6b6b"
+DPI = 200  # of pictures made of pixels
 LOOK: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -25,15 +26,22 @@ LOOK: dict[Any, Any] = {
 
 
 def save(figure: Figure, stem: Path) -> Iterator[Path]:
-    """Write `stem`.png, .svg and .pdf, the same bytes for the same figure; yield their paths."""
+    """Write `stem`.png, .svg and .pdf, the same bytes for the same figure; yield their paths.
+
+    Canvases are told to print rather than the figure to save itself, which draws everything twice.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # found once, for all formats
-    told = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    for suffix, metadata in told.items():
-        path = stem.with_suffix(suffix)
-        figure.savefig(path, dpi=200, metadata=metadata)
-        yield path
+    figure.set_dpi(DPI)
+    paths = {suffix: stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".svg", ".pdf")}
+    FigureCanvasAgg(figure).print_png(paths[".png"], metadata={"Software": None})
+    FigureCanvasSVG(figure).print_svg(paths[".svg"], metadata={"Date": None})
+    FigureCanvasPdf(figure).print_pdf(paths[".pdf"], metadata={"CreationDate": None})
+    yield from paths.values()

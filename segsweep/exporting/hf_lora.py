@@ -36,7 +36,7 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
 
     Raises UserError where a trained tensor cannot be expressed, unless the rest is wanted alone.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from segsweep.peft.base import delta_state_dict
 
@@ -56,7 +56,7 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
         )
     tensors = {PREFIX + name: t.detach().cpu().clone() for name, t in kept.items()}
     about = {"format": "pt", "segsweep": json.dumps(facts(restored.record))}
-    save_file(tensors, folder / "adapter_model.safetensors", about)
+    (folder / "adapter_model.safetensors").write_bytes(save(tensors, about))
     write_json(
         folder / "adapter_config.json",
         {
