@@ -100,7 +100,7 @@ def test_printed_spreads_make_ties() -> None:
     assert table.rows[-1].cells[kvasir.labels].text(1) == "92.0 ± 0.15"
     tied = {row.setting for row in table.rows if row.labels in table.ties(kvasir)}
     assert tied == {"VPT", "SSF"}  # 91.5 ± 0.23 and 91.3 ± 0.87
-    ber = next(c for c in table.columns if c.metric == "BER")
+    ber = next(c for c in table.columns if c.metric == "BER_image")
     assert table.best(ber, "reported") == "2.54"  # lower is better
 
 
@@ -253,7 +253,7 @@ def test_csv_has_a_line_for_every_cell() -> None:
     table = printed("convlora_main")
     lines = list(csv.DictReader(io.StringIO(csv_text([table]))))
     assert len(lines) == 11 * 14
-    ber = next(r for r in lines if r["metric"] == "BER" and r["method"] == "conv_lora")
+    ber = next(r for r in lines if r["metric"] == "BER_image" and r["method"] == "conv_lora")
     assert (ber["data_set"], float(ber["value"]), float(ber["sd"])) == ("SBU", 2.54, 0.081)
 
 
