@@ -3,7 +3,7 @@
 It is `python -m segsweep`, except that every run notes in its file `marks` when it began and when
 it was published, and that runs of the frozen base, which train nothing, sleep COUNTED_SECONDS
 (default 2) instead of being evaluated: they need neither torch nor a processor. First attempts of
-other runs are SETUP_SECONDS (default 0) longer in their set-up.
+other runs are SETUP_SECONDS longer in their set-up, if that is set, and note when it begins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ publish, real = Run._train, train.train
 def marks(directory: Path, kind: str) -> list[float]:
     """Return when a run began, or was done (seconds since 1970)."""
     path = directory / "marks"
-    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    lines = [line.rsplit(" ", 1) for line in path.read_text().splitlines()] if path.exists() else []
     return [float(when) for what, when in lines if what == kind]
 
 
@@ -48,8 +48,9 @@ def counted(run: Run, train: Train) -> dict[str, Any]:
 
 def sleep_or_train(run: Run) -> dict[str, Any]:
     if run.config.peft.name != "frozen":
-        if len(marks(run.directory, "begun")) == 1:
-            time.sleep(float(os.environ.get("SETUP_SECONDS", "0")))
+        if len(marks(run.directory, "begun")) == 1 and "SETUP_SECONDS" in os.environ:
+            mark(run, "setting up")
+            time.sleep(float(os.environ["SETUP_SECONDS"]))
         return real(run)
     wish.train()
     seconds = float(os.environ.get("COUNTED_SECONDS", "2"))

@@ -190,7 +190,7 @@ def test_a_time_limit_while_setting_up_is_a_failure(
     """Requeued without end, it would never get further; with a retry left nothing is lost."""
     monkeypatch.setenv("SETUP_SECONDS", "120")
     directory, job = begin(cluster, tmp_path, *LAUNCHER, f"hydra.launcher.retries={retries}")
-    cluster.wait(lambda: marks(directory, "begun"), PATIENCE)
+    cluster.wait(lambda: marks(directory, "setting up"), PATIENCE)
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     cluster.wait_empty(2 * PATIENCE)
     if retries:
