@@ -43,8 +43,13 @@ METRICS = {
     "training_time": "seconds.train",
     **{name: f"{name}_fg" for name in ("mIoU", "mAcc", "aAcc")},
     # as the published code of Conv-LoRA computes them: means over images, E over its thresholds
-    **{"S_alpha": "S", "E_phi": "E_mean", "F_beta_w": "F_weighted", "BER": "BER_image"},
-    **{"Jaccard": "IoU_image", "IoU": "IoU_image", "Dice": "Dice_image"},
+    "S_alpha": "S",
+    "E_phi": "E_mean",
+    "F_beta_w": "F_weighted",
+    "BER": "BER_image",
+    "Jaccard": "IoU_image",
+    "IoU": "IoU_image",
+    "Dice": "Dice_image",
 }
 LOWER = {"BER_image"}  # of the published metrics; all others are better the higher
 TRANSPARENT = "transparent objects, 12 classes (dataset not named on the poster)"
