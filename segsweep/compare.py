@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.errors import UserError
 from segsweep.sweep.names import chosen, spoken
+from segsweep.terminal import share
 
 if TYPE_CHECKING:
     from segsweep.pictures.difference import Row, Side
@@ -50,20 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         default=0.5,
         help="least score (0.5), or best: of each run's best F1",
     )
-    parser.add_argument("--iou", type=_share, default=0.5, help="of a right mask (0.5)")
+    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask (0.5)")
     parser.add_argument("--out", type=Path, help="default: compare below the results")
     return parser
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} must lie in [0, 1]")
-    return value
-
-
 def _score(text: str) -> float | str:
-    return text if text == "best" else _share(text)
+    return text if text == "best" else share(text)
 
 
 def _count(text: str) -> int:

@@ -21,7 +21,6 @@ def main(argv: list[str] | None = None) -> int:
     """Print the end of the log of one run, and the traceback if its last attempt failed."""
     parser = argparse.ArgumentParser("python -m segsweep logs", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", help="name or id of a run, also its beginning, or its folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("-n", "--lines", type=int, default=50, help="last lines; 0: all (50)")

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
 QUIET = 30.0  # seconds between two lines where there is no terminal
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1; argparse makes a ValueError a clear sentence."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text} must lie in [0, 1]")
+    return value
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.errors import UserError
+from segsweep.terminal import share
 
 if TYPE_CHECKING:
     from segsweep.analysis.study import Analysis
@@ -63,18 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COLUMN",
         help="results by the values of this column, beside data.slices; may be repeated",
     )
-    parser.add_argument("--score", type=_share, help="of recall; default: that of the best F1")
-    parser.add_argument("--iou", type=_share, default=0.5, help="of a right mask; default: 0.5")
+    parser.add_argument("--score", type=share, help="of recall; default: that of the best F1")
+    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask; default: 0.5")
     parser.add_argument("--out", type=Path, help="default: analysis below the results")
     return parser
-
-
-def _share(text: str) -> float:
-    """Return a number from 0 to 1; argparse makes a ValueError a clear sentence."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} must lie in [0, 1]")
-    return value
 
 
 def _analysis(directory: Path, options: argparse.Namespace) -> Analysis:
