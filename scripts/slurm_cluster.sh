@@ -78,10 +78,10 @@ end() {                                      # end NAME SIGNAL [seconds before K
 }
 
 steps_of() {                                 # pids of the slurmstepd of NODE ('' = of all)
-    local p
-    for p in /proc/[0-9]*; do
-        [[ $(readlink "$p/exe" 2>/dev/null) == *slurmstepd* ]] || continue
-        readlink "$p"/fd/* 2>/dev/null | grep -qx "$DIR/log/slurmd-${1:-.*}.log" &&
+    local p name
+    for p in /proc/[0-9]*; do                # no process is started for each of them: it is urgent
+        { read -r name <"$p/comm"; } 2>/dev/null && [[ $name == slurmstepd ]] || continue
+        grep -qx "$DIR/log/slurmd-${1:-.*}.log" < <(readlink "$p"/fd/* 2>/dev/null) &&
             echo "${p#/proc/}"
     done
 }
@@ -92,8 +92,8 @@ tree() {                                     # a pid and all that descends from 
     for kid in $(cat "/proc/$1/task/"*/children 2>/dev/null); do tree "$kid"; done
 }
 
-kill_steps() {                               # the job processes first found, then ended together
-    local s all=()
+kill_steps() {                               # and with them, in the same instant, the pids given
+    local s all=("${@:2}")
     for s in $(steps_of "${1:-}"); do
         kill -STOP "$s" 2>/dev/null          # so that it neither reports nor forks meanwhile
         mapfile -t -O "${#all[@]}" all < <(tree "$s")
@@ -285,7 +285,8 @@ case ${1:-} in
     status) do_status ;;
     env)    [[ -e $DIR/env.sh ]] || die "not running ($DIR)"; cat "$DIR/env.sh" ;;
     logs)   tail -n "${2:-20}" "$DIR"/log/* ;;
-    crash)  load; known "${2:-}"; end "slurmd-$2" KILL; kill_steps "$2" ;;
+    # all at once: a job that outlived its slurmd by seconds would still run when it begins elsewhere
+    crash)  load; known "${2:-}"; kill_steps "$2" $(alive "slurmd-$2"); end "slurmd-$2" KILL ;;
     revive) load; known "${2:-}"; start_node "$2"; wait_for 20 "$2" nodes_ready ;;
     ctld-down)    load; end slurmctld TERM ;;
     ctld-up)      load; start_ctld ;;

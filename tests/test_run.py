@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from segsweep.config import Choice, Config, Hparams, Trainer, fingerprint, neutr
 from segsweep.errors import UserError
 from segsweep.sweep.files import owned, read_json, write_atomically, write_json
 from segsweep.sweep.run import Run, State, state_of
+from segsweep.sweep.signals import Stopped
 
 
 @dataclass
@@ -122,6 +124,14 @@ def test_ctrl_c_reads_as_interrupted(config):
     assert not (Run(config).directory / "owner").exists()
 
 
+def test_a_signal_before_the_first_write_leaves_word_too(config, monkeypatch):
+    monkeypatch.setattr(Run, "prepare", lambda run: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        Run(config).once(lambda run: {})
+    failure = read_json(Run(config).directory / "failed.json")
+    assert (failure["status"], failure["id"]) == ("interrupted", Run(config).id)
+
+
 def test_a_live_owner_is_respected_and_a_dead_one_replaced(config):
     directory = Run(config).directory
     code = (
@@ -143,6 +153,23 @@ def test_a_live_owner_is_respected_and_a_dead_one_replaced(config):
     Run(config).once(lambda run: {})
     assert state_of(directory) is State.DONE
     assert not [*directory.glob("*owner*"), *directory.glob(".owner*")]
+
+
+def test_an_earlier_attempt_of_the_same_job_is_awaited(config, monkeypatch):
+    """SLURM may begin a job anew while its processes, on a node taken for dead, still run."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    code = (
+        "import os, sys, time; from pathlib import Path; from segsweep.sweep.files import owned\n"
+        "with owned(Path(sys.argv[1])):\n"
+        "    print('mine', flush=True); time.sleep(1); os._exit(0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(Run(config).directory)], stdout=subprocess.PIPE, text=True
+    ) as earlier:
+        assert earlier.stdout is not None
+        assert earlier.stdout.readline() == "mine\n"
+        Run(config).once(lambda run: {"earlier": earlier.poll()})
+    assert read_json(Run(config).directory / "record.json")["earlier"] is not None
 
 
 def test_only_one_of_many_owns(tmp_path):

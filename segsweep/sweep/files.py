@@ -17,6 +17,8 @@ from typing import Any
 from segsweep.errors import UserError
 from segsweep.sweep.queue import Queue, queue, this_job
 
+ENDING = 60  # seconds that SLURM may need to end what it has begun anew
+
 
 @contextlib.contextmanager
 def atomically(path: Path) -> Iterator[Path]:
@@ -126,7 +128,8 @@ def _link(owner: dict[str, Any]) -> str:
 def owned(directory: Path) -> Iterator[None]:
     """Own a directory while inside; a dead owner is replaced.
 
-    Raises UserError when a live process owns it, or one of which nothing can be known.
+    An earlier attempt of this job is waited for: SLURM is ending it.
+    Raises Busy when a live process owns it, or one of which nothing can be known.
     """
     directory.mkdir(parents=True, exist_ok=True)
     identity = {
@@ -138,6 +141,7 @@ def owned(directory: Path) -> Iterator[None]:
     }
     path, mine = directory / "owner", directory / _link(identity)
     mine.write_text(json.dumps(identity))
+    end = time.monotonic() + ENDING
     try:
         while True:
             try:
@@ -146,6 +150,9 @@ def owned(directory: Path) -> Iterator[None]:
             except FileExistsError:
                 other = read_json(path)
                 if other is not None and is_live(other) and is_live(other, _queue(other)):
+                    if other.get("job") == this_job() is not None and time.monotonic() < end:
+                        time.sleep(0.5)
+                        continue
                     raise Busy(
                         f"{directory} belongs to process {other['pid']} on {other['host']}; "
                         f"if that process is gone, delete {path}"

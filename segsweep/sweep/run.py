@@ -140,12 +140,13 @@ class Run:
 
     def _train(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
         """Train in the directory that this process owns."""
-        self.prepare()
-        begun = self.head()
+        begun: dict[str, Any] = {}
         try:
+            self.prepare()
+            begun = self.head()
             record = begun | train(self)
         except BaseException as error:
-            self.publish_failure(begun, error)
+            self.publish_failure(begun or self.head(), error)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise UserError(
                     f"{self.directory} cannot be written ({error.strerror}); make room, then "

@@ -43,10 +43,15 @@ case $status in
      echo $status >>$failed
      [ $(wc -l <$failed) -le {retries} ] || exit $status ;;
 esac
-if [ "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%T)" = RUNNING ]; then  # not cancelled
+# the task's own id: the number of an array's last job is the array's, too, and means all of them
+job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
+for try in {{1..120}}; do  # the controller may be away
+  state=$(squeue --noheader --jobs=$job --format=%T) || {{ sleep 15; continue; }}
+  [ "$state" = RUNNING ] || break  # cancelled
   echo "status $status: requeued"
-  scontrol requeue $SLURM_JOB_ID && sleep 600
-fi
+  scontrol requeue $job && sleep 600
+  sleep 15
+done
 exit $status"""
 TOGETHER = 60  # seconds from the end of a run's first task to that of the last
 

@@ -105,7 +105,7 @@ def kill(cluster: Cluster, pid: int, job: str) -> None:
 
 
 def near_the_limit(cluster: Cluster, pid: int, job: str) -> None:
-    """Shorten the limit to the minute that has begun, until SLURM has spoken."""
+    """Shorten the limit to the minute after the one that has begun, until SLURM has spoken."""
     words = ["squeue", "--noheader", f"--jobs={job}", "--format=%M"]
     used = subprocess.run(words, capture_output=True, text=True).stdout.strip()
     limit(job, int(used.split(":")[0]) + 2)
@@ -150,7 +150,7 @@ def crash(cluster: Cluster, pid: int, job: str) -> None:
     ("harm", "words"),
     [
         (kill, []),
-        (near_the_limit, ["hydra.launcher.time=30", "hydra.launcher.signal_delay=45"]),
+        (near_the_limit, ["hydra.launcher.time=30", "hydra.launcher.signal_delay=100"]),
         (preempt, ["hydra.launcher.partition=low"]),
         (crash, []),
     ],
