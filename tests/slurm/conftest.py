@@ -20,6 +20,12 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "slurm_cluster.sh"
 PROGRAMS = ("slurmctld", "slurmd", "munged")
 SBIN = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+MEMORY = """\
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+DefMemPerCPU=2000
+"""  # steps that outgrow the memory of their job are ended, as a cgroup would
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class Cluster:
         with tempfile.TemporaryFile("w+") as said:  # its daemons outlive it and would hold a pipe
             done = subprocess.run(
                 [str(SCRIPT), *words],
-                env=os.environ | {"SLURM_CLUSTER_DIR": str(self.directory)},
+                env=os.environ
+                | {"SLURM_CLUSTER_DIR": str(self.directory), "SLURM_CLUSTER_EXTRA": MEMORY},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 timeout=120,

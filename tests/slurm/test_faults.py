@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +27,6 @@ ONE = [word.split(",")[0] for word in REAL]  # the first run of that grid
 JOBS = [*LAUNCHER, "hydra.launcher.cpus_per_task=1"]
 MEASURED = ("started", "ended", "seconds.", "memory.", "config.io.results")
 NO_COMMIT = {"GIT_DIR": "/nowhere"}  # somebody may commit meanwhile, and tables would say so
-ENFORCED = """\
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-"""
 
 
 @pytest.fixture(scope="module")
@@ -153,27 +147,8 @@ def test_eight_runs_are_one_array_of_which_two_run_at_once(cluster, tmp_path, mo
     assert submitted(cluster, tmp_path, *words) == 0
 
 
-@pytest.fixture
-def memory_is_limited(cluster: Cluster) -> Iterator[None]:
-    """A cluster that ends steps which outgrow the memory of their job, as a cgroup would."""
-
-    def restart() -> None:
-        cluster.control("ctld-restart")
-        for node in ("n1", "n2", "n3"):  # slurmd reads the file when it starts
-            cluster.control("crash", node)
-            cluster.control("revive", node)
-
-    conf = cluster.directory / "slurm.conf"
-    before = conf.read_text()
-    conf.write_text(before + ENFORCED)
-    restart()
-    yield
-    conf.write_text(before)
-    restart()
-
-
 def test_a_run_killed_for_memory_goes_on_where_there_is_more(
-    cluster, memory_is_limited, undisturbed, tmp_path
+    cluster, undisturbed, tmp_path
 ) -> None:
     """Twice: as often as it is allowed to."""
     words = [*JOBS, *ONE]
@@ -216,22 +191,22 @@ def test_a_sweep_under_several_faults_ends_with_the_table_of_an_undisturbed_one(
     assert submitted(cluster, tmp_path, *words) == 4
     crashed, cancelled, limited, killed = sorted(runs(tmp_path), key=task)
 
-    hold(cluster, crashed, cancelled, limited, killed)
+    held = hold(cluster, crashed, cancelled, limited, killed)
+    os.kill(held[cancelled], signal.SIGCONT)
+    subprocess.run(["scancel", job(cancelled)], check=True)
+    cluster.wait(lambda: job(cancelled) not in cluster.queue())
     node = place(crashed)
-    cluster.control("crash", node)  # and whatever else runs there begins again
-    held = hold(cluster, killed, cancelled)
+    cluster.control("crash", node)
     cluster.control("ctld-down")
     os.kill(held[killed], signal.SIGKILL)
     time.sleep(1)  # its batch script asks, and nobody answers
     cluster.control("ctld-up")
-    os.kill(held[cancelled], signal.SIGCONT)
-    subprocess.run(["scancel", job(cancelled)], check=True)
     for _ in range(3):
         pid = hold(cluster, limited)[limited]
         subprocess.run(["scancel", "--signal=USR2", job(limited)], check=True)
         os.kill(pid, signal.SIGCONT)
         cluster.wait(lambda: cluster.queue().get(job(limited)) != "RUNNING")
-    cluster.wait(lambda: cluster.queue().get(job(crashed)) != "RUNNING")
+    cluster.wait(lambda: len(marks(crashed, "begun")) > 1)
     cluster.control("revive", node)
 
     cluster.wait_empty()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,7 @@ def test_a_sweep_is_seen_cancelled_started_again_and_lost(login: Login) -> None:
     steps = [json.loads(line)["step"] for line in curve]
     assert steps == sorted(steps)  # it went on
 
-    login.cluster.control("crash", "n1")
-    login.cluster.control("revive", "n1")
+    os.kill(json.loads(login.file(running, "owner").read_text())["pid"], signal.SIGKILL)
     login.cluster.wait(lambda: login.states(running)[running]["state"] == "lost")
     assert "is gone" in login("status", "ranks")
     assert "submitted 1 runs" in login("retry", "ranks", "--state", "lost")
