@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def data_facts(data: Any, classes: list[str]) -> dict[str, Any]:
     """Return what a record says about its data; reads both splits, so bad data fail here."""
-    return {
+    background = {"background": data.background} if data.semantic else {}
+    return background | {
         "fingerprint": data.fingerprint(),
         "classes": classes,
         "category_ids": data.category_ids(),

@@ -18,6 +18,7 @@ from segsweep.callbacks import Best, Checkpoint, Curve, Progress, Stop
 from segsweep.config import Config, Trainer
 from segsweep.data.loader import Batch, TrainLoader, eval_loader
 from segsweep.errors import UserError
+from segsweep.metrics.base import Evaluator
 from segsweep.model.segmenter import Segmenter
 from segsweep.module import Module, predict
 from segsweep.predictions import keeping
@@ -159,10 +160,11 @@ def validation(config: Config) -> Any:
     return eval_loader(config.data, "val", config.hparams.batch_size, config.io.workers)
 
 
-def evaluate(run: Run, model: Segmenter, what: str = "") -> dict[str, float | None]:
+def evaluate(run: Run, model: Segmenter, what: str = "") -> Evaluator:
     """Evaluate the model on the validation split, in the precision that it trained in.
 
-    Progress is shown under the name `what`, if there is one.
+    Progress is shown under the name `what`, if there is one. Returns the evaluator, which has seen
+    all images.
     """
     config = run.config
     evaluator = config.metrics.evaluator(config.data, "val")
@@ -174,7 +176,7 @@ def evaluate(run: Run, model: Segmenter, what: str = "") -> dict[str, float | No
         for batch, found in predictions(config, model, batches):
             evaluator.update(batch, found)
             keep(batch.image_ids, found)
-    return evaluator.compute()
+    return evaluator
 
 
 def predictions(

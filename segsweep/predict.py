@@ -2,10 +2,12 @@
 
     python -m segsweep predict run=3f2a91 images=my/pictures
     python -m segsweep predict run=3f2a91 images=my/pictures threshold=0.3 out=somewhere
+    python -m segsweep predict run=3f2a91 images=my/pictures annotations=my/val.json threshold=0
     python -m segsweep predict run=3f2a91 split=val
     python -m segsweep predict split=val
 
-A folder gives overlays, COCO results and a page (label maps where the run predicts these).
+A folder gives overlays, COCO results and a page (label maps where the run predicts these). With
+annotations=FILE the results have the ids of this COCO file, which can score them then.
 `split=val` writes the predictions.jsonl.gz of runs that have none, so that `analyse` and `compare`
 work for them; of all such runs where none is named.
 Where data have moved, say where to: data.root=FOLDER.
@@ -26,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     options = spoken(parser, argv)
     if (options.images is None) == (options.split is None):
         raise UserError("predict: say images=FOLDER, or split=val for the run's own images")
+    if options.annotations and options.split:
+        raise UserError("predict: annotations= goes with images=, not with split=")
     if options.split:
         runs = chosen(options.results, options.runs)
         return missing(runs, options.words, everything=not options.runs)
@@ -36,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     directory = one(options.results, options.runs[0])
     place = options.images.expanduser()
     out = options.out or options.results / "predictions" / directory.name / place.resolve().name
-    on_folder(directory, place, out, options.threshold, options.words)
+    file = options.annotations and options.annotations.expanduser()
+    on_folder(directory, place, out, options.threshold, options.words, file)
     return 0
 
 
@@ -46,33 +51,55 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="*", help="names or ids of runs, or folders")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--images", type=Path, help="a folder of pictures, or one picture")
+    parser.add_argument("--annotations", type=Path, help="a COCO file whose ids results shall have")
     parser.add_argument("--split", choices=["val"], help="the run's own images")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score (0.5)")
     parser.add_argument("--out", type=Path, help="default: predictions below the results")
     return parser
 
 
-def on_folder(directory: Path, place: Path, out: Path, threshold: float, words: list[str]) -> None:
+def on_folder(
+    directory: Path,
+    place: Path,
+    out: Path,
+    threshold: float,
+    words: list[str],
+    annotations: Path | None = None,
+) -> None:
     """Predict on every picture below a folder, and draw what is found.
 
-    Raises UserError where there is none, and whatever keeps the model from being restored.
+    Ids are those of an annotation file, whose order is followed, too, so that batches are those of
+    an evaluation; without one, ids count the files. Raises UserError where there is no picture or
+    one that the file does not hold, and whatever keeps the model from being restored.
     """
     from segsweep.fit import predictions
+    from segsweep.pictures import annotated
     from segsweep.pictures.folder import Folder, files
     from segsweep.pictures.gallery import Gallery
-    from segsweep.restore import restore
+    from segsweep.restore import finished, restore
     from segsweep.terminal import watched
 
     found = files(place, out)
+    data = finished(directory, words)[1]["data"]
+    known, category_ids = {}, data["category_ids"]
+    if annotations:  # before the model is built
+        file = annotated.opened(annotations)
+        known, category_ids = (
+            annotated.records(file, place, found),
+            annotated.category_ids(file, data),
+        )
+        found = [*known, *(path for path in found if path not in known)]
     restored = restore(directory, words=words)
     restored.model.least = threshold
     config = restored.config
-    folder = Folder(found, config.data, config.hparams.batch_size)
-    gallery = Gallery(restored, place, out, threshold)
+    folder = Folder(found, config.data, config.hparams.batch_size, known)
+    gallery = Gallery(restored, place, out, threshold, category_ids)
     batches = watched(folder, len(folder), place.name)
     for batch, instances in predictions(config, restored.model, batches):
         for number, own in zip(batch.image_ids, instances, strict=True):
-            gallery.add(number, found[number - 1], folder.pixels[number], own)
+            path = found[number - 1]
+            image_id = known[path].image_id if path in known else number
+            gallery.add(image_id, path, folder.pixels[number], own)
     for path, reason in folder.skipped.items():
         print(f"skipped {path}: {reason}")
     if not gallery.pictures:
@@ -119,7 +146,7 @@ def backfill(directory: Path, words: list[str]) -> str:
     run = restored.run
     run.config.io.predictions = True
     with owned(directory):
-        values = evaluate(run, restored.model, run.name)
+        values = evaluate(run, restored.model, run.name).compute()
     known = record.get("predictions")
     if known is not None and facts(directory) != known:
         (directory / FILE).unlink()

@@ -34,6 +34,15 @@ class Restored:
     model: Segmenter
 
     @cached_property
+    def background(self) -> bool:
+        """Whether pixels of label maps may be of no class.
+
+        Raises UserError where neither the record says so nor the data are here.
+        """
+        known = self.record["data"].get("background")
+        return self.config.data.background if known is None else known
+
+    @cached_property
     def run(self) -> Run:
         """The run itself. Raises UserError where its data are gone, or are others now."""
         return same(self.directory, self.config, self.record)

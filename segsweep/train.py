@@ -26,6 +26,7 @@ def train(run: Run) -> dict[str, Any]:
     from segsweep import facts, predictions
     from segsweep.analysis import slices, study
     from segsweep.fit import evaluate, fit
+    from segsweep.metrics.base import of_classes
     from segsweep.model.feature_cache import cache_features
     from segsweep.module import parameter_groups
     from segsweep.peft.base import base_hash, load_delta
@@ -49,11 +50,13 @@ def train(run: Run) -> dict[str, Any]:
     with phase("evaluate"):
         if best is not None:
             load_delta(run.directory / "delta.safetensors", model, base)
-        values = evaluate(run, model)
+        evaluator = evaluate(run, model)
+        values = evaluator.compute()
     with phase("analyse"):
         analysis = study.recorded(run)
     record = {
         "metrics": facts.metric_facts(config.metrics, values),
+        "classes": of_classes(evaluator),
         "predictions": predictions.facts(run.directory),
         "analysis": analysis,
         "params": facts.count_facts(counts, config.model.name, base),

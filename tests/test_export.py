@@ -8,20 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from layouts_semantic import packed
 from PIL import Image
 from safetensors import safe_open
 from small_coco import write as write_coco
 from torch import Tensor
 
-from segsweep import export, merge
+from segsweep import export, merge, predict
 from segsweep.config import compose
+from segsweep.data.loader import eval_loader
 from segsweep.errors import UserError
 from segsweep.exporting import program
 from segsweep.exporting.bundle import portable
-from segsweep.exporting.inference import Inference, differences, examples, outputs
+from segsweep.exporting.inference import Inference, aligned, differences, examples, outputs
 from segsweep.exporting.place import staged, verify
+from segsweep.fit import predictions
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.select import Select
 from segsweep.restore import assemble, restore
@@ -193,6 +197,21 @@ def test_onnx_computes_the_same(runs, tmp_path: Path):
     assert max(differences(outputs(found, pixels()), wanted).values()) < 1e-3
 
 
+def test_queries_are_compared_in_any_order_and_each_once(runs):
+    wanted = run_outputs(runs["lora"])
+    ranks = torch.stack([torch.randperm(8), torch.randperm(8)])
+    rows = torch.arange(2)[:, None]
+    other = {name: tensor[rows, ranks] for name, tensor in wanted.items()}
+    assert max(differences(other, wanted).values()) > 1e-3
+    assert max(differences(aligned(other, wanted), wanted).values()) == 0
+    other["masks"][1, 5] += 0.1
+    assert differences(aligned(other, wanted), wanted)["masks"] == pytest.approx(0.1, abs=1e-4)
+    twice = {name: tensor[:, [0, 0, *range(2, 8)]] for name, tensor in wanted.items()}
+    assert max(differences(aligned(twice, wanted), wanted).values()) > 1e-4
+    other["boxes"][0, 0] = torch.nan
+    assert differences(aligned(other, wanted), wanted)["boxes"] == torch.inf
+
+
 def test_missing_packages_are_named_with_the_cure(runs, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(program, "NEEDED", ("onnx", "no_such_package"))
     with pytest.raises(UserError, match=r"needs no_such_package.*segsweep\[export\]"):
@@ -256,6 +275,38 @@ def test_a_bundle_is_the_run_without_its_machine(runs, tmp_path: Path, monkeypat
     (out / "extra").write_text("")
     with pytest.raises(UserError, match=r"card\.md changed; extra added"):
         called(export, f"verify={out}")
+
+
+def test_a_bundle_of_label_maps_needs_no_data(tmp_path: Path, monkeypatch, capsys):
+    root = tmp_path / "my-set"
+    packed(root, {"train": [0, 1, 2], "val": [3]})
+    (root / "classes.json").write_text('{"classes": {"thing": 255}, "background_label": 0}')
+    places = [f"data.root={root}", f"data.cache={root}", f"io.results={tmp_path / 'results'}"]
+    run = Run(compose([*SMALL, "data=semantic", "peft=full_head", "hparams.epochs=8", *places]))
+    run.once(train)
+    restored = restore(run.directory)
+    (batch,) = eval_loader(restored.config.data, "val", 1)
+    ((_, (found,)),) = predictions(restored.config, restored.model, [batch])
+    wanted = found.label_map(background=True)
+    assert len(wanted.unique()) == 2
+    called(export, f"run={run.directory}", "format=bundle", f"out={tmp_path / 'handed-on'}")
+
+    (root / "images/3.JPG").rename(tmp_path / "picture.png")
+    root.rename(tmp_path / "gone")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", Path("handed-on/README.md").read_text(), re.DOTALL)
+    capsys.readouterr()
+    exec(code, own := {})
+    assert capsys.readouterr().out == "picture.png torch.Size([24, 40]) ['thing']\n"
+    assert torch.equal(own["labels"], wanted)
+    called(predict, "run=handed-on", "images=picture.png", "out=found")
+    with Image.open("found/labels/picture.png") as file:
+        assert torch.equal(torch.as_tensor(np.array(file)), wanted)
+    card = Path("handed-on/card.md").read_text()
+    assert "Label maps: no instances, hence no threshold and no calibration." in card
+    assert "| mIoU_fg | " in card
+    assert re.search(r"\| class \| IoU \| Acc \|\n\|:--\|--:\|--:\|\n\| thing \| [0-9.]+ \|", card)
+    assert str(tmp_path) not in "".join(p.read_text("latin-1") for p in Path("handed-on").iterdir())
 
 
 def test_runs_without_analysis_say_what_is_lacking(runs, tmp_path: Path):

@@ -23,6 +23,7 @@ from segsweep.data.cityscapes import LABELS, VOID, Cityscapes
 from segsweep.data.loader import Batch
 from segsweep.data.source import Item
 from segsweep.errors import UserError
+from segsweep.metrics.base import of_classes
 from segsweep.metrics.cityscapes import Cityscapes as Metric
 from segsweep.metrics.cityscapes import CityscapesEvaluator
 from segsweep.model.segmenter import Instances
@@ -170,6 +171,11 @@ def test_numbers_of_the_official_program(variant: str, tmp_path: Path) -> None:
                 printed = theirs["classes"][name][key]
                 wanted = np.nan if printed is None else printed
                 assert value == pytest.approx(wanted, abs=1e-6, nan_ok=True), (name, key)
+        for row in of_classes(evaluator):
+            for key in ("AP", "AP50"):
+                printed = theirs["classes"][row["class"]][key]
+                wanted = None if printed is None else pytest.approx(100 * printed, abs=1e-4)
+                assert row[f"cityscapes_{key}"] == wanted, row
         other = compose(["metrics=coco"]).metrics.evaluator(data, "val")
         for record, found in zip(records, guesses, strict=True):
             other.add(record.image_id, found)

@@ -20,6 +20,7 @@ from segsweep.data import masks
 from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.data.loader import Batch
 from segsweep.errors import UserError
+from segsweep.metrics.base import of_classes
 from segsweep.metrics.coco import KINDS, Coco, predictions
 from segsweep.model.segmenter import Instances
 from tests.small_coco import REAL, REAL_SETS, real
@@ -133,6 +134,12 @@ def test_published_numbers_of_real_sets(name: str) -> None:
             kind, _, column = key.partition("_")
             theirs = expected[kind]["summary"][column]
             assert value == (None if theirs == -1 else pytest.approx(100 * theirs, abs=1e-4)), key
+        rows = of_classes(evaluator)
+        assert [row["class"] for row in rows] == data.classes()
+        for kind in KINDS:
+            known = [row[f"{kind}_AP"] for row in rows if row[f"{kind}_AP"] is not None]
+            theirs = expected[kind]["summary"]["AP"]
+            assert sum(known) / len(known) == pytest.approx(100 * theirs, abs=1e-4)
 
 
 corners = st.integers(0, 96)

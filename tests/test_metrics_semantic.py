@@ -17,7 +17,7 @@ from segsweep.config import compose, words
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
 from segsweep.data.loader import Batch
 from segsweep.errors import UserError
-from segsweep.metrics.base import Metric
+from segsweep.metrics.base import Metric, of_classes
 from segsweep.metrics.ber import BER
 from segsweep.metrics.miou import Confusion, MIoU
 from segsweep.metrics.overlap import Overlap
@@ -229,6 +229,25 @@ def test_classes_can_be_looked_at_one_by_one():
     iou, accuracy = evaluator.by_class()
     np.testing.assert_allclose(iou, [1 / 2, 1 / 3, np.nan, 0])
     np.testing.assert_allclose(accuracy, [1 / 2, 1, np.nan, 0])
+    rows = of_classes(evaluator)
+    assert [row["class"] for row in rows] == ["class 0", "class 1", "class 2", "background"]
+    assert [row["IoU"] for row in rows] == pytest.approx([50, 100 / 3, None, 0])
+    assert [row["Acc"] for row in rows] == pytest.approx([50, 100, None, 0])
+
+
+@pytest.mark.parametrize("kind", [Maps, NoBackground])
+def test_means_are_those_of_the_classes(kind: type[Maps]):
+    rng = np.random.default_rng(2)
+    truth = rng.choice([0, 1, 2, BACKGROUND if kind is Maps else 2, IGNORE], (9, 30))
+    evaluator = MIoU("", "x").evaluator(kind(truth.astype(np.uint8), classes=4), "val")
+    evaluator.add(truth, rng.choice([0, 1, 2, 2], truth.shape), np.ones(truth.shape))
+    rows, values = of_classes(evaluator), evaluator.compute()
+    assert len(rows) == 5 - (kind is NoBackground)
+    for ending, some in {"fg": rows[:4], "bg": rows}.items():
+        for name in ("IoU", "Acc") if ending == "fg" or kind is Maps else ():
+            mean = np.mean([row[name] for row in some if row[name] is not None])
+            assert values[f"m{name}_{ending}"] == pytest.approx(mean)
+    assert of_classes(OVERLAP.evaluator(Maps(truth), "val")) == []
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def recorded(restored: Restored, analysis: dict[str, Any] | None) -> dict[str, A
     record = {key: value for key, value in restored.record.items() if key not in PRIVATE}
     device = {key: value for key, value in record["device"].items() if key != "host"}
     own = {"config": configured(restored), "device": device, "analysis": analysis}
+    if restored.config.data.semantic:  # some sets know it from files that are not handed on
+        own["data"] = record["data"] | {"background": restored.background}
     return portable(record | own)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.data.base import BACKGROUND
 from segsweep.errors import UserError
 from segsweep.terminal import human
 
@@ -28,7 +29,8 @@ def measured(restored: Restored) -> tuple[dict[str, Any] | None, ByClass, str]:
 
     config, analysis = restored.config, restored.record.get("analysis")
     if config.data.semantic:
-        return None, {}, "label maps: no instances, hence no threshold and no calibration"
+        classes = {row["class"]: row for row in restored.record.get("classes") or []}
+        return None, classes, "label maps: no instances, hence no threshold and no calibration"
     try:
         predicted = predictions.of_run(restored.directory)
         if analysis is None:
@@ -56,7 +58,7 @@ def by_class(config: Config, predicted: Predictions) -> ByClass:
             evaluator.add(image_id, [f for f in found if f["category_id"] == k])
     objects = [a.category for r in records for a in r.annotations if not a.iscrowd]
     return {
-        name: {"objects": objects.count(k), key: evaluators[k].compute()[key]}
+        name: {"class": name, "objects": objects.count(k), key: evaluators[k].compute()[key]}
         for k, name in enumerate(data.classes())
     }
 
@@ -81,6 +83,8 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         record=record,
         name=folder.name,
         semantic=config.data.semantic,
+        background=restored.background,
+        nothing=BACKGROUND,
         kind="label maps" if config.data.semantic else "instances",
         size="x".join(map(str, config.data.size)),
         delta=human(delta.stat().st_size) if delta.is_file() else "none",
@@ -111,6 +115,7 @@ def number(value: float | None, digits: int = 2) -> str:
     return "undefined" if value is None else f"{value:.{digits}f}"
 
 
-def cell(text: object) -> str:
-    """Return a text as one cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def cell(value: object) -> str:
+    """Return a text or a number as one cell of a Markdown table."""
+    text = number(value) if value is None or isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

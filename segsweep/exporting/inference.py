@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Program = Callable[[Tensor], dict[str, Tensor]]
 NOISE_SEED = 0
+FAR = 1e9  # between queries, where one is no number
 
 
 class Inference(nn.Module):
@@ -116,6 +117,24 @@ def outputs(program: Program, images: Tensor, batch: int = 1) -> dict[str, Tenso
     """Run a program on images, so many at a time. (B, 3, H, W) -> outputs of all, by name"""
     found = [program(some) for some in images.split(batch)]
     return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+
+def aligned(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return outputs with the queries of each image in the order of those that they are to equal.
+
+    Queries are a set: Mask DINO ranks them by score, and a rounding exchanges neighbours of nearly
+    equal score. Which belong together follows from logits and boxes, each query used once.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    own, other = (
+        torch.cat([one[name] for name in ("logits", "boxes") if name in one], dim=2)
+        for one in (found, wanted)
+    )
+    costs = torch.cdist(other, own, p=1).nan_to_num(nan=FAR, posinf=FAR)  # (B, Q, Q)
+    order = torch.stack([torch.as_tensor(linear_sum_assignment(cost)[1]) for cost in costs])
+    images = torch.arange(len(order))[:, None]
+    return {name: tensor[images, order] for name, tensor in found.items()}
 
 
 def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """A run as a program that needs no segsweep: torch.export, or ONNX.
 
 Weights are merged, classes and input size are fixed. A program is kept only if it gives the outputs
-of the run, each within ABSOLUTE + RELATIVE times its largest value.
+of the run, each within ABSOLUTE + RELATIVE times its largest value, in whatever order of queries.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def write(restored: Restored, folder: Path, kind: str, batch: int) -> list[str]:
     """
     from segsweep.exporting.inference import (
         Inference,
+        aligned,
         differences,
         examples,
         fix_texts,
@@ -69,7 +70,7 @@ def write(restored: Restored, folder: Path, kind: str, batch: int) -> list[str]:
     with quiet():
         exported = traced(Inference(model, data).eval(), images[:batch])
         program = (onnx if kind == "onnx" else torch_export)(exported, folder, list(wanted))
-    gaps = differences(outputs(program, images, batch), wanted)
+    gaps = differences(aligned(outputs(program, images, batch), wanted), wanted)
     allowed = {n: ABSOLUTE + RELATIVE * float(t.abs().max()) for n, t in wanted.items()}
     if not all(gaps[name] <= allowed[name] for name in allowed):  # nor where one is no number
         raise UserError(

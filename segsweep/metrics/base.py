@@ -21,7 +21,8 @@ class Evaluator(Protocol):
     """One evaluation of one split.
 
     Those of instances also have `add(image_id, predicted)`, which takes one image in the COCO form:
-    results from kept predictions come by it.
+    results from kept predictions come by it. Those of several classes have `each_class()`, see
+    `of_classes`.
     """
 
     def update(self, batch: Batch, found: list[Any], /) -> None:
@@ -31,6 +32,15 @@ class Evaluator(Protocol):
     def compute(self) -> dict[str, float | None]:
         """Return all values over the images so far; None where a value is not defined."""
         ...
+
+
+def of_classes(evaluator: Evaluator) -> list[dict[str, Any]]:
+    """Return what an evaluator says of each class over the images so far; nothing, if it cannot.
+
+    One dict per class, in the order of the data: its name as "class", and values in percent whose
+    means over classes `compute` returns, None where a value is not defined.
+    """
+    return getattr(evaluator, "each_class", list)()
 
 
 @dataclass

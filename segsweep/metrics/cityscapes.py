@@ -86,6 +86,13 @@ class CityscapesEvaluator:
         values = [average_precision(matches) for matches in self.matches]
         return 100 * np.array(values).reshape(-1, len(thresholds()))
 
+    def each_class(self) -> list[dict[str, Any]]:
+        """Return both values of each class; see `base.of_classes`."""
+        return [
+            {"class": name, "cityscapes_AP": _known(values), "cityscapes_AP50": _known(values[:1])}
+            for name, values in zip(self.classes, self.by_class(), strict=True)
+        ]
+
     def compute(self) -> dict[str, float | None]:
         """Return all values in percent over the images so far; None if there is nothing to find."""
         import numpy as np
@@ -98,6 +105,12 @@ class CityscapesEvaluator:
             "cityscapes_AP": float(known.mean()),
             "cityscapes_AP50": float(known[:, 0].mean()),
         }
+
+
+def _known(values: np.ndarray) -> float | None:
+    """Return the mean of values that are all defined, or None."""
+    mean = float(values.mean())
+    return None if mean != mean else mean
 
 
 def thresholds() -> np.ndarray:

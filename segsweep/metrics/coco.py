@@ -7,6 +7,7 @@ what stays in memory is scores and matches, no masks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from segsweep.errors import UserError
@@ -63,6 +64,7 @@ class CocoEvaluator:
             params = Params(kind)
             params.max_dets = [1, min(10, max_dets), max_dets]
             self.streams[kind] = StreamingEval(categories, kind, params=params)
+        self.classes = data.classes()
         self.truths = 0  # so far; ids of ground truth count from 1, as 0 means "no match"
 
     def update(self, batch: Batch, instances: list[Instances]) -> None:
@@ -92,18 +94,35 @@ class CocoEvaluator:
         None where there is no ground truth of that size, 0 where nothing of it was found.
         """
         values: dict[str, float | None] = {}
-        for kind, stream in self.streams.items():
-            evaluated = stream.finalize()
-            evaluated.accumulate()
-            assert evaluated.eval is not None
-            # (thresholds, recalls, classes, areas, max_dets), -1 where there is no ground truth
-            precision = evaluated.eval["precision"][..., -1]
+        for kind, precision in self._precision.items():
             every = precision[..., 0]
             values[f"{kind}_AP"] = mean(every)
             values[f"{kind}_AP50"], values[f"{kind}_AP75"] = mean(every[0]), mean(every[5])
             for place, size in enumerate(SIZES, start=1):
                 values[f"{kind}_AP{size}"] = mean(precision[..., place])
         return values
+
+    def each_class(self) -> list[dict[str, Any]]:
+        """Return AP of masks and boxes of each class; see `base.of_classes`."""
+        found = self._precision
+        return [
+            {"class": name} | {f"{kind}_AP": mean(p[:, :, k, 0]) for kind, p in found.items()}
+            for k, name in enumerate(self.classes)
+        ]
+
+    @cached_property
+    def _precision(self) -> dict[str, np.ndarray]:
+        """Precision of masks and of boxes, -1 where there is no ground truth.
+
+        (thresholds, recalls, classes, areas). Once: a stream that has answered is spent.
+        """
+        found = {}
+        for kind, stream in self.streams.items():
+            evaluated = stream.finalize()
+            evaluated.accumulate()
+            assert evaluated.eval is not None
+            found[kind] = evaluated.eval["precision"][..., -1]
+        return found
 
 
 def truths(record: Record, first: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ out, as mmsegmentation does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.data.base import IGNORE
 from segsweep.errors import UserError
@@ -84,6 +84,15 @@ class Confusion(LabelMaps):
         found, true, said = self.pixels.diagonal(), self.pixels.sum(1), self.pixels.sum(0)
         with np.errstate(invalid="ignore"):  # 0 / 0 is what is not defined
             return found / (true + said - found), found / true
+
+    def each_class(self) -> list[dict[str, Any]]:
+        """Return IoU and Acc of each class, at last of the background; see `base.of_classes`."""
+        names = [*self.data.classes(), *(["background"] if self.data.background else [])]
+        columns = (values.reshape(-1, 1) for values in self.by_class())
+        return [
+            {"class": name, "IoU": percent(iou), "Acc": percent(accuracy)}
+            for name, iou, accuracy in zip(names, *columns, strict=False)
+        ]
 
     def compute(self) -> dict[str, float | None]:
         """Return all values over the images so far; None where there is nothing to count."""

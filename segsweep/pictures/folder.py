@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,13 +44,15 @@ def files(place: Path, leave: Path) -> list[Path]:
 class Folder:
     """Files as batches of at most `batch_size`, resized as `data` are for evaluation.
 
-    A picture's id is its place among the files, from 1 on. `pixels` holds those of the batch, by
-    id; `skipped` tells of each file that cannot be read why.
+    A picture's id is its place among the files, from 1 on. One that is `known` must have the size
+    of its record. `pixels` holds those of the batch, by id; `skipped` tells of each file that
+    cannot be read why.
     """
 
     files: Sequence[Path]
     data: DataSet
     batch_size: int
+    known: Mapping[Path, Record] = field(default_factory=dict)
     pixels: dict[int, np.ndarray] = field(default_factory=dict)
     skipped: dict[Path, str] = field(default_factory=dict)
 
@@ -60,8 +62,10 @@ class Folder:
             self.pixels = {}
             part = self.files[start : start + self.batch_size]
             for number, path in enumerate(part, start=start + 1):
+                record = self.known.get(path)
+                size = (record.height, record.width) if record else None
                 try:
-                    self.pixels[number] = read_image(path)
+                    self.pixels[number] = read_image(path, size)
                 except UserError as error:
                     reason = str(error).removeprefix(f"{path}: ")
                     self.skipped[path] = reason.removesuffix("; replace the file")

@@ -34,12 +34,16 @@ PHOTOS = (".jpg", ".jpeg")  # are drawn as what they are, all else as PNG
 
 @dataclass
 class Gallery:
-    """Takes in pictures one by one; what is found with less than `threshold` is left out."""
+    """Takes in pictures one by one; what is found with less than `threshold` is left out.
+
+    `category_ids` are the ids that results name each class by.
+    """
 
     restored: Restored
     place: Path
     out: Path
     threshold: float
+    category_ids: list[int]
     pictures: list[dict[str, Any]] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     stems: set[Path] = field(default_factory=set)  # of the files written
@@ -83,9 +87,8 @@ class Gallery:
     ) -> tuple[Image.Image, str]:
         """Keep instances; return the drawing and what is said below it."""
         kept = [one for one in found.coco if one["score"] >= self.threshold]
-        ids = self.restored.record["data"]["category_ids"]
         for one in kept:
-            own = {"category_id": ids[one["category_id"]]}
+            own = {"category_id": self.category_ids[one["category_id"]]}
             self.results.append({"image_id": number, "file_name": name.as_posix(), **one, **own})
         told: dict[str, list[float]] = {}
         for one in kept:
@@ -98,7 +101,7 @@ class Gallery:
 
     def _labels(self, stem: Path, pixels: np.ndarray, found: Semantic) -> tuple[Image.Image, str]:
         """Write a label map; return the drawing and what is said below it."""
-        labels = found.label_map(self.restored.config.data.background).cpu().numpy()
+        labels = found.label_map(self.restored.background).cpu().numpy()
         image = Image.fromarray(labels)
         image.putpalette(palette())
         image.save(self._path("labels", stem, ".png"))
@@ -115,13 +118,13 @@ class Gallery:
 
     def close(self, skipped: Mapping[Path, str]) -> Iterator[Path]:
         """Write what regards all pictures; yield the paths."""
-        ids = self.restored.record["data"]["category_ids"]
         record = self.restored.record
         known = {
             "info": {"run": record["id"], "threshold": self.threshold},
             "images": [one["coco"] for one in self.pictures],
             "categories": [
-                {"id": i, "name": name} for i, name in zip(ids, self.classes, strict=True)
+                {"id": i, "name": name}
+                for i, name in zip(self.category_ids, self.classes, strict=True)
             ],
             "annotations": [],
         }
