@@ -130,6 +130,7 @@ class Config:
     """One run. `model`, `peft`, `data`, `metrics` hold the dataclass of the chosen word."""
 
     seed: int = 0
+    repeat: int = neutral(0)  # the same run again: what differs then is noise of the machine
     model: Any = MISSING
     peft: Any = MISSING
     data: Any = MISSING
@@ -139,6 +140,11 @@ class Config:
     logger: Any = outside(MISSING)
     io: IO = field(default_factory=IO, metadata={"outside": True})
     force: bool = outside(False)  # train again although the run is done
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        if self.repeat < 0:
+            raise UserError(f"repeat={self.repeat}: must not be negative")
 
 
 def conf_dir() -> str:

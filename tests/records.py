@@ -29,6 +29,7 @@ def record(
     domain: str = "xray",
     model: str = "maskdino_tiny",
     seed: int = 0,
+    repeat: int = 0,
     commit: str = "0123456789abcdef",
     hparams: dict[str, Any] | None = None,
     **options: Any,
@@ -40,6 +41,7 @@ def record(
     place = {"domain": domain} if data == "digits" else {"root": domain}
     config = {
         "seed": seed,
+        "repeat": repeat,
         "model": {"_target_": "x.MaskDINO", "name": model, "hidden": 64, "levels": ["p3", "p4"]},
         "peft": {"_target_": "x.Method", **method},
         "data": {"_target_": "x.Data", "name": data, "size": [64, 64], **place},

@@ -18,6 +18,7 @@ from segsweep.collect.delta import panels
 from segsweep.collect.forms import csv_text, markdown
 from segsweep.collect.plots import Series
 from segsweep.collect.tables import ablation
+from segsweep.config import compose, fingerprint, identity
 from segsweep.errors import UserError
 from tests.records import record, write
 
@@ -104,6 +105,60 @@ def test_seeds_that_do_not_pair_give_a_mean_without_spread(tmp_path: Path) -> No
     write(tmp_path, record("lora", 40.0, seed=0), record("lora", 42.0, seed=1))
     write(tmp_path, record("lora", 20.0, seed=0, domain="street"))
     assert tables_of(tmp_path)[0].rows[0].average.text() == "30.50"
+
+
+def test_repeats_of_a_seed_are_one_value_and_tell_the_noise_floor(tmp_path: Path) -> None:
+    for seed, values in enumerate(((40.0, 40.2, 40.4), (42.0, 42.4))):
+        write(tmp_path, *[record("lora", v, seed=seed, repeat=i) for i, v in enumerate(values)])
+    (table,) = tables_of(tmp_path)
+    assert [r.setting for r in table.rows] == ["LoRA (r=8)"]
+    found = cell(table.rows[0], "digits (xray)")
+    assert found.text() == "41.20 ± 1.41 (2)"  # of the seeds' means, 40.2 and 42.2
+    assert len(found.runs) == 5
+    # squares about the seeds' means: 2 x 0.2^2 = 0.08 and 2 x 0.2^2 = 0.08; 3 degrees of freedom
+    assert table.floor(table.columns[0]) == (pytest.approx((0.16 / 3) ** 0.5), 5)
+    assert "Noise floor: s = 0.23 from 5 same-seed repeats on AP digits (xray)." in table.notes
+
+
+def test_the_noise_floor_of_a_mean_is_of_repeats_that_all_data_sets_have(tmp_path: Path) -> None:
+    for domain, values in {"xray": (40.0, 42.0), "street": (20.0, 21.0, 29.0)}.items():
+        runs = [record("lora", ap, domain=domain, repeat=i) for i, ap in enumerate(values)]
+        write(tmp_path, *runs)
+    (table,) = tables_of(tmp_path)
+    assert table.columns[-1].is_mean
+    # means over the data sets: 30.0 and 31.5
+    assert table.floor(table.columns[-1]) == (pytest.approx(1.5 / 2**0.5), 2)
+
+
+def test_without_repeats_there_is_no_noise_floor(tmp_path: Path) -> None:
+    write(tmp_path, *[record("lora", 40.0 + seed, seed=seed) for seed in (0, 1)])
+    (table,) = tables_of(tmp_path)
+    assert table.floor(table.columns[0]) is None
+    assert not any("floor" in note for note in table.notes)
+
+
+def test_equal_repeats_are_no_noise_at_all(tmp_path: Path) -> None:
+    ap = 42.857142857  # whose mean of three is not quite it
+    write(tmp_path, *[record("lora", ap, repeat=i) for i in (0, 1, 2)])
+    (table,) = tables_of(tmp_path)
+    assert table.floor(table.columns[0]) == (0.0, 3)
+
+
+def test_repeats_of_one_seed_say_nothing_about_seeds(tmp_path: Path) -> None:
+    write(tmp_path, *[record("lora", 40.0, rank=2, repeat=i) for i in (0, 1, 2)])
+    write(tmp_path, record("lora", 41.0, rank=4))
+    (table,) = tables_of(tmp_path)
+    assert cell(table.rows[0], "digits (xray)").text() == "40.00"
+    assert any(note.startswith("One seed per cell") for note in table.notes)
+    assert "Noise floor: s = 0.00 from 3 same-seed repeats on AP digits (xray)." in table.notes
+
+
+def test_a_repeat_is_a_run_of_its_own() -> None:
+    once, again = compose([]), compose(["repeat=1"])
+    assert "repeat" not in identity(once)  # runs of old keep their names
+    assert fingerprint(once) != fingerprint(again)
+    with pytest.raises(UserError, match=r"repeat=-1: must not be negative"):
+        compose(["repeat=-1"])
 
 
 def test_missing_and_failed_cells_are_shown_and_counted(tmp_path: Path) -> None:

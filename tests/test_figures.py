@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from segsweep.collect import frame, main, reported
-from segsweep.collect.curves import curve_figure, read
+from segsweep.collect.curves import curve_figure, curves, read
 from segsweep.collect.delta import panels
+from segsweep.collect.figures import COSTS, of_runs
+from segsweep.collect.plots import delta_figure
 from segsweep.collect.sizes import families
 from segsweep.collect.spec import load
+from segsweep.collect.studio import studio
 from segsweep.collect.tables import ablation, build
 from segsweep.collect.tradeoff import Choice, choices, front, tradeoff_figure
 from tests.records import record, write
@@ -103,7 +108,7 @@ def test_curves_are_means_over_seeds_and_broken_lines_are_left_out(tmp_path: Pat
         (directory / "metrics.jsonl").write_text(text + '\n{"epoch": 4, "segm_AP"')
     assert read(directory / "metrics.jsonl", "segm_AP") == {1.0: 11.0, 2.0: 21.0, 3.0: 31.0}
     runs = frame.read(tmp_path).runs
-    _, svg, _ = curve_figure(runs, tmp_path, tmp_path / "runs")
+    _, svg, _ = curve_figure(curves(runs, tmp_path / "runs"), tmp_path / "curves")
     assert "epoch" in words(svg)
     assert "LoRA (r=8)" in words(svg)
 
@@ -113,3 +118,82 @@ def test_published_tables_are_rebuilt_by_the_same_command(published: Path) -> No
     assert {
         f"{name}.{end}" for name in ("peft_table2a", "convlora_main") for end in FORMS
     } <= tables
+
+
+def test_figures_are_drawn_elsewhere_from_tables_without_their_runs(tmp_path: Path) -> None:
+    for seed, rank in product((0, 1, 2), (2, 4)):
+        write(tmp_path, record("lora", 40 + seed + rank, rank=rank, seed=seed))
+    write(tmp_path, record("full_head", 50.0))
+    (table,) = ablation(frame.read(tmp_path).runs)
+    drawing, *_ = of_runs([table], tmp_path / "figures", tmp_path / "runs")
+    assert isinstance(drawing, partial)
+    (light,) = drawing.args[0]
+    assert light.runs == []
+    for whole, own in zip(panels(table), panels(light), strict=True):
+        for cost in COSTS.values():
+            numbers = [[(c.cost, c.value, c.sd) for c in choices(p, cost)] for p in (whole, own)]
+            assert numbers[0] == numbers[1]
+        assert [(p.trained, p.value) for p in whole.points()] == [
+            (p.trained, p.value) for p in own.points()
+        ]
+    with studio() as elsewhere:
+        elsewhere.draw([drawing])
+        (png, *_) = elsewhere.paths()
+    (here, *_) = delta_figure([table], tmp_path / "here")
+    assert png.read_bytes() == here.read_bytes()
+
+
+def test_what_goes_wrong_while_drawing_is_told(tmp_path: Path) -> None:
+    write(tmp_path, record("lora", 40.0))
+    tables = ablation(frame.read(tmp_path).runs)
+    (tmp_path / "file").touch()
+    with studio() as elsewhere:
+        elsewhere.draw([partial(delta_figure, tables, tmp_path / "file" / "delta")])
+        with pytest.raises(OSError, match="file"):
+            elsewhere.paths()
+
+
+def test_benchmarks_alone_have_no_figures(tmp_path: Path) -> None:
+    one = record("lora", 40.0) | {"kind": "bench"}
+    (directory,) = write(tmp_path, one)
+    (tmp_path / "bench").mkdir()
+    directory.rename(tmp_path / "bench" / directory.name)
+    assert main(["--results", str(tmp_path)]) == 0
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_band_is_of_same_seed_repeats_where_there_are_any(tmp_path: Path) -> None:
+    full = [record("full_head", 50.0 + seed, seed=seed) for seed in (0, 1)]
+    write(tmp_path, *full, record("lora", 40.0, repeat=0), record("lora", 42.0, repeat=1))
+    (table,) = ablation(frame.read(tmp_path).runs)
+    noise = panels(table)[0].noise()
+    assert noise is not None
+    assert noise.repeats
+    assert noise.sd == pytest.approx(100 * 2**0.5 / 50.5)  # of 40 and 42, to a full head of 50.5
+    _, svg, _ = delta_figure([table], tmp_path / "repeats")
+    assert "band: ± standard deviation of same-seed repeats" in words(svg)
+    assert "over seeds" in words(svg)  # the bar of the full head
+
+
+def test_without_repeats_the_band_is_over_seeds(tmp_path: Path) -> None:
+    for seed, ap in enumerate((50.0, 51.0)):
+        write(tmp_path, record("full_head", ap, seed=seed), record("lora", ap - 9, seed=seed))
+    (table,) = ablation(frame.read(tmp_path).runs)
+    noise = panels(table)[0].noise()
+    assert noise is not None
+    assert not noise.repeats
+    assert noise.sd == pytest.approx(100 * 0.5**0.5 / 50.5)
+    _, svg, _ = delta_figure([table], tmp_path / "seeds")
+    assert "band: ± pooled standard deviation over seeds" in words(svg)
+
+
+def test_equal_repeats_have_no_band_and_panels_may_differ(tmp_path: Path) -> None:
+    for domain, repeat in product(("xray", "street"), (0, 1)):
+        spread = repeat if domain == "street" else 0
+        write(tmp_path, record("full_head", 50.0 + spread, domain=domain, repeat=repeat))
+    for seed in (0, 1):
+        write(tmp_path, record("full_head", 50.0 + seed, domain="clutter", seed=seed))
+        write(tmp_path, record("lora", 50.0 + seed, domain="clutter", seed=seed))
+    _, svg, _ = delta_figure(ablation(frame.read(tmp_path).runs), tmp_path / "delta")
+    assert "standard deviation of same-seed repeats, else pooled" in words(svg)
+    assert "no band: same-seed repeats are equal" in words(svg)

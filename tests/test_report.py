@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 
 from segsweep import predictions
 from segsweep.analysis.study import recorded
+from segsweep.collect.frame import read
 from segsweep.config import compose
 from segsweep.data import masks
 from segsweep.errors import UserError
 from segsweep.facts import data_facts
 from segsweep.report import content, main
-from segsweep.report.candidates import outcomes, timed
+from segsweep.report.candidates import outcomes, tasks, timed
 from segsweep.report.charts import Axis, short
 from segsweep.report.decision import Candidate, Limit, Point, Task, Wishes, decide, parse_limit
 from segsweep.report.page import MOST
@@ -282,6 +283,14 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
     assert page.told == []
     assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
     page.close()
+
+
+def test_repeats_of_a_seed_are_one_value(tmp_path: Path) -> None:
+    for seed, repeat, ap in ((0, 0, 40.0), (0, 1, 42.0), (1, 0, 44.0)):
+        write(tmp_path, record("lora", ap, seed=seed, repeat=repeat))
+    (task,) = tasks(read(tmp_path).runs, {})
+    (candidate,) = task.candidates
+    assert sorted(candidate.values) == [41.0, 44.0]
 
 
 def test_the_summary_says_what_is_done_and_what_to_choose(

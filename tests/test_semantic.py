@@ -202,4 +202,10 @@ def test_a_run_learns_label_maps(tmp_path: Path, model: str, domain: str, metric
     assert record["best"]["value"] == max(line[metric.key] for line in lines if metric.key in line)
     assert record["metrics"][metric.key]["value"] == pytest.approx(record["best"]["value"])
     assert record["data"]["classes"] == run.config.data.classes()
+    assert record["data"]["background"] is True
+    classes = {row["class"]: row for row in record["classes"]}
+    if metrics == "miou":
+        assert list(classes) == [*record["data"]["classes"], "background"]
+        known = [row["IoU"] for row in classes.values() if row["IoU"] is not None]
+        assert record["metrics"]["mIoU_bg"]["value"] == pytest.approx(np.mean(known))
     assert not (run.directory / "predictions.jsonl.gz").exists()

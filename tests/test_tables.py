@@ -267,6 +267,14 @@ def test_trace_names_runs_configs_commits_and_documents(tmp_path: Path, capsys) 
     assert "table 2a  reported/reported.csv  line 1" in out
 
 
+def test_trace_names_the_repeat(tmp_path: Path, capsys) -> None:
+    write(tmp_path, *[record("lora", 40.0 + i, repeat=i) for i in (0, 1)])
+    assert main(["ablation", "--results", str(tmp_path), "--trace"]) == 0
+    out = capsys.readouterr().out
+    assert "seed 0, commit 0123456" in out
+    assert "seed 0, repeat 1, commit 0123456" in out
+
+
 @pytest.mark.parametrize("form", ["md", "tex", "html", "csv"])
 def test_a_committed_table_is_checked(tmp_path: Path, capsys, form: str) -> None:
     write(tmp_path, record("lora", 40.0))

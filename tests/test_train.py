@@ -52,6 +52,8 @@ def test_a_run_leaves_a_self_describing_record(undisturbed):
     assert record["choices"]["peft"] == "lora"
     assert {"segm_AP", "segm_AP50", "bbox_AP"} <= record["metrics"].keys()
     assert record["metrics"]["segm_AP"]["unit"] == "%"
+    assert [row["class"] for row in record["classes"]] == record["data"]["classes"]
+    assert {"class", "segm_AP", "bbox_AP"} == record["classes"][0].keys()
     assert 0 < record["params"]["trainable"] < record["params"]["total"]
     trained = sum(group["parameters"] for group in record["optimizer"])
     assert trained == record["params"]["trainable"]

@@ -42,24 +42,27 @@ def collect(results: Path, metric: str = "segm_AP") -> int:
     Raises UserError for a metric that no run has.
     """
     from segsweep.collect import forms, frame, tables
-    from segsweep.collect.figures import draw
+    from segsweep.collect.figures import of_runs
+    from segsweep.collect.studio import studio
 
     console = _console()
-    records = frame.read(results)
-    for path, reason in records.unreadable.items():
-        console.print(f"skipped {path}: {reason}", style="yellow", markup=False, soft_wrap=True)
-    if not records.runs and not records.bench:
-        console.print(f"No finished runs in {results / 'runs'} yet. Start some:", markup=False)
-        console.print("  python -m segsweep -m peft=lora peft.rank=2,4,8,16", markup=False)
-        return 0
-    found = tables.ablation(records.runs, metric)
-    for table in found:
-        console.print(forms.terminal(table))
-    written = [
-        *_ablation(results / "tables", found, records),
-        *_published(results, [*records.runs, *records.bench], only_with_ours=True),
-        *draw(found, results / "figures", results / "runs"),
-    ]
+    with studio() as figures, frame.unwatched():
+        records = frame.read(results)
+        for path, reason in records.unreadable.items():
+            console.print(f"skipped {path}: {reason}", style="yellow", markup=False, soft_wrap=True)
+        if not records.runs and not records.bench:
+            console.print(f"No finished runs in {results / 'runs'} yet. Start some:", markup=False)
+            console.print("  python -m segsweep -m peft=lora peft.rank=2,4,8,16", markup=False)
+            return 0
+        found = tables.ablation(records.runs, metric)
+        figures.draw(of_runs(found, results / "figures", results / "runs"))
+        for table in found:
+            console.print(forms.terminal(table))
+        written = [
+            *_ablation(results / "tables", found, records),
+            *_published(results, [*records.runs, *records.bench], only_with_ours=True),
+            *figures.paths(),
+        ]
     return _wrote(console, written)
 
 
@@ -68,14 +71,13 @@ def published(results: Path) -> int:
 
     Raises UserError where these cannot be read.
     """
-    from segsweep.collect.figures import draw_published
+    from segsweep.collect.figures import of_reported
     from segsweep.collect.reported import read
+    from segsweep.collect.studio import studio
 
-    runs = read(results)
-    written = [
-        *_published(results, [], only_with_ours=False),
-        *draw_published(runs, results / "figures"),
-    ]
+    with studio() as figures:
+        figures.draw(of_reported(read(results), results / "figures"))
+        written = [*_published(results, [], only_with_ours=False), *figures.paths()]
     return _wrote(_console(), written)
 
 
@@ -83,6 +85,8 @@ def _ablation(folder: Path, found: list, records: Records) -> list[Path]:
     from segsweep.collect.table import write
     from segsweep.sweep.files import write_text
 
+    if not records.runs:
+        return []  # benchmarks only
     paths = write(found, folder / "ablation") if found else []
     write_text(folder / "runs.csv", records.csv_text())
     return [*paths, folder / "runs.csv"]

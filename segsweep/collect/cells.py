@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -20,6 +21,9 @@ Key = tuple[str, ...]
 Samples = Mapping[Any, Mapping[Any, float]]
 """Values by place (a data set, a column) and by seed; repeats of a seed are one value."""
 
+Repeats = Mapping[Any, Mapping[tuple[Any, int], float]]
+"""Values by place and by (seed, repeat): every run is a value."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -35,10 +39,19 @@ class Cell:
     trained: float | None = None  # parameters
     runs: tuple[Values, ...] = ()
     samples: Samples = field(default_factory=dict)
+    repeats: Repeats = field(default_factory=dict)
 
     def rounded(self, decimals: int = 2) -> str | None:
         """Return the value as it is printed; values that print alike are equally good."""
         return None if self.value is None else f"{self.value:.{decimals}f}"
+
+    def repeated(self) -> list[list[float]]:
+        """Return the values of every seed that was run more than once, each place apart."""
+        groups: dict[tuple, list[float]] = defaultdict(list)
+        for place, values in self.repeats.items():
+            for (seed, _), value in values.items():
+                groups[place, seed].append(value)
+        return [group for group in groups.values() if len(group) > 1]
 
     def text(self, decimals: int = 2) -> str:
         """Return what a reader sees: "42.31", "42.31 ± 0.40 (3)", "failed" or a dash."""
@@ -142,6 +155,18 @@ class Table:
             cells = [cell for row in rows for cell in row.cells.values()]
             own = pooled(list(seeds.values()) for c in cells for seeds in c.samples.values())
         return self.spec.noise if own is None else own
+
+    def floor(self, column: Column) -> tuple[float, int] | None:
+        """Return the noise floor of a column and the number of runs that tell it, if any do.
+
+        It is the standard deviation of runs of the same seed, pooled over the column's cells.
+        """
+        groups = [group for row in self.rows for group in self.cell(row, column).repeated()]
+        sd = pooled(groups)
+        if sd is None:
+            return None
+        differ = any(len(set(group)) > 1 for group in groups)  # by more than rounding
+        return sd if differ else 0.0, sum(map(len, groups))
 
     def ties(self, column: Column) -> set[Key]:
         """Return the rows whose value differs from the best by no more than the noise."""

@@ -23,6 +23,9 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1,
 Curve = dict[float, float]
 """Metric by epoch."""
 
+Lines = tuple[tuple[str, str], dict[str, tuple[Run, Curve]]]
+"""A model and a data set, and of every setting there a run and the mean curve."""
+
 
 def read(path: Path, metric: str) -> Curve:
     """Read the validations of a `metrics.jsonl`; a broken last line is left out."""
@@ -41,23 +44,22 @@ def read(path: Path, metric: str) -> Curve:
     return found
 
 
-def curves(
-    runs: list[Values], directories: Path
-) -> list[tuple[tuple[str, str], dict[str, tuple[Run, Curve]]]]:
+def curves(runs: list[Values], directories: Path) -> list[Lines]:
     """Return the mean curve of every setting, by (model, data set), then by setting.
 
     `directories` is the folder with the run directories.
     """
     places: dict[tuple[str, str], dict[str, list[Run]]] = {}
     done = [run for run in runs if run["status"] == "done"]
-    for run in sorted(arrange(done), key=order):
+    for run in arrange(done):
         settings = places.setdefault((run.model, run.data_set), {})
         settings.setdefault(run.setting, []).append(run)
     drawable = []
     left = FILES
     for place, settings in sorted(places.items()):
         lines = {}
-        for setting, members in list(settings.items())[:SETTINGS]:
+        several = sorted(settings.items(), key=lambda setting: order(setting[1][0]))
+        for setting, members in several[:SETTINGS]:
             chosen = members[: min(SEEDS, left)]
             left -= len(chosen)
             curve = _mean([_curve(run, directories) for run in chosen])
@@ -68,9 +70,8 @@ def curves(
     return drawable
 
 
-def curve_figure(runs: list[Values], folder: Path, directories: Path) -> list[Path]:
+def curve_figure(drawable: list[Lines], stem: Path) -> list[Path]:
     """Draw a panel for every model and data set; return the files written, none without curves."""
-    drawable = curves(runs, directories)
     if not drawable:
         return []
     with grid(len(drawable), size=(4.6, 3.4)) as (figure, axes, width):
@@ -90,10 +91,10 @@ def curve_figure(runs: list[Values], folder: Path, directories: Path) -> list[Pa
         shown |= {text: Line2D([], [], linestyle="none") for text in left_out(len(drawable))}
         place = {"loc": "outside lower center", "ncols": 2 * width, "frameon": False}
         figure.legend(list(shown.values()), list(shown), handlelength=2.8, **place)
-        return list(save(figure, folder / "curves"))
+        return list(save(figure, stem))
 
 
-def _dashes(drawable: list, looks: dict[str, Style]) -> dict[str, Any]:
+def _dashes(drawable: list[Lines], looks: dict[str, Style]) -> dict[str, Any]:
     """Return the dash of every setting: those of one colour differ."""
     colors: dict[str, list[str]] = {}
     for _, lines in drawable:

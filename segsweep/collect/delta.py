@@ -30,6 +30,14 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """A standard deviation, and whether runs of the same seed tell it rather than seeds."""
+
+    sd: float
+    repeats: bool
+
+
+@dataclass(frozen=True)
 class Panel:
     """One data set, or their mean, of one model; values are relative to the full head's."""
 
@@ -56,11 +64,13 @@ class Panel:
                 found.append(Point(row, here.trained, *drawn))
         return found
 
-    def noise(self) -> float | None:
-        """Return the standard deviation over seeds as drawn, if seeds tell it."""
-        origin = self.table.rows[0].origin
-        noise = self.table.noise(self.column, origin)
-        return noise if noise is None or self.reference is None else 100 * noise / self.reference
+    def noise(self) -> Noise | None:
+        """Return the noise as drawn: of same-seed repeats where there are any, else over seeds."""
+        floor = self.table.floor(self.column)
+        sd = floor[0] if floor else self.table.noise(self.column, self.table.rows[0].origin)
+        if sd is None:
+            return None
+        return Noise(sd if self.reference is None else 100 * sd / self.reference, bool(floor))
 
     @property
     def is_mean(self) -> bool:

@@ -9,15 +9,18 @@ curves            the metric against epochs (ours only)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from segsweep.collect.cells import Table
-from segsweep.collect.curves import curve_figure
+from segsweep.collect.cells import Cell, Table, mean
+from segsweep.collect.curves import curve_figure, curves
 from segsweep.collect.plots import delta_figure
 from segsweep.collect.settings import Values
 from segsweep.collect.sizes import size_figure
 from segsweep.collect.spec import load
+from segsweep.collect.studio import Drawing
 from segsweep.collect.tables import build
 from segsweep.collect.tradeoff import tradeoff_figure
 
@@ -33,40 +36,66 @@ SETTING = (
 )
 
 
-def draw(tables: list[Table], folder: Path, directories: Path) -> list[Path]:
-    """Draw every figure that the ablation tables have numbers for; return the files written.
+def of_runs(tables: list[Table], folder: Path, directories: Path) -> Iterator[Drawing]:
+    """Yield every figure that the ablation tables may have numbers for.
 
     `directories` is the folder with the run directories, where the curves are.
     """
+    light = [_light(table) for table in tables]
+    yield partial(delta_figure, light, folder / "delta_vs_params")
+    yield from _common(light, folder, "")
     runs = [run for table in tables for run in table.runs]
-    paths = delta_figure(tables, folder / "delta_vs_params")
-    return [*paths, *_common(tables, folder, ""), *curve_figure(runs, folder, directories)]
+    yield partial(curve_figure, curves(runs, directories), folder / "curves")
 
 
-def draw_published(runs: list[Values], folder: Path) -> list[Path]:
-    """Draw the figures of the study of adapters and LoRA from its tables 2, 3 and A1.
+def of_reported(runs: list[Values], folder: Path) -> Iterator[Drawing]:
+    """Yield the figures of the study of adapters and LoRA from its tables 2, 3 and A1.
 
     Its Figure 6 is the mean panel of SEEM, its Figure 7 that of Mask DINO with a ResNet-50, without
     Cityscapes.
     """
     cells = [run for run in runs if _table(run) == "000 2a"]
     spec = replace(load("ablation"), reported="000 2a")
-    tables = {table.title: table for table in build(spec, _timed(cells, runs), ("reported",))}
+    built = build(spec, _timed(cells, runs), ("reported",))
+    tables = {table.title: _light(table) for table in built}
     figures = {"peft_figure6": "seem_focall", "peft_figure7": "maskdino_r50"}
-    paths = []
     for name, model in figures.items():
-        paths += delta_figure([tables[model]], folder / name) if model in tables else []
+        if model in tables:
+            yield partial(delta_figure, [tables[model]], folder / name)
     alpha = build(replace(spec, reported="000 A1"), runs, ("reported",))
-    paths += size_figure(alpha, folder / "peft_alpha")
-    return [*paths, *_common(list(tables.values()), folder, "peft_")]
+    yield partial(size_figure, [_light(table) for table in alpha], folder / "peft_alpha")
+    yield from _common(list(tables.values()), folder, "peft_")
 
 
-def _common(tables: list[Table], folder: Path, prefix: str) -> list[Path]:
-    """Draw what needs nothing but tables."""
-    paths = size_figure(tables, folder / f"{prefix}size")
+def draw_published(runs: list[Values], folder: Path) -> list[Path]:
+    """Draw the figures of the study one after the other; return the files written."""
+    return [path for drawing in of_reported(runs, folder) for path in drawing()]
+
+
+def _common(tables: list[Table], folder: Path, prefix: str) -> Iterator[Drawing]:
+    """Yield what needs nothing but tables."""
+    yield partial(size_figure, tables, folder / f"{prefix}size")
     for name, cost in COSTS.items():
-        paths += tradeoff_figure(tables, cost, folder / f"{prefix}{name}")
-    return paths
+        yield partial(tradeoff_figure, tables, cost, folder / f"{prefix}{name}")
+
+
+def _light(table: Table) -> Table:
+    """Return a table that travels easily: of the runs it keeps what those of a cell cost."""
+    rows = [
+        replace(
+            row,
+            run=replace(row.run, values={}),
+            cells={column: _priced(cell) for column, cell in row.cells.items()},
+            average=_priced(row.average),
+        )
+        for row in table.rows
+    ]
+    return replace(table, rows=rows, runs=[])
+
+
+def _priced(cell: Cell) -> Cell:
+    costs = {cost: mean(run.get(cost) for run in cell.runs) for cost in COSTS.values()}
+    return replace(cell, runs=(costs,) if cell.runs else ())
 
 
 def _timed(cells: list[Values], runs: list[Values]) -> list[Values]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gc
 import io
 import json
 import os
@@ -23,7 +24,7 @@ SCHEMA = 1
 FILES = ("record.json", "failed.json")
 """What a run leaves when it ends; a finished retry outlives the failure before it."""
 
-LEFT_OUT = {"error.traceback", "optimizer", "bench.all_ms", "bench.all_cpu_ms"}
+LEFT_OUT = {"error.traceback", "optimizer", "classes", "bench.all_ms", "bench.all_cpu_ms"}
 """Long texts and lists, which stay in the records."""
 
 WHOLE = {
@@ -34,6 +35,42 @@ WHOLE = {
 
 
 as_text = json.JSONEncoder(sort_keys=True).encode  # one for all: making it costs more than its use
+
+
+class Names(dict[str, "tuple[str, Names | None]"]):
+    """Of every key below a prefix its dotted name and the names below it, for all records once.
+
+    The name is empty where the frame leaves the key out; nothing is below what is one value.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        """Know nothing yet."""
+        self.prefix = prefix
+
+    def __missing__(self, key: str) -> tuple[str, Names | None]:
+        """Name a key that no record had before."""
+        name = self.prefix + key
+        below = None if name in WHOLE else Names(f"{name}.")
+        self[key] = found = ("" if name in LEFT_OUT else name, below)
+        return found
+
+
+NAMES = Names()
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Let Python not look for cycles of references meanwhile.
+
+    Records have none, and with 10,000 of them each look, through all of them, takes long.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -50,10 +87,11 @@ class Records:
     def csv_text(self) -> str:
         """Return the runs as CSV: a line each, a column for every recorded value."""
         out = io.StringIO()
-        columns = dict.fromkeys(key for run in self.runs for key in run)
-        writer = csv.DictWriter(out, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.runs)
+        shapes = dict.fromkeys(map(tuple, self.runs))  # few: most runs have the same keys
+        columns = dict.fromkeys(key for keys in shapes for key in keys)
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(map(run.get, columns) for run in self.runs)
         return out.getvalue()
 
     def frame(self) -> pd.DataFrame:
@@ -63,6 +101,7 @@ class Records:
         return pd.DataFrame(self.runs, dtype=object)  # object: integers stay so beside gaps
 
 
+@unwatched()
 def read(results: Path) -> Records:
     """Read `results/runs/*/record.json`, or `failed.json` where a run has no record; and `bench`.
 
@@ -81,10 +120,10 @@ def _read(folder: Path, unreadable: dict[Path, str]) -> list[Values]:
         try:
             run = flatten(_checked(json.loads(text)))
         except ValueError as error:
-            unreadable[path] = str(error)
+            unreadable[Path(path)] = str(error)
             continue
         with contextlib.suppress(OSError):
-            run["delta.bytes"] = os.stat(path.with_name("delta.safetensors")).st_size
+            run["delta.bytes"] = os.stat(f"{os.path.dirname(path)}/delta.safetensors").st_size
         runs.append(run)
     return locate(sorted(runs, key=lambda run: run["id"]))
 
@@ -92,31 +131,33 @@ def _read(folder: Path, unreadable: dict[Path, str]) -> list[Values]:
 def flatten(record: dict[str, Any]) -> Values:
     """Turn a nested record into {"config.peft.rank": 4, ...}; lists become JSON text."""
     values: Values = {}
-    _fill(values, record, "")
+    _fill(values, record, NAMES)
     return values
 
 
-def _fill(values: Values, record: dict[str, Any], prefix: str) -> None:
+def _fill(values: Values, record: dict[str, Any], names: Names) -> None:
     for key, value in record.items():
-        name = prefix + key
+        name, below = names[key]
         kind = type(value)
-        if kind is dict and name not in WHOLE:
-            _fill(values, value, name + ".")
-        elif name not in LEFT_OUT:
+        if kind is dict and below is not None:
+            _fill(values, value, below)
+        elif name:
             values[name] = as_text(value) if kind is dict or kind is list else value
 
 
-def _texts(runs: Path) -> Iterator[tuple[Path, bytes]]:
+def _texts(runs: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the deciding file of each run directory with its content."""
     if not runs.is_dir():
         return
-    for name in sorted(entry.name for entry in os.scandir(runs) if entry.is_dir()):
+    for directory in sorted(entry.path for entry in os.scandir(runs) if entry.is_dir()):
         for file in FILES:
-            path = runs / name / file
+            path = f"{directory}/{file}"  # a Path for each of many takes longer than reading it
             try:
-                yield path, path.read_bytes()
+                with open(path, "rb") as content:
+                    text = content.read()
             except FileNotFoundError:
                 continue
+            yield path, text
             break
 
 

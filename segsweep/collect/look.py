@@ -15,6 +15,7 @@ LOOK: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
+    "axes.titley": 1.0,  # else every draw looks for ticks above the axes to step aside for
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -25,6 +26,14 @@ LOOK: dict[Any, Any] = {
 }
 
 
+def settle(figure: Figure) -> None:
+    """Fix sizes and places of the axes: they are found once, for labels and for all formats."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def save(figure: Figure, stem: Path) -> Iterator[Path]:
     """Write `stem`.png, .svg and .pdf, the same bytes for the same figure; yield their paths.
 
@@ -33,12 +42,9 @@ def save(figure: Figure, stem: Path) -> Iterator[Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     stem.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # found once, for all formats
+    settle(figure)
     figure.set_dpi(DPI)
     paths = {suffix: stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".svg", ".pdf")}
     FigureCanvasAgg(figure).print_png(paths[".png"], metadata={"Software": None})

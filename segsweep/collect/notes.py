@@ -26,6 +26,7 @@ def notes(table: Table, found: list[Observation], ours: bool) -> list[str]:
         _mixed(table),
         _printed_means(table, found),
         _noise(table),
+        _floor(table),
         _compared(table),
     ]
     return [remark for remark in remarks if remark]
@@ -128,14 +129,25 @@ def _noise(table: Table) -> str:
     known = [n for c in columns for o in origins if (n := table.noise(c, o)) is not None]
     spreads = any(cell.sd is not None for row in table.rows for cell in row.cells.values())
     if not known and not spreads:
+        one = "seed" if any(table.floor(column) for column in columns) else "run"
         return (
-            "One run per cell: how much of a difference is noise cannot be said; "
+            f"One {one} per cell: how much of a difference is noise cannot be said; "
             "bold is the highest number, no more."
         )
     return (
         f"{TIE}: within noise of the best, |difference| ≤ 2 √(s₁²/n₁ + s₂²/n₂); s is the cell's "
         "own standard deviation from 3 seeds on (or as printed), else its column's pooled one."
     )
+
+
+def _floor(table: Table) -> str:
+    """Say what runs of the same seed differ by."""
+    told = []
+    for column in (column for column in table.columns if not column.is_mean):
+        if floor := table.floor(column):
+            spread = f"{floor[0]:.{max(table.decimals(column), 2)}f}"
+            told.append(f"s = {spread} from {floor[1]} same-seed repeats on {heading(column)}")
+    return f"Noise floor: {some(told)}." if told else ""
 
 
 def _compared(table: Table) -> str:

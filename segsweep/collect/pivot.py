@@ -44,13 +44,13 @@ def row_fields(spec: Spec, origins: Sequence[str]) -> list[str]:
 def qualifying(spec: Spec, runs: list[Values]) -> list[Values]:
     """Return the numbers of the published table, then the runs of ours that fit its columns."""
     printed = [run for run in runs if run["origin"] == "reported" and _is_of(run, spec.reported)]
-    ours = [run for run in runs if run["origin"] == "ours" and _of_kind(run, spec)]
-    ours = [run for run in ours if _fits(run, spec.where)]
+    timed = any(metric.startswith(BENCH) for metric in spec.metrics)  # a table of benchmarks
+    ours = [r for r in runs if r["origin"] == "ours" and timed == (r.get("kind") == "bench")]
     if spec.reported:
         fields = [name for name in [*spec.columns, *spec.split] if name in PLACES]
-        places = {tuple(run[name] for name in fields) for run in printed}
-        ours = [run for run in ours if tuple(run[name] for name in fields) in places]
-    return [*printed, *ours]
+        places = {tuple(map(run.get, fields)) for run in printed}
+        ours = [run for run in ours if tuple(map(run.get, fields)) in places]
+    return [*printed, *(run for run in ours if _fits(run, spec.where))]
 
 
 def observations(spec: Spec, runs: list[Values], origins: Sequence[str]) -> list[Observation]:
@@ -111,12 +111,6 @@ def _order(spec: Spec, name: str, label: str, seen: Observation) -> tuple:
 
 def _is_of(run: Values, table: str) -> bool:
     return f"{run['source.document']} {run['source.table']}" == table
-
-
-def _of_kind(run: Values, spec: Spec) -> bool:
-    """Say whether a table is about what a record is of: a run, or a benchmark."""
-    timed = any(metric.startswith(BENCH) for metric in spec.metrics)
-    return timed == (run.get("kind") == "bench")
 
 
 def _fits(run: Values, where: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from segsweep.collect.canvas import Style, grid, head, left_out, legend, say, st
 from segsweep.collect.cells import Table
 from segsweep.collect.delta import Panel, Point, panels
 from segsweep.collect.labels import Label, place
-from segsweep.collect.look import GREY, save
+from segsweep.collect.look import GREY, save, settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,9 @@ class Series:
 
 
 def delta_figure(tables: list[Table], stem: Path) -> list[Path]:
-    """Draw all panels to `stem`.png, .svg and .pdf; return their paths."""
+    """Draw all panels to `stem`.png, .svg and .pdf; return their paths, none without tables."""
+    if not tables:
+        return []
     drawable = [panel for table in tables for panel in panels(table)]
     drawable = [panel for panel in drawable if panel.points()] or drawable[:1]
     looks = styles(row.method for table in tables for row in table.rows)
@@ -78,8 +80,7 @@ def delta_figure(tables: list[Table], stem: Path) -> list[Path]:
 
 def label(figure: Figure, drawn: list[tuple[Axes, list[Series]]]) -> None:
     """Write the labels of all points, clear of the lines."""
-    figure.draw_without_rendering()  # fixes the size of the axes, which labels depend on
-    figure.set_layout_engine("none")
+    settle(figure)
     for ax, series in drawn:
         if series:
             labels = [text for one in series for text in one.labels()]
@@ -89,10 +90,22 @@ def label(figure: Figure, drawn: list[tuple[Axes, list[Series]]]) -> None:
 
 def _remarks(series: list[Series], drawable: list[Panel]) -> list[str]:
     bars = any(point.sd for one in series for point in one.points)
-    band = any(panel.noise() is not None and panel.reference is not None for panel in drawable)
+    return [*(["bars: ± standard deviation over seeds"] if bars else []), *_bands(drawable)]
+
+
+def _bands(drawable: list[Panel]) -> list[str]:
+    """Say what the bands are, and where there is none because repeats are equal, as on a CPU."""
+    noises = [panel.noise() for panel in drawable if panel.reference is not None]
+    drawn = {noise.repeats for noise in noises if noise and noise.sd}
+    words = {
+        True: "standard deviation of same-seed repeats",
+        False: "pooled standard deviation over seeds",
+    }
+    told = ", else ".join(text for repeats, text in words.items() if repeats in drawn)
+    equal = any(noise.repeats and not noise.sd for noise in noises if noise)
     return [
-        *(["bars: ± standard deviation over seeds"] if bars else []),
-        *(["band: ± pooled standard deviation over seeds"] if band else []),
+        *([f"band: ± {told}"] if told else []),
+        *(["no band: same-seed repeats are equal"] if equal else []),
     ]
 
 
@@ -113,8 +126,9 @@ def _draw(ax: Axes, panel: Panel, styles: dict[str, Style]) -> list[Series]:
     say(ax, panel.remark(), 0.99)
     if panel.reference is not None:
         ax.axhline(0, color="#111111", linewidth=0.8, zorder=1)
-        if noise := panel.noise():
-            ax.axhspan(-noise, noise, color="#d9d9d9", linewidth=0, zorder=0.5)
+        noise = panel.noise()
+        if noise and noise.sd:
+            ax.axhspan(-noise.sd, noise.sd, color="#d9d9d9", linewidth=0, zorder=0.5)
     _frozen(ax, panel)
     return series
 

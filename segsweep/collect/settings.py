@@ -1,7 +1,7 @@
 """Which runs belong together: the models, rows (settings) and columns (data sets) of a table.
 
-Runs are averaged only if they differ in nothing but the seed. Any other difference is found by
-comparing the recorded configs and becomes part of a label, so a new method or option needs no
+Runs are averaged only if they differ in nothing but seed and repeat. Any other difference is found
+by comparing the recorded configs and becomes part of a label, so a new method or option needs no
 entry here; wording.py only holds the names that the literature uses.
 """
 
@@ -21,8 +21,14 @@ Values = dict[str, Any]
 # Keys that name a choice or cannot change a result never separate runs; hparams.lr and .clip follow
 # peft.lr and model.clip.
 OUTSIDE = re.compile(
-    r"config\.(seed|force|peft\.lr|model\.clip|trainer\.cache_features"
+    r"config\.(seed|repeat|force|peft\.lr|model\.clip|trainer\.cache_features"
     r"|data\.slices|io\..*|logger\..*|.*_target_|\w+\.name)$"
+)
+
+# Beside the config: what a run is about, as far as it is known.
+ABOUT = (
+    *("config.model.name", "config.peft.name", "config.data.name"),
+    *("model", "data_set", "data.fingerprint"),
 )
 
 
@@ -56,25 +62,28 @@ def locate(runs: list[Values]) -> list[Values]:
 
     They join the recorded values as columns of the frame, `origin` with them.
     """
-    keys = _keys(runs)
-    labels = zip(runs, _labels(runs, "model", keys), _data_sets(runs, keys), strict=True)
-    for run, model, data_set in labels:
-        architecture, backbone = MODELS.get(run["config.model.name"], (model, ""))
-        run |= {"origin": "ours", "model": model, "data_set": data_set}
+    kinds, examples = _kinds(runs)
+    keys = _keys(examples)
+    models, data_sets = _labels(examples, "model", keys), _data_sets(examples, keys)
+    for run, kind in zip(runs, kinds, strict=True):
+        architecture, backbone = MODELS.get(run["config.model.name"], (models[kind], ""))
+        run |= {"origin": "ours", "model": models[kind], "data_set": data_sets[kind]}
         run |= {"architecture": architecture, "backbone": backbone}
     return runs
 
 
 def arrange(runs: list[Values]) -> list[Run]:
     """Find the place of every run among these; what tells them apart is part of their labels."""
-    methods = [run["config.peft.name"] for run in runs]
-    keys = _keys(runs)
-    details = _details(runs, "peft", keys)
-    models, cells = ([run[key] for run in runs] for key in ("model", "data_set"))
+    kinds, examples = _kinds(runs)
+    methods = [run["config.peft.name"] for run in examples]
+    keys = _keys(examples)
+    details = _details(examples, "peft", keys)
+    models, cells = ([run[key] for run in examples] for key in ("model", "data_set"))
     rows = list(zip(models, methods, details, strict=True))
-    details = _joined(details, _differences_inside_cells(runs, rows, cells, keys))
+    details = _joined(details, _differences_inside_cells(examples, rows, cells, keys))
     families = [_wording(method).family for method in methods]
-    return [Run(*one) for one in zip(runs, methods, families, details, strict=True)]
+    places = list(zip(methods, families, details, strict=True))
+    return [Run(run, *places[kind]) for run, kind in zip(runs, kinds, strict=True)]
 
 
 def order(run: Run) -> tuple:
@@ -87,6 +96,21 @@ def order(run: Run) -> tuple:
 def in_parentheses(family: str, detail: str) -> str:
     """Return "LoRA (r=4)", or the one of the two that is there."""
     return f"{family} ({detail})" if family and detail else family or detail
+
+
+def _kinds(runs: list[Values]) -> tuple[list[int], list[Values]]:
+    """Return the number of each run's kind, and the first run of every kind.
+
+    Runs of a kind differ in seeds and results only, so they share a place. Kinds are few, however
+    many the runs: what takes many looks at every key is done for the examples alone.
+    """
+    shapes = dict.fromkeys(map(tuple, runs))
+    config = dict.fromkeys(key for keys in shapes for key in keys if key.startswith("config."))
+    fields = (*ABOUT, *(key for key in config if not OUTSIDE.match(key)))
+    numbers: dict[tuple, int] = {}
+    kinds = [numbers.setdefault(tuple(map(run.get, fields)), len(numbers)) for run in runs]
+    examples = dict(zip(reversed(kinds), reversed(runs), strict=True))
+    return kinds, [examples[kind] for kind in numbers.values()]
 
 
 def _wording(name: str) -> Wording:

@@ -9,10 +9,11 @@ A `Table` holds numbers only; every form of output is a function of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from segsweep.collect.cells import AVERAGE, Cell, Column, Key, Row, Samples, Table, mean, summary
+from segsweep.collect.cells import AVERAGE, Cell, Column, Key, Row, Table, mean, summary
 from segsweep.collect.notes import notes
 from segsweep.collect.pivot import (
     ORIGINS,
@@ -154,12 +155,9 @@ def _row(
 
 def _cell(found: list[Observation]) -> Cell:
     done = [seen for seen in found if seen.value is not None]
-    samples: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for seen in done:
-        seed = seen.run.values.get("config.seed", 0)
-        samples[seen.run.data_set][seed].append(seen.value or 0.0)
-    places: Samples = {p: {s: mean(v) or 0.0 for s, v in by.items()} for p, by in samples.items()}
-    value, sd, seeds = summary(places)
+    samples = _means((o.run.data_set, _seed(o.run), o.value or 0.0) for o in done)
+    repeats = _means((o.run.data_set, (_seed(o.run), _repeat(o.run)), o.value or 0.0) for o in done)
+    value, sd, seeds = summary(samples)
     if len(done) == 1 and done[0].run.values["origin"] == "reported":
         sd, seeds = done[0].run.values.get(f"metrics.{done[0].metric}.sd"), 0
     return Cell(
@@ -169,8 +167,25 @@ def _cell(found: list[Observation]) -> Cell:
         failed=sum(seen.run.values["status"] == "failed" for seen in found),
         trained=mean(seen.run.values.get("params.trainable") for seen in found),
         runs=tuple(seen.run.values for seen in done),
-        samples=places,
+        samples=samples,
+        repeats=repeats,
     )
+
+
+def _seed(run: Run) -> int:
+    return run.values.get("config.seed", 0)
+
+
+def _repeat(run: Run) -> int:
+    return run.values.get("config.repeat", 0)
+
+
+def _means(found: Iterable[tuple[Any, Any, float]]) -> dict[Any, dict[Any, float]]:
+    """Return the means of values that share place and key."""
+    several: dict[Any, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for place, key, value in found:
+        several[place][key].append(value)
+    return {p: {k: mean(v) or 0.0 for k, v in by.items()} for p, by in several.items()}
 
 
 def _average(cells: dict[Key, Cell]) -> Cell:
@@ -178,19 +193,24 @@ def _average(cells: dict[Key, Cell]) -> Cell:
     trained = mean(cell.trained for cell in cells.values())
     if any(cell.value is None for cell in cells.values()):
         return Cell(trained=trained)
-    samples = {
-        (key, place): seeds for key, cell in cells.items() for place, seeds in cell.samples.items()
-    }
-    value, sd, seeds = summary(samples)
-    value = mean(cell.value for cell in cells.values())
-    runs = tuple(run for cell in cells.values() for run in cell.runs)
-    return Cell(value, sd, seeds, trained=trained, runs=runs, samples={"": _by_seed(samples)})
+    samples = {(key, p): seeds for key, cell in cells.items() for p, seeds in cell.samples.items()}
+    repeats = {(key, p): again for key, cell in cells.items() for p, again in cell.repeats.items()}
+    _, sd, seeds = summary(samples)
+    return Cell(
+        value=mean(cell.value for cell in cells.values()),
+        sd=sd,
+        seeds=seeds,
+        trained=trained,
+        runs=tuple(run for cell in cells.values() for run in cell.runs),
+        samples={"": _over_places(samples)},
+        repeats={"": _over_places(repeats)},
+    )
 
 
-def _by_seed(samples: Samples) -> dict[object, float]:
-    """Return the means over places of the seeds that are in all of them."""
-    everywhere = set.intersection(*(set(seeds) for seeds in samples.values()))
-    return {s: mean(seeds[s] for seeds in samples.values()) or 0.0 for s in sorted(everywhere)}
+def _over_places(values: Mapping[Any, Mapping[Any, float]]) -> dict[Any, float]:
+    """Return the means over places of what is in all of them."""
+    everywhere = set.intersection(*(set(own) for own in values.values()))
+    return {key: mean(own[key] for own in values.values()) or 0.0 for key in sorted(everywhere)}
 
 
 def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:

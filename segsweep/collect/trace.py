@@ -47,8 +47,9 @@ def _source(run: Values) -> Source:
         note = f"; {run['source.note']}" if run["source.note"] else ""
         return Source(where, FILE.as_posix(), f"line {', '.join(lines)}{note}")
     directory = run.get("name") or run["id"]
-    seed = run.get("config.seed", "?")
-    return Source(run["id"], f"runs/{directory}/config.yaml", f"seed {seed}, commit {code(run)}")
+    seed, again = run.get("config.seed", "?"), run.get("config.repeat")
+    about = f"seed {seed}, {f'repeat {again}, ' if again else ''}commit {code(run)}"
+    return Source(run["id"], f"runs/{directory}/config.yaml", about)
 
 
 def trace(table: Table) -> Iterator[Traced]:

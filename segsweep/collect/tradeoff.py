@@ -11,7 +11,7 @@ from segsweep.collect.canvas import Style, grid, head, left_out, legend, styles
 from segsweep.collect.cells import Cell, Row, Table, mean
 from segsweep.collect.delta import Panel, panels
 from segsweep.collect.labels import Label, place
-from segsweep.collect.look import GREY, save
+from segsweep.collect.look import GREY, save, settle
 from segsweep.collect.wording import QUANTITIES
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def tradeoff_figure(tables: list[Table], cost: str, stem: Path) -> list[Path]:
         remarks = ["line: Pareto front; hollow: beaten by a cheaper setting"]
         plain = {name: Style(s.color, s.marker) for name, s in families.items()}
         legend(figure, plain, width, [*remarks, *left_out(len(drawable))])
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        settle(figure)
         for ax, found, best in drawn:
             sized = [c for c in best if c.row.run.detail]  # the legend names the others
             texts = [Label(c.cost, c.value, c.label(), looks[c.row.method].color) for c in sized]

@@ -55,7 +55,6 @@ def _task(title: str, key: str, runs: list[Run], records: dict[str, Record]) -> 
 
 
 def _candidate(name: str, key: str, runs: list[Run], records: dict[str, Record]) -> Candidate:
-    values = [run.values.get(f"metrics.{key}.value") for run in runs]
     trained = fmean(run.values.get("params.trainable") or 0 for run in runs)
     stored = [size for run in runs if (size := run.values.get("delta.bytes")) is not None]
     own = [records.get(run.values["id"], {}) for run in runs]
@@ -64,13 +63,22 @@ def _candidate(name: str, key: str, runs: list[Run], records: dict[str, Record])
         name=name,
         model=runs[0].model,
         method=runs[0].method,
-        values=[float(value) for value in values if value is not None],
+        values=_by_seed(runs, key),
         trained=trained,
         size=(fmean(stored) if stored else BYTES * trained) / MB,
         latency=fmean(times) if times else None,
         measures=_means(measures(record, key) for record in own),
         outcomes=[points for record in own if (points := outcomes(record.get("analysis")))],
     )
+
+
+def _by_seed(runs: list[Run], key: str) -> list[float]:
+    """Return a value for each seed, the mean of its repeats: they are no further evidence."""
+    seeds: dict[int, list[float]] = {}
+    for run in runs:
+        if (value := run.values.get(f"metrics.{key}.value")) is not None:
+            seeds.setdefault(run.values.get("config.seed", 0), []).append(float(value))
+    return [fmean(values) for values in seeds.values()]
 
 
 def measures(record: Record, key: str) -> dict[str, float]:
