@@ -68,9 +68,9 @@ def on_folder(
 ) -> None:
     """Predict on every picture below a folder, and draw what is found.
 
-    Ids are those of an annotation file, whose order is followed, too, so that batches are those of
-    an evaluation; without one, ids count the files. Raises UserError where there is no picture or
-    one that the file does not hold, and whatever keeps the model from being restored.
+    Or on those of an annotation file: with its ids and in its order, so that batches are those of
+    an evaluation. Without one, ids count the files. Raises UserError where there is no picture, and
+    whatever keeps the model from being restored.
     """
     from segsweep.fit import predictions
     from segsweep.pictures import annotated
@@ -84,11 +84,9 @@ def on_folder(
     known, category_ids = {}, data["category_ids"]
     if annotations:  # before the model is built
         file = annotated.opened(annotations)
-        known, category_ids = (
-            annotated.records(file, place, found),
-            annotated.category_ids(file, data),
-        )
-        found = [*known, *(path for path in found if path not in known)]
+        known = annotated.records(file, place, found)
+        category_ids = annotated.category_ids(file, data)
+        found = [*known]
     restored = restore(directory, words=words)
     restored.model.least = threshold
     config = restored.config

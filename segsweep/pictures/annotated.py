@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from segsweep.data.base import Record
 from segsweep.data.coco_file import CocoFile, survey
 from segsweep.data.findings import accept
-from segsweep.data.images import UNREADABLE
 from segsweep.errors import UserError
 
 OF_IDS = ("file-", "image-", "category-")  # findings that count here; objects may have any fault
@@ -30,19 +27,14 @@ def records(file: CocoFile, place: Path, found: Sequence[Path]) -> dict[Path, Re
     """Return what a file says of the pictures among `found`, in the order of the file.
 
     A picture belongs to the image of its path below `place`; or to one whose path ends like its
-    own, as folders are called from elsewhere. Raises UserError for pictures of none or of several.
+    own, as folders are called from elsewhere. Those of no image are left out: splits often share a
+    folder. Raises UserError for pictures of several images, and where none has any.
     """
     root = place if place.is_dir() else place.parent
     named: dict[str, list[Record]] = defaultdict(list)
     for record in file.records:
         named[_slashed(record.file).rpartition("/")[2]].append(record)
     matches = {p: _images(p.relative_to(root).as_posix(), named[p.name]) for p in found}
-    alien = [path for path, own in matches.items() if not own and _is_picture(path)]
-    if alien:
-        raise UserError(
-            f"annotations={file.path}: has no image for {_listed(alien, root)}; take them out of "
-            "the folder, or leave annotations= away"
-        )
     claims = Counter(record.image_id for own in matches.values() for record in own)
     unclear = [
         p for p, own in matches.items() if len(own) > 1 or any(claims[r.image_id] > 1 for r in own)
@@ -53,6 +45,11 @@ def records(file: CocoFile, place: Path, found: Sequence[Path]) -> dict[Path, Re
             f"{_listed(unclear, root)}; images={place} must be the folder of its file names"
         )
     paths = {own[0].image_id: path for path, own in matches.items() if own}
+    if not paths:
+        names = ", ".join(record.file for record in file.records[:SHOWN]) or "it has none"
+        raise UserError(f"annotations={file.path}: none of its images ({names}) is below {place}")
+    if others := [path for path in found if not matches[path] and path != file.path]:
+        print(f"left out: {_listed(others, root)}, which {file.path} does not hold")
     if absent := len(file.records) - len(paths):
         print(f"{file.path}: {absent} of its {len(file.records)} images are not in {place}")
     return {paths[r.image_id]: r for r in file.records if r.image_id in paths}
@@ -90,14 +87,6 @@ def _images(path: str, same: Sequence[Record]) -> list[Record]:
 
 def _slashed(name: str) -> str:
     return name.replace("\\", "/")
-
-
-def _is_picture(path: Path) -> bool:
-    try:
-        with Image.open(path):
-            return True
-    except UNREADABLE:
-        return False
 
 
 def _listed(paths: Sequence[Path], root: Path) -> str:
