@@ -101,6 +101,22 @@ def test_what_is_within_noise_of_the_best_is_as_good_and_then_the_smallest_wins(
     assert decision.broken["Full head"] == ["size ≤ 5.00 MB"]
 
 
+def test_a_tie_by_cost_says_the_costs_and_only_what_qualifies_tells_the_noise() -> None:
+    def costing(one: Candidate, *missed: float) -> Candidate:
+        return replace(one, outcomes=[[Point(0.5, value, 0.0)] for value in missed])
+
+    frozen, lora, adapters, head = TASK.candidates
+    adapters = replace(adapters, measures={"site=a": 2.0})  # the frozen base lacks it
+    near = [costing(lora, 110.0, 130.0), costing(adapters, 100.0, 120.0)]
+    wild = [costing(frozen, 100.0, 900.0), costing(head, 100.0, 100.0)]
+    wishes = Wishes(size=5.0, miss_cost=2.0, must=[Limit("site=a", False, 1.0)])
+    decision = decide(replace(TASK, candidates=[*wild, *near]), wishes)
+    assert decision.chosen == "LoRA (r=8)"
+    assert "Adapters (I=2) (expected cost 220.00 ± 28.28 (2)) is not better" in decision.words[1]
+    apart = [costing(lora, 160.0, 180.0), near[1]]
+    assert decide(replace(TASK, candidates=[*wild, *apart]), wishes).chosen == "Adapters (I=2)"
+
+
 def test_one_run_each_tells_nothing_about_noise() -> None:
     single = [replace(one, values=one.values[1:2]) for one in TASK.candidates]
     decision = decide(replace(TASK, candidates=single), Wishes(size=5.0))

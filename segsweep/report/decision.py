@@ -29,6 +29,7 @@ WORDS = {
     "only": "Nothing else qualifies.",
     "best": "It is the best of the {n} settings that qualify.",
     "tie": "{best} ({there}) is not better by more than the noise over seeds, and takes {size}.",
+    "worth": "expected cost {cost}",
     "cost": "Expected cost of errors: {cost} per 1,000 objects, from {missed} missed and {false} "
     "false alarms at a score of {score}.",
     "free": "No costs of errors are given, so the choice is by {metric} alone.",
@@ -174,14 +175,14 @@ def decide(task: Task, wishes: Wishes) -> Decision:
         return Decision(None, [], broken, _nothing(task, tried, limits))
     priced = [one for one in fit if one.outcomes] if wishes.priced() else []
     ranked, costs = priced or fit, wishes if priced else None
-    gains = {one.name: _gains(task, one, costs) for one in tried}
+    gains = {one.name: _gains(task, one, costs) for one in ranked}  # nor do others tell the noise
     best = max(ranked, key=lambda one: fmean(gains[one.name]))
     tied = [o for o in ranked if o is best or _alike(gains, o, best)]
     chosen = min(tied, key=lambda one: (one.size, inf if one.latency is None else one.latency))
     words = [
         _said("choice", name=chosen.name, value=_value(task, chosen), size=_mb(chosen.size),
               latency=_ms(chosen)),
-        _why(task, fit, best, chosen),
+        _why(task, fit, best, chosen, costs),
         _price(task, wishes, chosen, costs is not None),
         _left(task, chosen),
     ]  # fmt: skip
@@ -207,12 +208,17 @@ def _alike(gains: dict[str, list[float]], one: Candidate, other: Candidate) -> b
     return within_noise(fmean(gains[one.name]) - fmean(gains[other.name]), *spreads)
 
 
-def _why(task: Task, fit: list[Candidate], best: Candidate, chosen: Candidate) -> str:
+def _why(
+    task: Task, fit: list[Candidate], best: Candidate, chosen: Candidate, costs: Wishes | None
+) -> str:
     if len(fit) == 1:
         return _said("only")
     if chosen is best:
         return _said("best", n=str(len(fit)))
-    return _said("tie", best=best.name, there=_value(task, best), size=_mb(best.size))
+    there = _value(task, best)
+    if costs is not None:
+        there = _said("worth", cost=_spread([-gain for gain in _gains(task, best, costs)]))
+    return _said("tie", best=best.name, there=there, size=_mb(best.size))
 
 
 def _price(task: Task, wishes: Wishes, chosen: Candidate, known: bool) -> str:
@@ -304,8 +310,12 @@ def _said(key: str, **values: str) -> str:
 
 
 def _value(task: Task, one: Candidate) -> str:
-    spread = f" ± {stdev(one.values):.2f} ({len(one.values)})" if len(one.values) > 1 else ""
-    return f"{task.metric} {fmean(one.values):.2f}{spread}"
+    return f"{task.metric} {_spread(one.values)}"
+
+
+def _spread(values: list[float]) -> str:
+    spread = f" ± {stdev(values):.2f} ({len(values)})" if len(values) > 1 else ""
+    return f"{fmean(values):.2f}{spread}"
 
 
 def _mb(size: float) -> str:

@@ -42,11 +42,11 @@ function alike(gains, one, other) { // within two standard errors; null: no seed
   return Math.abs(mean(gains.get(one.name)) - mean(gains.get(other.name))) <= page.factor * Math.sqrt(square);
 }
 const mb = (size) => `${size.toFixed(2)} MB`;
-function value(task, one) {
-  const n = one.values.length;
-  const spread = n > 1 ? ` ± ${Math.sqrt(variance(one.values)).toFixed(2)} (${n})` : "";
-  return `${task.metric} ${mean(one.values).toFixed(2)}${spread}`;
+function spread(values) {
+  const n = values.length;
+  return mean(values).toFixed(2) + (n > 1 ? ` ± ${Math.sqrt(variance(values)).toFixed(2)} (${n})` : "");
 }
+const value = (task, one) => `${task.metric} ${spread(one.values)}`;
 
 function decide(task, wishes) {
   const limits = limitsOf(wishes);
@@ -59,14 +59,16 @@ function decide(task, wishes) {
   const priced = asked ? fit.filter((one) => one.outcomes.length) : [];
   const costs = priced.length ? wishes : null;
   const ranked = priced.length ? priced : fit;
-  const gains = new Map(tried.map((one) => [one.name, gainsOf(task, one, costs)]));
+  const gains = new Map(ranked.map((one) => [one.name, gainsOf(task, one, costs)]));
   const best = least(ranked, (one) => -mean(gains.get(one.name)));
   const tied = ranked.filter((one) => one === best || alike(gains, one, best));
   const slow = (one) => one.latency ?? Infinity;
   const chosen = tied.reduce((a, b) => (b.size < a.size || (b.size === a.size && slow(b) < slow(a)) ? b : a));
+  const there = costs ? said("worth", { cost: spread(gainsOf(task, best, costs).map((gain) => -gain)) })
+    : value(task, best);
   const why = fit.length === 1 ? said("only")
     : chosen === best ? said("best", { n: fit.length })
-    : said("tie", { best: best.name, there: value(task, best), size: mb(best.size) });
+    : said("tie", { best: best.name, there, size: mb(best.size) });
   const latency = known(chosen.latency) ? `${chosen.latency.toFixed(2)} ms an image` : said("not_measured");
   const choice = said("choice", { name: chosen.name, value: value(task, chosen), size: mb(chosen.size), latency });
   return { chosen: chosen.name, qualifying: fit.map((one) => one.name), broken,
