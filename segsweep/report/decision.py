@@ -3,7 +3,7 @@
 A task is a data set with its candidates. Limits (latency, size, slices that must pass) rule
 candidates out; of those that remain the best is the one of least expected cost of errors where
 costs are given, else of best metric. Whatever is within noise over seeds of the best is as good,
-and then the smallest is chosen. `page.js` does the same in the browser, with the words of `WORDS`.
+and then the smallest is chosen. `page.js` does the same in the browser, with the same sentences.
 """
 
 from __future__ import annotations
@@ -18,38 +18,12 @@ from typing import NamedTuple
 from segsweep.collect.stats import ENOUGH, pooled, within_noise
 from segsweep.errors import UserError
 from segsweep.explain import choices
+from segsweep.report.sentences import said
 
 REFERENCE = "full_head"
 LATENCY, SIZE = "latency", "size"
 UNITS = {LATENCY: " ms", SIZE: " MB"}
 LIMIT = re.compile(r"(.+?)\s*(>=|<=|≥|≤)\s*(-?\d+(?:\.\d+)?)\s*")
-
-WORDS = {
-    "choice": "Choose {name}: {value}, {size} to store per task, {latency}.",
-    "only": "Nothing else qualifies.",
-    "best": "It is the best of the {n} settings that qualify.",
-    "tie": "{best} ({there}) is not better by more than the noise over seeds, and takes {size}.",
-    "worth": "expected cost {cost}",
-    "cost": "Expected cost of errors: {cost} per 1,000 objects, from {missed} missed and {false} "
-    "false alarms at a score of {score}.",
-    "free": "No costs of errors are given, so the choice is by {metric} alone.",
-    "unpriced": "No setting that qualifies kept predictions, so the cost of errors is unknown and "
-    "the choice is by {metric}.",
-    "left": "{name} leaves {gap} on the table against the full head ({value}){noise}.",
-    "ahead": "{name} is {gap} above the full head ({value}){noise}.",
-    "noise": ": within noise over seeds",
-    "real": ": more than noise over seeds",
-    "unknown": "; how much of that is noise only more seeds can tell",
-    "no_reference": "No full head of {model} has finished: what PEFT leaves on the table is not "
-    "known.",
-    "nothing": "Nothing qualifies.",
-    "empty": "No run has finished on this data set yet.",
-    "binding": "{limit} is what binds: without it {name} qualifies ({value}).",
-    "conflict": "{limit} rules out {k} of {n}; the nearest is {name} ({value}).",
-    "unmeasured": "{limit} cannot be judged, nothing measured it{cure}.",
-    "bench": ": python -m segsweep bench",
-    "not_measured": "latency not measured",
-}
 
 
 class Point(NamedTuple):
@@ -180,7 +154,7 @@ def decide(task: Task, wishes: Wishes) -> Decision:
     tied = [o for o in ranked if o is best or _alike(gains, o, best)]
     chosen = min(tied, key=lambda one: (one.size, inf if one.latency is None else one.latency))
     words = [
-        _said("choice", name=chosen.name, value=_value(task, chosen), size=_mb(chosen.size),
+        said("choice", name=chosen.name, value=_value(task, chosen), size=_mb(chosen.size),
               latency=_ms(chosen)),
         _why(task, fit, best, chosen, costs),
         _price(task, wishes, chosen, costs is not None),
@@ -212,25 +186,25 @@ def _why(
     task: Task, fit: list[Candidate], best: Candidate, chosen: Candidate, costs: Wishes | None
 ) -> str:
     if len(fit) == 1:
-        return _said("only")
+        return said("only")
     if chosen is best:
-        return _said("best", n=str(len(fit)))
+        return said("best", n=str(len(fit)))
     there = _value(task, best)
     if costs is not None:
-        there = _said("worth", cost=_spread([-gain for gain in _gains(task, best, costs)]))
-    return _said("tie", best=best.name, there=there, size=_mb(best.size))
+        there = said("worth", cost=_spread([-gain for gain in _gains(task, best, costs)]))
+    return said("tie", best=best.name, there=there, size=_mb(best.size))
 
 
 def _price(task: Task, wishes: Wishes, chosen: Candidate, known: bool) -> str:
     if not known:
-        return _said("unpriced" if wishes.priced() else "free", metric=task.metric)
+        return said("unpriced" if wishes.priced() else "free", metric=task.metric)
     points = [wishes.cheapest(points) for points in chosen.outcomes]
     missed, false, score = (
         fmean(values) for values in ([p.missed for p in points], [p.false for p in points],
                                      [p.score for p in points])
     )  # fmt: skip
     cost = fmean(wishes.cost(point) for point in points)
-    return _said("cost", cost=f"{cost:.2f}", missed=f"{missed:.1f}", false=f"{false:.1f}",
+    return said("cost", cost=f"{cost:.2f}", missed=f"{missed:.1f}", false=f"{false:.1f}",
                  score=f"{score:.2f}")  # fmt: skip
 
 
@@ -260,36 +234,36 @@ def _left(task: Task, chosen: Candidate) -> str:
         one = max(others, key=lambda other: fmean(_gains(task, other, None)))
     found = gap(task, one)
     if found is None:
-        return _said("no_reference", model=chosen.model)
+        return said("no_reference", model=chosen.model)
     head, above, alike = found
-    return _said(
+    return said(
         "left" if above <= 0 else "ahead",
         name=one.name,
         gap=f"{abs(above):.2f} {task.metric}",
         value=_value(task, head),
-        noise=_said("unknown" if alike is None else "noise" if alike else "real"),
+        noise=said("unknown" if alike is None else "noise" if alike else "real"),
     )
 
 
 def _nothing(task: Task, tried: list[Candidate], limits: list[Limit]) -> list[str]:
     """Say which limit binds: without it something would qualify; else what each rules out."""
     if not tried:
-        return [_said("empty")]
-    words = [_said("nothing")]
+        return [said("empty")]
+    words = [said("nothing")]
     for limit in limits:
         known = [one for one in tried if one.measured(limit.what) is not None]
         if not known:
-            cure = _said("bench") if limit.what == LATENCY else ""
-            words.append(_said("unmeasured", limit=limit.text(), cure=cure))
+            cure = said("bench") if limit.what == LATENCY else ""
+            words.append(said("unmeasured", limit=limit.text(), cure=cure))
             continue
         missed = [one for one in tried if not limit.met(one)]
         free = [o for o in missed if all(other.met(o) for other in limits if other is not limit)]
         nearest = min(free or known, key=lambda one: _distance(limit, one))
         values = {"limit": limit.text(), "name": nearest.name, "value": _here(limit, nearest)}
         if free and nearest.measured(limit.what) is not None:
-            words.append(_said("binding", **values))
+            words.append(said("binding", **values))
         elif missed:
-            words.append(_said("conflict", k=str(len(missed)), n=str(len(tried)), **values))
+            words.append(said("conflict", k=str(len(missed)), n=str(len(tried)), **values))
     return words
 
 
@@ -303,10 +277,6 @@ def _distance(limit: Limit, one: Candidate) -> float:
 def _here(limit: Limit, one: Candidate) -> str:
     value = one.measured(limit.what)
     return f"{limit.what} {value:.2f}{UNITS.get(limit.what, '')}" if value is not None else ""
-
-
-def _said(key: str, **values: str) -> str:
-    return WORDS[key].format(**values)
 
 
 def _value(task: Task, one: Candidate) -> str:
@@ -323,4 +293,4 @@ def _mb(size: float) -> str:
 
 
 def _ms(one: Candidate) -> str:
-    return _said("not_measured") if one.latency is None else f"{one.latency:.2f} ms an image"
+    return said("not_measured") if one.latency is None else f"{one.latency:.2f} ms an image"

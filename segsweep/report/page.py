@@ -9,7 +9,8 @@ from typing import Any
 from segsweep.collect.stats import ENOUGH, FACTOR
 from segsweep.report import charts, content
 from segsweep.report.content import Content
-from segsweep.report.decision import REFERENCE, UNITS, WORDS, Wishes, decide, gap
+from segsweep.report.decision import REFERENCE, UNITS, Wishes, decide, gap
+from segsweep.report.sentences import WORDS
 
 MOST = 3_000_000  # bytes of a page
 LISTED = 500  # runs of a list
