@@ -50,7 +50,7 @@ for try in {{1..120}}; do  # the controller may be away
   [ "$state" = RUNNING ] || break  # cancelled
   echo "status $status: requeued"
   scontrol requeue $job && sleep 600
-  sleep 15
+  break  # refused: this job may not
 done
 exit $status"""
 TOGETHER = 60  # seconds from the end of a run's first task to that of the last
