@@ -16,12 +16,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks import _sides
 from segsweep.data.loader import Target
-from segsweep.loss.criterion import Criterion, Truth, num_masks, truth_at
+from segsweep.loss.criterion import Criterion, num_masks, truth_at
 from segsweep.loss.denoising import denoising_queries
 from segsweep.loss.maskdino import MaskDINOCriterion, denoising_pairs, in_order
-from segsweep.loss.matcher import Pairs, assign, box_costs, mask_costs
+from segsweep.loss.matcher import assign, box_costs, mask_costs
+from segsweep.loss.outputs import Output, PredictionSets
+from segsweep.loss.pairs import Pairs, Truth
 from segsweep.loss.points import sample
-from segsweep.model.predictor import Output, Predictions
 
 SIDES = ["dense", "factored"]
 CASES: dict[str, dict[str, int]] = {
@@ -65,7 +66,7 @@ class Dense(MaskDINOCriterion):
         return terms
 
     @torch.no_grad()
-    def matched(self, one: Predictions, masks: Tensor, targets: Sequence[Target]) -> Pairs:
+    def matched(self, one: PredictionSets, masks: Tensor, targets: Sequence[Target]) -> Pairs:
         at, costs = self.matcher_points(len(targets), masks.device), []
         for b, target in enumerate(targets):
             logits = sample(masks[b, :, None], at[b].expand(masks.shape[1], -1, -1)).squeeze(1)
@@ -94,8 +95,8 @@ class Dense(MaskDINOCriterion):
         return {"mask": bce.sum()[None] / norm, "dice": dice.sum()[None] / norm}
 
 
-def part_of(sets: Predictions, s: int) -> Predictions:
-    return Predictions(*(field[s : s + 1] for field in vars(sets).values()))
+def part_of(sets: PredictionSets, s: int) -> PredictionSets:
+    return PredictionSets(*(field[s : s + 1] for field in vars(sets).values()))
 
 
 def targets_of(images: int, side: int, classes: int) -> list[Target]:
@@ -119,11 +120,11 @@ def step_of(case: str, side: str) -> tuple[Criterion, Output, list[Target], int]
     queries = denoising_queries(targets, label_enc, c["queries"], c["classes"], c["number"])
     assert queries
 
-    def predictions(sets: int, count: int) -> Predictions:
+    def predictions(sets: int, count: int) -> PredictionSets:
         shape = sets, c["images"], count
         logits, places = torch.randn(*shape, c["classes"]) - 3, torch.rand(*shape, 4) / 2
         leaves = logits, places, torch.randn(*shape, c["channels"]) / 5
-        return Predictions(*(leaf.requires_grad_() for leaf in leaves))
+        return PredictionSets(*(leaf.requires_grad_() for leaf in leaves))
 
     cells = c["side"] // 4
     features = torch.randn(c["images"], c["channels"], cells, cells, requires_grad=True)

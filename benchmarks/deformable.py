@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import _sides
-from segsweep.model.deformable import DeformableAttention
+from segsweep.model.layers.deformable import DeformableAttention
 
 SIDES = ["grid_sample", "segsweep"]
 CASES: dict[str, dict[str, int]] = {

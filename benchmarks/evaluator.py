@@ -19,9 +19,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segsweep.data import masks
 from segsweep.data.base import Annotation, DataSet, Record
-from segsweep.metrics.coco import Coco
+from segsweep.data.formats import masks
+from segsweep.metrics.coco import CocoAP
 
 IMAGES, OBJECTS, EXTRA, CLASSES = 2500, 20, 5, 8
 HEIGHT, WIDTH = 480, 640
@@ -104,7 +104,7 @@ def ellipse(shape: np.ndarray) -> dict[str, Any]:
 def by_segsweep() -> float:
     """Return mask AP from our evaluator."""
     records, guesses = synthetic()
-    evaluator = Coco(name="coco").evaluator(Ellipses(records), "val")
+    evaluator = CocoAP(name="coco").evaluator(Ellipses(records), "val")
     for record in records:
         evaluator.add(record.image_id, guesses[record.image_id])
     return evaluator.compute()["segm_AP"] or 0.0

@@ -15,11 +15,11 @@ import torch
 from torch.nn.utils import parametrize
 
 from benchmarks import _sides
-from segsweep.config import compose
-from segsweep.fit import train_loader, validation
-from segsweep.model.feature_cache import cache_features
-from segsweep.module import parameter_groups, predict, step_seed
+from segsweep.base.config import compose
 from segsweep.peft.base import apply
+from segsweep.run.features import cache_features
+from segsweep.run.fit import train_loader, validation
+from segsweep.run.module import parameter_groups, predict, step_seed
 
 SIDES = ["off", "memory", "disk"]
 CASES = {

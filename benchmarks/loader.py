@@ -26,8 +26,8 @@ from torchvision.transforms import v2
 
 from benchmarks.evaluator import HEIGHT, WIDTH
 from segsweep.data.base import IMAGENET_MEAN, IMAGENET_STD
-from segsweep.data.coco import Coco
 from segsweep.data.loader import Batch, TrainLoader
+from segsweep.data.sets.coco import Coco
 
 IMAGES, OBJECTS, BATCH, SIDE = 96, 10, 8, 512
 EPOCHS = 3

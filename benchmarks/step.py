@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from benchmarks import _sides
-from segsweep.config import compose
+from segsweep.base.config import compose
 from segsweep.data.loader import TrainLoader
-from segsweep.module import parameter_groups
 from segsweep.peft.base import apply
+from segsweep.run.module import parameter_groups
 
 SIDES = ["full_head", "decoder_only", "adapter", "lora", "embeddings_only"]
 CASES = {

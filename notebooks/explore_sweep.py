@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
 
-from segsweep.collect import forms, frame, settings, tables
+from segsweep.results import forms, frame, settings, tables
 
 RESULTS = Path("results")
 

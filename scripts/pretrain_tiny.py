@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from segsweep.config import Config, compose
+from segsweep.base.config import Config, compose
+from segsweep.base.files import write_atomically
 from segsweep.data.loader import TrainLoader, eval_loader
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import tensors
-from segsweep.module import learning_rate_factor, parameter_groups, predict, step_seed
-from segsweep.sweep.files import write_atomically
+from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
+from segsweep.task.instances import InstanceTask
 
 WEIGHTS = Path(__file__).parent.parent / "segsweep" / "weights"
 RECIPES = {  # SEEM's queries have no denoising to be guided by: more steps, and classes count more
@@ -112,7 +113,7 @@ def score(config: Config, model: Segmenter, device: str) -> dict[str, float]:
     """Evaluate on the validation scenes of the source domain."""
     evaluator = config.metrics.evaluator(config.data, "val")
     for batch in eval_loader(config.data, "val", 16):
-        evaluator.update(batch, predict(model, batch.to(device)))
+        evaluator.update(batch, InstanceTask().find(model, batch.to(device)))
     return evaluator.compute()
 
 

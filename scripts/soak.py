@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from segsweep.sweep.files import is_live, read_json
+from segsweep.base.files import is_live, read_json
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 from tests.slurm.test_faults import results, table

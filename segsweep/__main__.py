@@ -11,30 +11,30 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 
 VERBS = {
-    "train": "segsweep.train",
-    "work": "segsweep.work",
-    "params": "segsweep.params",
-    "check-data": "segsweep.check",
-    "analyse": "segsweep.analysis",
-    "predict": "segsweep.predict",
-    "compare": "segsweep.compare",
-    "merge": "segsweep.merge",
-    "export": "segsweep.export",
-    "bench": "segsweep.bench",
-    "collect": "segsweep.collect",
-    "table": "segsweep.collect.table",
-    "audit": "segsweep.audit",
-    "report": "segsweep.report",
-    "plan": "segsweep.plan",
-    "status": "segsweep.status",
-    "logs": "segsweep.logs",
-    "cancel": "segsweep.cancel",
-    "retry": "segsweep.retry",
-    "sync": "segsweep.sync",
-    "prune": "segsweep.prune",
+    "train": "segsweep.verbs.train",
+    "work": "segsweep.verbs.work",
+    "params": "segsweep.verbs.params",
+    "check-data": "segsweep.verbs.check_data",
+    "analyse": "segsweep.verbs.analyse",
+    "predict": "segsweep.verbs.predict",
+    "compare": "segsweep.verbs.compare",
+    "merge": "segsweep.verbs.merge",
+    "export": "segsweep.verbs.export",
+    "bench": "segsweep.verbs.bench",
+    "collect": "segsweep.verbs.collect",
+    "table": "segsweep.verbs.table",
+    "audit": "segsweep.verbs.audit",
+    "report": "segsweep.verbs.report",
+    "plan": "segsweep.verbs.plan",
+    "status": "segsweep.verbs.status",
+    "logs": "segsweep.verbs.logs",
+    "cancel": "segsweep.verbs.cancel",
+    "retry": "segsweep.verbs.retry",
+    "sync": "segsweep.verbs.sync",
+    "prune": "segsweep.verbs.prune",
 }
 
 

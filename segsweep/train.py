@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from segsweep.config import conf_dir, typed
-from segsweep.errors import UserError
-from segsweep.explain import explain
-from segsweep.sweep.files import owned
-from segsweep.sweep.run import Phases, Run, rank, tasked
+from segsweep.run.identity import Phases, Run, rank
 
 
 def train(run: Run) -> dict[str, Any]:
     """Train and evaluate one run in its directory; return the body of its record."""
-    from segsweep import facts, predictions
     from segsweep.analysis import slices, study
-    from segsweep.fit import evaluate, fit
     from segsweep.metrics.base import of_classes
-    from segsweep.model.feature_cache import cache_features
-    from segsweep.module import parameter_groups
     from segsweep.peft.base import base_hash, load_delta
-    from segsweep.restore import assemble
+    from segsweep.run import facts, predictions
+    from segsweep.run.features import cache_features
+    from segsweep.run.fit import evaluate, fit
+    from segsweep.run.module import parameter_groups
+    from segsweep.run.restore import assemble
 
     config, phase = run.config, Phases()
     facts.reset_peaks()
@@ -68,40 +54,3 @@ def train(run: Run) -> dict[str, Any]:
     }
     facts.conclude(run, record)
     return record
-
-
-def launch(run: Run) -> None:
-    """Run once: in this process, or one process per device from the frozen config."""
-    trainer = run.config.trainer
-    if trainer.devices * trainer.nodes == 1 or tasked(trainer) or run.finished():
-        run.once(train)
-        return
-    if trainer.nodes > 1:
-        raise UserError(
-            f"trainer.nodes={trainer.nodes}: several nodes need SLURM, one task per device; "
-            "say -m hydra/launcher=slurm"
-        )
-    with owned(run.directory):
-        run.prepare()
-    done = subprocess.run([sys.executable, "-m", "segsweep", "work", str(run.directory)])
-    if done.returncode:
-        raise UserError(f"{run.directory}: its processes ended with status {done.returncode}")
-
-
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
-def app(cfg: DictConfig) -> None:
-    """Run what the command line composed."""
-    hydra_cfg = HydraConfig.get()
-    if hydra_cfg.mode == RunMode.MULTIRUN:
-        print(f"[{hydra_cfg.job.num + 1}]", end=" ")
-    launch(Run(typed(cfg)))
-
-
-def main() -> int:
-    """Compose and run; every mistake on the command line becomes one clear sentence."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors to us instead of printing them
-    try:
-        app()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
-    return 0

@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
-from segsweep.config import conf_dir, schema_of
+from segsweep.base.config import conf_dir, schema_of
 from segsweep.data.source import Source
 
 HEIGHT, WIDTH = 40, 60
@@ -120,7 +120,7 @@ def zerowaste(root: Path) -> Path:
 
 def wixray(root: Path) -> Path:
     """Ids with gaps, masks over each other."""
-    from segsweep.data.wixray import WIXray
+    from segsweep.data.sets.wixray import WIXray
 
     names = {3 * k + 2: name for k, name in enumerate(WIXray.names)}
     for split, count in {"train": 3, "val": 1}.items():

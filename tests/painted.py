@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from segsweep.data import masks
 from segsweep.data.base import BACKGROUND, Record
-from segsweep.data.digits import Digits
+from segsweep.data.formats import masks
+from segsweep.data.sets.digits import Digits
 
 WORDS = [f"hydra.searchpath=[segsweep://{Path(__file__).parent}/conf]", "data=painted"]
 
@@ -19,7 +19,7 @@ WORDS = [f"hydra.searchpath=[segsweep://{Path(__file__).parent}/conf]", "data=pa
 class Painted(Digits):
     """Digits of a domain, told by label maps."""
 
-    semantic: ClassVar[bool] = True
+    task: ClassVar[str] = "semantic"
 
     def records(self, split: str) -> list[Record]:
         return [replace(r, annotations=[], labels=r.file) for r in super().records(split)]

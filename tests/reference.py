@@ -12,7 +12,7 @@ from torch import Tensor
 def read_by_level(
     value: Tensor, shapes: Sequence[tuple[int, int]], x: Tensor, y: Tensor, weights: Tensor
 ) -> Tensor:
-    """What `segsweep.model.deformable.read` gives, sampled level by level with `grid_sample`.
+    """What `deformable.read` gives, sampled level by level with `grid_sample`.
 
     (B, S, heads, D), three times (B, N, heads * L * P) -> (B, N, heads * D)
     """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsweep.data.coco import Coco
+from segsweep.data.sets.coco import Coco
 
 REAL = Path(__file__).parents[1] / os.environ.get("SEGSWEEP_DATA", "../shared/data")
 REAL_SETS = ["rice_leaf", "nuclei", "coco_tiny"]

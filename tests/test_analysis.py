@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segsweep import analysis, predictions
 from segsweep.analysis import numbers, slices
 from segsweep.analysis.matches import ERRORS, TYPES, match
 from segsweep.analysis.study import Analysis, analyse, evaluated
-from segsweep.collect.frame import flatten
-from segsweep.config import Config, compose
-from segsweep.data import masks
+from segsweep.base.config import Config, compose
+from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, DataSet, Record
-from segsweep.errors import UserError
-from segsweep.metrics.coco import Coco, truths
-from segsweep.sweep.run import Run
+from segsweep.data.formats import masks
+from segsweep.metrics.coco import CocoAP, truths
+from segsweep.results.frame import flatten
+from segsweep.run import predictions
+from segsweep.run.identity import Run
+from segsweep.verbs import analyse as analysis
 from tests.small_coco import REAL, REAL_SETS, real
 from tests.tide import tide
 
@@ -65,7 +66,7 @@ def guess(category: int, box: Box, score: float) -> dict[str, Any]:
 
 
 def config_of(data: DataSet, **fields: Any) -> Config:
-    config = Config(data=data, metrics=Coco(name="coco"))
+    config = Config(data=data, metrics=CocoAP(name="coco"))
     config.data.slices = fields.pop("columns", [])
     return config
 

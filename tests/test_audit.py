@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep import audit
 from segsweep.audit import bounds, cells, claims, counts, forms, means, numbers, relations
 from segsweep.audit.finding import Certainty
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
+from segsweep.verbs import audit
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = dict.fromkeys((*cells.COLUMNS, *cells.OPTIONAL), "") | {

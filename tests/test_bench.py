@@ -8,17 +8,17 @@ import torch
 from records import record, write
 from torch import nn
 
-from segsweep import bench
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
 from segsweep.bench.clock import Estimate, Times, rounds
 from segsweep.bench.count import LiveTensors, count
 from segsweep.bench.measure import numbers
 from segsweep.bench.variants import variants
-from segsweep.collect import frame, table
-from segsweep.config import compose
-from segsweep.errors import UserError
-from segsweep.model.deformable import DeformableAttention
-from segsweep.restore import assemble
+from segsweep.model.layers.deformable import DeformableAttention
+from segsweep.results import frame
+from segsweep.run.restore import assemble
 from segsweep.sweep.names import directories
+from segsweep.verbs import bench, table
 
 CPU = torch.device("cpu")
 SIZE = ["--size", "64", "64"]

@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from segsweep.check import described, look_at, main
+from segsweep.base.errors import UserError
 from segsweep.check.duplicates import near
 from segsweep.check.fix import clipped, fix
 from segsweep.check.page import render
 from segsweep.check.parts import Part, Single, single
-from segsweep.data import masks
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
-from segsweep.data.coco import Coco
 from segsweep.data.findings import Finding
+from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
-from segsweep.errors import UserError
+from segsweep.data.sets.coco import Coco
+from segsweep.verbs.check_data import described, look_at, main
 from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, write
 
 DEFECTS = REAL / "defects"
@@ -335,7 +335,7 @@ def test_any_data_set_can_be_checked(tmp_path: Path) -> None:
 class Painted(DataSet):
     """Label maps of two classes; the second one has a value that is no class."""
 
-    semantic: ClassVar[bool] = True
+    task: ClassVar[str] = "semantic"
 
     def classes(self) -> list[str]:
         return ["left", "right"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from segsweep.check import main
+from segsweep.verbs.check_data import main
 from tests.small_coco import content, write
 
 EVIL = "<script>document.title = 'hacked'</script>"

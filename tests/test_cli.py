@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from segsweep.__main__ import VERBS
-from segsweep.config import compose, conf_dir, schema_of, typed
+from segsweep.base.config import compose, conf_dir, schema_of, typed
 
 GROUPS = ("model", "peft", "data", "hparams", "metrics", "trainer", "logger")
 CHOICES = [
@@ -27,7 +27,7 @@ def test_every_choice_composes_names_itself_and_survives_freezing(group, word):
     judges_labels = group == "metrics" and getattr(kind, "semantic", False)
     config = compose([f"{group}={word}", *(["data=kvasir"] if judges_labels else [])])
     assert getattr(config, group).name == word
-    from segsweep.config import plain
+    from segsweep.base.config import plain
 
     assert plain(typed(OmegaConf.create(plain(config)))) == plain(config)
 
@@ -91,7 +91,7 @@ def test_every_verb_explains_itself(verb, tmp_path):
 
 
 def test_alpha_defaults_to_the_rank_and_the_same_run_has_one_name():
-    from segsweep.sweep.run import Run
+    from segsweep.run.identity import Run
 
     one, other = compose(["peft=lora", "peft.rank=4"]), compose(["peft.rank=4", "peft.alpha=4"])
     assert one.peft.alpha == 4.0

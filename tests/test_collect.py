@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.collect import frame, main
-from segsweep.collect.canvas import STYLES
-from segsweep.collect.cells import Cell, Row, Table
-from segsweep.collect.delta import panels
-from segsweep.collect.forms import csv_text, markdown
-from segsweep.collect.plots import Series
-from segsweep.collect.tables import ablation
-from segsweep.config import compose, fingerprint, identity
-from segsweep.errors import UserError
+from segsweep.base.config import compose, fingerprint, identity
+from segsweep.base.errors import UserError
+from segsweep.results import frame
+from segsweep.results.canvas import STYLES
+from segsweep.results.cells import Cell, Row, Table
+from segsweep.results.delta import panels
+from segsweep.results.forms import csv_text, markdown
+from segsweep.results.plots import Series
+from segsweep.results.tables import ablation
+from segsweep.verbs.collect import main
 from tests.records import record, write
 
 FIGURES = ("delta_vs_params", "pareto", "size")  # of runs without curves and without bench
@@ -390,7 +391,7 @@ def test_equal_records_give_equal_files(tmp_path: Path) -> None:
 def test_labels_do_not_cover_points_or_each_other(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from segsweep.collect.labels import Label, place
+    from segsweep.results.labels import Label, place
 
     ax = Figure(figsize=(4, 3)).subplots()
     ax.set(xscale="log", xlim=(1e5, 1e8), ylim=(-30, 5))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsweep.config import compose
-from segsweep.data import masks
-from segsweep.data.ade20k_instance import ADE20KInstance
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS, Record
-from segsweep.data.cityscapes import LABELS, VOID, Cityscapes
-from segsweep.errors import UserError
-from segsweep.facts import metric_facts
+from segsweep.data.formats import masks
+from segsweep.data.sets.ade20k_instance import ADE20KInstance
+from segsweep.data.sets.cityscapes import LABELS, VOID, Cityscapes
+from segsweep.run.facts import metric_facts
 from segsweep.sweep.sweeper import configs
 from tests import layouts_city as layouts
 

@@ -17,10 +17,10 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as oracle
 from pycocotools.coco import COCO
 
-from segsweep.config import compose, fingerprint
-from segsweep.data import masks
-from segsweep.data.coco import Coco
-from segsweep.errors import UserError
+from segsweep.base.config import compose, fingerprint
+from segsweep.base.errors import UserError
+from segsweep.data.formats import masks
+from segsweep.data.sets.coco import Coco
 from tests.small_coco import BLOCK, HEIGHT, REAL_SETS, WIDTH, content, real, write
 
 MASK = np.zeros((HEIGHT, WIDTH), bool)

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS
-from segsweep.data.source import MANIFEST, Item
+from segsweep.data.items import MANIFEST, Item
 from segsweep.data.splits import Rule, digest, read, text
-from segsweep.errors import UserError
 from tests.layouts import ndd20, picture, source
 
 CONVERT = """

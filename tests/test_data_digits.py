@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segsweep.config import compose, fingerprint
-from segsweep.data.digits import Digits, DomainName
-from segsweep.data.domains import DOMAINS, scene
-from segsweep.data.masks import to_mask
-from segsweep.data.scenes import Canvas, Dice, Pose, glyphs
-from segsweep.errors import UserError
+from segsweep.base.config import compose, fingerprint
+from segsweep.base.errors import UserError
+from segsweep.data.formats.masks import to_mask
+from segsweep.data.sets.digits import Digits, DomainName
+from segsweep.data.sets.domains import DOMAINS, scene
+from segsweep.data.sets.scenes import Canvas, Dice, Pose, glyphs
 
 ROOT = Path(__file__).parents[1]
 SHA = {  # of image, masks and labels of scene 5 of val: a change must raise scenes.VERSION
@@ -164,7 +164,7 @@ def test_values_out_of_range_name_their_key(override: str) -> None:
 
 def test_composing_needs_neither_torch_nor_numpy() -> None:
     program = (
-        "import sys, segsweep.data.digits, segsweep.data.coco, segsweep.metrics.coco;"
+        "import sys, segsweep.data.sets.digits, segsweep.data.sets.coco, segsweep.metrics.coco;"
         "print([m for m in ('torch', 'numpy', 'sklearn', 'hotcoco') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

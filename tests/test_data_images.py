@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsweep.data.images import read_image
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
+from segsweep.data.formats.images import read_image
 from tests.small_coco import HEIGHT, WIDTH
 
 MASK = np.zeros((HEIGHT, WIDTH), bool)

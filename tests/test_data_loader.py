@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segsweep.data import masks
+from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record, Transform
-from segsweep.data.digits import Digits
+from segsweep.data.formats import masks
 from segsweep.data.loader import Batch, TrainLoader, collate, eval_loader, generator
+from segsweep.data.sets.digits import Digits
 from segsweep.data.transforms import (
     Geometry,
     evaluation_geometry,
@@ -24,7 +25,6 @@ from segsweep.data.transforms import (
     tight_boxes,
     training_geometry,
 )
-from segsweep.errors import UserError
 from segsweep.loss.boxes import bitmask, xyxy_to_cxcywh
 from tests.small_coco import HEIGHT, WIDTH, content, real, write
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND
-from segsweep.data.pairs import binary, indexed, table
-from segsweep.errors import UserError
+from segsweep.data.formats.pairs import binary, indexed, table
 from tests import layouts_semantic as layouts
 
 DARK = np.array([38, 0, 0], np.uint8)

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsweep.config import compose
-from segsweep.data.ade20k import ADE20K
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS
-from segsweep.data.camo import CAMO
-from segsweep.data.cvc612 import CVC612, sequence
-from segsweep.data.isic2017 import ISIC2017
-from segsweep.data.kvasir import Kvasir
-from segsweep.data.leaf import Leaf
-from segsweep.data.road import Road
-from segsweep.data.sbu import SBU
-from segsweep.data.semantic import Semantic
+from segsweep.data.sets.ade20k import ADE20K
+from segsweep.data.sets.camo import CAMO
+from segsweep.data.sets.cvc612 import CVC612, sequence
+from segsweep.data.sets.isic2017 import ISIC2017
+from segsweep.data.sets.kvasir import Kvasir
+from segsweep.data.sets.leaf import Leaf
+from segsweep.data.sets.road import Road
+from segsweep.data.sets.sbu import SBU
+from segsweep.data.sets.semantic import Semantic
+from segsweep.data.sets.trans10k import Trans10K
 from segsweep.data.source import Source
-from segsweep.data.trans10k import Trans10K
-from segsweep.errors import UserError
 from tests import layouts_semantic as layouts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

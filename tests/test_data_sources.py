@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 from pycocotools import mask as oracle
 
-from segsweep.config import compose, conf_dir, fingerprint
-from segsweep.data import masks
+from segsweep.base.config import compose, conf_dir, fingerprint
+from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
+from segsweep.data.formats import masks
 from segsweep.data.source import Source
 from segsweep.data.transforms import evaluation_geometry, sample
-from segsweep.errors import UserError
-from segsweep.facts import data_facts
+from segsweep.run.facts import data_facts
 from tests.layouts import BLOCK, HEIGHT, WIDTH, kind, make, ndd20, picture, source
 from tests.small_coco import REAL
 

@@ -10,7 +10,7 @@ import pytest
 
 import segsweep.peft
 from segsweep.__main__ import VERBS
-from segsweep.config import compose
+from segsweep.base.config import compose
 from segsweep.sweep.sweeper import configs
 
 ROOT = Path(__file__).resolve().parent.parent

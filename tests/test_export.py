@@ -17,21 +17,21 @@ from safetensors import safe_open
 from small_coco import write as write_coco
 from torch import Tensor
 
-from segsweep import export, merge, predict
-from segsweep.config import compose
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json
 from segsweep.data.loader import eval_loader
-from segsweep.errors import UserError
 from segsweep.exporting import program
 from segsweep.exporting.bundle import portable
 from segsweep.exporting.inference import Inference, aligned, differences, examples, outputs
 from segsweep.exporting.place import staged, verify
-from segsweep.fit import predictions
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.select import Select
-from segsweep.restore import assemble, restore
-from segsweep.sweep.files import read_json
-from segsweep.sweep.run import Run
+from segsweep.run.fit import predictions
+from segsweep.run.identity import Run
+from segsweep.run.restore import assemble, restore
 from segsweep.train import train
+from segsweep.verbs import export, merge, predict
 
 SMALL = [
     "data.size=[64,64]", "model.encoder_layers=1", "model.decoder_layers=1", "model.weights=null",

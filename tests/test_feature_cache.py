@@ -15,12 +15,12 @@ import torch
 from timm.models._features import FeatureListNet
 from torch.nn.modules.module import register_module_forward_hook
 
-from segsweep.config import compose
-from segsweep.errors import UserError
-from segsweep.model.feature_cache import FeatureCache
-from segsweep.model.feature_store import Disk, Memory, free_memory
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
 from segsweep.peft.base import apply
-from segsweep.sweep.run import Run, state_of
+from segsweep.run.feature_store import Disk, Memory, free_memory
+from segsweep.run.features import FeatureCache
+from segsweep.run.identity import Run, state_of
 from segsweep.train import train
 
 TINY = [

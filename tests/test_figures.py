@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.collect import frame, main, reported
-from segsweep.collect.curves import curve_figure, curves, read
-from segsweep.collect.delta import panels
-from segsweep.collect.figures import COSTS, of_runs
-from segsweep.collect.plots import delta_figure
-from segsweep.collect.sizes import families
-from segsweep.collect.spec import load
-from segsweep.collect.studio import studio
-from segsweep.collect.tables import ablation, build
-from segsweep.collect.tradeoff import Choice, choices, front, tradeoff_figure
+from segsweep.results import frame, reported
+from segsweep.results.curves import curve_figure, curves, read
+from segsweep.results.delta import panels
+from segsweep.results.figures import COSTS, of_runs
+from segsweep.results.plots import delta_figure
+from segsweep.results.sizes import families
+from segsweep.results.spec import load
+from segsweep.results.studio import studio
+from segsweep.results.tables import ablation, build
+from segsweep.results.tradeoff import Choice, choices, front, tradeoff_figure
+from segsweep.verbs.collect import main
 from tests.records import record, write
 
 FORMS = ("md", "tex", "html", "csv")

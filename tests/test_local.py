@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.config import compose
-from segsweep.errors import UserError
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep import local
 from segsweep.sweep.local import Local, Places, gpus
-from segsweep.sweep.run import Run, State, state_of
 from tests.runs import TINY
 
 SWEEP = ["-m", "hydra/launcher=local", *TINY, "hparams.epochs=1"]

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from segsweep.data.loader import Target
-from segsweep.loss.criterion import Truth, num_masks
+from segsweep.loss.criterion import num_masks
 from segsweep.loss.denoising import denoising_queries
 from segsweep.loss.maskdino import MaskDINOCriterion
-from segsweep.model.predictor import Output, Predictions
+from segsweep.loss.outputs import Output, PredictionSets
+from segsweep.loss.pairs import Truth
 from tests.test_loss_parts import CHANNELS, CLASSES, QUERIES, SIDE, quick, random_targets, seeds
 
 LAYERS = 3
@@ -28,14 +29,14 @@ def seed() -> None:
 
 
 def random_output(targets: list[Target], denoise: bool = True) -> Output:
-    """Predictions of all sets, leaves of the graph."""
+    """PredictionSets of all sets, leaves of the graph."""
     images = len(targets)
 
-    def predictions(sets: int, queries: int) -> Predictions:
+    def predictions(sets: int, queries: int) -> PredictionSets:
         shape = sets, images, queries
         logits, places = torch.randn(*shape, CLASSES), torch.rand(*shape, 4)
         leaves = logits, places, torch.randn(*shape, CHANNELS)
-        return Predictions(*(leaf.requires_grad_() for leaf in leaves))
+        return PredictionSets(*(leaf.requires_grad_() for leaf in leaves))
 
     label_enc = nn.Embedding(CLASSES, CHANNELS)
     queries = denoising_queries(targets, label_enc, QUERIES, CLASSES, 20) if denoise else None

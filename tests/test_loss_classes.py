@@ -11,8 +11,7 @@ from torch import Tensor
 from torchvision import ops
 
 from segsweep.loss.classes import Focal, Softmax
-from segsweep.loss.criterion import Truth
-from segsweep.loss.matcher import Pairs
+from segsweep.loss.pairs import Pairs, Truth
 from tests.test_loss_parts import CLASSES, QUERIES, quick, random_targets, seeds
 
 SETS = 3

@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torchvision import ops
 
+from segsweep.base.errors import UserError
 from segsweep.data.loader import Target
-from segsweep.errors import UserError
 from segsweep.loss import boxes as bx
 from segsweep.loss.denoising import denoising_queries
 from segsweep.loss.matcher import assign, mask_costs, point_logits

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from segsweep.data.loader import Target
+from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
-from segsweep.model.predictor import Output, Predictions
 from tests.test_loss_parts import CHANNELS, CLASSES, QUERIES, SIDE, random_targets
 
 SETS = 4
@@ -21,12 +21,12 @@ def seed() -> None:
 
 
 def random_output(targets: list[Target], scale: float = 1.0) -> Output:
-    """Predictions of all sets, leaves of the graph."""
+    """PredictionSets of all sets, leaves of the graph."""
     shape = SETS, len(targets), QUERIES
     logits, embeddings = torch.randn(*shape, CLASSES + 1), torch.randn(*shape, CHANNELS)
     features = torch.randn(len(targets), CHANNELS, SIDE // 4, SIDE // 4)
     leaves = [(scale * leaf).requires_grad_() for leaf in (logits, embeddings, features)]
-    return Output(Predictions(leaves[0], None, leaves[1]), None, None, None, leaves[2])
+    return Output(PredictionSets(leaves[0], None, leaves[1]), None, None, None, leaves[2])
 
 
 def leaves(output: Output) -> list[Tensor]:

@@ -16,17 +16,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segsweep.config import compose
-from segsweep.data import masks
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, DataSet, Record
-from segsweep.data.cityscapes import LABELS, VOID, Cityscapes
+from segsweep.data.formats import masks
+from segsweep.data.items import Item
 from segsweep.data.loader import Batch
-from segsweep.data.source import Item
-from segsweep.errors import UserError
+from segsweep.data.sets.cityscapes import LABELS, VOID, Cityscapes
 from segsweep.metrics.base import of_classes
-from segsweep.metrics.cityscapes import Cityscapes as Metric
+from segsweep.metrics.cityscapes import CityscapesAP as Metric
 from segsweep.metrics.cityscapes import CityscapesEvaluator
-from segsweep.model.segmenter import Instances
+from segsweep.task.instances import Instances
 from tests.layouts_city import numbers_file, sample, save
 
 SIDE = 40

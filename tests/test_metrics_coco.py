@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segsweep.config import compose
-from segsweep.data import masks
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, DataSet, Record
+from segsweep.data.formats import masks
 from segsweep.data.loader import Batch
-from segsweep.errors import UserError
 from segsweep.metrics.base import of_classes
-from segsweep.metrics.coco import KINDS, Coco, predictions
-from segsweep.model.segmenter import Instances
+from segsweep.metrics.coco import KINDS, CocoAP, predictions
+from segsweep.task.instances import Instances
 from tests.small_coco import REAL, REAL_SETS, real
 
 SIDE = 128
@@ -67,7 +67,7 @@ def record(image_id: int, annotations: list[Annotation]) -> Record:
 def evaluated(
     records: list[Record], guesses: list[list[dict[str, Any]]], **options: Any
 ) -> dict[str, float | None]:
-    evaluator = Coco(name="coco", **options).evaluator(Boxes(records), "val")
+    evaluator = CocoAP(name="coco", **options).evaluator(Boxes(records), "val")
     for r, found in zip(records, guesses, strict=True):
         evaluator.add(r.image_id, found)
     return evaluator.compute()
@@ -127,7 +127,7 @@ def test_published_numbers_of_real_sets(name: str) -> None:
     guesses = real_guesses(data, name)
     ids = [r.image_id for r in data.records("val")]
     for order in (ids, ids[::-1]):  # tied scores must not depend on the order of images
-        evaluator = Coco(name="coco").evaluator(data, "val")
+        evaluator = CocoAP(name="coco").evaluator(data, "val")
         for image_id in order:
             evaluator.add(image_id, guesses[image_id])
         for key, value in evaluator.compute().items():
@@ -227,7 +227,7 @@ def test_instances_of_a_model_become_entries_of_a_results_file() -> None:
 
 def test_batches_feed_the_evaluator() -> None:
     records = [record(n, [truth(1, 0, [10, 0, 30, 20])]) for n in (8, 3)]
-    evaluator = Coco(name="coco").evaluator(Boxes(records), "val")
+    evaluator = CocoAP(name="coco").evaluator(Boxes(records), "val")
     for r, count in zip(records, (1, 0), strict=True):
         batch = Batch(torch.zeros(1, 3, 32, 32), [(32, 32)], [(SIDE, SIDE)], [r.image_id], [])
         evaluator.update(batch, [instances(count)])

@@ -12,18 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.callbacks import Best
-from segsweep.config import compose, words
+from segsweep.base.config import compose, words
+from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
 from segsweep.data.loader import Batch
-from segsweep.errors import UserError
 from segsweep.metrics.base import Metric, of_classes
 from segsweep.metrics.ber import BER
 from segsweep.metrics.miou import Confusion, MIoU
 from segsweep.metrics.overlap import Overlap
 from segsweep.metrics.saliency import Saliency, enhanced_alignment, structure, weighted_f
-from segsweep.model.segmenter import Semantic
-from segsweep.sweep.run import Run
+from segsweep.run.callbacks import Best
+from segsweep.run.identity import Run
+from segsweep.task.semantic import SemanticMap
 from tests.painted import WORDS
 
 TOLERANCE = 1e-6
@@ -32,7 +32,7 @@ TOLERANCE = 1e-6
 class Maps(DataSet):
     """Images that are nothing but label maps."""
 
-    semantic: ClassVar[bool] = True
+    task: ClassVar[str] = "semantic"
 
     def __init__(self, *label_maps: np.ndarray, classes: int = 1) -> None:
         super().__init__(name="maps")
@@ -57,7 +57,7 @@ def judged(metric: Metric, data: Maps, *found: tuple[Any, Any]) -> dict[str, flo
     """Values of predictions (classes, scores) for the images of a set, one batch for each."""
     evaluator = metric.evaluator(data, "val")
     for k, (classes, scores) in enumerate(found):
-        one = Semantic(torch.as_tensor(classes, dtype=torch.uint8), torch.as_tensor(scores))
+        one = SemanticMap(torch.as_tensor(classes, dtype=torch.uint8), torch.as_tensor(scores))
         batch = Batch(torch.zeros(1, 3, 32, 32), [(32, 32)], [(32, 32)], [k], [])
         evaluator.update(batch, [one])
     return evaluator.compute()

@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from segsweep.base.errors import UserError
 from segsweep.data.loader import Target
-from segsweep.errors import UserError
-from segsweep.model import pixel_decoder, segmenter
-from segsweep.model.backbone import DropPath, build_backbone
+from segsweep.model.backbones.timm_models import DropPath, build_backbone
 from segsweep.model.family import Backbone, Layout
 from segsweep.model.maskdino import MaskDINO
+from segsweep.model.necks import pixel_decoder
 from segsweep.model.segmenter import Segmenter
+from segsweep.task import frames
+from segsweep.task.instances import InstanceTask
 
 NAMES = ["crate", "bottle", "bag"]
 CLASSES = len(NAMES)
@@ -160,7 +162,7 @@ def test_layers_run_in_float32_under_autocast():
         output = model(images())
     assert seen["pixel decoder"] == seen["decoder layer"] == torch.float32
     assert seen["mask embed"] == torch.bfloat16
-    found = model.predict(output, [(64, 96)] * 2, (64, 96), [(64, 96)] * 2)
+    found = InstanceTask().predict(model, output, [(64, 96)] * 2, (64, 96), [(64, 96)] * 2)
     assert found[0].scores.dtype == torch.float32
 
 
@@ -183,14 +185,14 @@ def test_instances_are_sorted_and_of_original_size(monkeypatch):
     with torch.no_grad():
         output = model(images())
     arguments = (output, [(64, 96), (50, 80)], (64, 96), [(33, 50), (100, 160)])
-    found = model.predict(*arguments)
+    found = InstanceTask().predict(model, *arguments)
     for instances, size in zip(found, arguments[3], strict=True):
         assert instances.masks.shape == (10, *size)
         assert instances.masks.dtype == torch.bool
         assert (instances.scores.diff() <= 0).all()
         assert ((instances.labels >= 0) & (instances.labels < CLASSES)).all()
-    monkeypatch.setattr(segmenter, "CELLS", 1)  # one mask at a time
-    for whole, chunked in zip(found, model.predict(*arguments), strict=True):
+    monkeypatch.setattr(frames, "CELLS", 1)  # one mask at a time
+    for whole, chunked in zip(found, InstanceTask().predict(model, *arguments), strict=True):
         torch.testing.assert_close(chunked.scores, whole.scores)
         torch.testing.assert_close(chunked.boxes, whole.boxes)
         assert (chunked.masks == whole.masks).float().mean() > 0.9995
@@ -200,22 +202,22 @@ def test_boxes_are_scaled_from_the_padded_frame():
     model = build(focus_on_box=True).eval()  # so that masks do not change the order
     with torch.no_grad():
         output = model(images(1))
-    (found,) = model.predict(output, [(32, 48)], (64, 96), [(64, 96)])
-    (plain,) = model.predict(output, [(64, 96)], (64, 96), [(64, 96)])
+    (found,) = InstanceTask().predict(model, output, [(32, 48)], (64, 96), [(64, 96)])
+    (plain,) = InstanceTask().predict(model, output, [(64, 96)], (64, 96), [(64, 96)])
     torch.testing.assert_close(found.boxes, 2 * plain.boxes)
 
 
 def test_more_queries_than_pairs_are_no_error():
     model = build(topk=1000).eval()
     with torch.no_grad():
-        (found,) = model.predict(model(images(1)), [(64, 96)], (64, 96), [(64, 96)])
+        (found,) = InstanceTask().predict(model, model(images(1)), [(64, 96)], (64, 96), [(64, 96)])
     assert len(found.scores) == 7 * CLASSES
 
 
 def test_tiny_model_is_small():
     from omegaconf import OmegaConf
 
-    from segsweep.config import conf_dir
+    from segsweep.base.config import conf_dir
 
     chosen = OmegaConf.load(f"{conf_dir()}/model/maskdino_tiny.yaml")
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MaskDINO), chosen))

@@ -5,7 +5,7 @@ import torch
 from reference import read_by_level
 from torch import Tensor
 
-from segsweep.model.deformable import DeformableAttention, read
+from segsweep.model.layers.deformable import DeformableAttention, read
 
 SHAPES = [(5, 7), (3, 2), (1, 1)]
 

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segsweep.model.attention import Attention
-from segsweep.model.masked_decoder import resized, unseen
+from segsweep.model.heads.masked_decoder import resized, unseen
+from segsweep.model.layers.attention import Attention
 from segsweep.model.seem import SEEM, Text
 from segsweep.model.segmenter import Head
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from segsweep.config import Config, Hparams, Schedule, compose, fingerprint
-from segsweep.errors import UserError
-from segsweep.facts import folded, optimizer_facts
+from segsweep.base.config import Config, Hparams, Schedule, compose, fingerprint
+from segsweep.base.errors import UserError
 from segsweep.model.segmenter import Segmenter
-from segsweep.module import learning_rate_factor, parameter_groups, step_seed
 from segsweep.peft.base import apply, delta_state_dict
+from segsweep.run.facts import folded, optimizer_facts
+from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
 
 
 def hparams(**changes: Any) -> Hparams:

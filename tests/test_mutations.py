@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from segsweep.check import described, look_at
-from segsweep.data import masks
-from segsweep.data.coco import Coco
+from segsweep.base.errors import UserError
 from segsweep.data.findings import accept
-from segsweep.errors import UserError
+from segsweep.data.formats import masks
+from segsweep.data.sets.coco import Coco
+from segsweep.verbs.check_data import described, look_at
 from tests.small_coco import HEIGHT, REAL, WIDTH, content, write
 
 EXAMPLES = int(os.environ.get("SEGSWEEP_MUTATIONS", "300"))

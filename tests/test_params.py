@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from segsweep import params
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.sweep.sweeper import configs
+from segsweep.verbs import params
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from segsweep.config import compose
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
 from segsweep.data.loader import Target
-from segsweep.errors import UserError
 from segsweep.model.family import Backbone, Layout
-from segsweep.peft.base import (
-    apply,
-    base_hash,
-    delta_state_dict,
-    load_delta,
-    merge,
-    save_delta,
-)
+from segsweep.peft.base import apply, base_hash, delta_state_dict, load_delta, merge, save_delta
 
 WORDS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/peft/*.yaml"))
 VARIANTS = [

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.peft.base import (
     apply,
     base_hash,

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segsweep.errors import UserError
-from segsweep.model.seam import Seam
+from segsweep.base.errors import UserError
+from segsweep.model.layers.seam import Seam
 from segsweep.peft.adapter import Adapter, BottleneckInit, Residual
 from segsweep.peft.base import apply, delta_state_dict, merge
 from segsweep.peft.lora import Fused, LoRA, LowRankInit

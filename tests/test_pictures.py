@@ -14,20 +14,21 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from segsweep import compare, predict, predictions
 from segsweep.analysis.numbers import best_score
-from segsweep.config import compose
-from segsweep.data import masks
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json
 from segsweep.data.base import BACKGROUND, IGNORE, Record
-from segsweep.errors import UserError
-from segsweep.pictures import difference
-from segsweep.pictures.colours import BASE, BLACK, WHITE, colour, luminance, palette
-from segsweep.pictures.draw import RIM, Shape, overlay, scaled, tinted
-from segsweep.restore import restore
-from segsweep.sweep.files import read_json
+from segsweep.data.formats import masks
+from segsweep.pages import difference
+from segsweep.pages.colours import BASE, BLACK, WHITE, colour, luminance, palette
+from segsweep.pages.draw import RIM, Shape, overlay, scaled, tinted
+from segsweep.run import predictions
+from segsweep.run.identity import Run
+from segsweep.run.restore import restore
 from segsweep.sweep.names import one
-from segsweep.sweep.run import Run
 from segsweep.train import train
+from segsweep.verbs import compare, predict
 from tests.painted import WORDS
 from tests.small_coco import REAL, real
 

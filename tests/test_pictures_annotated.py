@@ -11,13 +11,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segsweep import predict
-from segsweep.config import compose
-from segsweep.data import masks
-from segsweep.errors import UserError
-from segsweep.sweep.files import read_json
-from segsweep.sweep.run import Run
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json
+from segsweep.data.formats import masks
+from segsweep.run.identity import Run
 from segsweep.train import train
+from segsweep.verbs import predict
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from segsweep import predictions, prune
 from segsweep.analysis.study import evaluated
-from segsweep.config import compose
-from segsweep.errors import UserError
-from segsweep.sweep.files import read_json
-from segsweep.sweep.run import OWN_FILES, Run, State
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json
+from segsweep.run import predictions
+from segsweep.run.identity import OWN_FILES, Run, State
+from segsweep.run.restore import load
 from segsweep.train import train
-from segsweep.work import load
+from segsweep.verbs import prune
 
 HEAD = {"run": "abc", "split": "val", "classes": ["a"], "data": "f"}
 FOUND = [

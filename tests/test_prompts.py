@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from segsweep.config import compose, fingerprint
-from segsweep.data.digits import Digits, DomainName
-from segsweep.errors import UserError
-from segsweep.facts import class_lines, data_facts
-from segsweep.model.prompts import BACKGROUND, Templates, encode, templates, token_ids
+from segsweep.base.config import compose, fingerprint
+from segsweep.base.errors import UserError
+from segsweep.data.sets.digits import Digits, DomainName
+from segsweep.model.heads.prompts import BACKGROUND, Templates, encode, templates, token_ids
+from segsweep.run.facts import class_lines, data_facts
 from tests.small_coco import content, write
 
 PLAIN = ["{}."]

@@ -18,21 +18,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep import predictions
 from segsweep.analysis.study import recorded
-from segsweep.collect.frame import read
-from segsweep.config import compose
-from segsweep.data import masks
-from segsweep.errors import UserError
-from segsweep.facts import data_facts
-from segsweep.report import content, main
-from segsweep.report.candidates import outcomes, tasks, timed
-from segsweep.report.charts import Axis, short
-from segsweep.report.decision import Candidate, Limit, Point, Task, Wishes, decide, parse_limit
-from segsweep.report.page import MOST
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.data.formats import masks
+from segsweep.pages.report import content
+from segsweep.pages.report.candidates import outcomes, tasks, timed
+from segsweep.pages.report.charts import Axis, short
+from segsweep.pages.report.decision import (
+    Candidate,
+    Limit,
+    Point,
+    Task,
+    Wishes,
+    decide,
+    parse_limit,
+)
+from segsweep.pages.report.page import MOST
+from segsweep.results.frame import read
+from segsweep.run import predictions
+from segsweep.run.facts import data_facts
+from segsweep.run.identity import Run
 from segsweep.sweep.names import remember
-from segsweep.sweep.run import Run
 from segsweep.sweep.sweeper import composing, configs
+from segsweep.verbs.report import main
 from tests.records import record, write
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -485,7 +494,7 @@ def test_the_pilot_is_staged_and_has_three_seeds() -> None:
 
 def test_the_verb_starts_without_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from segsweep.report import main; "
+        "import sys; from segsweep.verbs.report import main; "
         f"main(['--results', {str(tmp_path)!r}]); "
         "sys.exit(bool({'torch', 'pandas', 'matplotlib.pyplot'} & set(sys.modules)))"
     )

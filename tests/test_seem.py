@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.config import compose, fingerprint
+from segsweep.base.config import compose, fingerprint
+from segsweep.base.errors import UserError
 from segsweep.data.loader import Target
-from segsweep.errors import UserError
 from segsweep.model import weights
 from segsweep.model.family import Backbone, Family, Layout
 from segsweep.model.maskdino import MaskDINO
 from segsweep.model.seem import PROMPTS, SEEM, Text, TextEncoder, to_official
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.sites import match, match_seams
+from segsweep.task.instances import InstanceTask
 
 NAMES = ["crate", "bottle", "bag"]
 SIZES = {"embed_dim": 8, "depths": [1, 1, 2, 1], "layerscale_value": 1.0}
@@ -80,7 +81,9 @@ def test_tiny_model_is_small_and_finds_instances():
     assert sum(p.numel() for p in model.parameters()) <= 3_100_000
     with torch.no_grad():
         output = model(images())
-    found = model.predict(output, [(64, 96), (50, 80)], (64, 96), [(33, 50), (100, 160)])
+    found = InstanceTask().predict(
+        model, output, [(64, 96), (50, 80)], (64, 96), [(33, 50), (100, 160)]
+    )
     for instances, size in zip(found, [(33, 50), (100, 160)], strict=True):
         assert instances.masks.shape == (100, *size)
         assert ((instances.labels >= 0) & (instances.labels < len(NAMES))).all()

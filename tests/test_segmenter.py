@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
-from segsweep.model import segmenter
-from segsweep.model.predictor import Output, Predictions
 from segsweep.model.segmenter import Instances, Segmenter, to_original
+from segsweep.task import frames
+from segsweep.task.instances import InstanceTask
 
 SIZE, PADDED = (48, 64), (64, 64)
 SURE = 20.0  # logits in and, negative, out of a mask
@@ -23,8 +24,8 @@ def predict(logits: Tensor, masks: Tensor, original: tuple[int, int], **options)
     anything: Any = nn.Identity()
     model = Segmenter(anything, anything, SEEMCriterion(CLASSES), resize="bicubic", **options)
     unit = torch.eye(len(masks))[None, None]  # features are the masks themselves
-    output = Output(Predictions(logits[None, None], None, unit), None, None, None, masks[None])
-    return model.predict(output, [SIZE], PADDED, [original])[0]
+    output = Output(PredictionSets(logits[None, None], None, unit), None, None, None, masks[None])
+    return InstanceTask().predict(model, output, [SIZE], PADDED, [original])[0]
 
 
 def rectangles(*corners: tuple[int, int, int, int]) -> Tensor:
@@ -64,7 +65,7 @@ def test_masks_may_be_resized_one_by_one(monkeypatch, original):
     torch.manual_seed(0)
     logits, masks = torch.randn(6, CLASSES + 1), torch.randn(6, 16, 16)
     whole = predict(logits, masks, original)
-    monkeypatch.setattr(segmenter, "CELLS", 1)
+    monkeypatch.setattr(frames, "CELLS", 1)
     single = predict(logits, masks, original)
     for name, field in vars(whole).items():
         torch.testing.assert_close(getattr(single, name), field)

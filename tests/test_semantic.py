@@ -11,16 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segsweep.config import compose
-from segsweep.data import masks
+from segsweep.base.config import compose
 from segsweep.data.base import BACKGROUND, IGNORE, Annotation, DataSet, Record, Transform, trainable
+from segsweep.data.formats import masks
 from segsweep.data.loader import TrainLoader, collate, eval_loader, generator
 from segsweep.data.transforms import Geometry, evaluation_geometry, sample, training_geometry
+from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
-from segsweep.model import segmenter
-from segsweep.model.predictor import Output, Predictions
-from segsweep.model.segmenter import Segmenter, Semantic, to_original
-from segsweep.sweep.run import Run
+from segsweep.model.segmenter import Segmenter
+from segsweep.run.identity import Run
+from segsweep.task import frames
+from segsweep.task.frames import to_original
+from segsweep.task.semantic import SemanticMap, SemanticTask
 from segsweep.train import train
 from tests.painted import WORDS, Painted
 
@@ -89,7 +91,7 @@ def test_a_class_has_the_target_of_an_instance_of_its_pixels():
 class Plain(DataSet):
     """Grey images, the first of which is unknown or background throughout."""
 
-    semantic: ClassVar[bool] = True
+    task: ClassVar[str] = "semantic"
 
     def classes(self) -> list[str]:
         return ["a", "b"]
@@ -143,16 +145,15 @@ def test_an_interrupted_run_sees_the_same_label_maps():
 SIZE, PADDED, QUERIES, CLASSES = (48, 56), (64, 64), 9, 5
 
 
-def predicted(original: tuple[int, int], resize: Any) -> tuple[Semantic, Tensor]:
+def predicted(original: tuple[int, int], resize: Any) -> tuple[SemanticMap, Tensor]:
     """A prediction of random queries, and its scores by definition, all at once. (K, H, W)"""
     torch.manual_seed(0)
     logits, maps = 2 * torch.randn(QUERIES, CLASSES + 1), 6 * torch.randn(QUERIES, 16, 16)
     anything: Any = nn.Identity()
     model = Segmenter(anything, anything, SEEMCriterion(CLASSES), resize=resize)
-    model.semantic = True
     unit = torch.eye(QUERIES)[None, None]  # features are the masks themselves
-    output = Output(Predictions(logits[None, None], None, unit), None, None, None, maps[None])
-    (found,) = model.predict(output, [SIZE], PADDED, [original])
+    output = Output(PredictionSets(logits[None, None], None, unit), None, None, None, maps[None])
+    (found,) = SemanticTask().predict(model, output, [SIZE], PADDED, [original])
     sure = to_original(maps[None], SIZE, PADDED, original, resize)[0].sigmoid()
     return found, torch.einsum("qk,qhw->khw", logits.softmax(-1)[:, :-1], sure)
 
@@ -161,7 +162,7 @@ def predicted(original: tuple[int, int], resize: Any) -> tuple[Semantic, Tensor]
 @pytest.mark.parametrize("original", [(20, 33), (96, 131), (64, 64)])
 @pytest.mark.parametrize("resize", ["bilinear", "bicubic"])
 def test_classes_are_the_sum_over_all_queries(monkeypatch, resize, original, cells):
-    monkeypatch.setattr(segmenter, "CELLS", cells)  # strips of single rows, of several, one strip
+    monkeypatch.setattr(frames, "CELLS", cells)  # strips of single rows, of several, one strip
     found, scores = predicted(original, resize)
     best, classes = scores.max(0)
     torch.testing.assert_close(found.scores, best.clamp(max=1), atol=1e-5, rtol=1e-4)

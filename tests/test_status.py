@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.status import TAILS, Status, directories, main, status
-from segsweep.sweep.files import owned, process_started
+from segsweep.base.files import owned, process_started
+from segsweep.sweep.names import directories
+from segsweep.sweep.status import TAILS, Status, status
+from segsweep.verbs.status import main
 from tests.records import record, write
 
 CONFIG = """model:
   name: maskdino_tiny
   epochs: 99
 hparams:
-  _target_: segsweep.config.Hparams
+  _target_: segsweep.base.config.Hparams
   name: default
   milestones:
   - 0.9

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.collect import frame, latex, reported, stats
-from segsweep.collect.cells import Table
-from segsweep.collect.forms import csv_text, markdown
-from segsweep.collect.layout import sheet
-from segsweep.collect.page import html
-from segsweep.collect.spec import Spec, load, names
-from segsweep.collect.table import main
-from segsweep.collect.tables import build
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
+from segsweep.results import frame, latex, reported, stats
+from segsweep.results.cells import Table
+from segsweep.results.forms import csv_text, markdown
+from segsweep.results.layout import sheet
+from segsweep.results.page import html
+from segsweep.results.spec import Spec, load, names
+from segsweep.results.tables import build
+from segsweep.verbs.table import main
 from tests.records import record, write
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"

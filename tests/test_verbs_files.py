@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from segsweep import logs, prune
-from segsweep.config import compose
-from segsweep.errors import UserError
-from segsweep.sweep.files import owned
-from segsweep.sweep.run import Run
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.base.files import owned
+from segsweep.run.identity import Run
+from segsweep.verbs import logs, prune
 from tests.records import record, write
 
 
@@ -71,7 +71,8 @@ def test_runs_whose_config_names_another_run_are_superseded(tmp_path: Path) -> N
 def test_runs_whose_data_are_gone_are_not_superseded(tmp_path: Path) -> None:
     one = run(tmp_path)
     text = (one / "config.yaml").read_text()
-    (one / "config.yaml").write_text(text.replace("segsweep.data.digits", "segsweep.data.gone"))
+    gone = text.replace("segsweep.data.sets.digits", "segsweep.data.gone")
+    (one / "config.yaml").write_text(gone)
     assert pruned(tmp_path, "--yes") == {one.name: {"last.ckpt"}}
 
 

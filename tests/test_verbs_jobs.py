@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from segsweep import cancel, retry
-from segsweep.config import compose
-from segsweep.errors import UserError
-from segsweep.sweep.files import owned, process_started
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.base.files import owned, process_started
+from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.names import remember
-from segsweep.sweep.run import Run, State, state_of
+from segsweep.verbs import cancel, retry
 
 SHORT = ["data.train=4", "data.val=2", "hparams.epochs=1", "trainer.accelerator=cpu"]
 TRAINS = """

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from segsweep import plan
-from segsweep.config import compose
-from segsweep.errors import UserError
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.names import chosen
-from segsweep.sweep.run import Run, State, state_of
+from segsweep.verbs import plan
 
 DATA = ["data.train=8", "data.val=4"]
 

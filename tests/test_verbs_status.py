@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.errors import UserError
-from segsweep.status import lines, main, status
-from segsweep.sweep.files import owned
+from segsweep.base.errors import UserError
+from segsweep.base.files import owned
+from segsweep.base.terminal import duration, human
 from segsweep.sweep.names import chosen, remember, sweeps
-from segsweep.terminal import duration, human
+from segsweep.sweep.status import lines, status
+from segsweep.verbs.status import main
 from tests.records import record, write
 
 

@@ -118,7 +118,7 @@ def test_without_a_network_the_error_comes_at_once(results: Path, monkeypatch) -
 def test_jobs_log_offline_unless_told_otherwise(
     server: Server, variables: dict[str, str], mode: str
 ) -> None:
-    code = "from segsweep.logger.wandb import Wandb; print(Wandb('', 'wandb').mode())"
+    code = "from segsweep.run.logger.wandb import Wandb; print(Wandb('', 'wandb').mode())"
     command = [sys.executable, "-c", code]
     environment = os.environ | variables
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segsweep.data import masks
+from segsweep.base.errors import UserError
 from segsweep.data.base import Record
-from segsweep.data.instances import Defect, polygon
-from segsweep.data.via import ViaRegion, read
-from segsweep.errors import UserError
+from segsweep.data.formats import masks
+from segsweep.data.formats.instances import Defect, polygon
+from segsweep.data.formats.via import ViaRegion, read
 from tests.layouts import BLOCK
 from tests.small_coco import REAL
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.model import weights
 from segsweep.model.family import Backbone, Layout
 from segsweep.model.maskdino import MaskDINO, to_official

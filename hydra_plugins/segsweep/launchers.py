@@ -18,12 +18,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.segsweep.typed_files import open_dicts
-from segsweep.config import Config, typed
-from segsweep.errors import UserError
+from segsweep.base.config import Config, typed
+from segsweep.base.errors import UserError
+from segsweep.base.queue import queue
+from segsweep.run.identity import LIVE, Run, State
 from segsweep.sweep.board import Board, last_words
 from segsweep.sweep.local import Local, train_all
-from segsweep.sweep.queue import queue
-from segsweep.sweep.run import LIVE, Run, State
 from segsweep.sweep.slurm import Slurm, submit
 from segsweep.sweep.sweeper import Combination
 

@@ -13,9 +13,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.segsweep.launchers import Job, RunLauncher, typed_job
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
+from segsweep.run.identity import Run
 from segsweep.sweep.names import remember
-from segsweep.sweep.run import Run
 from segsweep.sweep.sweeper import Combination, expand
 
 

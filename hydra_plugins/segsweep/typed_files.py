@@ -14,7 +14,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from segsweep.config import Config, conf_dir, schema_of
+from segsweep.base.config import Config, conf_dir, schema_of
 
 SCHEME = "segsweep"
 ConfigStore.instance().store(name="schema", node=Config, provider="segsweep")

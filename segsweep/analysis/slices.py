@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segsweep.errors import UserError
-from segsweep.explain import choices
+from segsweep.base.errors import UserError
+from segsweep.base.explain import choices
 
 if TYPE_CHECKING:
     from segsweep.analysis.matches import Matches
-    from segsweep.config import Config
+    from segsweep.base.config import Config
     from segsweep.data.base import DataSet
-    from segsweep.predictions import Found
+    from segsweep.run.predictions import Found
 
 MOST = 50  # values of a column; more are no slices but a measurement
 ABSENT = "(none)"

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from segsweep import predictions
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
+from segsweep.run import predictions
 
 if TYPE_CHECKING:
     from segsweep.analysis.numbers import Missed
-    from segsweep.config import Config
-    from segsweep.predictions import Predictions
-    from segsweep.sweep.run import Run
+    from segsweep.base.config import Config
+    from segsweep.run.identity import Run
+    from segsweep.run.predictions import Predictions
 
 IOU = 0.5
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from segsweep.audit.numbers import Interval, printed
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 
 COLUMNS = (
     *("source", "table", "model", "backbone", "method", "method_params", "dataset", "task"),

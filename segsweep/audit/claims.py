@@ -29,7 +29,7 @@ from segsweep.audit.cells import Cell
 from segsweep.audit.finding import Certainty, Finding
 from segsweep.audit.kinds import KINDS, WORDS, judge
 from segsweep.audit.statements import Claim, Verdict
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 
 WORDINGS = {
     "exact": Certainty.CERTAIN,

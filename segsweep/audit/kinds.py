@@ -10,7 +10,7 @@ from segsweep.audit.cells import Cell, by
 from segsweep.audit.counts import EQUATION, agreed, bases, pairs
 from segsweep.audit.numbers import Interval, exactly, short
 from segsweep.audit.statements import Claim, Verdict, number, select
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 
 
 def judge(claim: Claim, cells: Sequence[Cell]) -> Verdict:

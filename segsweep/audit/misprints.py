@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segsweep.audit.cells import Cell
 from segsweep.audit.finding import Certainty, Finding
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 
 COLUMNS = ("source", "table", "model", "backbone", "method", "metric", "value")
 

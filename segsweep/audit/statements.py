@@ -10,7 +10,7 @@ from math import prod
 
 from segsweep.audit.cells import Cell
 from segsweep.audit.numbers import Interval, exactly, mean
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 
 FAR = Fraction(10**9)
 CONDITION = re.compile(r"\s*([\w ]+?)\s*(!?=)\s*(.*?)\s*")

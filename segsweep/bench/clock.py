@@ -15,7 +15,7 @@ from statistics import median, quantiles
 
 import torch
 
-from segsweep.terminal import watched
+from segsweep.base.terminal import watched
 
 Call = Callable[[], object]
 OUTSIDE = 0.05  # probability that an interval misses the median

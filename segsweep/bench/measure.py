@@ -21,19 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segsweep.base.config import SCHEMA, Config, plain
+from segsweep.base.errors import UserError
+from segsweep.base.files import write_json
 from segsweep.bench.clock import Estimate, Times, rounds, spread
 from segsweep.bench.count import count
 from segsweep.bench.variants import Variant, variants
-from segsweep.config import SCHEMA, Config, plain
 from segsweep.data.loader import DIVISOR
-from segsweep.errors import UserError
-from segsweep.facts import machine_facts
-from segsweep.fit import arithmetic
-from segsweep.model.predictor import Output
+from segsweep.loss.outputs import Output
 from segsweep.model.segmenter import Segmenter
-from segsweep.restore import assemble
-from segsweep.sweep.files import write_json
-from segsweep.sweep.run import git, now, versions
+from segsweep.run.facts import machine_facts
+from segsweep.run.fit import arithmetic
+from segsweep.run.identity import git, now, versions
+from segsweep.run.restore import assemble
+from segsweep.task.instances import InstanceTask
 
 ARRANGEMENT = "all variants in one process, which shares the tensors of the base, in turns"
 
@@ -167,11 +168,12 @@ def _call(model: Segmenter, images: Tensor, output: Output, plan: Plan) -> Calla
 
     What comes after the network depends on what was found, which random weights do not tell.
     """
+    task = InstanceTask()
     sizes, padded = [plan.size] * len(images), (images.shape[2], images.shape[3])
 
     def call() -> None:
         model(images)
-        model.predict(output, sizes, padded, sizes)
+        task.predict(model, output, sizes, padded, sizes)
 
     return call
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import nn
 from torch.nn.utils import parametrize
 
-from segsweep.config import Config, plain
+from segsweep.base.config import Config, plain
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.base import Counts, apply, merge, save_delta
 

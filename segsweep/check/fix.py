@@ -22,14 +22,14 @@ from typing import Any
 
 from PIL import Image
 
+from segsweep.base.errors import UserError
+from segsweep.base.files import write_text
 from segsweep.check.parts import Part, Single, ViaFile
 from segsweep.check.pictures import Look
-from segsweep.data import masks
 from segsweep.data.base import Annotation, DataSet, Record
-from segsweep.data.coco import Coco
-from segsweep.data.coco_file import parse
-from segsweep.errors import UserError
-from segsweep.sweep.files import write_text
+from segsweep.data.formats import masks
+from segsweep.data.formats.coco_file import parse
+from segsweep.data.sets.coco import Coco
 
 Looks = Sequence[tuple[Part, list[Look]]]
 REWRITTEN = {
@@ -63,7 +63,7 @@ def fix(data: DataSet, looks: Looks, out: Path) -> str:
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"--fix {out}: is not empty; name a new folder")
-    if data.semantic:
+    if data.task == "semantic":
         raise UserError("--fix: label maps cannot be mended, only instances")
     fatal = [f for part, _ in looks for f in part.findings() if f.level == "fatal"]
     stuck = [f"{f.file}: {f.what}" for f in fatal if not f.fixable]

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from segsweep.base.errors import UserError
 from segsweep.check.parts import Part
 from segsweep.check.pictures import Look
-from segsweep.data import masks
 from segsweep.data.base import BACKGROUND, Annotation, Record
 from segsweep.data.findings import LEVELS, Finding
+from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
-from segsweep.errors import UserError
 
 SIDE = 360  # pixels of an overlay at most
 RANDOM, SUSPICIOUS, ALIKE, PAIRS = 12, 24, 4, 12

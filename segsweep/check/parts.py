@@ -11,13 +11,13 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from segsweep.data import via
+from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS, DataSet, Record
-from segsweep.data.coco import Coco, number
-from segsweep.data.coco_file import CocoFile, examine, parse
 from segsweep.data.findings import Finding, Findings
-from segsweep.data.images import UNREADABLE, listing, unreadable
-from segsweep.errors import UserError
+from segsweep.data.formats import via
+from segsweep.data.formats.coco_file import CocoFile, examine, parse
+from segsweep.data.formats.images import UNREADABLE, listing, unreadable
+from segsweep.data.sets.coco import Coco, number
 
 OPEN = 0.1  # of the diagonal of its box: a polyline whose ends are farther apart is open
 

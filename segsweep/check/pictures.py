@@ -15,12 +15,12 @@ import hotcoco
 import numpy as np
 from PIL import Image, ImageOps
 
+from segsweep.base.errors import UserError
 from segsweep.check.parts import Part
-from segsweep.data import masks
 from segsweep.data.base import BACKGROUND, IGNORE, Record
-from segsweep.data.images import ORIENTATION, UNREADABLE
+from segsweep.data.formats import masks
+from segsweep.data.formats.images import ORIENTATION, UNREADABLE
 from segsweep.data.kinds import KINDS
-from segsweep.errors import UserError
 
 TWIN = 0.95  # IoU of two masks of a class from which on they are one object
 CROWDED = 1000  # objects: above this many, pairs are not compared

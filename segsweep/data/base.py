@@ -13,8 +13,8 @@ from enum import Enum
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.config import Choice, neutral, outside
-from segsweep.errors import UserError
+from segsweep.base.config import Choice, neutral, outside
+from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,7 @@ class DataSet(Choice):
     prompts: dict[str, str] = neutral(default_factory=dict)
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
 
-    semantic: ClassVar[bool] = False  # records have label maps, not instances
+    task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
     background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class DataSet(Choice):
 
         Raises UserError for a prompt of an unknown class.
         """
-        from segsweep.explain import choices
+        from segsweep.base.explain import choices
 
         classes = self.classes()
         for name in self.prompts:

@@ -15,22 +15,53 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
 
-from segsweep.data import masks, splits
+from segsweep.base.errors import UserError
+from segsweep.base.files import write_text
+from segsweep.base.signals import deaf
+from segsweep.data import splits
 from segsweep.data.base import SPLITS, Annotation, Segmentation
-from segsweep.data.images import ORIENTATION, UNREADABLE, read_image, unreadable
-from segsweep.data.source import MANIFEST, Content, Item, Source
+from segsweep.data.formats import masks
+from segsweep.data.formats.images import ORIENTATION, UNREADABLE, read_image, unreadable
+from segsweep.data.items import MANIFEST, Content, Facts, Item
 from segsweep.data.store import Chosen
-from segsweep.errors import UserError
-from segsweep.sweep.files import write_text
-from segsweep.sweep.signals import deaf
 
 SHARE = 32  # items that make another process worth its start
 QUALITY = 95  # of JPEG files that were downscaled
+
+
+class Convertible(Protocol):
+    """What a conversion asks of a set; `source.Source` is one."""
+
+    name: str
+    longest: int
+    facts: ClassVar[Facts]
+
+    @property
+    def converted(self) -> Path:
+        """The folder of the converted set."""
+        ...
+
+    @classmethod
+    def content(cls, item: Item) -> Content:
+        """Read what one item holds."""
+        ...
+
+    def file(self, item: Item) -> str:
+        """Return the path of a picture below the set's root."""
+        ...
+
+    def classes(self) -> list[str]:
+        """Return the names of the classes."""
+        ...
+
+    def category_ids(self) -> list[int]:
+        """Return the ids of the classes in the files."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -182,7 +213,7 @@ def listed(segmentation: Any) -> Any:
     return {"size": list(segmentation["size"]), "counts": counts}
 
 
-def convert(source: Source, chosen: Chosen, folder: Path) -> None:
+def convert(source: Convertible, chosen: Chosen, folder: Path) -> None:
     """Fill a new folder with a whole set; tell what was found, left out and mended."""
     numbers = {split: len(chosen[split]) for split in SPLITS}
     published = {split: source.facts.images.get(split, numbers[split]) for split in SPLITS}
@@ -208,7 +239,7 @@ def convert(source: Source, chosen: Chosen, folder: Path) -> None:
     print(said, file=sys.stderr, flush=True)
 
 
-def coco(source: Source, entries: list[Any]) -> dict[str, Any]:
+def coco(source: Convertible, entries: list[Any]) -> dict[str, Any]:
     """Return a split in COCO form; ids count from 1."""
     ids, images, annotations = source.category_ids(), [], []
     for number, (image, found, _) in enumerate(entries, start=1):

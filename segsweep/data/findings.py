@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from segsweep.base.errors import UserError
 from segsweep.data.kinds import KINDS, Kind
-from segsweep.errors import UserError
 
 LEVELS = ("fatal", "warning", "note")
 SHOWN = 3  # examples in a sentence

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from segsweep.base.errors import UserError
+from segsweep.base.signals import deaf
 from segsweep.data.base import DataSet, Record, trainable
 from segsweep.data.transforms import Sample, evaluation_geometry, sample, training_geometry
-from segsweep.errors import UserError
-from segsweep.sweep.signals import deaf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +120,7 @@ class Samples(Dataset[Sample]):
         if index in self.cache:
             return self.cache[index]
         record = self.records[index]
-        label_map = self.data.label_map(record) if self.data.semantic else None
+        label_map = self.data.label_map(record) if record.labels else None
         found = (self.data.image(record), label_map)
         size = sum(array.nbytes for array in found if array is not None)
         if size <= self.room:

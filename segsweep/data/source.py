@@ -10,64 +10,18 @@ imports torch.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.config import outside, plain
-from segsweep.data.base import SPLITS, Annotation, DataSet, Record, Segmentation
-from segsweep.errors import UserError
+from segsweep.base.config import outside, plain
+from segsweep.base.errors import UserError
+from segsweep.data.base import SPLITS, DataSet, Record
+from segsweep.data.items import MANIFEST, Content, Facts, Item
 
 if TYPE_CHECKING:
     import numpy as np
-
-MANIFEST = "split.tsv"  # of a converted set: split, tab, key on each line
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known about a set, and how well: `unverified` names what is from memory only."""
-
-    title: str
-    licence: str
-    citation: str
-    obtain: str  # how to get it, and how it must lie below data.root
-    images: dict[str, int]  # published number by split, or of "all"
-    unverified: str = ""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture of a set before it is read.
-
-    `key` names it within the set, also in split files ("ABOVE/12.jpg"); `image` is its file;
-    `annotation` is whatever `content` needs beside it (a path, a parsed entry), and can be pickled;
-    items of one `group` (a burst, a sequence) never stand on both sides of a split.
-    """
-
-    key: str
-    image: Path
-    annotation: Any = None
-    group: str = ""
-
-
-@dataclass
-class Content:
-    """What one item holds, at the full size of its picture.
-
-    Either `annotations`, or `labels`: (H, W) uint8 of contiguous classes, BACKGROUND or IGNORE.
-    `void` is an RLE of pixels that were not labelled (see `Record`). An empty box and an area of
-    0 are taken from the mask. `counts` of what was mended or left out are summed and told.
-    """
-
-    size: tuple[int, int]  # height, width of the picture
-    annotations: list[Annotation] = field(default_factory=list)
-    labels: np.ndarray | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
-    void: Segmentation | None = None
-    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -122,7 +76,7 @@ class Source(DataSet):
 
         Raises UserError for a file that is missing, broken or of another size.
         """
-        from segsweep.data.images import read_image
+        from segsweep.data.formats.images import read_image
 
         return read_image(self.picture(record), (record.height, record.width))
 
@@ -205,7 +159,8 @@ class Source(DataSet):
         shared = {f.name for f in fields(DataSet)}
         own = [f for f in fields(self) if f.name not in shared and not f.metadata.get("outside")]
         return {
-            "set": f"{type(self).__module__}.{type(self).__qualname__}",
+            # names of runs follow from this: as it was before sets had a folder of their own
+            "set": f"{type(self).__module__}.{type(self).__qualname__}".replace(".sets.", "."),
             "version": self.version,
             "classes": self.classes(),
             "options": {f.name: plain(getattr(self, f.name)) for f in own},
@@ -253,12 +208,3 @@ class Source(DataSet):
         from segsweep.data.store import read_records
 
         return {split: read_records(self._folder / f"{split}.json") for split in SPLITS}
-
-
-def pictures(folder: Path) -> list[Path]:
-    """Return the picture files directly in a folder, sorted by name; suffixes in any case."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )

@@ -15,11 +15,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS
-from segsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from segsweep.data.source import Item
+    from segsweep.data.items import Item
 
 
 @dataclass(frozen=True)

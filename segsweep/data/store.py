@@ -26,11 +26,11 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base.errors import UserError
+from segsweep.base.files import Busy, owned, write_text
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, Annotation, Record
-from segsweep.data.source import MANIFEST, Item
-from segsweep.errors import UserError
-from segsweep.sweep.files import Busy, owned, write_text
+from segsweep.data.items import MANIFEST, Item
 
 if TYPE_CHECKING:
     import numpy as np

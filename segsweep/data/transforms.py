@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from segsweep.data import masks
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record, Segmentation
+from segsweep.data.formats import masks
 
 PADDING = 128  # grey of what lsj has to add (detectron2's FixedSizeCrop)
 

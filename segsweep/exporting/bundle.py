@@ -13,17 +13,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base.files import write_json, write_text
 from segsweep.exporting.labels import facts, labels
 from segsweep.exporting.place import copy
-from segsweep.sweep.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from segsweep.restore import Restored
+    from segsweep.run.restore import Restored
 
 ELSEWHERE = re.compile(r"(?:/|~|\.\.[/\\]|[A-Za-z]:[/\\]).*", re.DOTALL)
 DELTA = "delta.safetensors"
 HALF = 0.5  # the threshold where none could be chosen
-LOGGER = {"_target_": "segsweep.logger.base.Logger", "name": "none"}
+LOGGER = {"_target_": "segsweep.run.logger.base.Logger", "name": "none"}
 PRIVATE = ("predictions", "log")  # of a record: files that are not handed on
 
 
@@ -52,7 +52,7 @@ def write(restored: Restored, folder: Path) -> list[str]:
 
 def configured(restored: Restored) -> dict[str, Any]:
     """Return the frozen config without what belongs to the machine."""
-    from segsweep.config import IO, plain
+    from segsweep.base.config import IO, plain
 
     config = plain(restored.config)
     return portable(config) | {"io": plain(IO()), "logger": LOGGER, "force": False}
@@ -63,7 +63,9 @@ def recorded(restored: Restored, analysis: dict[str, Any] | None) -> dict[str, A
     record = {key: value for key, value in restored.record.items() if key not in PRIVATE}
     device = {key: value for key, value in record["device"].items() if key != "host"}
     own = {"config": configured(restored), "device": device, "analysis": analysis}
-    if restored.config.data.semantic:  # some sets know it from files that are not handed on
+    if (
+        restored.config.data.task == "semantic"
+    ):  # some sets know it from files that are not handed on
         own["data"] = record["data"] | {"background": restored.background}
     return portable(record | own)
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base.errors import UserError
+from segsweep.base.terminal import human
 from segsweep.data.base import BACKGROUND
-from segsweep.errors import UserError
-from segsweep.terminal import human
 
 if TYPE_CHECKING:
-    from segsweep.config import Config
-    from segsweep.predictions import Predictions
-    from segsweep.restore import Restored
+    from segsweep.base.config import Config
+    from segsweep.run.predictions import Predictions
+    from segsweep.run.restore import Restored
 
 ByClass = dict[str, dict[str, Any]]
 
@@ -24,11 +24,11 @@ def measured(restored: Restored) -> tuple[dict[str, Any] | None, ByClass, str]:
 
     What the record does not hold is computed from predictions, where they and the data are here.
     """
-    from segsweep import predictions
     from segsweep.analysis import study
+    from segsweep.run import predictions
 
     config, analysis = restored.config, restored.record.get("analysis")
-    if config.data.semantic:
+    if config.data.task == "semantic":
         classes = {row["class"]: row for row in restored.record.get("classes") or []}
         return None, classes, "label maps: no instances, hence no threshold and no calibration"
     try:
@@ -82,10 +82,10 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         config=config,
         record=record,
         name=folder.name,
-        semantic=config.data.semantic,
+        semantic=config.data.task == "semantic",
         background=restored.background,
         nothing=BACKGROUND,
-        kind="label maps" if config.data.semantic else "instances",
+        kind="label maps" if config.data.task == "semantic" else "instances",
         size="x".join(map(str, config.data.size)),
         delta=human(delta.stat().st_size) if delta.is_file() else "none",
         base=base(config),

@@ -11,15 +11,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
+from segsweep.base.files import write_json
 from segsweep.exporting.labels import facts
 from segsweep.peft.lora import LoRA
-from segsweep.sweep.files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from segsweep.restore import Restored
+    from segsweep.run.restore import Restored
 
 PREFIX = "base_model.model."
 FACTORS = ("lora_A", "lora_B")
@@ -121,7 +121,7 @@ def whole(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Ten
 
 def reasons(model: nn.Module, left: list[str]) -> list[str]:
     """Say which places cannot be expressed, numbers of layers folded."""
-    from segsweep.facts import folded
+    from segsweep.run.facts import folded
 
     places = {name.rpartition(".")[0] if ".lora_" in name else name for name in left}
     return folded(sorted(places))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from segsweep.base.errors import UserError
 from segsweep.data.base import DataSet
 from segsweep.data.loader import DIVISOR
-from segsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from segsweep.model.language import LanguageEncoder
+    from segsweep.model.heads.language import LanguageEncoder
     from segsweep.model.segmenter import Segmenter
 
 Program = Callable[[Tensor], dict[str, Tensor]]
@@ -71,14 +71,14 @@ class KnownTexts(nn.Module):
 
     def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
         """Logits of embeddings (..., P), as `LanguageEncoder.similarity`."""
-        from segsweep.model.language import LanguageEncoder
+        from segsweep.model.heads.language import LanguageEncoder
 
         return LanguageEncoder.similarity(self, embeddings, text)  # type: ignore[arg-type]
 
 
 def fix_texts(model: Segmenter) -> None:
     """Put known texts in the place of a model's language encoder, where it has one."""
-    from segsweep.model.masked_decoder import MaskedPredictor
+    from segsweep.model.heads.masked_decoder import MaskedPredictor
 
     predictor = model.sem_seg_head.predictor
     if isinstance(predictor, MaskedPredictor):

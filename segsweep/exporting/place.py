@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segsweep.errors import UserError
-from segsweep.sweep.files import write_text
+from segsweep.base.errors import UserError
+from segsweep.base.files import write_text
 
 SUMS = "SHA256SUMS"
 

@@ -14,14 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segsweep.errors import UserError
-from segsweep.sweep.files import write_json
+from segsweep.base.errors import UserError
+from segsweep.base.files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
 
-    from segsweep.restore import Restored
+    from segsweep.run.restore import Restored
 
     Program = Callable[[Tensor], dict[str, Tensor]]
 

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from segsweep.loss.criterion import Truth
-    from segsweep.loss.matcher import Pairs
+    from segsweep.loss.pairs import Pairs, Truth
 
 ALPHA = 0.25  # of the focal loss
 

@@ -7,46 +7,22 @@ total. A family says which sets there are, what their terms are called, and what
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from segsweep.loss.pairs import Truth
 from segsweep.loss.points import PointLosses, draw_points, sample, uncertain_points
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
     from segsweep.loss.classes import ClassLoss
-    from segsweep.loss.matcher import Pairs
-    from segsweep.model.predictor import Output, Predictions
+    from segsweep.loss.outputs import Output, PredictionSets
+    from segsweep.loss.pairs import Pairs
 
 Drawn = tuple[Tensor, Tensor]  # candidates and plain points of `uncertain_points`
-
-
-@dataclass
-class Truth:
-    """The T targets of a batch in one row; `counts` of them belong to each image."""
-
-    labels: Tensor  # (T,)
-    boxes: Tensor  # (T, 4) cxcywh in [0, 1]
-    masks: Tensor  # (T, H, W) bool
-    counts: list[int]
-
-    @classmethod
-    def of(cls, targets: Sequence[Target]) -> Truth:
-        """Join the targets of all images."""
-        return cls(
-            torch.cat([target.labels for target in targets]),
-            torch.cat([target.boxes for target in targets]).float(),
-            torch.cat([target.masks for target in targets]),
-            [len(target.labels) for target in targets],
-        )
-
-    def matched(self, queries: int) -> int:
-        """Count the pairs of a set with this many queries per image."""
-        return sum(min(n, queries) for n in self.counts)
 
 
 class Criterion(nn.Module):
@@ -107,7 +83,7 @@ class Criterion(nn.Module):
         raise NotImplementedError
 
     def _query_losses(
-        self, sets: Predictions, pairs: Pairs, truth: Truth, norm: Tensor
+        self, sets: PredictionSets, pairs: Pairs, truth: Truth, norm: Tensor
     ) -> dict[str, Tensor]:
         """Losses that do not read masks. -> (S,) each"""
         return {"ce": self.classify.loss(sets.logits, pairs, truth, norm)}

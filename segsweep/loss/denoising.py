@@ -7,36 +7,12 @@ contrastive negatives. The order of random draws follows the original program.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from segsweep.loss.boxes import invsig
-
-
-class Labelled(Protocol):
-    """What denoising reads of a target: labels (n,) and boxes (n, 4) cxcywh in [0, 1]."""
-
-    labels: Tensor
-    boxes: Tensor
-
-
-@dataclass
-class DenoisingQueries:
-    """Queries made of noised targets; they stand before the matching queries.
-
-    Slot `g * max_n + j` of an image holds its target j in group g. Slots without a target keep
-    zero content and the anchor 0 (the box (.5, .5, .5, .5)) and are background to the class loss.
-    """
-
-    content: Tensor  # (B, P, C)
-    anchors: Tensor  # (B, P, 4) unsigmoided boxes
-    attention_mask: Tensor  # (P + Q, P + Q) bool, True where the row must not see the column
-    groups: int
-    slots: list[Tensor]  # of each image: slots of its targets, (groups * n,), group by group
-    pad: int  # P = groups * max_n
+from segsweep.loss.outputs import DenoisingQueries, Labelled
 
 
 def denoising_queries(

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from segsweep.loss.boxes import cxcywh_to_xyxy, generalized_iou
 from segsweep.loss.classes import Focal
-from segsweep.loss.criterion import Criterion, Truth, num_masks
-from segsweep.loss.matcher import Pairs, match
+from segsweep.loss.criterion import Criterion, num_masks
+from segsweep.loss.matcher import match
+from segsweep.loss.pairs import Pairs, Truth
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.loss.denoising import DenoisingQueries
-    from segsweep.model.predictor import Output, Predictions
+    from segsweep.loss.outputs import DenoisingQueries, Output, PredictionSets
 
 WEIGHTS = {"ce": 4.0, "mask": 5.0, "dice": 5.0, "bbox": 5.0, "giou": 2.0}
 
@@ -78,7 +78,7 @@ class MaskDINOCriterion(Criterion):
         return terms | self._named(losses, [f"_dn{layer}" for layer in layers])
 
     def _query_losses(
-        self, sets: Predictions, pairs: Pairs, truth: Truth, norm: Tensor
+        self, sets: PredictionSets, pairs: Pairs, truth: Truth, norm: Tensor
     ) -> dict[str, Tensor]:
         """Class and box losses. -> (S,) each"""
         losses = super()._query_losses(sets, pairs, truth, norm)
@@ -92,7 +92,7 @@ def box_losses(boxes: Tensor, target: Tensor, norm: Tensor) -> dict[str, Tensor]
     return {"bbox": (boxes - target).abs().sum((1, 2)) / norm, "giou": (1 - giou).sum(1) / norm}
 
 
-def in_order(layers: Predictions, interm: Predictions | None = None) -> Predictions:
+def in_order(layers: PredictionSets, interm: PredictionSets | None = None) -> PredictionSets:
     """Put the sets into the order in which they are evaluated: main, auxiliary, interm."""
     parts = {}
     for name in ("logits", "boxes", "embeddings"):

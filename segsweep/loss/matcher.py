@@ -7,8 +7,6 @@ features, so that the dense masks of all queries are never made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,43 +15,15 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.loss.boxes import cxcywh_to_xyxy, generalized_iou
+from segsweep.loss.pairs import Pairs
 from segsweep.loss.points import sample
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
     from segsweep.loss.classes import ClassLoss
-    from segsweep.model.predictor import Predictions
-
-
-@dataclass
-class Pairs:
-    """Queries and the targets they answer for: M pairs in each of S sets, image after image.
-
-    Targets are counted through the batch. With several groups, the pairs of an image are its
-    targets in order, once for each group.
-    """
-
-    query: Tensor  # (S, M)
-    target: Tensor  # (S, M)
-    counts: list[int]  # pairs of each image
-    groups: int = 1
-
-    @cached_property
-    def image(self) -> Tensor:
-        """Index of the image of each pair. (M,)"""
-        image = [b for b, count in enumerate(self.counts) for _ in range(count)]
-        return torch.tensor(image, dtype=torch.long, device=self.query.device)
-
-    def index(self, sets: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the pairs' queries stand in predictions (S, B, Q, ...)."""
-        rows = torch.arange(sets, device=self.query.device)
-        return rows[:, None], self.image, self.query
-
-    def pick(self, predictions: Tensor) -> Tensor:
-        """Take the entry of every pair's query. (S, B, Q, ...) -> (S, M, ...)"""
-        return predictions[self.index(len(predictions))]
+    from segsweep.loss.outputs import PredictionSets
 
 
 def box_costs(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +49,7 @@ def point_logits(embeddings: Tensor, features: Tensor, points: Tensor) -> Tensor
 
 @torch.no_grad()
 def match(
-    sets: Predictions,
+    sets: PredictionSets,
     features: Tensor,
     targets: Sequence[Target],
     points: Sequence[Tensor],

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from segsweep.loss.classes import Softmax
-from segsweep.loss.criterion import Criterion, Truth, num_masks
+from segsweep.loss.criterion import Criterion, num_masks
 from segsweep.loss.matcher import match
+from segsweep.loss.pairs import Truth
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.model.predictor import Output, Predictions
+    from segsweep.loss.outputs import Output, PredictionSets
 
 WEIGHTS = {"ce": 2.0, "mask": 5.0, "dice": 5.0}
 
@@ -58,7 +59,7 @@ class SEEMCriterion(Criterion):
         return self._named(losses, [f"_{i}" for i in range(len(sets.logits))])
 
 
-def from_the_end(layers: Predictions) -> Predictions:
+def from_the_end(layers: PredictionSets) -> PredictionSets:
     """Put the sets into the order in which they are evaluated: from the result backwards."""
     parts = {name: getattr(layers, name).flip(0).float() for name in ("logits", "embeddings")}
     return replace(layers, **parts)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from segsweep.config import Choice, words
-from segsweep.errors import UserError
+from segsweep.base.config import Choice, words
+from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -49,7 +49,7 @@ class Metric(Choice):
 
     key: str = ""
 
-    semantic: ClassVar[bool] = False  # judges label maps, not instances
+    tasks: ClassVar[tuple[str, ...]] = ("instances",)  # that it can judge
 
     def __post_init__(self) -> None:
         """Refuse a key that is none of the values."""
@@ -58,16 +58,16 @@ class Metric(Choice):
 
     def check(self, data: DataSet) -> None:
         """Raise UserError for a data set whose images this metric cannot judge."""
-        if self.semantic == data.semantic:
+        if data.task in self.tasks:
             return
-        what, other = ("label maps", "instances")[:: 1 if self.semantic else -1]
         fitting = [
             word
             for word, metric in words("metrics").items()
-            if issubclass(metric, Metric) and metric.semantic == data.semantic
+            if issubclass(metric, Metric) and data.task in metric.tasks
         ]
         raise UserError(
-            f"metrics={self.name} judges {what}, but data={data.name} has {other} "
+            f"metrics={self.name} judges the task {' or '.join(self.tasks)}, "
+            f"that of data={data.name} is {data.task} "
             f"(choices: {', '.join(fitting)})"
         )
 

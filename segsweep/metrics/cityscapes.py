@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from segsweep.data.base import Annotation, DataSet, Record
     from segsweep.data.loader import Batch
-    from segsweep.model.segmenter import Instances
+    from segsweep.task.instances import Instances
 
 SMALLEST = 100  # pixels; smaller objects are neither to be found nor wrong to find
 FALSE, TRUE, IGNORED = 0, 1, -1
@@ -35,7 +35,7 @@ class Matches(NamedTuple):
 
 
 @dataclass
-class Cityscapes(Metric):
+class CityscapesAP(Metric):
     """AP, the mean over classes and the IoUs 0.5, 0.55 .. 0.95; AP50 at the first of them."""
 
     key: str = "cityscapes_AP"
@@ -124,7 +124,7 @@ def match(record: Record, truths: list[Annotation], guesses: list[dict[str, Any]
     """Measure and judge the predictions of one class in one image; empty ones do not count."""
     import numpy as np
 
-    from segsweep.data import masks
+    from segsweep.data.formats import masks
 
     size = record.height, record.width
     guesses = sorted(guesses, key=lambda g: g["score"], reverse=True)

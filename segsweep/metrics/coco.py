@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.metrics.base import Metric
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from segsweep.data.base import DataSet, Record
     from segsweep.data.loader import Batch
-    from segsweep.model.segmenter import Instances
+    from segsweep.task.instances import Instances
 
 KINDS = ("segm", "bbox")
 SIZES = ("s", "m", "l")  # areas below 32^2, below 96^2, from 96^2 pixels on
 
 
 @dataclass
-class Coco(Metric):
+class CocoAP(Metric):
     """AP, AP50, AP75 and AP by size of masks and boxes; `max_dets` counts per image and class."""
 
     key: str = "segm_AP"
@@ -127,7 +127,9 @@ class CocoEvaluator:
 
 def truths(record: Record, first: int) -> list[dict[str, Any]]:
     """Return the annotations of an image in the COCO form, numbered from `first` on."""
-    from segsweep.data import masks  # imports numpy, which composing a config can do without
+    from segsweep.data.formats import (
+        masks,  # imports numpy, which composing a config can do without
+    )
 
     return [
         {
@@ -140,20 +142,6 @@ def truths(record: Record, first: int) -> list[dict[str, Any]]:
             "iscrowd": int(a.iscrowd),
         }
         for number, a in enumerate(record.annotations, start=first)
-    ]
-
-
-def predictions(found: Instances) -> list[dict[str, Any]]:
-    """Return the instances of an image in the COCO form: class, score, box [x, y, w, h], RLE."""
-    from segsweep.data import masks
-
-    boxes = found.boxes.cpu().clone()
-    boxes[:, 2:] -= boxes[:, :2]
-    codes = masks.encode(found.masks.cpu().numpy())
-    columns = (found.labels.tolist(), found.scores.tolist(), boxes.tolist(), codes)
-    return [
-        {"category_id": label, "score": score, "bbox": box, "segmentation": code}
-        for label, score, box, code in zip(*columns, strict=True)
     ]
 
 

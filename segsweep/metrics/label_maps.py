@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.metrics.base import Metric
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from segsweep.data.base import DataSet
     from segsweep.data.loader import Batch
-    from segsweep.model.segmenter import Semantic
+    from segsweep.task.semantic import SemanticMap
 
 
 class LabelMaps:
@@ -26,7 +26,7 @@ class LabelMaps:
         self.data = data
         self.records = {record.image_id: record for record in data.records(split)}
 
-    def update(self, batch: Batch, found: list[Semantic]) -> None:
+    def update(self, batch: Batch, found: list[SemanticMap]) -> None:
         """Take in the predictions for the images of a batch, in its order."""
         for image_id, one in zip(batch.image_ids, found, strict=True):
             predicted = one.label_map(self.data.background).cpu().numpy()
@@ -41,7 +41,7 @@ class LabelMaps:
 class Binary(Metric):
     """A metric of sets with one class, the foreground."""
 
-    semantic: ClassVar[bool] = True
+    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
 
     def check(self, data: DataSet) -> None:
         """Raise UserError for a data set with several classes, or without label maps."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from segsweep.base.errors import UserError
 from segsweep.data.base import IGNORE
-from segsweep.errors import UserError
 from segsweep.metrics.base import Metric
 from segsweep.metrics.label_maps import LabelMaps, percent
 
@@ -32,7 +32,7 @@ class MIoU(Metric):
 
     key: str = "mIoU_fg"
 
-    semantic: ClassVar[bool] = True
+    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
 
     def names(self) -> dict[str, tuple[str, str]]:
         """Return unit and direction of each value."""

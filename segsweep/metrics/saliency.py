@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from segsweep.base.errors import UserError
 from segsweep.data.base import IGNORE
-from segsweep.errors import UserError
 from segsweep.metrics.label_maps import Binary, LabelMaps, percent
 
 if TYPE_CHECKING:

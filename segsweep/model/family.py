@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.config import Choice, outside, words
-from segsweep.errors import UserError
+from segsweep.base.config import Choice, outside, words
+from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,6 @@ Layout = Enum(
     {"resnet": "resnet", "swin": "swin", "timm": "timm", "focal": "focal", "focal_dw": "focal_dw"},
 )
 MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
-GROUPS = 32  # of every GroupNorm behind the backbone
 
 
 @dataclass
@@ -43,7 +42,7 @@ class Backbone:
 
     def build(self) -> tuple[nn.Module, list[int]]:
         """Build it with random weights, and return the channels of its maps."""
-        from segsweep.model.backbone import build_backbone
+        from segsweep.model.backbones.timm_models import build_backbone
 
         return build_backbone(
             self.name, self.layout.value, dict(self.kwargs), self.drop_path, self.pretrained

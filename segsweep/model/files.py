@@ -14,7 +14,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 
 PACKAGED = "segsweep://"
 HASH = "#sha256="

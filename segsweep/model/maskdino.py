@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from segsweep.errors import UserError
-from segsweep.model.family import GROUPS, MAPS, Family, Layout, multiple
+from segsweep.base.errors import UserError
+from segsweep.model.family import MAPS, Family, Layout, multiple
+from segsweep.model.layers.norms import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,10 +94,10 @@ class MaskDINO(Family):
     def head(self, channels: list[int], num_classes: int) -> Head:
         """Build what stands behind a backbone with maps of these channels."""
         from segsweep.loss import boxes
-        from segsweep.model.pixel_decoder import PixelDecoder
-        from segsweep.model.predictor import Predictor
+        from segsweep.model.heads.predictor import Predictor
+        from segsweep.model.heads.transformer_decoder import DecoderLayer
+        from segsweep.model.necks.pixel_decoder import PixelDecoder
         from segsweep.model.segmenter import Head
-        from segsweep.model.transformer_decoder import DecoderLayer
 
         count = len(self.levels) + self.extra_levels
         pixel_decoder = PixelDecoder(
@@ -131,7 +132,7 @@ class MaskDINO(Family):
         """Load `weights` into a model of these classes, and report what was drawn anew."""
         import torch
 
-        from segsweep.model.predictor import Predictor
+        from segsweep.model.heads.predictor import Predictor
         from segsweep.model.weights import load
 
         def draw() -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from segsweep.config import outside
-from segsweep.model.family import GROUPS, Backbone, Family, Layout, multiple
-from segsweep.model.prompts import Templates, templates, token_ids
+from segsweep.base.config import outside
+from segsweep.model.family import Backbone, Family, Layout, multiple
+from segsweep.model.heads.prompts import Templates, templates, token_ids
+from segsweep.model.layers.norms import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -148,9 +149,9 @@ class SEEM(Family):
         `train_ids` and `eval_ids` are the texts of the K classes and of the background in T
         templates, (K+1, T, L) int64.
         """
-        from segsweep.model.fpn_decoder import FPNDecoder
-        from segsweep.model.language import LanguageEncoder
-        from segsweep.model.masked_decoder import MaskedPredictor
+        from segsweep.model.heads.language import LanguageEncoder
+        from segsweep.model.heads.masked_decoder import MaskedPredictor
+        from segsweep.model.necks.fpn_decoder import FPNDecoder
         from segsweep.model.segmenter import Head
 
         conv_dim = self.conv_dim or self.hidden

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.model.files import locate
 
 Names = list[str] | None  # class names, where the file carries them

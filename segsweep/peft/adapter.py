@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.peft.method import Method, Roles
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from segsweep.errors import UserError
-from segsweep.model.seam import Seam
+from segsweep.base.errors import UserError
+from segsweep.base.files import write_atomically
+from segsweep.model.layers.seam import Seam
 from segsweep.model.weights import content_hash
 from segsweep.peft.method import Method, Roles
 from segsweep.peft.sites import canonical, match, resolve
-from segsweep.sweep.files import write_atomically
 
 BUFFERS = "base_buffers"  # attribute of a model with a method: its buffers before training
 

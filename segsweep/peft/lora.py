@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import II
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
 from segsweep.peft.method import Method, Roles
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from segsweep.config import Choice, outside
+from segsweep.base.config import Choice, outside
 
 if TYPE_CHECKING:
     from torch import nn

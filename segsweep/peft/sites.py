@@ -16,8 +16,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.utils import parametrize
 
-from segsweep.errors import UserError
-from segsweep.model.seam import Seam
+from segsweep.base.errors import UserError
+from segsweep.model.layers.seam import Seam
 from segsweep.peft.method import Roles
 
 THIRDS = {"q": 0, "k": 1, "v": 2}

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from segsweep.sweep.files import read_json
-from segsweep.sweep.run import State
+from segsweep.base.files import read_json
+from segsweep.run.identity import State
 
 EVERY = 60  # seconds between two summaries where nothing moves
 ROWS = 20  # running ones that a terminal shows
@@ -89,7 +89,7 @@ class Board:
 
 def progress(run: Path) -> str:
     """Return epoch and metric of a running one."""
-    from segsweep.status import status
+    from segsweep.sweep.status import status
 
     now = status(run)
     parts = [f"epoch {now.epoch:g}/{now.epochs}"] if now.epoch is not None else ["setting up"]

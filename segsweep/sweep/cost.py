@@ -21,11 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from segsweep.config import Config, plain
-from segsweep.errors import UserError
-from segsweep.logger.base import Logger
-from segsweep.sweep.files import read_json
-from segsweep.sweep.run import Run
+from segsweep.base.config import Config, plain
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json
+from segsweep.run.identity import Run
+from segsweep.run.logger.base import Logger
 
 MIB = 2**20
 BATCHES = 4  # of training, and of validation, in each of the two epochs of a probe
@@ -136,7 +136,7 @@ def probe(config: Config) -> Cost:
     with tempfile.TemporaryDirectory(prefix="segsweep-probe") as folder:
         short = copy.deepcopy(config)
         short.io.results, short.io.log_every, short.io.progress = folder, 1, False
-        short.logger = Logger("segsweep.logger.base.Logger", "none")
+        short.logger = Logger("segsweep.run.logger.base.Logger", "none")
         short.hparams.epochs, short.hparams.patience = 2, None
         limits = short.trainer
         limits.limit_train = min(limits.limit_train or BATCHES, BATCHES)

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from segsweep.errors import UserError
+from segsweep.base.errors import UserError
+from segsweep.base.files import Busy, owned
+from segsweep.base.signals import CHILD, Stopped, leave, wish
+from segsweep.run.identity import Run, State
 from segsweep.sweep.board import Board
-from segsweep.sweep.files import Busy, owned
-from segsweep.sweep.run import Run, State
-from segsweep.sweep.signals import CHILD, Stopped, leave, wish
 
 MOST = 8  # runs at once on the CPU unless said otherwise; each holds a model in memory
 TICK = 0.2  # seconds

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from segsweep.errors import UserError
-from segsweep.sweep.files import read_json, write_json
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json, write_json
 
 HIDDEN = re.compile(r"io\.|\+?hydra[./]|\+sweep=|force=")  # words that say nothing about a run
 

@@ -24,10 +24,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segsweep.errors import UserError
-from segsweep.sweep.files import Busy, owned, read_json, write_json
-from segsweep.sweep.queue import Queue, ask, queue
-from segsweep.sweep.run import LIVE, Run, State, git, now
+from segsweep.base.errors import UserError
+from segsweep.base.files import Busy, owned, read_json, write_json
+from segsweep.base.queue import Queue, ask, queue
+from segsweep.run.identity import LIVE, Run, State, git, now
 
 LOCKED = 300  # seconds to wait for another command that submits into the same folder
 LOG = "log.txt"

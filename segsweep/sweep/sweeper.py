@@ -21,7 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from segsweep.config import Config, conf_dir, typed
+from segsweep.base.config import Config, conf_dir, typed
 
 Combination = list[str]  # override strings of one run
 

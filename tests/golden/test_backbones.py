@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.model.backbone import build_backbone
+from segsweep.model.backbones.timm_models import build_backbone
 from segsweep.model.family import MAPS, Layout
 from segsweep.model.maskdino import from_official, to_official
 from segsweep.model.weights import tensors

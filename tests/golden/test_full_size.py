@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from segsweep.model.family import MAPS
+from segsweep.model.layers.position import proposals
 from segsweep.model.maskdino import from_official, to_official
-from segsweep.model.position import proposals
 from segsweep.model.segmenter import Segmenter
 
 pytestmark = [pytest.mark.golden, pytest.mark.slow]

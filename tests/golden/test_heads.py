@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.model.position import proposals
-from segsweep.model.predictor import Output, Predictions
+from segsweep.loss.outputs import Output, PredictionSets
+from segsweep.model.layers.position import proposals
 
 pytestmark = pytest.mark.golden
 
 
-def masks(predictions: Predictions, output: Output, s: int = -1) -> Tensor:
+def masks(predictions: PredictionSets, output: Output, s: int = -1) -> Tensor:
     return torch.einsum("bqc,bchw->bqhw", predictions.embeddings[s], output.mask_features)
 
 

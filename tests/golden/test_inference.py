@@ -12,6 +12,7 @@ from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
 from segsweep.loss.maskdino import MaskDINOCriterion
 from segsweep.model.segmenter import Instances, Segmenter
+from segsweep.task.instances import InstanceTask
 
 pytestmark = pytest.mark.golden
 
@@ -27,7 +28,7 @@ def predict(golden, features):
         with torch.no_grad():
             output = head(features)
         sizes, originals = ([tuple(hw) for hw in config[key]] for key in ("img_hw", "orig_hw"))
-        return model.predict(output, sizes, padded, originals)
+        return InstanceTask().predict(model, output, sizes, padded, originals)
 
     return predict
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from segsweep.data.loader import Target
 from segsweep.loss import boxes, criterion, denoising, maskdino, matcher, points
 from segsweep.loss.classes import Focal
-from segsweep.model.predictor import Output, Predictions
+from segsweep.loss.outputs import Output, PredictionSets
 
 pytestmark = pytest.mark.golden
 
@@ -32,7 +32,7 @@ def output(golden) -> Output:
         embeddings = golden.head()(golden.features()).matching.embeddings[-1:]
     logits, places = (arrays[f"eval_mask2box/pred_{name}"][None] for name in ("logits", "boxes"))
     return Output(
-        Predictions(logits, places, embeddings), None, None, None, arrays["pixel/mask_features"]
+        PredictionSets(logits, places, embeddings), None, None, None, arrays["pixel/mask_features"]
     )
 
 

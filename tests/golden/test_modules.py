@@ -7,16 +7,9 @@ import re
 import pytest
 import torch
 
-from segsweep.loss.boxes import (
-    bitmask,
-    generalized_iou,
-    invsig,
-    iou,
-    mask2box,
-    xyxy_to_cxcywh,
-)
-from segsweep.model.deformable import DeformableAttention
-from segsweep.model.position import (
+from segsweep.loss.boxes import bitmask, generalized_iou, invsig, iou, mask2box, xyxy_to_cxcywh
+from segsweep.model.layers.deformable import DeformableAttention
+from segsweep.model.layers.position import (
     box_position,
     cell_centres,
     flat,

@@ -14,8 +14,8 @@ import torch
 from injected import ADAPTER_NAMES, LORA_NAMES, ours, put
 from torch import nn
 
-from segsweep.config import compose
-from segsweep.model.deformable import DeformableAttention
+from segsweep.base.config import compose
+from segsweep.model.layers.deformable import DeformableAttention
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.adapter import Adapter, Residual
 from segsweep.peft.base import apply, merge

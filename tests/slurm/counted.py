@@ -17,8 +17,8 @@ from typing import Any
 
 from segsweep import train
 from segsweep.__main__ import main
-from segsweep.sweep.run import Run
-from segsweep.sweep.signals import Stopped, wish
+from segsweep.base.signals import Stopped, wish
+from segsweep.run.identity import Run
 
 PYTHON = f"{sys.executable} {Path(__file__).resolve()}"
 LAUNCHER = ["hydra/launcher=slurm", f"hydra.launcher.python='{PYTHON}'"]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.config import compose
-from segsweep.errors import UserError
-from segsweep.sweep.files import owned
-from segsweep.sweep.queue import queue
-from segsweep.sweep.run import Run, State, state_of
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.base.files import owned
+from segsweep.base.queue import queue
+from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.slurm import Slurm, prune, recover, submit
 from tests.slurm.conftest import Cluster
 

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from segsweep.sweep.queue import queue
-from segsweep.sweep.run import State, state_of
+from segsweep.base.queue import queue
+from segsweep.run.identity import State, state_of
 from tests.runs import STEPS, TINY, curve, logged_steps, the_run
 from tests.slurm.jobs import PATIENCE, WORDS, accounted, begin, said
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.sweep.files import is_live, read_json
+from segsweep.base.files import is_live, read_json
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 

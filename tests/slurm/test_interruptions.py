@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.sweep.queue import queue
-from segsweep.sweep.run import State, state_of
+from segsweep.base.queue import queue
+from segsweep.run.identity import State, state_of
 from tests.runs import STEPS, TINY, curve, logged_steps, result, the_run
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks

@@ -13,7 +13,7 @@ from recorded import FOLDER, HEAD, Recorded
 from torch import Tensor
 
 from segsweep.model.family import MAPS
-from segsweep.model.language import LanguageEncoder
+from segsweep.model.heads.language import LanguageEncoder
 from segsweep.model.seem import SEEM, Text
 from segsweep.model.segmenter import Head
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segsweep.model.pixel_decoder import PixelFeatures
+from segsweep.model.necks.pixel_decoder import PixelFeatures
 
 PREDICTOR = r"predictor.transformer_{}_layers.\1"
 STREAMS = {  # recorded with the tokens first, and the module that gives them

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.config import compose
-from segsweep.model.backbone import build_backbone
+from segsweep.base.config import compose
+from segsweep.model.backbones.timm_models import build_backbone
 from segsweep.model.family import MAPS, Backbone, Layout
 from segsweep.model.seem import PROMPTS, SEEM, from_official, to_official
 

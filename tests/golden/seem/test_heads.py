@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from segsweep.model.masked_decoder import resized, unseen
-from segsweep.model.pixel_decoder import PixelFeatures
-from segsweep.model.position import map_position
+from segsweep.model.heads.masked_decoder import resized, unseen
+from segsweep.model.layers.position import map_position
+from segsweep.model.necks.pixel_decoder import PixelFeatures
 
 from .passes import RECORDED, Pass
 

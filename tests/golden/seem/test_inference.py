@@ -13,9 +13,10 @@ from segsweep.data.base import DataSet, Record
 from segsweep.data.loader import collate
 from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
-from segsweep.model.predictor import Output, Predictions
+from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.model.seem import from_official
 from segsweep.model.segmenter import Instances, Segmenter, Size, to_original
+from segsweep.task.instances import InstanceTask
 
 from .test_backbones import family
 
@@ -54,13 +55,13 @@ def test_instances(golden):
     images = range(len(logits))
     # masks themselves as features: embeddings are unit vectors
     unit = torch.eye(masks.shape[1]).expand(1, len(masks), -1, -1)
-    output = Output(Predictions(logits[None], None, unit), None, None, None, masks)
+    output = Output(PredictionSets(logits[None], None, unit), None, None, None, masks)
     sizes, originals = (
         [size(arrays[f"{kind}_size{b}"]) for b in images] for kind in ("image", "output")
     )
     padded, model = size(arrays["padded_size"]), segmenter(golden)
     assert model.topk == arrays["topk"]
-    for b, found in enumerate(model.predict(output, sizes, padded, originals)):
+    for b, found in enumerate(InstanceTask().predict(model, output, sizes, padded, originals)):
         check_instances(golden, found, arrays, b)
         one = to_original(masks[b : b + 1, :1], sizes[b], padded, originals[b], "bicubic")[0, 0]
         golden.check(one, arrays[f"resized_mask_logits_q0_{b}"])
@@ -81,7 +82,9 @@ def test_from_images_to_instances(golden):
     masks = torch.einsum("bqc,bchw->bqhw", sets.embeddings[-1], output.mask_features)
     golden.check(masks, arrays["pred_masks"])
     padded = size(torch.tensor(config["padded_size"]))
-    for b, found in enumerate(model.predict(output, batch.sizes, padded, batch.original_sizes)):
+    for b, found in enumerate(
+        InstanceTask().predict(model, output, batch.sizes, padded, batch.original_sizes)
+    ):
         check_instances(golden, found, arrays, b)
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from segsweep.loss.classes import Softmax
-from segsweep.loss.criterion import Truth
-from segsweep.loss.matcher import Pairs, mask_costs
+from segsweep.loss.matcher import mask_costs
+from segsweep.loss.pairs import Pairs, Truth
 from segsweep.loss.points import PointLosses, sample, uncertain_points
 from segsweep.loss.seem import SEEMCriterion
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from segsweep.config import Config, compose
+from segsweep.base.config import Config, compose
 from segsweep.model.segmenter import Segmenter
-from segsweep.module import learning_rate_factor, parameter_groups
 from segsweep.peft.base import apply
+from segsweep.run.module import learning_rate_factor, parameter_groups
 
 pytestmark = pytest.mark.golden
 LAYERS = {  # of the recorded model, by the name of a weight that each of them has

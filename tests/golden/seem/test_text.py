@@ -11,8 +11,8 @@ import torch
 from recorded import HEAD
 from torch import Tensor
 
-from segsweep.model.language import LanguageEncoder, unit
-from segsweep.model.prompts import PAPER, encode
+from segsweep.model.heads.language import LanguageEncoder, unit
+from segsweep.model.heads.prompts import PAPER, encode
 
 pytestmark = pytest.mark.golden
 WEIGHTS = "sd/" + HEAD + "predictor.lang_encoder."

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from segsweep.data.loader import Target
 from segsweep.loss import matcher
-from segsweep.loss.matcher import Pairs, mask_costs, point_logits
+from segsweep.loss.matcher import mask_costs, point_logits
+from segsweep.loss.outputs import Output
+from segsweep.loss.pairs import Pairs
 from segsweep.loss.points import sample
 from segsweep.loss.seem import SEEMCriterion
-from segsweep.model.predictor import Output
 
 pytestmark = pytest.mark.golden
 WEIGHTS = {"class_ce": "ce", "mask_bce": "mask", "mask_dice": "dice"}  # by their recorded names

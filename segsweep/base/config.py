@@ -1,0 +1,241 @@
+"""The typed configuration: what may be said on the command line, and what a run is made of.
+
+Hydra composes `conf/`; every choice of a group names a dataclass in `_target_`, so a mistyped key
+or value fails while composing, and everything below `train.py` sees plain typed objects. Nothing
+here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import MISSING as ABSENT
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from omegaconf import II, MISSING, DictConfig, OmegaConf
+
+from segsweep.base.errors import UserError
+
+SCHEMA = 1  # of identities and records; raise it only when old runs must not be mistaken for new
+
+
+def outside(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
+    """Declare a field that cannot change a result, hence is no part of a run's identity."""
+    return field(default=default, default_factory=default_factory, metadata={"outside": True})
+
+
+def neutral(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
+    """Declare a field that is left out of a run's identity while it has its default value.
+
+    Options that are added later are declared so: old runs keep their names. As in `field`, lists
+    and dicts come from a `default_factory`.
+    """
+    return field(default=default, default_factory=default_factory, metadata={"neutral": True})
+
+
+@dataclass
+class Choice:
+    """One word of a config group: `conf/<group>/<name>.yaml`, made by the class in `_target_`."""
+
+    _target_: str = outside(MISSING)
+    name: str = MISSING
+
+
+Schedule = Enum("Schedule", {"multistep": "multistep", "cosine": "cosine", "constant": "constant"})
+Precision = Enum("Precision", {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"})
+Accelerator = Enum("Accelerator", {"auto": "auto", "cpu": "cpu", "gpu": "gpu"})
+CacheFeatures = Enum("CacheFeatures", {"off": "off", "memory": "memory", "disk": "disk"})
+
+
+@dataclass
+class Hparams(Choice):
+    """How a run is optimised: AdamW, its schedule, and for how long."""
+
+    lr: float = II("peft.lr")  # each method brings the paper's default
+    weight_decay: float = 0.05
+    batch_size: int = 4  # images per optimizer step, over all devices
+    epochs: int = 10
+    clip: float = II("model.clip")  # L2 norm of the whole gradient; 0 = off
+    schedule: Schedule = Schedule["multistep"]
+    milestones: list[float] = field(default_factory=lambda: [0.88889, 0.96296])  # of training
+    gamma: float = 0.1
+    warmup: int = 0  # steps of linear warm-up
+    backbone_lr: float = 0.1  # factor on parameters of the base that train inside the backbone
+    patience: int | None = None  # validations without a better metric before stopping early
+    # role of the model or pattern of names -> factor on lr, weight decay (module.parameter_groups)
+    lr_factors: dict[str, float] = neutral(default_factory=dict)
+    decays: dict[str, float] = neutral(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        for key in ("batch_size", "epochs"):
+            if getattr(self, key) < 1:
+                raise UserError(f"hparams.{key}={getattr(self, key)}: must be at least 1")
+        if isinstance(self.lr, float) and self.lr < 0:
+            raise UserError(f"hparams.lr={self.lr}: must not be negative")
+        for key in ("lr_factors", "decays"):
+            for word, value in getattr(self, key).items():
+                if not 0 <= value < math.inf:
+                    raise UserError(f"hparams.{key}: '{word}: {value}' must be 0 or more")
+
+
+@dataclass
+class Trainer(Choice):
+    """On what a run computes; it may change the last bits, so it is part of the identity."""
+
+    accelerator: Accelerator = Accelerator["auto"]
+    devices: int = 1  # of each node
+    nodes: int = neutral(1)  # more than one need SLURM
+    precision: Precision = Precision["fp32"]
+    validate_every: int = 1  # epochs
+    limit_train: int | None = None  # batches per epoch, for trying things out
+    limit_val: int | None = None  # batches per validation, for trying things out
+    # where maps of a frozen backbone are kept, computed once per image (model/feature_cache.py)
+    cache_features: CacheFeatures = outside(CacheFeatures["off"])
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        for key in ("devices", "nodes"):
+            if getattr(self, key) < 1:
+                raise UserError(f"trainer.{key}={getattr(self, key)}: must be at least 1")
+
+
+@dataclass
+class IO:
+    """Everything that cannot change a result: where files go, workers, how talkative a run is."""
+
+    results: str = "results"
+    sweep: str | None = None  # name under which a sweep is remembered; default: that of +sweep=
+    workers: int = 0  # processes that load data
+    log_every: int = 10  # steps between two lines of metrics.jsonl
+    save_every: int = 200  # steps between two checkpoints inside an epoch; every epoch has one
+    progress: bool = True
+    predictions: bool = True  # keep the predictions of the evaluation, one file per run
+    features: str = II("io.results") + "/features"  # folder of trainer.cache_features=disk
+    features_gib: float | None = None  # room for features; default: half of what is free
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        if self.features_gib is not None and self.features_gib <= 0:
+            raise UserError(f"io.features_gib={self.features_gib}: must be more than 0, or null")
+
+
+@dataclass
+class Config:
+    """One run. `model`, `peft`, `data`, `metrics` hold the dataclass of the chosen word."""
+
+    seed: int = 0
+    repeat: int = neutral(0)  # the same run again: what differs then is noise of the machine
+    model: Any = MISSING
+    peft: Any = MISSING
+    data: Any = MISSING
+    hparams: Any = MISSING
+    metrics: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = outside(MISSING)
+    io: IO = field(default_factory=IO, metadata={"outside": True})
+    force: bool = outside(False)  # train again although the run is done
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        if self.repeat < 0:
+            raise UserError(f"repeat={self.repeat}: must not be negative")
+
+
+def conf_dir() -> str:
+    """Return the folder of the configuration: inside the wheel, else beside the package."""
+    here = Path(__file__).resolve().parent.parent
+    inside, beside = here / "conf", here.parent / "conf"
+    return str(inside if inside.is_dir() else beside)
+
+
+def schema_of(node: Any) -> type | None:
+    """Return the dataclass that a config node names in `_target_`, or None."""
+    target = node.get("_target_") if OmegaConf.is_dict(node) else None
+    if not isinstance(target, str):
+        return None
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"_target_: {target!r} cannot be imported ({error})") from error
+    return found if is_dataclass(found) and isinstance(found, type) else None
+
+
+def words(group: str) -> dict[str, type]:
+    """Return the dataclass of every word of a config group."""
+    files = sorted(Path(conf_dir(), group).glob("*.yaml"))
+    schemas = {file.stem: schema_of(OmegaConf.load(file)) for file in files}
+    return {word: schema for word, schema in schemas.items() if schema}
+
+
+def typed(cfg: DictConfig) -> Config:
+    """Turn a composed or a frozen config into typed objects, with everything resolved.
+
+    Raises `omegaconf.errors.OmegaConfBaseException` or `UserError` for unknown keys, values of the
+    wrong type, values out of range, and a metric that cannot judge the data.
+    """
+    merged = OmegaConf.structured(Config)
+    for key, node in cfg.items():
+        schema = schema_of(node)
+        known = OmegaConf.structured(schema) if schema else merged[key]
+        merged[key] = OmegaConf.merge(known, node) if OmegaConf.is_dict(node) else node
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    config.metrics.check(config.data)
+    return config
+
+
+def compose(overrides: list[str]) -> Config:
+    """Compose one config from override strings, as the command line does, without running it."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        return typed(hydra.compose("train", overrides=overrides))
+
+
+def plain(value: Any) -> Any:
+    """Return nested dicts, lists and words of a typed config, ready for YAML and JSON."""
+    if isinstance(value, Enum):
+        return value.name
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def default_of(f: Field[Any]) -> Any:
+    """Return the default value of a dataclass field."""
+    return f.default if f.default_factory is ABSENT else f.default_factory()
+
+
+def identity(value: Any) -> Any:
+    """Return what of a typed config can change a result: the input of its fingerprint."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return plain(value)
+    kept: dict[str, Any] = {}
+    for f in fields(value):
+        item = getattr(value, f.name)
+        if f.metadata.get("outside") or (f.metadata.get("neutral") and item == default_of(f)):
+            continue
+        kept[f.name] = identity(item)
+    fingerprint_of_content = getattr(value, "fingerprint", None)
+    if callable(fingerprint_of_content):  # data sets are what they hold, not where they lie
+        kept["fingerprint"] = fingerprint_of_content()
+    return kept
+
+
+def fingerprint(config: Config) -> str:
+    """Return the 12 hexadecimal digits that name a run: same config and data, same digits."""
+    content = json.dumps({"schema": SCHEMA, **identity(config)}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Files of annotations, pictures and masks as others write them."""

@@ -1,0 +1,157 @@
+"""One annotation of a COCO file: its mask can be trusted, or it is said why not.
+
+Nothing is rasterised before its coordinates are known to be finite and near the image.
+"""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from math import isfinite
+from typing import Any, TypeGuard
+
+from segsweep.data.base import Annotation, Record, Segmentation
+from segsweep.data.findings import Findings
+from segsweep.data.formats import masks
+
+FAR = 10  # sides of the image: a coordinate farther out is no position in it
+VAST = 1e12  # no coordinate and no area of an image
+SLACK = 2  # pixels between a box and the box of its mask
+
+Bounds = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+class Defect(Exception):
+    """Why an entry cannot be used: the code of a finding, and what is to be said of this one."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code, detail)
+        self.code, self.detail = code, detail
+
+
+def annotation(entry: dict[str, Any], image: Record, findings: Findings) -> Annotation:
+    """Return a usable annotation; a box that is missing or wrong comes from the mask.
+
+    Raises Defect for a mask that covers nothing of the image or is none.
+    """
+    name = entry.get("id")
+    segmentation, bounds = trusted(entry.get("segmentation"), image, findings, name)
+    box, area = entry.get("bbox"), entry.get("area")
+    if not {"bbox", "area", "iscrowd"} <= entry.keys():
+        findings.add("filled-in", name)
+    if not agrees(box, bounds, image):
+        if "bbox" in entry:
+            findings.add("box-disagrees", name)
+        box = masks.bbox(masks.to_rle(segmentation, (image.height, image.width)))
+    if not is_number(area) or area <= 0:
+        area = masks.area(masks.to_rle(segmentation, (image.height, image.width)))
+    crowd = str(entry.get("iscrowd", 0)).lower() in ("1", "1.0", "true")
+    if crowd:
+        findings.add("crowd", name)
+    return Annotation(entry["category_id"], segmentation, box, area, crowd)
+
+
+def trusted(
+    segmentation: Any, image: Record, findings: Findings, name: Any
+) -> tuple[Segmentation, Bounds]:
+    """Return a segmentation that covers something, and its bounds. Raises Defect."""
+    if not segmentation:
+        raise Defect("mask-missing")
+    if isinstance(segmentation, dict):
+        rle = run_lengths(segmentation, image)
+        x, y, width, height = masks.bbox(rle)
+        return rle, (x, y, x + width, y + height)
+    if not isinstance(segmentation, list):
+        raise Defect("mask-form")
+    kept, boxes, useless = [], [], []
+    for points in segmentation:
+        try:
+            ring, box = polygon(points, image)
+            kept.append(ring)
+            boxes.append(box)
+        except Defect as defect:
+            useless.append(defect)
+    if not kept:
+        raise useless[0]
+    if useless:
+        findings.add("ring-dropped", name)
+    left, top, right, bottom = zip(*boxes, strict=True)
+    bounds = min(left), min(top), max(right), max(bottom)
+    if min(bounds) < 0 or bounds[2] > image.width or bounds[3] > image.height:
+        findings.add("sticks-out", name)
+    return kept, bounds
+
+
+def run_lengths(segmentation: dict[str, Any], image: Record) -> dict[str, Any]:
+    """Return an RLE that fits its image, compressed. Raises Defect."""
+    size = (image.height, image.width)
+    try:
+        if tuple(segmentation["size"]) != size:
+            told = f"its size {segmentation['size']} is not the image's {list(size)}"
+            raise Defect("rle-size", told)
+        rle = masks.to_rle(segmentation, size)
+        filled, area = masks.filled(rle), masks.area(rle)
+    except KeyError as error:
+        raise Defect("rle-broken", f"its RLE has no {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Defect("rle-broken", str(error)) from error
+    if filled != size[0] * size[1]:
+        told = f"its runs fill {filled} pixels, the image has {size[0] * size[1]}"
+        raise Defect("rle-broken", told)
+    if not area:
+        raise Defect("no-area")
+    return rle
+
+
+def polygon(points: Any, image: Record) -> tuple[array[float], Bounds]:
+    """Return one polygon [x1, y1, ...] that has an area inside the image. Raises Defect."""
+    try:
+        coordinates = array("d", points)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Defect("mask-form") from error
+    if len(coordinates) % 2:
+        raise Defect("odd-numbers")
+    if len(coordinates) < 6:
+        raise Defect("short-polygon")
+    if not isfinite(sum(coordinates)):
+        raise Defect("not-finite")
+    xs, ys = coordinates[0::2], coordinates[1::2]
+    left, top, right, bottom = bounds = min(xs), min(ys), max(xs), max(ys)
+    reach = FAR * max(image.height, image.width)
+    if min(left, top) < -reach or max(right, bottom) > reach:
+        raise Defect("far-away")
+    if min(right, bottom) <= 0 or left >= image.width or top >= image.height:
+        raise Defect("outside")
+    forth = sum(map(operator.mul, xs, ys[1:] + ys[:1]))
+    back = sum(map(operator.mul, ys, xs[1:] + xs[:1]))
+    if abs(forth - back) <= 1e-6:
+        raise Defect("no-area")
+    return coordinates, bounds
+
+
+def inside(bounds: Bounds, image: Record) -> Bounds:
+    """Return what of a box lies in the frame."""
+    left, top, right, bottom = bounds
+    width, height = image.width, image.height
+    return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+
+
+def agrees(box: Any, bounds: Bounds, image: Record) -> TypeGuard[list[float]]:
+    """Tell whether a value is the box [x, y, w, h] of a mask, up to SLACK pixels in the frame."""
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        return False
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return False
+    told = (x, y, x + width, y + height)
+    return near(told, bounds) or near(inside(told, image), inside(bounds, image))
+
+
+def near(one: Bounds, other: Bounds) -> bool:
+    """Tell whether no side of two boxes differs by more than SLACK."""
+    return max(map(abs, map(operator.sub, one, other))) <= SLACK
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Tell whether a value is a number of this world: finite, and no integer without end."""
+    return isinstance(value, int | float) and -VAST < value < VAST

@@ -1,0 +1,1 @@
+"""Data sets, one file each; the file name is the word on the command line."""

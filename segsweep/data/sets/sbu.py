@@ -1,0 +1,41 @@
+"""SBU: shadows in photographs.
+
+    SBU-shadow/SBUTrain4KRecoveredSmall/{ShadowImages/*.jpg,ShadowMasks/*.png}
+    SBU-shadow/SBU-Test/{ShadowImages/*.jpg,ShadowMasks/*.png}
+
+The masks of train were corrected by a program and are noisy. val is the published test part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from segsweep.data.items import Facts, Item
+from segsweep.data.sets.paired import Binary
+
+
+@dataclass
+class SBU(Binary):
+    """Shadows; the balanced error rate counts the pixels of the whole set, not of each image."""
+
+    facts: ClassVar[Facts] = Facts(
+        title="SBU Shadow",
+        licence="none stated; research use",
+        citation="Vicente et al. 2016, Large-scale training of shadow detectors with noisily-"
+        "annotated shadow examples, ECCV",
+        obtain="unpack SBU-shadow.zip of www3.cs.stonybrook.edu/~cvl: SBUTrain4KRecoveredSmall "
+        "and SBU-Test",
+        images={"train": 4089, "val": 638},
+        unverified="the numbers (some copies have 4085 of train), and the licence",
+    )
+    foreground: ClassVar[str] = "shadow"
+
+    def published(self) -> dict[str, list[Item]]:
+        """Return the two published folders."""
+        base = self.base("SBU-shadow")
+        folders = {"train": "SBUTrain4KRecoveredSmall", "val": "SBU-Test"}
+        return {
+            part: self.pairs(base, f"{folder}/ShadowImages", masks=f"{folder}/ShadowMasks")
+            for part, folder in folders.items()
+        }

@@ -1,0 +1,63 @@
+"""What heads hand to losses and tasks: sets of predictions, and the queries that noise made.
+
+Letters of shapes: B images, Q queries, C channels, K classes, S prediction sets, P denoising slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Labelled(Protocol):
+    """What denoising reads of a target: labels (n,) and boxes (n, 4) cxcywh in [0, 1]."""
+
+    labels: Tensor
+    boxes: Tensor
+
+
+@dataclass
+class DenoisingQueries:
+    """Queries made of noised targets; they stand before the matching queries.
+
+    Slot `g * max_n + j` of an image holds its target j in group g. Slots without a target keep
+    zero content and the anchor 0 (the box (.5, .5, .5, .5)) and are background to the class loss.
+    """
+
+    content: Tensor  # (B, P, C)
+    anchors: Tensor  # (B, P, 4) unsigmoided boxes
+    attention_mask: Tensor  # (P + Q, P + Q) bool, True where the row must not see the column
+    groups: int
+    slots: list[Tensor]  # of each image: slots of its targets, (groups * n,), group by group
+    pad: int  # P = groups * max_n
+
+
+@dataclass
+class PredictionSets:
+    """Prediction sets, masks in factors: mask logits = embeddings . mask_features."""
+
+    logits: Tensor  # (S, B, Q, K), or K + 1 where the last one says that there is no object
+    boxes: Tensor | None  # (S, B, Q, 4); None where only masks are predicted
+    embeddings: Tensor  # (S, B, Q, C)
+
+    def split(self, queries: int) -> tuple[PredictionSets, PredictionSets]:
+        """Part the first queries from the others."""
+
+        def cut(part: slice) -> PredictionSets:
+            boxes = None if self.boxes is None else self.boxes[:, :, part]
+            return PredictionSets(self.logits[:, :, part], boxes, self.embeddings[:, :, part])
+
+        return cut(slice(queries)), cut(slice(queries, None))
+
+
+@dataclass
+class Output:
+    """All prediction sets of one forward pass, from the initial queries to the last layer."""
+
+    matching: PredictionSets  # the last set is the result
+    interm: PredictionSets | None  # the chosen tokens themselves, S = 1
+    denoising: PredictionSets | None  # sets as in matching, Q = queries.pad
+    queries: DenoisingQueries | None
+    mask_features: Tensor  # (B, C, H/4, W/4)

@@ -1,0 +1,1 @@
+"""Backbones: pictures to maps at strides 4 to 32."""

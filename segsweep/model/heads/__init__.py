@@ -1,0 +1,1 @@
+"""Heads: maps to queries, and what they say."""

@@ -1,0 +1,200 @@
+"""Multi-scale deformable attention (Zhu 2021, eq. 3) in plain torch.
+
+Each query and head reads `levels * points` places; each place is a weighted sum of four cells. All
+reads of a query and head are one bag of weighted rows: no map is sampled level by level, no
+sampled value is ever stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segsweep.model.layers.position import Shape
+
+
+class DeformableAttention(nn.Module):
+    """Attention to a few learned places around a reference, on all levels at once."""
+
+    def __init__(self, channels: int, heads: int, levels: int, points: int = 4):
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(channels, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(channels, heads * levels * points)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Point the heads in all directions, points 1..P steps away; weigh them equally."""
+        angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.points + 1)
+        offsets = direction[:, None, None] * steps[:, None]  # (heads, 1, points, 2)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.expand(-1, self.levels, -1, -1).flatten())
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference: Tensor,
+        memory: Tensor,
+        shapes: Sequence[Shape],
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        """(B, N, C) queries, (B, N, L or 1, 2 or 4) references, (B, S, C) memory -> (B, N, C)
+
+        A reference is a point (x, y), or a box (cx, cy, w, h) whose size scales the offsets.
+        `padding` (B, S) is True where memory is not to be read.
+        """
+        value = self.value_proj(memory)
+        if padding is not None:
+            value = value.masked_fill(padding[..., None], 0)
+        weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).softmax(-1)
+        offsets = self.sampling_offsets(query).unflatten(-1, (-1, 2)).movedim(-1, 0).contiguous()
+        size = torch.tensor([(w, h) for h, w in shapes], dtype=query.dtype, device=query.device)
+        x, y = (reference[..., :2] * size).unbind(-1)
+        if reference.shape[-1] == 2:
+            x, y = self._spread(x) + offsets[0], self._spread(y) + offsets[1]
+        else:  # an offset of `points` reaches the side of the box
+            w, h = (reference[..., 2:] * size * (0.5 / self.points)).unbind(-1)
+            x = self._spread(x) + self._spread(w) * offsets[0]
+            y = self._spread(y) + self._spread(h) * offsets[1]
+        value = value.unflatten(-1, (self.heads, -1))
+        return self.output_proj(read(value, shapes, x, y, weights.flatten(2)))
+
+    def _spread(self, level: Tensor) -> Tensor:
+        """Give each head and point the number of its level. (B, N, L) -> (B, N, heads * L * P)"""
+        heads_points = level[:, :, None, :, None].expand(-1, -1, self.heads, -1, self.points)
+        return heads_points.flatten(2)
+
+
+def read(value: Tensor, shapes: Sequence[Shape], x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Sum weighted bilinear reads; outside of a level all is zero.
+
+    (B, S, heads, D) values of all levels; places x, y in cells of their level (its first cell
+    spans 0 to 1) and weights, all (B, N, heads * L * P) -> (B, N, heads * D)
+    """
+    batch, _, heads, _ = value.shape
+    levels = value.transpose(1, 2).split([h * w for h, w in shapes], dim=2)
+    # a frame of zero cells around each level: no read needs to ask whether it is inside
+    framed = [
+        F.pad(level.unflatten(2, shape), (0, 0, 1, 1, 1, 1)).flatten(2, 3)
+        for level, shape in zip(levels, shapes, strict=True)
+    ]
+    table = torch.cat(framed, dim=2)  # (B, heads, T, D)
+    first, *size = _layout(shapes, heads, table.shape[2], x.shape[-1], x.device)
+    column, right = _cell(x, size[0])
+    line, below = _cell(y, size[1])
+    image = torch.arange(batch, device=x.device, dtype=torch.int32) * (heads * table.shape[2])
+    rows = line * (size[0] + 2) + column + (first + image[:, None])[:, None]
+    lower = weights * below
+    upper = weights - lower
+    upper_right, lower_right = upper * right, lower * right
+    shares = (upper - upper_right, upper_right, lower - lower_right, lower_right)
+    rows = rows.reshape(-1, x.shape[-1] // heads)
+    bags = [share.reshape(rows.shape) for share in shares]
+    out = _WeightedRows.apply(table, shapes, rows, *bags)
+    return cast(Tensor, out).view(batch, -1, heads * value.shape[-1])
+
+
+def _layout(
+    shapes: Sequence[Shape], heads: int, tokens: int, reads: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Row of the first cell, width and height for each read of a query. -> 3 x (heads * L * P)"""
+    cells = torch.tensor([(w, h) for h, w in shapes], dtype=torch.int32, device=device)
+    area = (cells + 2).prod(1, dtype=torch.int32)
+    start = area.cumsum(0, dtype=torch.int32) - area
+    head = torch.arange(heads, dtype=torch.int32, device=device)[:, None] * tokens
+    points = reads // (heads * len(shapes))
+    columns = ((head + start), cells[:, 0].expand(heads, -1), cells[:, 1].expand(heads, -1))
+    first, width, height = (c.repeat_interleave(points, dim=1).flatten() for c in columns)
+    return first, width, height
+
+
+def _cell(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Cell of the framed axis before a place, and how far the place is behind it in [0, 1].
+
+    Far outside only the frame is read, which is what the outermost place gives.
+    """
+    place = torch.minimum((place + 0.5).relu(), size + 1)
+    cell = torch.minimum(place.detach().int(), size)
+    return cell, place - cell
+
+
+class _WeightedRows(torch.autograd.Function):
+    """Sum weighted table rows and their three neighbours, each corner as one embedding bag.
+
+    torch's own gradient of a bag by its table sorts all reads, which is slow on a CPU. Here the
+    upper left cells alone are sorted, and the gradient is four bags of output gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, shapes: Sequence[Shape], rows: Tensor, *shares: Tensor
+    ) -> Tensor:
+        """(B, heads, T, D), (B*N*heads, L*P) rows and four shares -> (B*N*heads, D)"""
+        ctx.shapes = shapes
+        ctx.save_for_backward(table, rows, *shares)
+        corners = zip(_steps(shapes, rows), shares, strict=True)
+        return torch.stack([_bag(table, rows + step, share) for step, share in corners]).sum(0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (table, rows, *shares) = grads, ctx.saved_tensors
+        grad_shares = []
+        for step, share in zip(_steps(ctx.shapes, rows), shares, strict=True):
+            with torch.enable_grad():
+                share = share.detach().requires_grad_()
+                out = _bag(table.detach(), rows + step, share)
+            grad_shares += torch.autograd.grad(out, share, grad)
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, *grad_shares
+        return _grad_table(grad, table, ctx.shapes, rows, shares), None, None, *grad_shares
+
+
+def _bag(table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
+    flat = table.view(-1, table.shape[-1])
+    return F.embedding_bag(rows, flat, mode="sum", per_sample_weights=shares)
+
+
+def _steps(shapes: Sequence[Shape], rows: Tensor) -> list[Tensor | int]:
+    """Rows from the upper left cell to each of the four, for the reads of one bag."""
+    width = torch.tensor([w + 2 for _, w in shapes], dtype=rows.dtype, device=rows.device)
+    width = width.repeat_interleave(rows.shape[1] // len(shapes))
+    return [0, 1, width, width + 1]
+
+
+def _grad_table(
+    grad: Tensor, table: Tensor, shapes: Sequence[Shape], rows: Tensor, shares: list[Tensor]
+) -> Tensor:
+    """Gradient of the table: for each row, the weighted gradients of all that read it."""
+    ordered, order = rows.flatten().sort(stable=True)
+    every = torch.arange(table[..., 0].numel(), dtype=rows.dtype, device=rows.device)
+    starts = torch.searchsorted(ordered, every)
+    readers = torch.div(order, rows.shape[1], rounding_mode="trunc")
+    upper_left, *others = (
+        F.embedding_bag(readers, grad, starts, mode="sum", per_sample_weights=weights).view_as(
+            table
+        )
+        for weights in (share.flatten().index_select(0, order) for share in shares)
+    )
+    start = 0
+    for height, width in shapes:
+        end = start + (height + 2) * (width + 2)
+        for step, corner in zip((1, width + 2, width + 3), others, strict=True):
+            upper_left[:, :, start + step : end] += corner[:, :, start : end - step]
+        start = end
+    return upper_left

@@ -1,0 +1,1 @@
+"""Necks: maps of the backbone to maps that a head reads."""

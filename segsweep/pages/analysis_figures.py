@@ -1,0 +1,77 @@
+"""The figure of an analysis: what AP loses by type of error, and how far scores can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.analysis.matches import TYPES
+from segsweep.results.look import GREY, LOOK, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BARS, EDGE = "#9db8d2", "#16324f"
+
+
+def draw(numbers: dict[str, Any], stem: Path) -> Iterator[Path]:
+    """Draw both panels and save them as `stem` with each suffix; yield the paths."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(LOOK):
+        figure = Figure(figsize=(7.4, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _errors(left, numbers)
+        _reliability(right, numbers)
+        yield from save(figure, stem)
+
+
+def _errors(ax: Axes, numbers: dict[str, Any]) -> None:
+    """Draw what AP would gain without each type of error."""
+    errors = numbers["errors"] or {}
+    gains = [errors[name]["dAP"] if errors else 0.0 for name in TYPES.values()]
+    counts = [errors[name]["count"] if errors else 0 for name in TYPES.values()]
+    bars = ax.barh(
+        list(TYPES.values()), gains, color=BARS, edgecolor=EDGE, linewidth=0.8, height=0.65
+    )
+    labels = [f"{gain:.1f}  ({n})" for gain, n in zip(gains, counts, strict=True)]
+    ax.bar_label(bars, labels, padding=3, fontsize=7)
+    ax.set_xlim(0, 1.3 * max(*gains, 1.0))
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ap = f"{errors['base']['AP']:.1f}" if errors else "not defined"
+    ax.set_title(f"Errors: AP at IoU {numbers['iou']:g} is {ap}", loc="left", pad=14)
+    ax.set_xlabel("gain in AP without them, points (number of errors)")
+
+
+def _reliability(ax: Axes, numbers: dict[str, Any]) -> None:
+    """Draw the share of right predictions over their score; bars on the diagonal can be trusted."""
+    calibration = numbers["calibration"]
+    bins = calibration["bins"]
+    width = 1 / len(bins)
+    for k, (count, mean, share) in enumerate(bins):
+        left = k * width
+        if count:
+            ax.bar(left, share, width, align="edge", color=BARS, edgecolor=EDGE, linewidth=0.8)
+            ax.plot(mean / 100, share, "o", color=EDGE, markersize=3.5)
+        ax.annotate(
+            f"{count}",
+            (left + width / 2, 1.0),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="bottom",
+            fontsize=6,
+            color=GREY,
+        )
+    ax.plot([0, 1], [0, 100], "--", color="#111111", linewidth=0.9)
+    if numbers["best"]:
+        score = numbers["best"]["score"]
+        ax.axvline(score, color=GREY, linewidth=0.9, linestyle=":")
+        ax.annotate(f"best F1 {score:.2f}", (score, 97), (3, 0), textcoords="offset points",
+                    va="top", fontsize=7, color=GREY)  # fmt: skip
+    ece = "not defined" if calibration["ECE"] is None else f"{calibration['ECE']:.1f} %"
+    ax.set_title(f"Reliability: calibration error {ece}", loc="left", pad=14)
+    legend = "score (dots: mean of a bin, above: predictions in it)"
+    ax.set(xlim=(0, 1), ylim=(0, 100), xlabel=legend, ylabel="right predictions, %")

@@ -1,0 +1,113 @@
+"""Analyses of runs as tables on the terminal, as files, and as figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.analysis.matches import TYPES
+from segsweep.analysis.study import Analysis
+from segsweep.base.files import write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Analyses = Mapping[str, Analysis]
+"""By the name of the run."""
+
+LEFT = ("run", "column", "value")
+
+
+def row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return what a table says of a run, by column; AP is that at the IoU of the analysis."""
+    errors, recall = numbers["errors"] or {}, numbers["recall"]
+    return {
+        "run": name,
+        "images": numbers["images"],
+        "IoU": numbers["iou"],
+        "score": numbers["score"],
+        "AP": errors.get("base", {}).get("AP"),
+        **{f"recall {size}": found["recall"] for size, found in recall.items()},
+        **{f"dAP {short}": errors.get(name, {}).get("dAP") for short, name in TYPES.items()},
+        "ECE": numbers["calibration"]["ECE"],
+    }
+
+
+def slices(name: str, numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a table says of the slices of a run."""
+    return [
+        {"run": name, "column": column, "value": value, **found}
+        for column, by_value in numbers["slices"].items()
+        for value, found in by_value.items()
+    ]
+
+
+def tables(analyses: Analyses) -> Iterator[Table]:
+    """Yield the table of the runs, and that of their slices if there are any."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    for title, rows in _rows(analyses).items():
+        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+        columns = _columns(rows)
+        for column in columns:
+            table.add_column(
+                column, no_wrap=column in LEFT, justify="left" if column in LEFT else "right"
+            )
+        for one in rows:
+            table.add_row(*(_text(one.get(column)) for column in columns))
+        if rows:
+            yield table
+
+
+def _rows(analyses: Analyses) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "runs": [row(name, one.numbers) for name, one in analyses.items()],
+        "slices": [r for name, one in analyses.items() for r in slices(name, one.numbers)],
+    }
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the columns of all rows: runs may have different metrics."""
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return "-" if value is None else str(value)
+
+
+def write(analyses: Analyses, folder: Path) -> Iterator[Path]:
+    """Write all files below a folder; yield their paths."""
+    from segsweep.analysis.numbers import Missed
+    from segsweep.pages.analysis_figures import draw
+
+    for name, analysis in analyses.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        missed = [one._asdict() for one in analysis.missed]
+        texts = {
+            "analysis.json": json.dumps(analysis.numbers, indent=1, allow_nan=False) + "\n",
+            "missed.csv": csv_text(missed, Missed._fields),
+        }
+        for file, text in texts.items():
+            write_text(folder / name / file, text)
+            yield folder / name / file
+        yield from draw(analysis.numbers, folder / name / "figure")
+    for title, rows in _rows(analyses).items():
+        if rows:
+            write_text(folder / f"{title}.csv", csv_text(rows, _columns(rows)))
+            yield folder / f"{title}.csv"
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return rows as CSV under these columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

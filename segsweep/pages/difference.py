@@ -1,0 +1,253 @@
+"""Which objects one run finds and another loses, and whether that could be chance.
+
+An object is found by a run if, of its predictions with at least the run's score, one is matched
+with it as in COCO evaluation at one IoU threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segsweep.analysis.matches import Matches, match
+from segsweep.analysis.numbers import best_score, size_of
+from segsweep.base.config import Config
+from segsweep.base.errors import UserError
+from segsweep.data.base import Annotation, Record
+from segsweep.metrics.coco import SIZES
+from segsweep.run import predictions
+from segsweep.run.predictions import Predictions
+from segsweep.run.restore import finished
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs that are compared; its objects are those of all others, in their order."""
+
+    directory: Path
+    label: str
+    config: Config
+    record: dict[str, Any]
+    predicted: Predictions
+    score: float
+    matches: Matches
+
+    @property
+    def found(self) -> np.ndarray:
+        """Which objects it finds. (T,) bool"""
+        return self.matches.found >= self.score
+
+    @property
+    def objects(self) -> list[tuple[Record, Annotation]]:
+        """All objects that are no crowds."""
+        return self.matches.objects
+
+    def summary(self) -> dict[str, Any]:
+        """Return what it found altogether."""
+        key = self.config.metrics.key
+        kept = self.matches.scores >= self.score
+        return {
+            "run": self.label,
+            "id": self.record["id"],
+            key: self.record["metrics"][key]["value"],
+            "score": self.score,
+            "objects": len(self.objects),
+            "found": int(self.found.sum()),
+            "false alarms": int((kept & ~self.matches.right).sum()),
+        }
+
+
+class Row(NamedTuple):
+    """Objects of one kind by who finds them; `p` is that of the exact McNemar test."""
+
+    kind: str
+    objects: int
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    p: float
+
+
+class Lost(NamedTuple):
+    """An object that one run finds and another loses.
+
+    `score_lost` is that of the prediction which would have found it, below the run's threshold;
+    None where there is none.
+    """
+
+    found_by: str
+    lost_by: str
+    size: str
+    class_name: str
+    score_found: float
+    score_lost: float | None
+    area: float
+    file: str
+    image_id: int
+    annotation_id: int
+    place: int  # among all objects
+
+
+def sides(
+    directories: Sequence[Path], words: Sequence[str], score: float | str, iou: float
+) -> list[Side]:
+    """Match the predictions of runs with the objects of their images.
+
+    Raises UserError where they kept none, or were evaluated on other images.
+    """
+    told = [(*finished(one, words), predictions.of_run(one)) for one in directories]
+    (config, record, first), *others = told
+    for (_, other, predicted), directory in zip(others, directories[1:], strict=True):
+        for key, what in (("data", "other data"), ("split", "another split")):
+            if predicted.head[key] != first.head[key]:
+                raise UserError(
+                    f"compare: {directory.name} was evaluated on {what} than {directories[0].name} "
+                    f"(data={other['choices']['data']} {predicted.head[key]}, "
+                    f"data={record['choices']['data']} {first.head[key]}); compare needs one set"
+                )
+    if config.data.fingerprint() != first.head["data"]:
+        raise UserError(
+            f"compare: data={config.data.name} changed since {directories[0].name} was evaluated; "
+            "say where the old ones lie, as in data.root=FOLDER"
+        )
+    found = []
+    names = labels([record for _, record, _ in told])
+    for directory, label, (own, record, predicted) in zip(directories, names, told, strict=True):
+        matches = match(config.data, predicted, iou, getattr(own.metrics, "max_dets", 100))
+        threshold = _threshold(matches, score)
+        found.append(Side(directory, label, own, record, predicted, threshold, matches))
+        if matches.images != found[0].matches.images:
+            raise UserError(
+                f"compare: {directory.name} was evaluated on {len(matches.images)} images, "
+                f"{directories[0].name} on {len(found[0].matches.images)} (trainer.limit_val)"
+            )
+    return found
+
+
+def _threshold(matches: Matches, score: float | str) -> float:
+    if not isinstance(score, str):
+        return score
+    best = best_score(matches)
+    return best.score if best else 1.0
+
+
+def labels(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what tells runs apart in few words: the method, then model, seed or id."""
+    from segsweep.results.frame import flatten
+    from segsweep.results.settings import arrange, locate
+
+    runs = arrange(locate([flatten(record) for record in records]))
+    found = [run.setting for run in runs]
+    for more in ([run.model for run in runs], [f"seed {r['config']['seed']}" for r in records]):
+        if len({*found}) < len(found) and len({*more}) > 1:
+            found = [f"{label}, {one}" for label, one in zip(found, more, strict=True)]
+    if len({*found}) < len(found):
+        found = [f"{label}, {r['id'][:6]}" for label, r in zip(found, records, strict=True)]
+    return found
+
+
+def rows(a: Side, b: Side) -> list[Row]:
+    """Count objects by who finds them: all, by size, by class."""
+    sizes = np.array([size_of(annotation.area) for _, annotation in a.objects])
+    classes = np.array([annotation.category for _, annotation in a.objects])
+    kinds = {"all": np.ones(len(sizes), bool)}
+    kinds |= {{"s": "small", "m": "medium", "l": "large"}[s]: sizes == s for s in SIZES}
+    names = a.record["data"]["classes"]
+    kinds |= {name: classes == k for k, name in enumerate(names) if len(names) > 1}
+    return [_row(kind, a.found[own], b.found[own]) for kind, own in kinds.items()]
+
+
+def _row(kind: str, a: np.ndarray, b: np.ndarray) -> Row:
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    both, neither = int((a & b).sum()), int((~a & ~b).sum())
+    return Row(kind, len(a), both, only_a, only_b, neither, mcnemar(only_a, only_b))
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided exact p that a difference is chance (McNemar 1947, binomial form).
+
+    It takes objects as independent; those of one image are not quite, so it is a little too small.
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def lost(a: Side, b: Side) -> list[Lost]:
+    """List objects that `a` finds and `b` loses: by size from large on, by class, best first."""
+    found = [_lost(a, b, int(place)) for place in np.flatnonzero(a.found & ~b.found)]
+    names = a.record["data"]["classes"]
+    key = [(-SIZES.index(x.size), names.index(x.class_name), -x.score_found) for x in found]
+    return [found[k] for k in sorted(range(len(found)), key=key.__getitem__)]
+
+
+def _lost(a: Side, b: Side, place: int) -> Lost:
+    record, annotation = a.objects[place]
+    below = float(b.matches.found[place])
+    return Lost(
+        a.label,
+        b.label,
+        size_of(annotation.area),
+        a.record["data"]["classes"][annotation.category],
+        float(a.matches.found[place]),
+        below if below >= 0 else None,
+        annotation.area,
+        record.file,
+        record.image_id,
+        annotation.id,
+        place,
+    )
+
+
+def every(compared: Sequence[Side]) -> list[dict[str, Any]]:
+    """Return all objects with the score of what found each, by run; None where nothing did."""
+    names = compared[0].record["data"]["classes"]
+    return [
+        {
+            "image_id": record.image_id,
+            "file": record.file,
+            "annotation_id": annotation.id,
+            "class_name": names[annotation.category],
+            "size": size_of(annotation.area),
+            "area": annotation.area,
+            **{f"score {s.label}": _or_none(s.matches.found[k]) for s in compared},
+            **{f"found {s.label}": int(s.found[k]) for s in compared},
+        }
+        for k, (record, annotation) in enumerate(compared[0].objects)
+    ]
+
+
+def _or_none(score: float) -> float | None:
+    return float(score) if score >= 0 else None
+
+
+def contested(compared: Sequence[Side], count: int) -> list[int]:
+    """Return the images (ids) on whose objects the runs disagree most; of equal ones the first."""
+    finders = np.sum([side.found for side in compared], axis=0)
+    amounts = dict.fromkeys(compared[0].matches.images, 0)
+    for k, (record, _) in enumerate(compared[0].objects):
+        amounts[record.image_id] += 0 < finders[k] < len(compared)
+    return sorted(amounts, key=lambda image_id: -amounts[image_id])[:count]
+
+
+def heads(a: Side, b: Side) -> list[str]:
+    """Return the columns of a table of two runs."""
+    return [
+        "objects",
+        "number",
+        "found by both",
+        f"only {a.label}",
+        f"only {b.label}",
+        "neither",
+        "p",
+    ]
+
+
+def cells(row: Row) -> list[str]:
+    """Return a row of such a table."""
+    return [row.kind, *(str(n) for n in row[1:-1]), f"{row.p:.2g}" if row.p >= 1e-4 else "<1e-4"]

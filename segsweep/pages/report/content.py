@@ -1,0 +1,284 @@
+"""What the report shows, gathered from files: plain values for the template, nothing is drawn."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from segsweep.base.files import read_json
+from segsweep.pages.report import charts
+from segsweep.pages.report.candidates import SIZES, Record, tasks, timed
+from segsweep.pages.report.decision import Task
+from segsweep.results import frame, reported, spec, tables
+from segsweep.results.canvas import styles
+from segsweep.results.cells import Table
+from segsweep.results.curves import curves
+from segsweep.results.layout import Entry, Sheet, sheet
+from segsweep.results.notes import code
+from segsweep.results.settings import Values
+from segsweep.results.trace import sources
+from segsweep.results.wording import metric_name
+from segsweep.sweep.names import chosen
+from segsweep.sweep.status import Status, survey
+
+COSTS = ("delta.bytes", "bench.median_ms", "memory.peak_cuda_mib")
+PRICES = (
+    *("params.trainable", "params.percent"),
+    *("delta.bytes", "seconds.train", "memory.peak_cuda_mib"),
+)
+SHOWN = 4  # runs that a tooltip names
+NAMED = 3  # words of a title
+TROUBLE = ("failed", "lost", "unreadable", "interrupted")
+
+
+@dataclass(frozen=True)
+class Content:
+    """All of a report; `runs` are those that ended, `statuses` all that were asked for."""
+
+    title: str
+    results: Path
+    out: Path
+    words: list[str]
+    runs: list[Values]
+    records: dict[str, Record]
+    statuses: list[Status]
+    warnings: list[str]
+    tasks: list[Task]
+    tables: list[Table]
+    published: list[Table]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many runs are in which state, what is done first."""
+        found = Counter(one.state for one in self.statuses)
+        order = ("done", "running", "pending", "new", *TROUBLE)
+        return {state: found[state] for state in order if found[state]}
+
+    def when(self) -> dict[str, str]:
+        """Return when the first run began, the last one ended, and now; minutes, UTC."""
+        begun = min((run["started"] for run in self.runs if run.get("started")), default="")
+        ended = max((run["ended"] for run in self.runs if run.get("ended")), default="")
+        now = datetime.now(UTC).isoformat(timespec="minutes")
+        return {k: v[:16].replace("T", " ") for k, v in zip(
+            ("begun", "ended", "now"), (begun, ended, now), strict=True)}  # fmt: skip
+
+    def grid(self) -> dict[str, list[str]]:
+        """Return what was swept: the values of every key of the command lines, else of records."""
+        found: dict[str, dict[str, None]] = {}
+        for one in self.statuses:
+            for word in one.setting.split():
+                key, _, value = word.partition("=")
+                found.setdefault(key, {})[value] = None
+        if not found:
+            keys = {"model": "model", "data": "data_set", "peft": "config.peft.name"}
+            for key, column in (keys | {"seed": "config.seed"}).items():
+                values = sorted({str(run[column]) for run in self.runs if column in run})
+                found[key] = dict.fromkeys(values)
+        return {key: list(values) for key, values in found.items()}
+
+    def unfinished(self) -> list[Status]:
+        """Return the runs that nothing is wrong with and that are not done."""
+        return [one for one in self.statuses if one.state not in ("done", *TROUBLE)]
+
+    def trouble(self) -> list[dict[str, str]]:
+        """Return what failed, with its last line and what to do about it."""
+        found = [one for one in self.statuses if one.state in TROUBLE]
+        return [asdict(one) | {"cure": cure(one)} for one in found]
+
+    def charts(self) -> dict[str, list[charts.Chart]]:
+        """Return the charts by the heading of their group."""
+        found = {"Against trained parameters": charts.deltas(self.tables)}
+        for cost in COSTS:
+            name = spec_name(cost)
+            found[f"Against {name}"] = charts.tradeoffs(self.tables, cost)
+        found["Training curves"] = self.curves()
+        return {name: several for name, several in found.items() if several}
+
+    def curves(self) -> list[charts.Chart]:
+        """Return the curves of every model and data set, the mean over seeds."""
+        found = curves(self.runs, self.results / "runs")[: charts.MOST]
+        looks = styles(run.method for _, lines in found for run, _ in lines.values())
+        drawn = []
+        for (model, data_set), lines in found:
+            run = next(iter(lines.values()))[0].values
+            key = run.get("config.metrics.key") or "segm_AP"
+            unit = run.get(f"metrics.{key}.unit") or ""
+            up = f"{metric_name(key)} ({unit})" if unit else metric_name(key)
+            own = {name: (looks[one.method], curve) for name, (one, curve) in lines.items()}
+            drawn.append(charts.lines(data_set, model, up, own))
+        return drawn
+
+    def prices(self) -> list[Table]:
+        """Return the tables of what each setting costs."""
+        asked = spec.Spec(
+            "costs",
+            columns=["metric"],
+            split=["model"],
+            metric=list(PRICES),
+            digits={"seconds.train": 3},
+        )
+        return tables.build(asked, [run for run in self.runs if run["status"] == "done"])
+
+    def environment(self) -> dict[str, list[tuple[str, int]]]:
+        """Return versions, commits and machines, each with its number of runs."""
+        found: dict[str, Counter[str]] = {"commit": Counter(), "machine": Counter()}
+        for run in self.runs:
+            found["commit"][code(run)] += 1
+            parts = (run.get("device.host"), run.get("device.name") or run.get("device"))
+            found["machine"][", ".join(str(part) for part in parts if part)] += 1
+            for key in (key for key in run if key.startswith("versions.")):
+                found.setdefault(key.partition(".")[2], Counter())[str(run[key])] += 1
+        return {key: sorted(counter.items()) for key, counter in found.items() if counter}
+
+    def totals(self) -> dict[str, str]:
+        """Return what all runs took together, and the most memory that one of them needed."""
+        found = {}
+        if seconds := self._recorded("seconds.total"):
+            found["computed"] = (
+                f"{sum(seconds) / 3600:.1f} h in {len(seconds)} runs, "
+                f"{fmean(seconds):.0f} s each on average"
+            )
+        for name, key in (("peak memory", "rss"), ("peak GPU memory", "cuda")):
+            if peaks := self._recorded(f"memory.peak_{key}_mib"):
+                found[name] = f"{max(peaks):.0f} MiB"
+        return found
+
+    def _recorded(self, key: str) -> list[float]:
+        return [value for run in self.runs if (value := run.get(key))]
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return every run that ended, with a link to its folder."""
+        folder = os.path.relpath(self.results / "runs", self.out.parent)
+        return [
+            {
+                "id": run["id"],
+                "name": run["name"],
+                "link": f"{folder}/{run['name']}/config.yaml",
+                "state": run["status"],
+                "seed": run.get("config.seed", ""),
+                "seconds": run.get("seconds.total"),
+                "commit": code(run),
+                "ended": str(run.get("ended") or "")[:16].replace("T", " "),
+            }
+            for run in self.runs
+        ]
+
+
+def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> Content:
+    """Read everything about the chosen runs. Raises UserError for words that name nothing."""
+    statuses, warnings = survey(results, words)
+    names = {run.name for run in chosen(results, words)}
+    read = frame.read(results)
+    runs = timed([run for run in read.runs if run["name"] in names], read.bench)
+    records = {run["id"]: _record(results, run["name"]) for run in runs}
+    warnings += [f"skipped {path}: {reason}" for path, reason in read.unreadable.items()]
+    found = tables.build(spec.load("against_full_head"), runs) if runs else []
+    return Content(
+        title=", ".join(words) if 0 < len(words) <= NAMED else f"{len(statuses)} runs of {results}",
+        results=results,
+        out=out,
+        words=list(words),
+        runs=runs,
+        records=records,
+        statuses=statuses,
+        warnings=warnings,
+        tasks=tasks(runs, records),
+        tables=found,
+        published=_published(results, runs) if published else [],
+    )
+
+
+def _record(results: Path, name: str) -> Record:
+    """Return the record of a run; what it lacks of analysis the verb `analyse` may have written."""
+    record = read_json(results / "runs" / name / "record.json") or {}
+    later = results / "analysis" / name / "analysis.json"
+    return record if record.get("analysis") else record | {"analysis": read_json(later)}
+
+
+def _published(results: Path, runs: list[Values]) -> list[Table]:
+    """Return the published tables, with ours where these belong to them."""
+    every = [*reported.read(results), *runs]
+    specs = [one for name in spec.names() if (one := spec.load(name)).reported]
+    return [table for one in specs for table in tables.build(one, every)]
+
+
+def spec_name(cost: str) -> str:
+    """Return what a cost is called in a heading."""
+    from segsweep.results.wording import QUANTITIES
+
+    return QUANTITIES[cost].name.replace("Checkpoint", "checkpoint").replace("Latency", "latency")
+
+
+def cure(one: Status) -> str:
+    """Return what to do about a run that did not finish."""
+    again = f"python -m segsweep retry {one.run}"
+    if "out of memory" in one.note.lower() or "OutOfMemory" in one.note:
+        return (
+            "It needs more memory than the device has: a smaller hparams.batch_size or data.size, "
+            f"trainer.precision=bf16, or a larger device and then: {again}"
+        )
+    if one.note.startswith("UserError"):
+        return f"The message says what to change. With the same words: {again}"
+    if one.state == "lost":
+        return f"Gone without a word, mostly for lack of time or memory: {again} --state lost"
+    if one.state == "interrupted":
+        return f"It goes on from its checkpoint: {again}"
+    return f"What happened: python -m segsweep logs {one.run}. When mended: {again}"
+
+
+def shown(table: Table) -> dict[str, Any]:
+    """Return a table as the template wants it."""
+    page = sheet(table)
+    rows = [[_entry(entry, place < len(page.stub)) for place, entry in enumerate(row)]
+            for row in page.body]  # fmt: skip
+    return {"page": page, "levels": _levels(page), "rows": rows}
+
+
+def _levels(page: Sheet) -> list[list[tuple[str, int]]]:
+    return [page.spans(level) for level in range(len(page.head[0]) if page.head else 0)]
+
+
+def _entry(entry: Entry, stub: bool) -> dict[str, Any]:
+    names = [source.text() for source in sources(entry.runs[:SHOWN])]
+    more = [f"and {len(entry.runs) - SHOWN} more"] if len(entry.runs) > SHOWN else []
+    ours = entry.runs and entry.runs[0]["origin"] == "ours"
+    return {
+        "stub": stub,
+        "text": entry.marked(),
+        "kind": "best" if entry.bold else "",
+        "tip": "\n".join([*names, *more]),
+        "run": entry.runs[0]["id"] if ours else "",
+        "sort": number(entry.text),
+    }
+
+
+def number(text: str) -> str:
+    """Return the number that a text begins with, to sort by; nothing if it begins with none."""
+    word = text.split(" ", 1)[0].replace("−", "-").replace(",", "")
+    try:
+        return str(float(word))
+    except ValueError:
+        return ""
+
+
+def measured(task: Task) -> dict[str, Any]:
+    """Return the table of what the analyses of a task tell: sizes, errors, calibration, slices."""
+    own = {*SIZES.values(), "precision", "calibration error"}
+    sized = [f"segm_AP{size}" for size in ("s", "m", "l")]
+    head = [
+        name
+        for name in task.measures()
+        if name in own or name in sized or "=" in name or name.startswith("dAP")
+    ]
+    analysed = any(name not in sized for name in head)
+    rows = [[one.measures.get(name) for name in head] for one in task.candidates]
+    return {
+        "head": [name.removeprefix("segm_") for name in head],
+        "rows": list(zip([one.name for one in task.candidates], rows, strict=True)),
+        "analysed": analysed,
+    }

@@ -1,0 +1,90 @@
+"""What a table looks like: Markdown for documents, CSV for other programs, rich for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from segsweep.results.cells import MISSING, Table
+from segsweep.results.layout import Sheet, sheet
+from segsweep.results.pivot import column_fields
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+CSV_COLUMNS = (
+    *("metric", "protocol", "method", "origin", "trained", "percent"),
+    *("value", "sd", "seeds", "failed", "runs"),
+)
+
+
+def markdown(tables: list[Table]) -> str:
+    """Return one Markdown section per table."""
+    return "\n".join(_section(sheet(table)) for table in tables)
+
+
+def _section(page: Sheet) -> str:
+    head = page.flat()
+    lines = [
+        f"## {page.title}\n\n{page.caption}\n",
+        "| " + " | ".join(_escaped(text) for text in head) + " |",
+        "|" + ":--|" * len(page.stub) + "--:|" * len(page.head),
+    ]
+    for row in page.body:
+        texts = [f"**{_escaped(e.text)}**" if e.bold else _escaped(e.marked()) for e in row]
+        lines.append("| " + " | ".join(texts) + " |")
+    notes = "".join(f"\n- {_escaped(note)}" for note in page.notes)
+    return "\n".join(lines) + "\n" + (notes and notes + "\n")
+
+
+def csv_text(tables: list[Table]) -> str:
+    """Return one line per cell, with the ids of the runs that its number follows from."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for i, table in enumerate(tables):
+        levels = column_fields(table.spec)
+        labels = [*table.spec.split, *table.fields, *levels]
+        shown = [j for j, name in enumerate(labels) if name not in ("metric", "origin")]
+        if i == 0:
+            writer.writerow([*(labels[j] for j in shown), *CSV_COLUMNS])
+        for row in table.rows:
+            for column in table.columns:
+                if column.is_mean:
+                    continue
+                c = table.cell(row, column)
+                own = [*([table.title] if table.spec.split else []), *row.labels, *column.labels]
+                protocols = " & ".join(protocol for _, protocol in column.kinds if protocol)
+                what = [column.metric, protocols, row.method, row.origin, c.trained, row.percent]
+                runs = " ".join(run["id"] for run in c.runs)
+                writer.writerow(
+                    [*(own[j] for j in shown), *what, c.value, c.sd, c.seeds, c.failed, runs]
+                )
+    return out.getvalue()
+
+
+def terminal(table: Table) -> RichTable:
+    """Return the table for a terminal."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    page = sheet(table)
+    shown = RichTable(
+        title=Text(page.title, "bold").append(f"\n{page.caption}", "not bold"),
+        caption=Text("\n".join(page.notes)),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for i, name in enumerate(page.flat()):
+        left = i < len(page.stub)
+        shown.add_column(Text(name), justify="left" if left else "right", no_wrap=left)
+    for row in page.body:
+        styles = ("bold" if e.bold else "dim" if e.text == MISSING else "" for e in row)
+        shown.add_row(*(Text(e.marked(), style) for e, style in zip(row, styles, strict=True)))
+    return shown
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")

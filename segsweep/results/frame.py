@@ -1,0 +1,195 @@
+"""Records of runs as one tidy table: a row per run, a dotted column per recorded value."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.results.settings import Values, locate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+"""The newest layout of a record that this version reads."""
+
+FILES = ("record.json", "failed.json")
+"""What a run leaves when it ends; a finished retry outlives the failure before it."""
+
+LEFT_OUT = {"error.traceback", "optimizer", "classes", "bench.all_ms", "bench.all_cpu_ms"}
+"""Long texts and lists, which stay in the records."""
+
+WHOLE = {
+    f"config.{key}"
+    for key in ("hparams.lr_factors", "hparams.decays", "data.prompts", "model.backbone.kwargs")
+}
+"""Dicts whose keys are the user's. Each is one value, since no entries differ from some."""
+
+
+as_text = json.JSONEncoder(sort_keys=True).encode  # one for all: making it costs more than its use
+
+
+class Names(dict[str, "tuple[str, Names | None]"]):
+    """Of every key below a prefix its dotted name and the names below it, for all records once.
+
+    The name is empty where the frame leaves the key out; nothing is below what is one value.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        """Know nothing yet."""
+        self.prefix = prefix
+
+    def __missing__(self, key: str) -> tuple[str, Names | None]:
+        """Name a key that no record had before."""
+        name = self.prefix + key
+        below = None if name in WHOLE else Names(f"{name}.")
+        self[key] = found = ("" if name in LEFT_OUT else name, below)
+        return found
+
+
+NAMES = Names()
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Let Python not look for cycles of references meanwhile.
+
+    Records have none, and with 10,000 of them each look, through all of them, takes long.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class Records:
+    """All runs that ended, sorted by id, and the unreadable files with the reason for each.
+
+    `bench` are the records of the verb `bench`, of models that were measured, not trained.
+    """
+
+    runs: list[Values]
+    unreadable: dict[Path, str]
+    bench: list[Values] = field(default_factory=list)
+
+    def csv_text(self) -> str:
+        """Return the runs as CSV: a line each, a column for every recorded value."""
+        out = io.StringIO()
+        shapes = dict.fromkeys(map(tuple, self.runs))  # few: most runs have the same keys
+        columns = dict.fromkeys(key for keys in shapes for key in keys)
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(map(run.get, columns) for run in self.runs)
+        return out.getvalue()
+
+    def frame(self) -> pd.DataFrame:
+        """Return the runs as a data frame, for notebooks and CSV; gaps are None or NaN."""
+        import pandas as pd
+
+        return pd.DataFrame(self.runs, dtype=object)  # object: integers stay so beside gaps
+
+
+@unwatched()
+def read(results: Path) -> Records:
+    """Read `results/runs/*/record.json`, or `failed.json` where a run has no record; and `bench`.
+
+    May be called while a sweep runs: files appear atomically, and runs without either file are
+    left out.
+    """
+    unreadable: dict[Path, str] = {}
+    runs = _read(results / "runs", unreadable)
+    return Records(runs, unreadable, _read(results / "bench", unreadable))
+
+
+def _read(folder: Path, unreadable: dict[Path, str]) -> list[Values]:
+    """Read the directories of a folder; what cannot be read joins `unreadable`."""
+    runs: list[Values] = []
+    for path, text in _texts(folder):
+        try:
+            run = flatten(_checked(json.loads(text)))
+        except ValueError as error:
+            unreadable[Path(path)] = str(error)
+            continue
+        with contextlib.suppress(OSError):
+            run["delta.bytes"] = os.stat(f"{os.path.dirname(path)}/delta.safetensors").st_size
+        runs.append(run)
+    return locate(sorted(runs, key=lambda run: run["id"]))
+
+
+def flatten(record: dict[str, Any]) -> Values:
+    """Turn a nested record into {"config.peft.rank": 4, ...}; lists become JSON text."""
+    values: Values = {}
+    _fill(values, record, NAMES)
+    return values
+
+
+def _fill(values: Values, record: dict[str, Any], names: Names) -> None:
+    for key, value in record.items():
+        name, below = names[key]
+        kind = type(value)
+        if kind is dict and below is not None:
+            _fill(values, value, below)
+        elif name:
+            values[name] = as_text(value) if kind is dict or kind is list else value
+
+
+def _texts(runs: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the deciding file of each run directory with its content."""
+    if not runs.is_dir():
+        return
+    for directory in sorted(entry.path for entry in os.scandir(runs) if entry.is_dir()):
+        for file in FILES:
+            path = f"{directory}/{file}"  # a Path for each of many takes longer than reading it
+            try:
+                with open(path, "rb") as content:
+                    text = content.read()
+            except FileNotFoundError:
+                continue
+            yield path, text
+            break
+
+
+def _checked(record: object) -> dict[str, Any]:
+    """Return the record if this version understands it, else raise ValueError with the reason."""
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    missing = [key for key in ("schema", "id", "status", "config") if key not in record]
+    if missing:
+        raise ValueError(f"without {', '.join(missing)}")
+    if not isinstance(record["schema"], int) or record["schema"] > SCHEMA:
+        raise ValueError(f"schema {record['schema']}, this version of segsweep reads {SCHEMA}")
+    config = record["config"]
+    if not isinstance(record["id"], str) or not isinstance(config, dict):
+        raise ValueError("its id is no text or its config no object")
+    for group in ("model", "peft", "data"):
+        choice = config.get(group)
+        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
+            raise ValueError(f"its config names no {group}")
+    _check_numbers(record)
+    return record
+
+
+def _check_numbers(record: dict[str, Any]) -> None:
+    """Raise ValueError for metrics that are no numbers; name the protocol where records did not."""
+    metrics, said = record.get("metrics") or {}, record["config"].get("metrics") or {}
+    if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
+        raise ValueError("its metrics are no objects")
+    for name, metric in metrics.items():
+        value = metric.get("value")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"metrics.{name}.value is {value!r}, not a number")
+        if said.get("name") == "coco":
+            dets = said.get("max_dets", 100)
+            metric.setdefault("protocol", "COCO" if dets == 100 else f"COCO maxDets {dets}")

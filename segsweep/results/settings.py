@@ -1,0 +1,234 @@
+"""Which runs belong together: the models, rows (settings) and columns (data sets) of a table.
+
+Runs are averaged only if they differ in nothing but seed and repeat. Any other difference is found
+by comparing the recorded configs and becomes part of a label, so a new method or option needs no
+entry here; wording.py only holds the names that the literature uses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segsweep.results.wording import GREEK, METHODS, MODELS, SYMBOLS, WORDING, Wording, natural
+
+Values = dict[str, Any]
+"""One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
+
+# Keys that name a choice or cannot change a result never separate runs; hparams.lr and .clip follow
+# peft.lr and model.clip.
+OUTSIDE = re.compile(
+    r"config\.(seed|repeat|force|peft\.lr|model\.clip|trainer\.cache_features"
+    r"|data\.slices|io\..*|logger\..*|.*_target_|\w+\.name)$"
+)
+
+# Beside the config: what a run is about, as far as it is known.
+ABOUT = (
+    *("config.model.name", "config.peft.name", "config.data.name"),
+    *("model", "data_set", "data.fingerprint"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run and its place in the tables; `setting` is the family with details in parentheses."""
+
+    values: Values
+    method: str
+    family: str
+    detail: str
+
+    @property
+    def model(self) -> str:
+        """What its model is called."""
+        return self.values["model"]
+
+    @property
+    def data_set(self) -> str:
+        """What its data set is called."""
+        return self.values["data_set"]
+
+    @property
+    def setting(self) -> str:
+        """The label of the run's row, "LoRA (r=4)"."""
+        return in_parentheses(self.family, self.detail)
+
+
+def locate(runs: list[Values]) -> list[Values]:
+    """Say of every run of ours what it is about: model, architecture, backbone, data set.
+
+    They join the recorded values as columns of the frame, `origin` with them.
+    """
+    kinds, examples = _kinds(runs)
+    keys = _keys(examples)
+    models, data_sets = _labels(examples, "model", keys), _data_sets(examples, keys)
+    for run, kind in zip(runs, kinds, strict=True):
+        architecture, backbone = MODELS.get(run["config.model.name"], (models[kind], ""))
+        run |= {"origin": "ours", "model": models[kind], "data_set": data_sets[kind]}
+        run |= {"architecture": architecture, "backbone": backbone}
+    return runs
+
+
+def arrange(runs: list[Values]) -> list[Run]:
+    """Find the place of every run among these; what tells them apart is part of their labels."""
+    kinds, examples = _kinds(runs)
+    methods = [run["config.peft.name"] for run in examples]
+    keys = _keys(examples)
+    details = _details(examples, "peft", keys)
+    models, cells = ([run[key] for run in examples] for key in ("model", "data_set"))
+    rows = list(zip(models, methods, details, strict=True))
+    details = _joined(details, _differences_inside_cells(examples, rows, cells, keys))
+    families = [_wording(method).family for method in methods]
+    places = list(zip(methods, families, details, strict=True))
+    return [Run(run, *places[kind]) for run, kind in zip(runs, kinds, strict=True)]
+
+
+def order(run: Run) -> tuple:
+    """Return the sort key of a row: the studies' order of methods, then numbers as numbers."""
+    words = list(METHODS)
+    position = words.index(run.method) if run.method in words else len(words)
+    return position, run.method, natural(run.detail, short_first=True)
+
+
+def in_parentheses(family: str, detail: str) -> str:
+    """Return "LoRA (r=4)", or the one of the two that is there."""
+    return f"{family} ({detail})" if family and detail else family or detail
+
+
+def _kinds(runs: list[Values]) -> tuple[list[int], list[Values]]:
+    """Return the number of each run's kind, and the first run of every kind.
+
+    Runs of a kind differ in seeds and results only, so they share a place. Kinds are few, however
+    many the runs: what takes many looks at every key is done for the examples alone.
+    """
+    shapes = dict.fromkeys(map(tuple, runs))
+    config = dict.fromkeys(key for keys in shapes for key in keys if key.startswith("config."))
+    fields = (*ABOUT, *(key for key in config if not OUTSIDE.match(key)))
+    numbers: dict[tuple, int] = {}
+    kinds = [numbers.setdefault(tuple(map(run.get, fields)), len(numbers)) for run in runs]
+    examples = dict(zip(reversed(kinds), reversed(runs), strict=True))
+    return kinds, [examples[kind] for kind in numbers.values()]
+
+
+def _wording(name: str) -> Wording:
+    return WORDING.get(name, Wording(name))
+
+
+def _labels(runs: list[Values], group: str, keys: list[str]) -> list[str]:
+    """Return what each run's word of a config group is called, with its details."""
+    names = [run[f"config.{group}.name"] for run in runs]
+    found = zip(names, _details(runs, group, keys), strict=True)
+    return [in_parentheses(_wording(name).family, detail) or name for name, detail in found]
+
+
+def _details(runs: list[Values], group: str, keys: list[str]) -> list[str]:
+    """Return "r=4" and the like: the keys of the wording, then those on which such runs disagree.
+
+    With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is.
+    """
+    names = [run[f"config.{group}.name"] for run in runs]
+    always = [[f"config.{group}.{key}" for key in _wording(name).keys] for name in names]
+    details = _shown(runs, always)
+    alike = list(zip(names, details, strict=True))
+    own = [key for key in keys if key.startswith(f"config.{group}.")]
+    differing = _differing(runs, own, alike, [""] * len(runs))
+    return _joined(details, _shown(runs, differing))
+
+
+def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
+    """Return the label of each run's data set: same content, same label, wherever it lies."""
+    places = [str([v for k, v in run.items() if k.startswith("config.data.")]) for run in runs]
+    contents = [run.get("data.fingerprint") for run in runs]
+    # a run that failed before it read its data is known by the same words in another run
+    known = {place: content for place, content in zip(places, contents, strict=True) if content}
+    contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
+    one_each = dict(zip(contents, runs, strict=True))
+    labels = dict(zip(one_each, _labels(list(one_each.values()), "data", keys), strict=True))
+    labels = {content: _wording(label).family or label for content, label in labels.items()}
+    uses = Counter(labels.values())
+    return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
+
+
+def _differences_inside_cells(
+    runs: list[Values], rows: Sequence[Hashable], data_sets: list[str], keys: list[str]
+) -> list[str]:
+    """Name what else runs of the same cell disagree on, apart from seeds and places of files."""
+    others = [
+        key
+        for key in keys
+        if not key.startswith(("config.peft.", "config.model."))
+        and not any(_is_path(run.get(key)) for run in runs)
+    ]
+    return _shown(runs, _differing(runs, others, rows, data_sets))
+
+
+def _keys(runs: list[Values]) -> list[str]:
+    """Return the keys of the config that differ between runs and can change a result."""
+    first: Values = {}
+    differing: set[str] = set()
+    for run in runs:
+        for key, value in run.items():
+            if first.setdefault(key, value) != value:
+                differing.add(key)
+    chosen = (key for key in first if key in differing and key.startswith("config."))
+    return [key for key in chosen if not OUTSIDE.match(key)]
+
+
+def _differing(
+    runs: list[Values], keys: list[str], rows: Sequence[Hashable], cells: list[str]
+) -> list[list[str]]:
+    """Return, for each run, the keys that tell it from others of its row in the same cell.
+
+    Keys are taken in turn and split rows into smaller ones, so a key that follows from earlier
+    ones (alpha from the rank) is left out. A gap agrees with every value.
+    """
+    found: list[list[str]] = [[] for _ in runs]
+    for key in (key for key in keys if len(_distinct(runs, key)) > 1):
+        seen: dict[Hashable, set] = defaultdict(set)
+        for run, place in zip(runs, zip(rows, cells, strict=True), strict=True):
+            if (value := run.get(key)) is not None:
+                seen[place].add(value)
+        split = {row for row, cell in zip(rows, cells, strict=True) if len(seen[row, cell]) > 1}
+        for own, row in zip(found, rows, strict=True):
+            own += [key] * (row in split)
+        rows = [
+            (row, run.get(key)) if row in split else row
+            for run, row in zip(runs, rows, strict=True)
+        ]
+    return found
+
+
+def _distinct(runs: Iterable[Values], key: str) -> set:
+    return {run[key] for run in runs if run.get(key) is not None}
+
+
+def _shown(runs: list[Values], keys: list[list[str]]) -> list[str]:
+    """Return "r=4, κ+λ, lr=0.001" for each run from its own list of keys."""
+    named = {key for own in keys for key in own}
+    spelled = {key: _spelled(_distinct(runs, key)) for key in named}
+    return [
+        ", ".join(
+            SYMBOLS.get(name := key.rpartition(".")[2], name + "={}").format(spelled[key][value])
+            for key in own
+            if (value := run.get(key)) is not None
+        )
+        for run, own in zip(runs, keys, strict=True)
+    ]
+
+
+def _spelled(values: set) -> dict[object, str]:
+    """Return how values are written; of paths the last part, unless two share it."""
+    full = {value: GREEK.get(value, str(value)) for value in values}
+    short = {value: text.rstrip("/").rpartition("/")[2] for value, text in full.items()}
+    return short if len(set(short.values())) == len(values) else full
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and "/" in value
+
+
+def _joined(left: list[str], right: list[str]) -> list[str]:
+    return [", ".join(part for part in pair if part) for pair in zip(left, right, strict=True)]

@@ -1,0 +1,255 @@
+"""Tables: numbers that qualify, put in their places and summarised.
+
+    frame --pivot.py--> observations --here--> [Table] --layout.py--> Markdown, LaTeX, HTML, ...
+                                               --delta.py, plots.py--> figures
+
+A `Table` holds numbers only; every form of output is a function of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from segsweep.base.errors import UserError
+from segsweep.results.cells import AVERAGE, Cell, Column, Key, Row, Table, mean, summary
+from segsweep.results.notes import notes
+from segsweep.results.pivot import (
+    ORIGINS,
+    Observation,
+    column_fields,
+    observations,
+    qualifying,
+    row_fields,
+    sorted_keys,
+)
+from segsweep.results.settings import Run, Values
+from segsweep.results.spec import KEY, Spec, load
+from segsweep.results.stats import LEVEL, holm, sign_flips
+from segsweep.results.wording import QUANTITIES
+
+__all__ = ["AVERAGE", "Cell", "Column", "Row", "Table", "ablation", "build"]
+
+
+def ablation(records: list[Values], metric: str = "segm_AP") -> list[Table]:
+    """Return the automatic table: settings x data sets, one table per model.
+
+    Raises UserError when runs are finished, but none has the metric.
+    """
+    if metric != KEY and not any(f"metrics.{metric}.value" in run for run in records):
+        known = {key.split(".")[1] for run in records for key in run if key.startswith("metrics.")}
+        if known:
+            raise UserError(
+                f"--metric {metric}: no run has it (choose from {', '.join(sorted(known))})"
+            )
+    return build(replace(load("ablation"), metric=metric), records)
+
+
+def build(spec: Spec, runs: list[Values], origins: Sequence[str] = ORIGINS) -> list[Table]:
+    """Return the tables of a specification, one for each value of `split`."""
+    chosen = qualifying(spec, runs)
+    there = [origin for origin in origins if any(run["origin"] == origin for run in chosen)]
+    found = observations(spec, chosen, there)
+    titles: dict[Key, list[Observation]] = defaultdict(list)
+    for seen in found:
+        titles[seen.title].append(seen)
+    order = sorted_keys(spec, spec.split, ((seen.title, seen) for seen in found))
+    tables = [_table(spec, ", ".join(title), titles[title], there) for title in order]
+    return [
+        replace(table, notes=notes(table, titles[title], "ours" in origins))
+        for title, table in zip(order, tables, strict=True)
+        if table.rows
+    ]
+
+
+def _table(spec: Spec, title: str, found: list[Observation], there: Sequence[str]) -> Table:
+    columns = _columns(spec, found)
+    fields = row_fields(spec, there)
+    shown = [seen for seen in found if seen.run.values["origin"] in there]
+    places: dict[Key, dict[Key, list[Observation]]] = defaultdict(lambda: defaultdict(list))
+    for seen in shown:
+        places[seen.row][seen.column].append(seen)
+    named = [*((seen.row, seen) for seen in shown), *_to_fill(fields, found, shown)]
+    keys = sorted_keys(spec, fields, named)
+    examples = dict(reversed(named))
+    rows = [_row(spec, key, columns, places[key], examples[key].run) for key in keys]
+    if spec.reference:
+        rows = _compared(spec, rows, columns)
+    if spec.mean and len(columns) > 1:
+        columns = [*columns, _mean_column(spec, columns)]
+    runs = list({seen.run.values["id"]: seen.run.values for seen in shown}.values())
+    return Table(spec, title, fields, columns, rows, runs, [])
+
+
+def _to_fill(
+    fields: Sequence[str], found: list[Observation], shown: list[Observation]
+) -> list[tuple[Key, Observation]]:
+    """Return the rows that are published and that ours, if there are any here, are to fill."""
+    if not any(seen.run.values["origin"] == "ours" for seen in shown):
+        return []
+    asked = []
+    for seen in found:
+        if seen.run.values["origin"] == "reported":
+            row = list(seen.row)
+            if "origin" in fields:
+                row[fields.index("origin")] = "ours"
+            asked.append((tuple(row), seen))
+    return asked
+
+
+def _columns(spec: Spec, found: list[Observation]) -> list[Column]:
+    inside: dict[Key, list[Observation]] = defaultdict(list)
+    for seen in found:
+        inside[seen.column].append(seen)
+    keys = sorted_keys(spec, column_fields(spec), ((seen.column, seen) for seen in found))
+    return [_column(key, inside[key]) for key in keys]
+
+
+def _column(labels: Key, found: list[Observation]) -> Column:
+    metrics = list(dict.fromkeys(seen.metric for seen in found))
+    quantity = QUANTITIES.get(metrics[0])
+    if quantity:
+        direction, unit = quantity.direction, quantity.unit
+    else:
+        direction = _said(found, "direction") or "higher"
+        unit = _said(found, "unit")
+    kinds = {(o.metric, o.protocol): None for o in found if o.value is not None}
+    return Column(labels, metrics[0], unit, direction, tuple(kinds))
+
+
+def _said(found: list[Observation], what: str) -> str:
+    """Return what the first record that says something says about its metric."""
+    told = (seen.run.values.get(f"metrics.{seen.metric}.{what}") for seen in found)
+    return next((str(word) for word in told if word), "")
+
+
+def _mean_column(spec: Spec, columns: list[Column]) -> Column:
+    """Return the heading of the mean; a mean over different things says over which."""
+    depth = len(columns[0].labels)
+    kinds = tuple(dict.fromkeys(kind for column in columns for kind in column.kinds))
+    metrics, protocols = (list(dict.fromkeys(k[i] for k in kinds if k[i])) for i in (0, 1))
+    over = [*(metrics if len(metrics) > 1 else ()), *(protocols if len(protocols) > 1 else ())]
+    label = f"{AVERAGE} of {' & '.join(over)}" if over else AVERAGE
+    metric_first = column_fields(spec)[0] == "metric" and depth > 1
+    top = columns[0].labels[0] if metric_first and len(metrics) < 2 else ""
+    labels = (top, label, *[""] * (depth - 2)) if depth > 1 else (label,)
+    directions = {column.direction for column in columns}
+    direction = directions.pop() if len(directions) == 1 else ""
+    return replace(columns[0], labels=labels, kinds=kinds, is_mean=True, direction=direction)
+
+
+def _row(
+    spec: Spec, key: Key, columns: list[Column], found: dict[Key, list[Observation]], run: Run
+) -> Row:
+    cells = {column.labels: _cell(found.get(column.labels, [])) for column in columns}
+    origin = "ours" if not found else run.values["origin"]  # a row that ours are to fill
+    facts = {}
+    for name in spec.facts:
+        of_columns = (mean(o.run.values.get(name) for o in observed) for observed in found.values())
+        value = mean(of_columns)
+        facts[name] = None if value is None else value * QUANTITIES[name].factor
+    return Row(key, origin, run, cells, _average(cells), facts)
+
+
+def _cell(found: list[Observation]) -> Cell:
+    done = [seen for seen in found if seen.value is not None]
+    samples = _means((o.run.data_set, _seed(o.run), o.value or 0.0) for o in done)
+    repeats = _means((o.run.data_set, (_seed(o.run), _repeat(o.run)), o.value or 0.0) for o in done)
+    value, sd, seeds = summary(samples)
+    if len(done) == 1 and done[0].run.values["origin"] == "reported":
+        sd, seeds = done[0].run.values.get(f"metrics.{done[0].metric}.sd"), 0
+    return Cell(
+        value=value,
+        sd=sd,
+        seeds=seeds,
+        failed=sum(seen.run.values["status"] == "failed" for seen in found),
+        trained=mean(seen.run.values.get("params.trainable") for seen in found),
+        runs=tuple(seen.run.values for seen in done),
+        samples=samples,
+        repeats=repeats,
+    )
+
+
+def _seed(run: Run) -> int:
+    return run.values.get("config.seed", 0)
+
+
+def _repeat(run: Run) -> int:
+    return run.values.get("config.repeat", 0)
+
+
+def _means(found: Iterable[tuple[Any, Any, float]]) -> dict[Any, dict[Any, float]]:
+    """Return the means of values that share place and key."""
+    several: dict[Any, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for place, key, value in found:
+        several[place][key].append(value)
+    return {p: {k: mean(v) or 0.0 for k, v in by.items()} for p, by in several.items()}
+
+
+def _average(cells: dict[Key, Cell]) -> Cell:
+    """Return the mean over the columns, for rows without a gap."""
+    trained = mean(cell.trained for cell in cells.values())
+    if any(cell.value is None for cell in cells.values()):
+        return Cell(trained=trained)
+    samples = {(key, p): seeds for key, cell in cells.items() for p, seeds in cell.samples.items()}
+    repeats = {(key, p): again for key, cell in cells.items() for p, again in cell.repeats.items()}
+    _, sd, seeds = summary(samples)
+    return Cell(
+        value=mean(cell.value for cell in cells.values()),
+        sd=sd,
+        seeds=seeds,
+        trained=trained,
+        runs=tuple(run for cell in cells.values() for run in cell.runs),
+        samples={"": _over_places(samples)},
+        repeats={"": _over_places(repeats)},
+    )
+
+
+def _over_places(values: Mapping[Any, Mapping[Any, float]]) -> dict[Any, float]:
+    """Return the means over places of what is in all of them."""
+    everywhere = set.intersection(*(set(own) for own in values.values()))
+    return {key: mean(own[key] for own in values.values()) or 0.0 for key in sorted(everywhere)}
+
+
+def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:
+    """Compare every row with the reference that shares its other labels: delta and paired test."""
+    at = spec.rows.index("setting") if "setting" in spec.rows else -1
+
+    def others(row: Row) -> tuple:
+        return (row.origin, *(label for i, label in enumerate(row.labels) if i != at))
+
+    reference = {others(row): row for row in reversed(rows) if row.method == spec.reference}
+    compared = []
+    for row in rows:
+        base = reference.get(others(row))
+        if base is None or base is row:
+            compared.append(row)
+            continue
+        pairs = _differences(row, base, columns)
+        test = sign_flips(pairs) if pairs else None
+        compared.append(replace(row, delta=_delta(row, base), test=test))
+    tested = [row for row in compared if row.test]
+    adjusted = holm([row.test.p for row in tested if row.test])
+    remains = {row.labels: p < LEVEL for row, p in zip(tested, adjusted, strict=True)}
+    return [replace(row, remains=remains.get(row.labels, False)) for row in compared]
+
+
+def _delta(row: Row, base: Row) -> float | None:
+    """Return equation 11 in percent."""
+    if row.average.value is None or not base.average.value:
+        return None
+    return 100 * (row.average.value - base.average.value) / base.average.value
+
+
+def _differences(row: Row, base: Row, columns: list[Column]) -> list[float]:
+    """Return row minus reference for every data set and seed that both have; more is better."""
+    found = []
+    for column in columns:
+        sign = -1 if column.direction == "lower" else 1
+        own, other = row.cells[column.labels].samples, base.cells[column.labels].samples
+        for place in own.keys() & other.keys():
+            for seed in sorted(own[place].keys() & other[place].keys()):
+                found.append(sign * (own[place][seed] - other[place][seed]))
+    return found

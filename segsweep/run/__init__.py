@@ -1,0 +1,1 @@
+"""One run: its identity, its loop, what is kept of it."""

@@ -1,0 +1,252 @@
+"""What happens beside training: the curve, the best weights, checkpoints, stopping, progress."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from segsweep.base.config import Config, plain
+from segsweep.base.files import write_atomically
+from segsweep.base.signals import Stopped, wish
+from segsweep.peft.base import save_delta
+from segsweep.run.identity import Run
+
+
+class Curve(pl.Callback):
+    """`metrics.jsonl`: one flushed line per log. wandb and TensorBoard are views of it."""
+
+    def __init__(self, run: Run, per_epoch: int) -> None:
+        self.run, self.per_epoch = run, per_epoch
+        self.path = run.directory / "metrics.jsonl"
+        self.file: TextIO | None = None  # open on rank 0 while training
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut what an interrupted run logged past its checkpoint, then open the file and views."""
+        if not trainer.is_global_zero:
+            return
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [x for x in lines if _whole(x) and json.loads(x)["step"] <= trainer.global_step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+        self.file = self.path.open("a", encoding="utf-8")
+        self.view = self.run.config.logger.open(self.run)
+
+    def write(self, step: int, **values: Any) -> None:
+        """Write one line."""
+        if self.file is None:
+            return
+        line = {"step": step, "epoch": round(step / self.per_epoch, 3), "time": time.time()}
+        line |= {key: value for key, value in values.items() if value is not None}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        self.view.log(line)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the losses of every `io.log_every`-th step and of the first."""
+        step = trainer.global_step
+        if step == 1 or step % self.run.config.io.log_every == 0:
+            losses = {key: round(float(value), 6) for key, value in outputs.items()}
+            self.write(step, lr=trainer.optimizers[0].param_groups[0]["lr"], **losses)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        """Close file and views, also after an error."""
+        if self.file is not None:
+            self.file.close()
+            self.view.close()
+            self.file = None
+
+
+def _whole(line: str) -> bool:
+    try:
+        return "step" in json.loads(line)
+    except ValueError:
+        return False
+
+
+class Best(pl.Callback):
+    """Evaluates each validation and keeps the trained tensors of the best one."""
+
+    def __init__(self, run: Run, curve: Curve, base: str) -> None:
+        self.run, self.curve, self.base = run, curve, base
+        self.metric = run.config.metrics
+        self.found: dict[str, Any] | None = None
+        self.last: dict[str, float] = {}
+        self.waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {"found": self.found, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where an interrupted run stopped."""
+        self.found, self.waited = state_dict["found"], state_dict["waited"]
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a new evaluation."""
+        self.evaluator = self.metric.evaluator(self.run.config.data, "val")
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Hand what was found to the evaluator."""
+        self.evaluator.update(batch, outputs["found"])
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the metrics, keep the best weights, stop when patience ends."""
+        self.last = self.evaluator.compute()
+        step, value = trainer.global_step, self.last[self.metric.key]
+        self.curve.write(step, **self.last)
+        if self.better(value):
+            self.keep(pl_module, epoch=step // self.curve.per_epoch, step=step, value=value)
+            self.waited = 0
+        else:
+            self.waited += 1
+        patience = self.run.config.hparams.patience
+        trainer.should_stop = patience is not None and self.waited >= patience
+
+    def better(self, value: float | None) -> bool:
+        """Say whether a value is the best so far; the first one is, even if it is not defined."""
+        if self.found is None or value is None:
+            return self.found is None
+        best, direction = self.found["value"], self.metric.names()[self.metric.key][1]
+        return best is None or (value > best if direction == "higher" else value < best)
+
+    def keep(self, module: Any, *, epoch: int, step: int, value: float | None) -> None:
+        """Write `delta.safetensors` (rank 0)."""
+        self.found = {"epoch": epoch, "step": step, "value": value}
+        if module.global_rank:
+            return
+        config = self.run.config
+        meta = {
+            "run": self.run.name,
+            "method": plain(config.peft),
+            "base": config.model.name,
+            "base_hash": self.base,
+            "best": self.found,
+        }
+        save_delta(self.run.directory / "delta.safetensors", module.model, meta)
+
+
+class Checkpoint(pl.Callback):
+    """`last.ckpt`: after every epoch's validation, and every `save_every` steps inside an epoch."""
+
+    def __init__(self, path: Path, per_epoch: int, save_every: int) -> None:
+        self.path, self.per_epoch, self.save_every = path, per_epoch, save_every
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write the checkpoint atomically (every rank calls, rank 0 writes)."""
+        if trainer.is_global_zero:
+            write_atomically(self.path, lambda path: trainer.save_checkpoint(path))
+        else:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save inside an epoch; its last step is saved after validation."""
+        step = trainer.global_step
+        if step % self.save_every == 0 and step % self.per_epoch:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after the epoch's validation."""
+        self.save(trainer)
+
+
+class Stop(pl.Callback):
+    """Stops between two batches, with a checkpoint, when the process is told to by a signal."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on a signal waits for the end of its batch; Lightning's handlers go."""
+        wish.train()
+        self.stop(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop inside an epoch; its last step is saved after validation."""
+        if trainer.global_step % self.checkpoint.per_epoch:
+            self.stop(trainer, save=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop after the epoch's checkpoint."""
+        self.stop(trainer)
+
+    def stop(self, trainer: pl.Trainer, save: bool = False) -> None:
+        """Stop if any process that trains this run was told to: all at the same step."""
+        signum = wish.asked or 0
+        if trainer.world_size > 1:
+            told = torch.tensor(signum, device=trainer.strategy.root_device)
+            signum = int(trainer.strategy.reduce(told, reduce_op="max"))
+        if signum:
+            if save:
+                self.checkpoint.save(trainer)
+            raise Stopped(signum)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        """From here on a signal stops at once."""
+        wish.training = False
+
+
+class Progress(pl.Callback):
+    """One line that moves on a terminal; one line per epoch elsewhere."""
+
+    def __init__(self, config: Config, per_epoch: int, best: Best) -> None:
+        self.config, self.per_epoch, self.best = config, per_epoch, best
+        self.console = Console(highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"))
+        self.bar = Bar(
+            *columns,
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not (config.io.progress and self.console.is_terminal),
+        )
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Show the bar."""
+        total = pl_module.total_steps
+        self.task = self.bar.add_task("train", total=total, now="")
+        self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        if not self.bar.disable:
+            now = f"epoch {trainer.global_step // self.per_epoch}/{self.config.hparams.epochs}"
+            now += f"  loss {float(outputs['loss']):.2f}{self.score()}"
+            self.bar.update(self.task, completed=trainer.global_step, now=now)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print a line where there is no terminal."""
+        if self.bar.disable and self.config.io.progress and trainer.is_global_zero:
+            epoch = trainer.global_step // self.per_epoch
+            print(f"  epoch {epoch}/{self.config.hparams.epochs}{self.score()}", flush=True)
+
+    def score(self) -> str:
+        """Return the metric of the last validation."""
+        value = self.best.last.get(self.best.metric.key)
+        return f"  {self.best.metric.key} {value:.2f}" if value is not None else ""
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        """Take the bar away."""
+        self.bar.stop()

@@ -1,0 +1,276 @@
+"""A run is its config: identity, directory, state, and the one function that runs it once.
+
+    results/runs/<model>-<peft>-<data>-<key>/
+      config.yaml          the frozen, resolved config
+      metrics.jsonl        the curve, one line per log
+      last.ckpt            where an interrupted run goes on
+      delta.safetensors    the trained tensors of the best epoch
+      predictions.jsonl.gz what its evaluation found, image by image
+      record.json          done: written last, atomically
+      failed.json          why its last attempt failed or was interrupted
+      owner                the process that runs it now
+      job.json             the SLURM job it was submitted as
+      log.txt              what it said, where a launcher started it
+
+State is computed from these files and the queue, never stored. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from segsweep.base.config import SCHEMA, Config, Trainer, fingerprint, plain
+from segsweep.base.errors import UserError
+from segsweep.base.files import is_live, owned, read_json, write_json, write_text
+from segsweep.base.queue import Queue
+from segsweep.base.signals import Stopped, leave, wish
+
+PACKAGES = ("segsweep", "torch", "torchvision", "timm", "pytorch-lightning", "hotcoco", "numpy")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+OWN_FILES = (
+    "record.json",
+    "failed.json",
+    "metrics.jsonl",
+    "last.ckpt",
+    "delta.safetensors",
+    "predictions.jsonl.gz",
+)
+
+
+class State(Enum):
+    """What a run's files and the queue say."""
+
+    NEW = "new"
+    PENDING = "pending"  # submitted, not begun
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"  # told to stop, or killed
+    FAILED = "failed"
+    LOST = "lost"  # its job is gone without a word: killed, out of memory, a node that died
+    DONE = "done"
+
+
+LIVE = (State.PENDING, State.RUNNING)
+
+
+def state_of(directory: Path, queue: Queue | None = None) -> State:
+    """Compute the state of a run from the files in its directory, and the queue if it is given.
+
+    Without the queue, a submitted run that left no word counts as pending.
+    """
+    if (directory / "record.json").exists():
+        return State.DONE
+    job = read_json(directory / "job.json")
+    if queue is not None and job is not None and job["id"] in queue:
+        return State.PENDING if queue[job["id"]].waiting else State.RUNNING
+    if is_live(read_json(directory / "owner"), queue):
+        return State.RUNNING
+    failure = read_json(directory / "failed.json")  # submission and each attempt delete it first
+    if failure is not None:
+        return State.FAILED if failure["status"] == "failed" else State.INTERRUPTED
+    if job is not None and not job.get("cancelled"):
+        return State.PENDING if queue is None else State.LOST
+    begun = any((directory / file).exists() for file in ("owner", "metrics.jsonl", "last.ckpt"))
+    return State.INTERRUPTED if begun else State.NEW
+
+
+class Run:
+    """One run and its directory."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.id = fingerprint(config)
+        self.name = f"{config.model.name}-{config.peft.name}-{config.data.name}-{self.id}"
+        self.directory = Path(config.io.results) / "runs" / self.name
+
+    def state(self, queue: Queue | None = None) -> State:
+        """Compute this run's state."""
+        return state_of(self.directory, queue)
+
+    def finished(self) -> bool:
+        """Say whether there is nothing to do."""
+        return self.state() is State.DONE and not self.config.force
+
+    def prepare(self) -> None:
+        """Write the resolved config; whoever trains this run reads it from there.
+
+        `force` takes effect here and now: what earlier attempts left is deleted, once.
+        """
+        if self.config.force:
+            for file in OWN_FILES:
+                (self.directory / file).unlink(missing_ok=True)
+            self.config.force = False
+        (self.directory / "failed.json").unlink(missing_ok=True)
+        frozen = OmegaConf.to_yaml(OmegaConf.create(plain(self.config)))
+        write_text(self.directory / "config.yaml", frozen)
+
+    def once(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
+        """Train unless done, and publish the record; return it.
+
+        `train` answers with the body of the record. Whatever ends it early is written to
+        `failed.json` and raised again, a signal as `Stopped`; finished runs are never touched
+        without `force`. Of several processes that train together, the first one speaks.
+        """
+        if self.finished():
+            print(f"done already: {self.directory}  (force=true trains it again)")
+            return read_json(self.directory / "record.json") or {}
+        try:
+            with wish.listening():
+                if rank(self.config.trainer):
+                    return train(self)
+                with owned(self.directory):
+                    return self._train(train)
+        except Stopped as stopped:
+            if rank(self.config.trainer):
+                return {}
+            leave(stopped)
+            raise
+
+    def _train(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
+        """Train in the directory that this process owns."""
+        begun: dict[str, Any] = {}
+        try:
+            self.prepare()
+            begun = self.head()
+            record = begun | train(self)
+        except BaseException as error:
+            self.publish_failure(begun or self.head(), error)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise UserError(
+                    f"{self.directory} cannot be written ({error.strerror}); make room, then "
+                    "give the same command: the run goes on"
+                ) from error
+            raise
+        record |= {"status": "done", "ended": now(), "error": None}
+        write_json(self.directory / "record.json", record)
+        for leftover in ("failed.json", "last.ckpt"):
+            (self.directory / leftover).unlink(missing_ok=True)
+        return record
+
+    def head(self) -> dict[str, Any]:
+        """Return what of a record is known before anything is computed."""
+        config = self.config
+        groups = ("model", "peft", "data", "hparams", "metrics", "trainer")
+        return {
+            "schema": SCHEMA,
+            "id": self.id,
+            "name": self.name,
+            "status": "failed",
+            "started": now(),
+            "config": plain(config),
+            "choices": {group: getattr(config, group).name for group in groups},
+            "git": git(),
+            "versions": versions(),
+        }
+
+    def publish_failure(self, begun: dict[str, Any], error: BaseException) -> None:
+        """Write why a run ended early; a full disk must not hide the error itself."""
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit) or wish.asked is not None
+        record = begun | {
+            "status": "interrupted" if stopped else "failed",
+            "ended": now(),
+            "error": {
+                "type": type(error).__name__,
+                "message": str(error),
+                "traceback": traceback.format_exc(),
+            },
+        }
+        try:
+            write_json(self.directory / "failed.json", record)
+        except OSError as second:
+            print(f"{self.directory}: failed.json could not be written ({second})")
+        told = "; the same command goes on" if stopped else f": {type(error).__name__}: {error}"
+        print(f"{record['status']}: {self.directory}{told}", flush=True)
+
+
+def rank(trainer: Trainer) -> int:
+    """Return this process's place among those that train one run together.
+
+    They are the tasks of a SLURM job, or the processes that Lightning starts on one machine.
+    """
+    if trainer.devices * trainer.nodes == 1:
+        return 0
+    return int(os.environ.get("SLURM_PROCID" if tasked(trainer) else "LOCAL_RANK", "0"))
+
+
+def tasked(trainer: Trainer) -> bool:
+    """Say whether SLURM started one task per device of a run."""
+    world = trainer.devices * trainer.nodes
+    return world > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") == str(world)
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def git() -> dict[str, Any]:
+    """Return commit and dirty flag of the checkout this package runs from, if it is one."""
+    here = Path(__file__).resolve().parent.parent.parent
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+
+    try:
+        if not (here / ".git").exists():
+            return {"commit": None, "dirty": None}
+        code = ("segsweep", "conf", "hydra_plugins")
+        dirty = bool(ask("status", "--porcelain", "--", *code).strip())
+        return {"commit": ask("rev-parse", "HEAD").strip(), "dirty": dirty}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Phases:
+    """Seconds by phase: `with phases("train"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begun = time.perf_counter()
+
+    def __call__(self, name: str) -> Phases:
+        """Name the phase that the following block is."""
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the clock."""
+        self.seconds[self._name] = round(time.perf_counter() - self._start, 3)
+
+    def total(self) -> dict[str, float]:
+        """Return all phases and the total."""
+        return self.seconds | {"total": round(time.perf_counter() - self._begun, 3)}

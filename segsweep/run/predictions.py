@@ -1,0 +1,185 @@
+"""What a run found on the images of its evaluation, in one file: `predictions.jsonl.gz`.
+
+    {"schema": 1, "run": id, "split": "val", "classes": [...], "data": fingerprint}
+    {"image_id": 7, "size": [h, w], "found": [[category, score, [x, y, w, h], "RLE counts"], ...]}
+    ...
+
+One line per image in the order of evaluation, its instances best first, categories contiguous
+(0..K-1), all numbers as they were evaluated. So whatever follows from predictions can be computed
+again, to the last bit, without the model. Equal predictions give equal bytes. Nothing here imports
+torch.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from segsweep.base.errors import UserError
+from segsweep.base.files import atomically, read_json
+
+if TYPE_CHECKING:
+    from segsweep.run.identity import Run
+
+SCHEMA = 1
+FILE = "predictions.jsonl.gz"
+
+Found = list[dict[str, Any]]
+"""Instances of one image, best first: category_id, score, bbox [x, y, w, h], segmentation (RLE)."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Takes in the instances of images, one after the other."""
+
+    lines: TextIO
+
+    def add(self, image_id: int, predicted: Found) -> None:
+        """Write the instances of one image in the COCO form, as the metric takes them in."""
+        size = predicted[0]["segmentation"]["size"] if predicted else None
+        found = [
+            (one["category_id"], one["score"], one["bbox"], one["segmentation"]["counts"])
+            for one in predicted
+        ]
+        self.put({"image_id": image_id, "size": size, "found": found})
+
+    def put(self, value: dict[str, Any]) -> None:
+        """Write one line."""
+        self.lines.write(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n")
+
+
+@contextmanager
+def writing(path: Path, head: dict[str, Any]) -> Iterator[Writer]:
+    """Write a file of predictions: it appears whole, at the end, or after an error not at all."""
+    with (
+        atomically(path) as temporary,
+        temporary.open("wb") as raw,
+        # neither a name nor a time in its head
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="ascii") as lines,
+    ):
+        writer = Writer(lines)
+        writer.put({"schema": SCHEMA, **head})
+        yield writer
+
+
+@contextmanager
+def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]]:
+    """Keep what an evaluation finds, where `io.predictions` says so and there are instances.
+
+    Yields a function of image ids and their instances (`segmenter.Instances`), batch by batch.
+    """
+    config, path = run.config, run.directory / FILE
+    path.unlink(missing_ok=True)  # of an earlier attempt
+    if not config.io.predictions or config.data.semantic:
+        yield lambda image_ids, instances: None
+        return
+    data = config.data
+    head = {
+        "run": run.id,
+        "split": "val",
+        "classes": data.classes(),
+        "data": data.fingerprint(),
+    }
+    with writing(path, head) as writer:
+
+        def keep(image_ids: Sequence[int], instances: Sequence[Any]) -> None:
+            for image_id, found in zip(image_ids, instances, strict=True):
+                writer.add(image_id, found.coco)
+
+        yield keep
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A file of predictions; iterating reads it image by image, as often as asked."""
+
+    path: Path
+    head: dict[str, Any]
+
+    def __iter__(self) -> Iterator[tuple[int, Found]]:
+        """Yield (image_id, instances). Raises UserError for a damaged file."""
+        lines = _lines(self.path)
+        next(lines)
+        for line in lines:
+            yield line["image_id"], as_coco(line)
+
+
+def as_coco(line: dict[str, Any]) -> Found:
+    """Return the instances of a line in the COCO form."""
+    return [
+        {
+            "category_id": category,
+            "score": score,
+            "bbox": box,
+            "segmentation": {"size": line["size"], "counts": counts},
+        }
+        for category, score, box, counts in line["found"]
+    ]
+
+
+def read(path: Path) -> Predictions:
+    """Open a file of predictions.
+
+    Raises UserError when it is absent, damaged, or of a newer layout.
+    """
+    head = next(_lines(path), None)
+    schema = head.get("schema") if isinstance(head, dict) else None
+    if head is None or schema != SCHEMA:
+        raise UserError(f"{path}: predictions of schema {schema}, this version reads {SCHEMA}")
+    return Predictions(path, head)
+
+
+def of_run(directory: Path) -> Predictions:
+    """Open the predictions of a finished run, which its record names with their hash.
+
+    Raises UserError when the run has not finished, kept none, or kept others.
+    """
+    record = read_json(directory / "record.json")
+    if record is None:
+        raise UserError(f"{directory}: has no record.json yet; its run has not finished")
+    path, known = directory / FILE, record.get("predictions")
+    again = (
+        f"make them: python -m segsweep predict run={record.get('id')} split=val; or give its "
+        "command line again with force=true"
+    )
+    if known is None and path.is_file():  # of the verb `predict`
+        found = read(path)
+        if (found.head["run"], found.head["data"]) == (record["id"], record["data"]["fingerprint"]):
+            return found
+    if known is None:
+        raise UserError(
+            f"{directory}: kept no predictions (io.predictions=false, a set of label maps, or a "
+            f"run of an earlier version); {again}"
+        )
+    if facts(directory) != known:
+        state = "is not the file that record.json names" if path.is_file() else "is gone"
+        raise UserError(f"{path}: {state}; {again}")
+    return read(path)
+
+
+def facts(directory: Path) -> dict[str, Any] | None:
+    """Return what a record says about a run's file of predictions: name, bytes and hash."""
+    path = directory / FILE
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as file:
+            for line in file:
+                yield json.loads(line)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read as predictions ({error})") from error

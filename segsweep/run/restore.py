@@ -1,0 +1,175 @@
+"""A trained model again, from the directory of its run: for predictions, exports and benchmarks.
+
+What the model was told of its classes stands in the record, so its data need not be here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from segsweep.base.config import Config, typed
+from segsweep.base.errors import UserError
+from segsweep.base.explain import choices, explain
+from segsweep.base.files import read_json
+from segsweep.run.identity import Run
+
+if TYPE_CHECKING:
+    from segsweep.model.segmenter import Segmenter
+    from segsweep.model.weights import LoadReport
+    from segsweep.peft.base import Counts
+
+
+def load(directory: Path) -> Config:
+    """Read the frozen config of a run directory, wherever it lies now.
+
+    Raises UserError when there is none, or none that this version can read.
+    """
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: not a run directory")
+    try:
+        cfg = OmegaConf.load(path)
+        config = typed(cast("DictConfig", cfg))
+    except (OmegaConfBaseException, YAMLError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as a config ({explain(error)})") from error
+    config.io.results = str(directory.parent.parent)
+    return config
+
+
+def frozen(directory: Path) -> Run:
+    """Return the run of a directory.
+
+    Raises UserError when its config names another run now.
+    """
+    run = Run(load(directory))
+    if run.name != directory.resolve().name:
+        raise UserError(
+            f"{directory}: its config now names the run {run.name}: its data or a default changed "
+            "since it was frozen; give the command line that made it again"
+        )
+    return run
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A finished run with its model in evaluation mode."""
+
+    directory: Path
+    config: Config
+    record: dict[str, Any]
+    model: Segmenter
+
+    @cached_property
+    def background(self) -> bool:
+        """Whether pixels of label maps may be of no class.
+
+        Raises UserError where neither the record says so nor the data are here.
+        """
+        known = self.record["data"].get("background")
+        return self.config.data.background if known is None else known
+
+    @cached_property
+    def run(self) -> Run:
+        """The run itself. Raises UserError where its data are gone, or are others now."""
+        return same(self.directory, self.config, self.record)
+
+
+def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> Restored:
+    """Build the model of a finished run with its trained weights, in evaluation mode.
+
+    Args:
+        directory: of the run, wherever it lies now.
+        device: where the model shall be.
+        words: `data.root=...` and other places of data that have moved.
+
+    Raises:
+        UserError: the run has not finished, its weights were deleted, the base weights are gone or
+            are others now.
+    """
+    from segsweep.peft.base import load_delta
+
+    config, record = finished(directory, words)
+    classes = record["data"]["classes"]
+    texts = record["data"].get("prompts") or config.data.texts()  # of records before prompts
+    model, _, counts = assemble(config, classes, texts)
+    delta = directory / "delta.safetensors"
+    if counts.trainable and not delta.is_file():
+        raise UserError(
+            f"{delta} is gone (deleted by `prune`, or not copied along); bring it back, or give "
+            "the command line of the run again with force=true"
+        )
+    if counts.trainable:
+        load_delta(delta, model)
+    return Restored(directory, config, record, model.to(device).eval())
+
+
+def assemble(
+    config: Config, classes: list[str], texts: Sequence[str]
+) -> tuple[Segmenter, LoadReport, Counts]:
+    """Build the model of a config, load the base weights, apply the method: ready to be trained."""
+    import torch
+
+    from segsweep.peft.base import apply
+
+    torch.manual_seed(config.seed)
+    model = config.model.build(texts)
+    loaded = config.model.load(model, classes, config.seed)
+    return model, loaded, apply(model, config.peft, config.model.roles)
+
+
+def finished(directory: Path, words: Sequence[str] = ()) -> tuple[Config, dict[str, Any]]:
+    """Read config and record of a finished run; `words` say where its data lie now.
+
+    Raises UserError where there is no record, and for words that are no places of data.
+    """
+    config, record = load(directory), read_json(directory / "record.json")
+    if record is None:
+        raise UserError(f"{directory}: has no record.json; its run has not finished")
+    for word in words:
+        move(config.data, word)
+    return config, record
+
+
+def move(data: Any, word: str) -> None:
+    """Follow `data.root=...` in a config: only what is no part of a run's identity may change.
+
+    Raises UserError for anything else.
+    """
+    key, _, value = word.partition("=")
+    outside = [f.name for f in fields(data) if f.metadata.get("outside") and f.name[0] != "_"]
+    places = [f"data.{name}" for name in outside if isinstance(getattr(data, name), str | None)]
+    if key not in places:
+        raise UserError(
+            f"{word}: a finished run stays as it is; only where data={data.name} lies may be said"
+            + (choices(key, places) or ", and it has no place")
+        )
+    setattr(data, key.removeprefix("data."), value or None)
+
+
+def same(directory: Path, config: Config, record: dict[str, Any]) -> Run:
+    """Return the run of a directory, if its data are still those of its record.
+
+    Raises UserError where they are gone or others.
+    """
+    found, known = config.data.fingerprint(), record["data"]["fingerprint"]
+    if found != known:
+        raise UserError(
+            f"{directory}: data={config.data.name} changed since the run ({known} then, {found} "
+            "now); say where the old ones lie, as in data.root=FOLDER"
+        )
+    run = Run(config)
+    if run.id != record["id"]:
+        raise UserError(
+            f"{directory}: its config now names the run {run.name}: a default changed since it was "
+            "frozen; give the command line that made it again"
+        )
+    run.directory = directory
+    return run

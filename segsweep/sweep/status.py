@@ -1,0 +1,238 @@
+"""What every run does, computed from its files and the queue when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json
+from segsweep.base.queue import Queue, queue
+from segsweep.base.terminal import aligned, duration, shared
+from segsweep.run.identity import State, state_of
+from segsweep.sweep.names import chosen, settings
+from segsweep.sweep.slurm import recover
+
+TAILS = (1 << 13, 1 << 18)  # bytes at the end of a curve in which its last lines are looked for
+EPOCHS = re.compile(rb"^hparams:\n(?:[ \t]+.*\n)*?[ \t]+epochs: (\d+)", re.MULTILINE)
+LOGGED = ("step", "epoch", "time")  # what every line of a curve begins with
+UNREADABLE = "unreadable"
+URGENT = ("failed", "lost", UNREADABLE, "interrupted", "running", "pending", "new", "done")
+SCREEN, FEW = 40, 8  # runs that are shown one by one; of each state when there are more
+SILENT = 900  # seconds without a line of the curve that are worth a word
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the files of a run say now; None is what they do not say.
+
+    Epoch and step are those of the last line of the curve, of a finished run those of its best;
+    `ends` is the estimated end of a running one (seconds since 1970), `seconds` what it took,
+    `setting` the words that made it, known of the runs of a sweep.
+    """
+
+    run: str
+    state: str
+    epoch: float | None = None
+    epochs: int | None = None
+    step: int | None = None
+    metric: str | None = None
+    value: float | None = None
+    note: str = ""
+    ends: float | None = field(default=None, compare=False)
+    seconds: float | None = field(default=None, compare=False)
+    setting: str = field(default="", compare=False)
+
+
+def survey(results: Path, words: Sequence[str]) -> tuple[list[Status], list[str]]:
+    """Return the status of the chosen runs, and what to tell if the queue does not answer."""
+    runs, warning, now = chosen(results, words), [], None
+    try:
+        now = jobs(runs)
+    except UserError as error:
+        reason = str(error).splitlines()[0]
+        warning = [f"states of submitted runs are by their files alone: {reason}"]
+    made = settings(results)
+    return [replace(status(r, now), setting=made.get(r.name, "")) for r in runs], warning
+
+
+def jobs(runs: Sequence[Path]) -> Queue | None:
+    """Return the queue, asked once, if one of these runs may be in it.
+
+    Also finds the jobs of a command that died while it submitted them.
+
+    Raises UserError when the queue must be asked and does not answer.
+    """
+    folders = {run.parent for run in runs}
+    unanswered = [
+        folder for folder in folders if any(map(_unanswered, folder.glob(".submit/*.json")))
+    ]
+    submitted = (r for r in runs if (r / "job.json").exists() and not (r / "record.json").exists())
+    if not unanswered and next(submitted, None) is None:
+        return None
+    live = queue()
+    for folder in unanswered:
+        recover(folder, live)
+    return live
+
+
+def _unanswered(intent: Path) -> bool:
+    return (read_json(intent) or {"id": ""})["id"] is None
+
+
+def status(directory: Path, now: Queue | None = None) -> Status:
+    """Compute what the files of one run say. A file that is no JSON makes its state unreadable."""
+    try:
+        state = state_of(directory, now)
+        said = _record(directory) if state is State.DONE else _curve(directory, state)
+        notes = _note(directory, state), said.pop("silence", "")
+        return Status(directory.name, state.value, note=", ".join(filter(None, notes)), **said)
+    except (ValueError, KeyError, TypeError) as error:
+        return Status(directory.name, UNREADABLE, note=f"{type(error).__name__}: {error}")
+
+
+def lines(runs: Sequence[Status], everything: bool = True) -> Iterator[str]:
+    """Return aligned lines for a terminal, what needs a look first, the totals last."""
+    by_state = {state: [run for run in runs if run.state == state] for state in URGENT}
+    few = len(runs) if everything or len(runs) <= SCREEN else FEW
+    shown = [run for group in by_state.values() for run in group[:few]]
+    common = shared([run.setting.split() for run in runs if run.setting])
+    cells = [(r.state, r.run, _progress(r), _metric(r), _setting(r, common), _left(r), r.note)
+             for r in shown]  # fmt: skip
+    for place, (line, run) in enumerate(zip(aligned(cells), shown, strict=True), start=1):
+        yield line
+        hidden = len(by_state[run.state]) - few
+        if hidden > 0 and (place == len(shown) or shown[place].state != run.state):
+            yield f"... {hidden} more {run.state} (--state {run.state} shows them)"
+    totals = Counter(run.state for run in runs)
+    counts = ", ".join(f"{totals[state]} {state}" for state in reversed(URGENT) if totals[state])
+    yield f"{len(runs)} runs: {counts or 'none in such a state'}"
+    yield from _work_left(runs)
+
+
+def _work_left(runs: Sequence[Status]) -> Iterator[str]:
+    """Say how long what is left will take, as far as finished runs tell."""
+    now, took = time.time(), [run.seconds for run in runs if run.seconds]
+    ends = [run.ends for run in runs if run.ends]
+    to_go = sum(run.state in ("pending", "new", "interrupted", "lost") for run in runs)
+    late = max(ends, default=now) - now
+    parts = [f"those that run end within {duration(late)}"] if late > 0 else []
+    if to_go and took:
+        parts.append(f"{to_go} to go, about {duration(median(took))} each")
+    if parts:
+        yield "; ".join(parts)
+
+
+def _record(directory: Path) -> dict[str, Any]:
+    """Return when a finished run was best, and its first metric then."""
+    record = read_json(directory / "record.json") or {}
+    best = record.get("best") or {}
+    found = {"epochs": record["config"]["hparams"]["epochs"]}
+    found |= {"epoch": best.get("epoch"), "step": best.get("step")}
+    found |= {"seconds": record.get("seconds", {}).get("total")}
+    for name, metric in record.get("metrics", {}).items():
+        return found | {"metric": name, "value": metric["value"]}
+    return found
+
+
+def _curve(directory: Path, state: State) -> dict[str, Any]:
+    """Return progress and last metric of an unfinished run from the end of its curve."""
+    found: dict[str, Any] = {"epochs": _epochs(directory)}
+    for size in TAILS:
+        curve = tail(directory / "metrics.jsonl", size, whole=True)
+        if curve and "step" not in found:
+            last = json.loads(curve[-1])
+            found |= {"step": last["step"], "epoch": last["epoch"]}
+            found |= _pace(directory, curve, found["epochs"]) if state is State.RUNNING else {}
+        # lines of training steps carry a learning rate, those of validations metrics
+        for text in (text for text in reversed(curve) if b'"lr":' not in text):
+            line = json.loads(text)
+            name = next(key for key in line if key not in LOGGED)
+            return found | {"metric": name, "value": line[name]}
+    return found
+
+
+def _pace(directory: Path, curve: list[bytes], epochs: int | None) -> dict[str, Any]:
+    """Estimate the end of a running run from the lines of the process that runs it now."""
+    begun = (read_json(directory / "owner") or {}).get("started", 0.0)
+    own = [line for line in map(json.loads, curve) if line["time"] >= begun]
+    gained = own[-1]["epoch"] - own[0]["epoch"] if own else 0.0
+    if not gained or not epochs:
+        return {}
+    took = (own[-1]["time"] - own[0]["time"]) / gained
+    silence = time.time() - own[-1]["time"]
+    said = {"silence": f"silent for {duration(silence)}"} if silence > SILENT else {}
+    return said | {"ends": own[-1]["time"] + took * (epochs - own[-1]["epoch"])}
+
+
+def tail(path: Path, size: int, whole: bool = False) -> list[bytes]:
+    """Return the non-empty lines among the last `size` bytes of a file, `whole`: ended ones."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - size)
+            file.seek(start)
+            text = file.read()
+    except FileNotFoundError:
+        return []
+    found = (text.rpartition(b"\n")[0] if whole else text).split(b"\n")[1 if start else 0 :]
+    return [line for line in found if line.strip()]
+
+
+def _epochs(directory: Path) -> int | None:
+    """Return hparams.epochs of the frozen config; a regular expression is 100 times a parser."""
+    try:
+        found = EPOCHS.search((directory / "config.yaml").read_bytes())
+    except FileNotFoundError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _note(directory: Path, state: State) -> str:
+    """Return who runs it, or why it ended."""
+    job = read_json(directory / "job.json")
+    if state is State.RUNNING:
+        owner = read_json(directory / "owner") or {}
+        who = f"job {job['id']}" if job else f"process {owner.get('pid')}"
+        return f"{who} on {owner['host']}" if owner else who
+    if state is State.FAILED:
+        error = (read_json(directory / "failed.json") or {}).get("error") or {}
+        message = (error.get("message") or "").strip().splitlines()
+        return ": ".join([error.get("type", "failed"), *message[:1]])
+    if state is State.PENDING and job:
+        return f"job {job['id']}"
+    if state is State.LOST and job:
+        last = [line.decode(errors="replace") for line in tail(directory / "log.txt", 1 << 12)[-1:]]
+        return ": ".join([f"job {job['id']} is gone", *last])
+    if state in (State.INTERRUPTED, State.NEW) and job and job.get("cancelled"):
+        return "cancelled"
+    return ""
+
+
+def _progress(run: Status) -> str:
+    if run.epoch is None:
+        return "-"
+    best = "best epoch" if run.state == State.DONE.value else "epoch"
+    return f"{best} {run.epoch:g}" + (f" of {run.epochs}" if run.epochs else "")
+
+
+def _metric(run: Status) -> str:
+    return f"{run.metric} {run.value:.2f}" if run.metric and run.value is not None else "-"
+
+
+def _setting(run: Status, common: Sequence[str]) -> str:
+    return " ".join(word for word in run.setting.split() if word not in common)
+
+
+def _left(run: Status) -> str:
+    if not run.ends:
+        return ""
+    left = run.ends - time.time()
+    return f"{duration(left)} left" if left > 0 else "ending"

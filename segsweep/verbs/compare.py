@@ -1,0 +1,99 @@
+"""The verb `compare`: what runs find on the same images, side by side, and who loses which object.
+
+    python -m segsweep compare 3f2a91 run=77b0c1 run=9d3e55 --images 8
+    python -m segsweep compare 3f2a91 77b0c1 score=best iou=0.75
+
+Reads the predictions that runs kept (`predict split=val` makes missing ones); no model is run. The
+first run is the one that the others are compared with. Writes a page, a figure and two lists of
+objects. docs/pictures.md says what each number means.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segsweep.base.errors import UserError
+from segsweep.base.terminal import share
+from segsweep.sweep.names import chosen, spoken
+
+if TYPE_CHECKING:
+    from segsweep.pages.difference import Side
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare runs of the same images."""
+    options = spoken(_parser(), argv)
+    runs = chosen(options.results, options.runs)
+    if len(runs) < 2:
+        raise UserError(f"compare: needs two runs or more, {options.runs} names {len(runs)}")
+    from segsweep.pages import difference
+    from segsweep.pages.panels import write
+
+    compared = difference.sides(runs, options.words, options.score, options.iou)
+    show(compared)
+    names = "-".join(side.record["id"][:6] for side in compared)
+    for path in write(compared, options.out or options.results / "compare" / names, options.images):
+        print(f"wrote {path}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m segsweep compare", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--images", type=_count, default=12, help="that are shown (12)")
+    parser.add_argument(
+        "--score",
+        type=_score,
+        default=0.5,
+        help="least score (0.5), or best: of each run's best F1",
+    )
+    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask (0.5)")
+    parser.add_argument("--out", type=Path, help="default: compare below the results")
+    return parser
+
+
+def _score(text: str) -> float | str:
+    return text if text == "best" else share(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return int(text)
+
+
+def show(compared: list[Side]) -> None:
+    """Print what each run finds, then each one beside the first, by size and class."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from segsweep.pages.difference import cells, heads, rows
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)  # a file or a pipe has no edge
+    table = Table(box=SIMPLE_HEAD)
+    summaries = [side.summary() for side in compared]
+    for column in summaries[0]:
+        table.add_column(column, justify="left" if column in ("run", "id") else "right")
+    for summary in summaries:
+        table.add_row(*map(_text, summary.values()))
+    console.print(table)
+    first, *others = compared
+    for other in others:
+        table = Table(title=f"{first.label} and {other.label}", box=SIMPLE_HEAD)
+        table.title_justify = "left"
+        for k, column in enumerate(heads(first, other)):
+            table.add_column(column, justify="right" if k else "left")
+        for row in rows(first, other):
+            table.add_row(*cells(row))
+        console.print(table)
+
+
+def _text(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else "-" if value is None else str(value)

@@ -1,0 +1,71 @@
+"""The verb `logs`: what a run printed, then why it failed.
+
+python -m segsweep logs 3f2a91 --follow
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from segsweep.base.files import read_json
+from segsweep.run.identity import LIVE, state_of
+from segsweep.sweep.names import one
+from segsweep.sweep.status import jobs
+
+PAUSE = 1.0  # seconds between two looks at a log that grows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the end of the log of one run, and the traceback if its last attempt failed."""
+    parser = argparse.ArgumentParser("python -m segsweep logs", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("run", help="name or id of a run, also its beginning, or its folder")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("-n", "--lines", type=int, default=50, help="last lines; 0: all (50)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    options = parser.parse_args(argv)
+    run = one(options.results, options.run)
+    shown = show(run / "log.txt", options.lines)
+    if options.follow:
+        shown = follow(run, shown)
+    print(ending(run, shown), end="")
+    return 0
+
+
+def show(log: Path, lines: int) -> int:
+    """Print the last lines of a log; return how many bytes it had."""
+    try:
+        text = log.read_bytes()
+    except FileNotFoundError:
+        return 0
+    wanted = text.splitlines(keepends=True)[-lines:]
+    print(b"".join(wanted).decode(errors="replace"), end="", flush=True)
+    return len(text)
+
+
+def follow(run: Path, shown: int) -> int:
+    """Print what is added to the log behind `shown` bytes until the run neither waits nor runs."""
+    while True:
+        live = state_of(run, jobs([run])) in LIVE
+        try:
+            with (run / "log.txt").open("rb") as file:
+                file.seek(shown)
+                added = file.read()
+        except FileNotFoundError:  # it waits
+            added = b""
+        print(added.decode(errors="replace"), end="", flush=True)
+        shown += len(added)
+        if not live:
+            return shown
+        time.sleep(PAUSE)
+
+
+def ending(run: Path, shown: int) -> str:
+    """Return why the last attempt failed, or that there is nothing to show."""
+    failure = read_json(run / "failed.json")
+    if failure and failure.get("status") == "failed":
+        error = failure.get("error") or {}
+        return f"--- failed {failure.get('ended', '')}\n{error.get('traceback', '').rstrip()}\n"
+    return "" if shown else f"{run.name}: no log yet ({state_of(run, jobs([run])).value})\n"

@@ -1,0 +1,104 @@
+"""The verb `report`: one page that says what a sweep found and which setting to use.
+
+    python -m segsweep report                                 all runs, results/report.html
+    python -m segsweep report pilot --latency-ms 60 --size-mb 1
+    python -m segsweep report pilot --miss-cost 50 --false-alarm-cost 1 --must-pass 'site=a>=30'
+
+Only files are read, also while the sweep still runs. The page needs nothing but itself. Limits and
+costs are the defaults of its decision form. docs/report.md says how settings are chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segsweep.base.errors import UserError
+
+if TYPE_CHECKING:
+    from segsweep.pages.report.content import Content
+    from segsweep.pages.report.decision import Wishes
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page and print the decision.
+
+    Raises UserError for words that name no runs and requirements on what nothing measured.
+    """
+    options = _parser().parse_args(argv)
+    from segsweep.pages.report import content
+
+    results, out = options.results, options.out or options.results / "report.html"
+    found = content.gather(results, options.what, out, options.reported)
+    if not found.statuses:
+        print(f"No runs in {results / 'runs'} yet. Start some:")
+        print("  python -m segsweep -m +sweep=pilot data=coco data.root=FOLDER")
+        return 0
+    wishes = _wishes(options, found)
+    _summary(found, wishes)
+    from segsweep.base.files import write_text
+    from segsweep.pages.report.page import render
+
+    text = render(found, wishes, pictures=not options.no_pictures)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, text)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    print(f"wrote {out} ({len(text.encode()) / 1e6:.2f} MB)")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m segsweep report", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--out", type=Path, help="default: report.html below the results")
+    parser.add_argument("--reported", action="store_true", help="published tables beside ours, too")
+    parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out")
+    parser.add_argument("--latency-ms", type=_amount, help="most time for an image, by `bench`")
+    parser.add_argument("--size-mb", type=_amount, help="most to store for each task")
+    parser.add_argument("--miss-cost", type=_amount, default=0.0, help="of a missed object")
+    parser.add_argument("--false-alarm-cost", type=_amount, default=0.0, help="of a false alarm")
+    parser.add_argument(
+        "--must-pass",
+        action="append",
+        default=[],
+        metavar="'WHAT>=X'",
+        help="a slice, metric or recall that must hold; may be repeated",
+    )
+    return parser
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be a number from 0 on")
+    return value
+
+
+def _wishes(options: argparse.Namespace, found: Content) -> Wishes:
+    from segsweep.pages.report.decision import Wishes, parse_limit
+
+    known = dict.fromkeys(name for task in found.tasks for name in task.measures())
+    must = [parse_limit(text, known) for text in options.must_pass]
+    return Wishes(
+        options.latency_ms, options.size_mb, options.miss_cost, options.false_alarm_cost, must
+    )
+
+
+def _summary(found: Content, wishes: Wishes) -> None:
+    """Print how far the runs are, then the decision of each task."""
+    from segsweep.pages.report.decision import decide
+
+    counts = ", ".join(f"{number} {state}" for state, number in found.counts().items())
+    print(f"{len(found.statuses)} runs: {counts}")
+    for warning in found.warnings:
+        print(warning)
+    for task in found.tasks:
+        number = len(task.candidates)
+        print(f"{task.name} ({task.metric}, {number} setting{'s' if number != 1 else ''})")
+        for words in filter(None, decide(task, wishes).words):
+            print(f"  {words}")

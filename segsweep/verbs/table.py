@@ -1,0 +1,129 @@
+"""The verb `table`: one table of `conf/table/`, or of a file, from runs and published numbers.
+
+python -m segsweep table ablation                           in the terminal
+python -m segsweep table peft_table2a --origin reported     as published
+python -m segsweep table mine.yaml --format tex             a table of one's own
+python -m segsweep table all --out tables                   all of them, in all formats
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from segsweep.base.errors import UserError
+
+USAGE = """Prints a table of conf/table/ (or of a yaml file) as it follows from the records below
+the results folder and from published numbers. Without a name the names are listed."""
+BOTH = ("reported", "ours")
+ORIGINS = {"ours": ("ours",), "reported": ("reported",), "both": BOTH}
+FORMATS = ("md", "tex", "html", "csv")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print or write tables, or check that a file follows from the records."""
+    parser = argparse.ArgumentParser("python -m segsweep table", description=USAGE)
+    parser.add_argument("name", nargs="?", help="name in conf/table/, yaml file, or `all`")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--origin", choices=ORIGINS, default="both", help="default: both")
+    parser.add_argument("--format", choices=FORMATS, help="default: for the terminal")
+    parser.add_argument("--trace", action="store_true", help="say where each number comes from")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="fail if FILE does not follow")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write all formats there")
+    options = parser.parse_args(argv)
+    from segsweep.results import spec
+
+    if options.name is None:
+        print("\n".join(f"{name:20} {spec.load(name).heading}" for name in spec.names()))
+        return 0
+    if options.check and (options.out or options.name == "all"):
+        raise UserError("--check: compares one table with one file, so without --out and `all`")
+    from segsweep.results import frame, reported
+
+    records = frame.read(options.results)
+    for path, reason in records.unreadable.items():
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    runs = [*reported.read(options.results), *records.runs, *records.bench]
+    names = spec.names() if options.name == "all" else [options.name]
+    return _each(names, runs, options)
+
+
+def _each(names: Sequence[str], runs: list, options: argparse.Namespace) -> int:
+    """Build the tables of all names and do with each what was asked for."""
+    from segsweep.results import spec, tables
+
+    for name in names:
+        found = tables.build(spec.load(name), runs, ORIGINS[options.origin])
+        if not found:
+            print(f"{name}: no number of {options.origin} origin belongs to it", file=sys.stderr)
+        elif options.check:
+            return check(found, options.check)
+        elif options.out:
+            for path in write(found, options.out / found[0].spec.name):
+                print(f"wrote {path}")
+        else:
+            _show(found, options.format, options.trace)
+    return 1 if options.check else 0
+
+
+def forms() -> dict[str, Callable[[list], str]]:
+    """Return what makes the text of each file format."""
+    from segsweep.results import forms as plain
+    from segsweep.results import latex, page
+
+    return {"md": plain.markdown, "tex": latex.latex, "html": page.html, "csv": plain.csv_text}
+
+
+def write(found: list, stem: Path) -> list[Path]:
+    """Write tables in every format to `stem`.md, .tex, ...; return the paths."""
+    from segsweep.base.files import write_text
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for ending, form in forms().items():
+        paths.append(stem.parent / f"{stem.name}.{ending}")
+        write_text(paths[-1], form(found))
+    return paths
+
+
+def check(found: list, path: Path) -> int:
+    """Return 0 if a file is what the records give, else print the difference and return 1.
+
+    Raises UserError for a file that is not there or of no known format.
+    """
+    from difflib import unified_diff
+
+    ending = path.suffix.removeprefix(".")
+    if ending not in FORMATS:
+        raise UserError(f"--check {path}: the ending says the format: {', '.join(FORMATS)}")
+    try:
+        committed = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--check {path}: cannot be read ({error})") from error
+    now = forms()[ending](found)
+    if now == committed:
+        print(f"{path} follows from the records")
+        return 0
+    lines = (committed.splitlines(keepends=True), now.splitlines(keepends=True))
+    sys.stdout.writelines(unified_diff(*lines, str(path), "from the records"))
+    return 1
+
+
+def _show(found: list, form: str | None, traced: bool) -> None:
+    from rich.console import Console
+
+    from segsweep.results.forms import terminal
+    from segsweep.results.trace import as_text
+
+    if form:
+        print(forms()[form](found), end="")
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=200)  # a file or a pipe has no edge
+        for table in found:
+            console.print(terminal(table))
+    if traced:
+        print(as_text(found), end="")
