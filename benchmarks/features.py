@@ -17,9 +17,11 @@ from torch.nn.utils import parametrize
 from benchmarks import _sides
 from segsweep.base.config import compose
 from segsweep.peft.base import apply
+from segsweep.run.evaluate import validation
 from segsweep.run.features import cache_features
-from segsweep.run.fit import train_loader, validation
-from segsweep.run.module import parameter_groups, predict, step_seed
+from segsweep.run.fit import train_loader
+from segsweep.run.module import parameter_groups, step_seed
+from segsweep.task.instances import InstanceTask
 
 SIDES = ["off", "memory", "disk"]
 CASES = {
@@ -76,7 +78,7 @@ def epochs(repeats: int, words: list[str]) -> dict[str, Any]:
             made["losses"].append(loss.item())
         model.eval()
         for batch in val:
-            predict(model, batch)
+            InstanceTask().find(model, batch)
 
     found = _sides.measure({"maps": maps, "epoch": epoch}, repeats)
     return found | {"result": {"loss": made["losses"][-1]}}

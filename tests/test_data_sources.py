@@ -21,7 +21,7 @@ from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
 from segsweep.data.formats import masks
 from segsweep.data.source import Source
 from segsweep.data.transforms import evaluation_geometry, sample
-from segsweep.run.facts import data_facts
+from segsweep.run.record import data_facts
 from tests.layouts import BLOCK, HEIGHT, WIDTH, kind, make, ndd20, picture, source
 from tests.small_coco import REAL
 
@@ -47,7 +47,7 @@ def test_every_set_converts_once_and_keeps_its_name(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # faults of the real sets, told and left out
         data = source(name, root, cache)
-        facts = data_facts(data, data.classes())
+        facts = data_facts(data)
         check_facts(data)
         for split in SPLITS:
             assert [r.image_id for r in data.records(split)] == [
@@ -59,7 +59,7 @@ def test_every_set_converts_once_and_keeps_its_name(
         assert capfd.readouterr().err.count(f"converting {name}") == 1
         shutil.move(root, tmp_path / "b")
         moved = source(name, tmp_path / "b", cache)
-        assert data_facts(moved, moved.classes()) == facts
+        assert data_facts(moved) == facts
         assert [r for s in SPLITS for r in moved.records(s)] == [
             r for s in SPLITS for r in data.records(s)
         ]

@@ -27,7 +27,7 @@ from segsweep.exporting.inference import Inference, aligned, differences, exampl
 from segsweep.exporting.place import staged, verify
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.select import Select
-from segsweep.run.fit import predictions
+from segsweep.run.evaluate import predict_batches
 from segsweep.run.identity import Run
 from segsweep.run.restore import assemble, restore
 from segsweep.train import train
@@ -286,7 +286,7 @@ def test_a_bundle_of_label_maps_needs_no_data(tmp_path: Path, monkeypatch, capsy
     run.once(train)
     restored = restore(run.directory)
     (batch,) = eval_loader(restored.config.data, "val", 1)
-    ((_, (found,)),) = predictions(restored.config, restored.model, [batch])
+    ((_, (found,)),) = predict_batches(restored.config, restored.model, [batch])
     wanted = found.label_map(background=True)
     assert len(wanted.unique()) == 2
     called(export, f"run={run.directory}", "format=bundle", f"out={tmp_path / 'handed-on'}")

@@ -11,8 +11,8 @@ from segsweep.base.config import Config, Hparams, Schedule, compose, fingerprint
 from segsweep.base.errors import UserError
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.base import apply, delta_state_dict
-from segsweep.run.facts import folded, optimizer_facts
 from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
+from segsweep.run.record import folded, optimizer_facts
 
 
 def hparams(**changes: Any) -> Hparams:

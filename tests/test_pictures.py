@@ -301,7 +301,7 @@ def rivals(tmp_path_factory) -> list[Path]:
                 writer.add(image_id, sorted(own, key=lambda g: -g["score"]))
         record = run.head() | {
             "status": "done",
-            "predictions": predictions.facts(run.directory),
+            "predictions": predictions.read(run.directory / predictions.FILE).facts(),
             "metrics": {"segm_AP": {"value": 50.0 - seed}},
             "data": {"fingerprint": data.fingerprint(), "classes": data.classes()},
         }
@@ -377,7 +377,9 @@ def test_only_runs_of_the_same_images_are_compared(
         for image_id, own in list(found)[:2]:
             writer.add(image_id, own)
     (copied / "short").rename(copied / predictions.FILE)
-    record = read_json(copied / "record.json") | {"predictions": predictions.facts(copied)}
+    record = read_json(copied / "record.json") | {
+        "predictions": predictions.read(copied / predictions.FILE).facts()
+    }
     (copied / "record.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"on 2 images, .* on 4"):
         compare.main([str(runs[1]), str(copied)])

@@ -30,9 +30,8 @@ from segsweep.bench.variants import Variant, variants
 from segsweep.data.loader import DIVISOR
 from segsweep.loss.outputs import Output
 from segsweep.model.segmenter import Segmenter
-from segsweep.run.facts import machine_facts
-from segsweep.run.fit import arithmetic
 from segsweep.run.identity import git, now, versions
+from segsweep.run.machine import arithmetic, machine_facts
 from segsweep.run.restore import assemble
 from segsweep.task.instances import InstanceTask
 

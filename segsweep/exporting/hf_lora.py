@@ -121,7 +121,7 @@ def whole(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Ten
 
 def reasons(model: nn.Module, left: list[str]) -> list[str]:
     """Say which places cannot be expressed, numbers of layers folded."""
-    from segsweep.run.facts import folded
+    from segsweep.run.record import folded
 
     places = {name.rpartition(".")[0] if ".lora_" in name else name for name in left}
     return folded(sorted(places))

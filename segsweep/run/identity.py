@@ -95,6 +95,11 @@ class Run:
         self.name = f"{config.model.name}-{config.peft.name}-{config.data.name}-{self.id}"
         self.directory = Path(config.io.results) / "runs" / self.name
 
+    @property
+    def delta(self) -> Path:
+        """The file of the trained tensors of the best epoch."""
+        return self.directory / "delta.safetensors"
+
     def state(self, queue: Queue | None = None) -> State:
         """Compute this run's state."""
         return state_of(self.directory, queue)
@@ -191,8 +196,8 @@ class Run:
             write_json(self.directory / "failed.json", record)
         except OSError as second:
             print(f"{self.directory}: failed.json could not be written ({second})")
-        told = "; the same command goes on" if stopped else f": {type(error).__name__}: {error}"
-        print(f"{record['status']}: {self.directory}{told}", flush=True)
+        outcome = "; the same command goes on" if stopped else f": {type(error).__name__}: {error}"
+        print(f"{record['status']}: {self.directory}{outcome}", flush=True)
 
 
 def rank(trainer: Trainer) -> int:
@@ -242,13 +247,13 @@ def versions() -> dict[str, str]:
     """Return the versions of the packages that numbers depend on."""
     import platform
 
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 class Phases:

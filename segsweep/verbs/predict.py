@@ -76,7 +76,7 @@ def on_folder(
     from segsweep.pages import annotated
     from segsweep.pages.folder import Folder, files
     from segsweep.pages.gallery import Gallery
-    from segsweep.run.fit import predictions
+    from segsweep.run.evaluate import predict_batches
     from segsweep.run.restore import finished, restore
 
     found = files(place, out)
@@ -92,7 +92,7 @@ def on_folder(
     folder = Folder(found, config.data, config.hparams.batch_size, known)
     gallery = Gallery(restored, place, out, threshold, category_ids)
     batches = watched(folder, len(folder), place.name)
-    for batch, instances in predictions(config, restored.model, batches, threshold):
+    for batch, instances in predict_batches(config, restored.model, batches, threshold):
         for number, own in zip(batch.image_ids, instances, strict=True):
             path = found[number - 1]
             image_id = known[path].image_id if path in known else number
@@ -131,8 +131,8 @@ def backfill(directory: Path, words: list[str]) -> str:
     data are not what they were, or other bytes come out than its record names.
     """
     from segsweep.base.files import owned
-    from segsweep.run.fit import evaluate
-    from segsweep.run.predictions import FILE, facts
+    from segsweep.run.evaluate import evaluate
+    from segsweep.run.predictions import FILE
     from segsweep.run.restore import finished, restore, same
 
     config, record = finished(directory, words)
@@ -143,16 +143,18 @@ def backfill(directory: Path, words: list[str]) -> str:
     run = restored.run
     run.config.io.predictions = True
     with owned(directory):
-        values = evaluate(run, restored.model, run.name).compute()
+        evaluation = evaluate(run, restored.model, run.name)
     known = record.get("predictions")
-    if known is not None and facts(directory) != known:
+    if known is not None and evaluation.predictions and evaluation.predictions.facts() != known:
         (directory / FILE).unlink()
         raise UserError(
             f"{directory}: predicts other bytes here than on {record['device']['name']}, where it "
             f"was evaluated; copy {FILE} from there"
         )
     key = config.metrics.key
-    return f"{key} {_text(values[key])}, recorded {_text(record['metrics'][key]['value'])}"
+    return (
+        f"{key} {_text(evaluation.values[key])}, recorded {_text(record['metrics'][key]['value'])}"
+    )
 
 
 def _text(value: float | None) -> str:
