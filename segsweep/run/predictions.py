@@ -46,13 +46,8 @@ class Writer:
         """Write the instances of one image in the COCO form, as the metric takes them in."""
         size = predicted[0]["segmentation"]["size"] if predicted else None
         instances = [
-            (
-                instance["category_id"],
-                instance["score"],
-                instance["bbox"],
-                instance["segmentation"]["counts"],
-            )
-            for instance in predicted
+            (entry["category_id"], entry["score"], entry["bbox"], entry["segmentation"]["counts"])
+            for entry in predicted
         ]
         self.put({"image_id": image_id, "size": size, "found": instances})
 

@@ -67,17 +67,15 @@ def folded(names: list[str]) -> list[str]:
 
     That is the notation of shells, whose expansion gives exactly the names.
     """
-    names_as_parts = [tuple(name.split(".")) for name in names]
-    for place in range(max(map(len, names_as_parts), default=0)):
+    rows = [tuple(name.split(".")) for name in names]
+    for place in range(max(map(len, rows), default=0)):
         alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-        for parts in names_as_parts:
+        for parts in rows:
             number = place < len(parts) and parts[place].isdigit()
             key = (*parts[:place], "", *parts[place + 1 :]) if number else parts
             alike.setdefault(key, []).append(parts)
-        names_as_parts = [
-            folded_parts for several in alike.values() for folded_parts in _joined(several, place)
-        ]
-    return [".".join(parts) for parts in names_as_parts]
+        rows = [row for several in alike.values() for row in _joined(several, place)]
+    return [".".join(parts) for parts in rows]
 
 
 def _joined(alike: list[tuple[str, ...]], place: int) -> list[tuple[str, ...]]:

@@ -162,8 +162,8 @@ def same(directory: Path, config: Config, record: dict[str, Any]) -> Run:
     fingerprint, recorded = config.data.fingerprint(), record["data"]["fingerprint"]
     if fingerprint != recorded:
         raise UserError(
-            f"{directory}: data={config.data.name} changed since the run ({recorded} then, {fingerprint} "
-            "now); say where the old ones lie, as in data.root=FOLDER"
+            f"{directory}: data={config.data.name} changed since the run ({recorded} then, "
+            f"{fingerprint} now); say where the old ones lie, as in data.root=FOLDER"
         )
     run = Run(config)
     if run.id != record["id"]:
