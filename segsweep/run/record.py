@@ -53,7 +53,7 @@ def optimizer_facts(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what AdamW is told: rate before the schedule, decay, and the tensors they hold for."""
     return [
         {
-            "lr": group["lr"],
+            "lr": group["base_lr"],  # before the schedule
             "weight_decay": group["weight_decay"],
             "parameters": sum(parameter.numel() for parameter in group["params"]),
             "tensors": folded(group["names"]),
