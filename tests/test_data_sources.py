@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as oracle
 
-from segsweep.base.config import compose, conf_dir, fingerprint
+from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
+from segsweep.base.words import conf_dir
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
 from segsweep.data.formats import masks
 from segsweep.data.source import Source
