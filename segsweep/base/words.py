@@ -56,9 +56,10 @@ def without_folders(arguments: Iterable[str]) -> list[str]:
     for word in words:
         option, equals, value = word.partition("=")
         if option in OPTIONS:
-            add_folder(Path(value if equals else next(words, "(not named)")))
+            folder = value if equals else next(words, "")
+            add_folder(Path(folder or "(no name)"))
         elif word.startswith(SEARCHPATH):
-            for entry in re.findall(r"[^\[\],'\"]+", value):
+            for entry in filter(str.strip, re.split(r"[\[\],'\"]", value)):
                 add_folder(_folder(entry.strip()))
         else:
             rest.append(word)
