@@ -28,7 +28,7 @@ from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
 from segsweep.data.sets.coco import Coco
 from segsweep.verbs.check_data import described, look_at, main
-from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, write
+from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, real_folder, write
 
 DEFECTS = REAL / "defects"
 
@@ -110,9 +110,8 @@ def by_code(findings: list[Finding]) -> dict[str, list[Any]]:
 
 def defect(case: str) -> Single:
     """A defect of the collection, or a skipped test."""
-    if not DEFECTS.is_dir():
-        pytest.skip(f"no data at {DEFECTS}; name their folder with SEGSWEEP_DATA")
-    return single(DEFECTS / f"{case}.json", DEFECTS / "images")
+    folder = real_folder("defects")
+    return single(folder / f"{case}.json", folder / "images")
 
 
 def test_every_case_of_the_collection_is_expected() -> None:

@@ -15,15 +15,16 @@ import pytest
 from PIL import Image
 from pycocotools import mask as oracle
 
-from segsweep.base.config import compose, conf_dir, fingerprint
+from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
+from segsweep.base.words import conf_dir
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
 from segsweep.data.formats import masks
 from segsweep.data.source import Source
 from segsweep.data.transforms import evaluation_geometry, sample
 from segsweep.run.record import data_facts
 from tests.layouts import BLOCK, HEIGHT, WIDTH, kind, make, ndd20, picture, source
-from tests.small_coco import REAL
+from tests.small_coco import real_folder
 
 WORDS = sorted(path.stem for path in Path(conf_dir(), "data").glob("*.yaml"))
 SOURCES = [w for w in WORDS if issubclass(kind(w), Source) and kind(w).facts.images]
@@ -115,9 +116,7 @@ def longest_missed(data: Source, size: tuple[int, int]) -> bool:
 
 
 def test_outlines_of_dolphins_become_what_the_reference_conversion_says(tmp_path: Path) -> None:
-    root = REAL / "ndd20_like"
-    if not root.is_dir():
-        pytest.skip(f"no data at {root}")
+    root = real_folder("ndd20_like")
     expected = json.loads((root / "expected_coco.json").read_text())
     names = {image["id"]: image["file_name"] for image in expected["images"]}
     data = source("ndd20", root, tmp_path, "train=12", "val=12")

@@ -217,9 +217,10 @@ def test_more_queries_than_pairs_are_no_error():
 def test_tiny_model_is_small():
     from omegaconf import OmegaConf
 
-    from segsweep.base.config import conf_dir
+    from segsweep.base.words import conf_dir
 
     chosen = OmegaConf.load(f"{conf_dir()}/model/maskdino_tiny.yaml")
+    del chosen["_target_"]
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MaskDINO), chosen))
     model = config.build([str(digit) for digit in range(10)])
     assert sum(p.numel() for p in model.parameters()) <= 2_800_000

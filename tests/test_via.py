@@ -18,7 +18,7 @@ from segsweep.data.formats import masks
 from segsweep.data.formats.instances import Defect, polygon
 from segsweep.data.formats.via import ViaRegion, read
 from tests.layouts import BLOCK
-from tests.small_coco import REAL
+from tests.small_coco import real_folder
 
 CASES = {
     "v1_regions_dict": [],
@@ -46,9 +46,7 @@ def usable(region: ViaRegion, picture: Path) -> bool:
 
 @pytest.mark.parametrize("case", CASES)
 def test_odd_files_give_what_can_be_used(case: str) -> None:
-    folder = REAL / "defects"
-    if not folder.is_dir():
-        pytest.skip(f"no data at {folder}")
+    folder = real_folder("defects")
     index = {entry["file"]: entry for entry in json.loads((folder / "index.json").read_text())}
     images, faults = read(folder / "via" / f"{case}.json")
     regions = [(r, folder / "images" / image.file) for image in images for r in image.regions]
@@ -58,9 +56,7 @@ def test_odd_files_give_what_can_be_used(case: str) -> None:
 
 
 def test_a_real_file_of_version_1(tmp_path: Path) -> None:
-    folder = REAL / "rice_leaf"
-    if not folder.is_dir():
-        pytest.skip(f"no data at {folder}")
+    folder = real_folder("rice_leaf")
     useless = ["a polygon of 1 different points has no area", "has no label"]
     for split, told in {"train": useless, "val": []}.items():
         images, faults = read(folder / "original" / split / "via_region_data.json")

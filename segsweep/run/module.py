@@ -20,7 +20,8 @@ from segsweep.peft.method import Roles
 from segsweep.peft.sites import Site, assign, named_weights
 from segsweep.task.base import task_of
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
+         nn.SyncBatchNorm, nn.Embedding)  # fmt: skip
 POSITIONS = ("relative_position_bias_table", "positional_embedding")  # of Swin, of CLIP
 
 

@@ -19,6 +19,7 @@ from segsweep.base.config import Config, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices, explain
 from segsweep.base.files import read_json
+from segsweep.base.words import GROUPS
 from segsweep.run.identity import Run
 
 if TYPE_CHECKING:
@@ -30,14 +31,20 @@ if TYPE_CHECKING:
 def load(directory: Path) -> Config:
     """Read the frozen config of a run directory, wherever it lies now.
 
-    Raises UserError when there is none, or none that this version can read.
+    Classes follow from its words; those that configs of earlier versions name are not looked at.
+
+    Raises UserError when there is none, or none that this installation can read.
     """
     path = directory / "config.yaml"
     if not path.is_file():
         raise UserError(f"{path} does not exist: not a run directory")
     try:
-        cfg = OmegaConf.load(path)
-        config = typed(cast("DictConfig", cfg))
+        cfg = cast("DictConfig", OmegaConf.load(path))
+        for group in GROUPS:
+            cfg[group].pop("_target_", None)
+        config = typed(cfg)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (OmegaConfBaseException, YAMLError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: cannot be read as a config ({explain(error)})") from error
     config.io.results = str(directory.parent.parent)
@@ -144,7 +151,7 @@ def move(data: Any, word: str) -> None:
     Raises UserError for anything else.
     """
     key, _, value = word.partition("=")
-    outside = [f.name for f in fields(data) if f.metadata.get("outside") and f.name[0] != "_"]
+    outside = [f.name for f in fields(data) if f.metadata.get("outside")]
     places = [f"data.{name}" for name in outside if isinstance(getattr(data, name), str | None)]
     if key not in places:
         raise UserError(

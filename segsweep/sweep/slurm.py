@@ -14,6 +14,7 @@ requeued by its own batch script (`AFTER`). submitit writes that script. No torc
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -27,7 +28,9 @@ from typing import Any
 from segsweep.base.errors import UserError
 from segsweep.base.files import Busy, owned, read_json, write_json
 from segsweep.base.queue import Queue, ask, queue
+from segsweep.base.words import FOLDERS
 from segsweep.run.identity import LIVE, Run, State, git, now
+from segsweep.sweep.submitit_parts import batch_script, log_name
 
 LOCKED = 300  # seconds to wait for another command that submits into the same folder
 LOG = "log.txt"
@@ -114,16 +117,21 @@ def wanted(run: Run, state: State) -> bool:
 
 def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
     """Return the batch script of `count` runs that ask for the same as this one."""
-    import submitit
-
     trainer, folder = run.config.trainer, intent.with_suffix("").absolute()
-    executor = submitit.SlurmExecutor(folder, python=options.python)
     asked = {key: getattr(options, key) for key in SAME if getattr(options, key) is not None}
     gpus = options.gpus_per_node
     if gpus is None and options.gres is None and trainer.accelerator.name == "gpu":
         gpus = trainer.devices
     after = AFTER.format(folder=shlex.quote(str(folder)), retries=options.retries)
-    executor.update_parameters(
+    exports = [f"export OMP_NUM_THREADS={options.cpus_per_task}"]
+    if FOLDERS in os.environ:  # also where a site does not hand the environment on
+        exports.append(f"export {FOLDERS}={shlex.quote(os.environ[FOLDERS])}")
+    return batch_script(
+        folder,
+        options.python,
+        f"-u -m segsweep work {shlex.quote(str(intent.absolute()))}",
+        intent.stem,
+        count,
         **asked,
         job_name="segsweep",
         comment=intent.stem,
@@ -132,7 +140,7 @@ def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
         gpus_per_node=gpus,
         signal_delay_s=options.signal_delay,
         stderr_to_stdout=True,
-        setup=[f"export OMP_NUM_THREADS={options.cpus_per_task}", *options.setup],
+        setup=[*exports, *options.setup],
         srun_args=[
             f"--cpus-per-task={options.cpus_per_task}",
             f"--wait={TOGETHER}",
@@ -146,10 +154,6 @@ def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
             **options.sbatch,
         },
     )
-    if count > 1:
-        executor.parameters["map_count"] = count
-    command = f"{executor.python} -u -m segsweep work {shlex.quote(str(intent.absolute()))}"
-    return executor._make_submission_file_text(command, intent.stem)
 
 
 def _submit(root: Path, runs: Sequence[Run], options: Slurm) -> dict[str, str]:
@@ -188,7 +192,7 @@ def _remember(path: Path, intent: dict[str, Any], number: str) -> dict[str, str]
         write_json(directory / "job.json", known)
         with contextlib.suppress(FileNotFoundError):
             (directory / LOG).unlink()
-        (directory / LOG).symlink_to(Path("..", ".submit", path.stem, f"{job}_0_log.out"))
+        (directory / LOG).symlink_to(Path("..", ".submit", path.stem, log_name(job)))
     write_json(path, intent | {"id": number})
     return jobs
 

@@ -49,10 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     options = _parser().parse_intermixed_args(argv)
     _check(options)
-    folder = options.config_dir
-    words = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
     try:
-        found = groups([*words, *options.overrides])
+        found = groups(options.overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
     texts = [_texts(group.base, options.classes) for group in found]
@@ -172,7 +170,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("overrides", nargs="*", help="words as for training a sweep")
     parser.add_argument("-m", "--multirun", action="store_true", help="as there; implied")
-    parser.add_argument("--config-dir", type=Path, help="as there: a folder of your own words")
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="default: model.input"
     )

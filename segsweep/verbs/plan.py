@@ -64,10 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     Raises UserError when it costs more than `--max-hours`.
     """
     options = _parser().parse_intermixed_args(argv)
-    folder = options.config_dir
-    words = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
     try:
-        with composing([*words, *options.overrides]) as (whole, combinations):
+        with composing(options.overrides) as (whole, combinations):
             runs = [composed(words) for words in combinations]
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
@@ -274,7 +272,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("overrides", nargs="*", help="the words of the command, as for training")
     parser.add_argument("-m", "--multirun", action="store_true", help="as there; implied")
-    parser.add_argument("--config-dir", type=Path, help="as there: a folder of your own words")
     parser.add_argument("--probe", action="store_true", help="measure what nothing is known of")
     parser.add_argument("--fetch", action="store_true", help="download base weights into the cache")
     parser.add_argument("--max-hours", type=float, metavar="H", help="refuse what takes longer")

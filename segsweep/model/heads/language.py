@@ -12,6 +12,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from segsweep.model.layers.attention import Attention
+from segsweep.model.torch_parts import changes
 
 CHUNK = 256  # texts that are encoded at once
 
@@ -158,7 +159,7 @@ class LanguageEncoder(nn.Module):
 
         They are kept until a weight changes. Tensors of inference mode would not serve training.
         """
-        weights = [(id(p), p._version) for p in self._weights()]
+        weights = [(id(p), changes(p)) for p in self._weights()]
         if self.drawable is None or self.average is None or weights != self._encoded_with:
             autocast = torch.autocast(self.lang_proj.device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), autocast:
