@@ -24,7 +24,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from segsweep.base.files import is_live, read_json
+from segsweep.base.files import read_json
+from segsweep.base.owner import is_live
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 from tests.slurm.test_faults import results, table

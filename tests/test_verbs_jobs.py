@@ -15,7 +15,7 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
-from segsweep.base.files import owned, process_started
+from segsweep.base.owner import owned, process_started
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.names import remember
 from segsweep.verbs import cancel, retry
@@ -24,7 +24,7 @@ SHORT = ["data.train=4", "data.val=2", "hparams.epochs=1", "trainer.accelerator=
 TRAINS = """
 import sys, time
 from pathlib import Path
-from segsweep.sweep.files import owned
+from segsweep.base.owner import owned
 with owned(Path(sys.argv[1])):
     print("owned", flush=True)
     time.sleep(60)

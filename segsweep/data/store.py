@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import Busy, owned, write_text
+from segsweep.base.files import write_text
+from segsweep.base.owner import Busy, owned
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, Annotation, Record
 from segsweep.data.items import MANIFEST, Item

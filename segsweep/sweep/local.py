@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import Busy, owned
+from segsweep.base.owner import Busy, owned
 from segsweep.base.signals import CHILD, Stopped, leave, wish
 from segsweep.run.identity import Run, State
 from segsweep.sweep.board import Board

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import Busy, owned, read_json, write_json
+from segsweep.base.files import read_json, write_json
+from segsweep.base.owner import Busy, owned
 from segsweep.base.queue import Queue, ask, queue
 from segsweep.run.identity import LIVE, Run, State, git, now
 

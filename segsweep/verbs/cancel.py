@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import is_live, read_json, write_json
+from segsweep.base.files import read_json, write_json
+from segsweep.base.owner import is_live
 from segsweep.base.queue import Queue, ask
 from segsweep.run.identity import LIVE, now, state_of
 from segsweep.sweep.names import chosen, named_or_all, sweeps

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
-from segsweep.base.files import owned
+from segsweep.base.owner import owned
 from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.model.files import locate
 from segsweep.run.identity import LIVE, Run, State, state_of

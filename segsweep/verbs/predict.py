@@ -130,7 +130,7 @@ def backfill(directory: Path, words: list[str]) -> str:
     Nothing else is written. Raises UserError where the run predicts label maps, its model or its
     data are not what they were, or other bytes come out than its record names.
     """
-    from segsweep.base.files import owned
+    from segsweep.base.owner import owned
     from segsweep.run.fit import evaluate
     from segsweep.run.predictions import FILE, facts
     from segsweep.run.restore import finished, restore, same
