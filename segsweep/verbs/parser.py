@@ -1,0 +1,34 @@
+"""What the command lines of the verbs have in common."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+
+
+def parser(verb: str, description: str | None) -> ArgumentParser:
+    """Return the parser of a verb; its help begins with the docstring of its file as it stands."""
+    return ArgumentParser(
+        f"python -m segsweep {verb}",
+        description=description,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def add_results(options: ArgumentParser) -> None:
+    """Let a verb be told where the results are."""
+    options.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+
+
+def add_overrides(options: ArgumentParser, about: str) -> None:
+    """Let a verb take the words of a sweep; `overrides` returns them."""
+    options.add_argument("overrides", nargs="*", help=about)
+    options.add_argument("-m", "--multirun", action="store_true", help="as there; implied")
+    options.add_argument("--config-dir", type=Path, help="as there: a folder of your own words")
+
+
+def overrides(options: Namespace) -> list[str]:
+    """Return the words of a sweep for `sweep.sweeper.composing`."""
+    folder = options.config_dir
+    path = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder else []
+    return [*path, *options.overrides]
