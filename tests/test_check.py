@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from segsweep.base.errors import UserError
-from segsweep.check.duplicates import near
+from segsweep.check.duplicates import close_pairs
 from segsweep.check.fix import clipped, fix
 from segsweep.check.page import render
 from segsweep.check.parts import Part, Single, single
@@ -281,7 +281,7 @@ def test_near_hashes_are_all_found(values: list[int], data: st.DataObject) -> No
         for j in range(i + 1, len(values))
         if (values[i] ^ values[j]).bit_count() <= 4
     ]
-    assert near(np.array(values, np.uint64), 4) == expected
+    assert close_pairs(np.array(values, np.uint64), 4) == expected
 
 
 def test_copies_across_splits_are_found(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_the_documented_table_is_that_of_the_code() -> None:
 def test_checking_needs_no_torch_and_starting_not_even_numpy(tmp_path: Path) -> None:
     program = """if True:
         import sys
-        import segsweep.check as check
+        import segsweep.verbs.check_data as check
         assert not {"numpy", "PIL", "hydra", "rich"} & set(sys.modules)
         assert check.main(sys.argv[1:]) == 0
         assert "torch" not in sys.modules

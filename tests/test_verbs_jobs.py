@@ -17,6 +17,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.owner import owned, process_started
 from segsweep.run.identity import Run, State, state_of
+from segsweep.sweep.control import reopened
 from segsweep.sweep.names import remember
 from segsweep.verbs import cancel, retry
 
@@ -114,9 +115,9 @@ def test_a_run_that_begins_anew_keeps_its_config_only(tmp_path: Path) -> None:
     one = run(tmp_path)
     for name in ("last.ckpt", "metrics.jsonl", "delta.safetensors"):
         (one.directory / name).write_text("old")
-    assert retry.again(one.directory, anew=False).name == one.name
+    assert reopened(one.directory, anew=False).name == one.name
     assert (one.directory / "last.ckpt").exists()
-    retry.again(one.directory, anew=True)
+    reopened(one.directory, anew=True)
     assert [path.name for path in one.directory.iterdir()] == ["config.yaml"]
 
 

@@ -86,9 +86,9 @@ def falling(family: dict[str, PrintedCell], cut: bool = False) -> list[str]:
         wrong.append("AP > AP50")
     if whole.low > ((low + high) * Fraction(1, 2)).high:
         wrong.append("AP > (AP50 + AP75)/2")
-    least = (low if "50" in family else zero) * Fraction(1, 10)
-    least += (high if "75" in family else zero) * Fraction(1, 2)
-    if "50" in family and "75" in family and whole.high < least.low:
+    minimum = (low if "50" in family else zero) * Fraction(1, 10)
+    minimum += (high if "75" in family else zero) * Fraction(1, 2)
+    if "50" in family and "75" in family and whole.high < minimum.low:
         wrong.append("AP < AP50/10 + AP75/2")
     return wrong
 
@@ -156,11 +156,11 @@ def overlap(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
 
 
 def _overlap(jaccard: PrintedCell, dice: PrintedCell) -> Iterator[Contradiction]:
-    whole = 100 if dice.is_percent else 1
+    scale = 100 if dice.is_percent else 1
 
     def least(text: str, cut: bool = False) -> Fraction:
         low = printed(text, cut).low
-        return whole * low / (2 * whole - low)
+        return scale * low / (2 * scale - low)
 
     def right(j: str, d: str, cut: bool = False) -> bool:
         value, upper = printed(j, cut), printed(d, cut).high

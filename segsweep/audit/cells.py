@@ -141,8 +141,8 @@ def read_roles(path: Path) -> dict[str, Role]:
     roles = {}
     for line, row in table(path, ("method", "trains", "adds", "reference")):
         if row["trains"] not in TRAINS:
-            known = ", ".join(TRAINS)
-            raise UserError(f"{path}, line {line}: trains {row['trains']!r} (choices: {known})")
+            choices = ", ".join(TRAINS)
+            raise UserError(f"{path}, line {line}: trains {row['trains']!r} (choices: {choices})")
         adds, reference = (row[key] == "yes" for key in ("adds", "reference"))
         roles[row["method"]] = Role(row["trains"], adds, reference, line)
     return roles

@@ -47,12 +47,14 @@ def read_claims(path: Path) -> list[Claim]:
     ]
     for claim in claims:
         if claim.kind not in KINDS:
-            known = ", ".join(KINDS)
-            raise UserError(f"{path}, line {claim.line}: no kind {claim.kind!r} (choices: {known})")
+            choices = ", ".join(KINDS)
+            raise UserError(
+                f"{path}, line {claim.line}: no kind {claim.kind!r} (choices: {choices})"
+            )
         if claim.wording not in WORDINGS:
-            known = ", ".join(WORDINGS)
+            choices = ", ".join(WORDINGS)
             where = f"{path}, line {claim.line}"
-            raise UserError(f"{where}: no wording {claim.wording!r} (choices: {known})")
+            raise UserError(f"{where}: no wording {claim.wording!r} (choices: {choices})")
         try:
             if claim.kind not in WORDS and (claim.stated or claim.kind != "best"):
                 claim.bounds()

@@ -78,8 +78,8 @@ def _outlier(
         changed.append((count.now(number), share.now(percent)))
         return bases(changed, equation)[-1].meets(base)
 
-    alone = bases([*rows, (count, share)], equation)[-1]
-    whole = count.value * 100 / share.value - alone.middle + base.middle
+    by_itself = bases([*rows, (count, share)], equation)[-1]
+    whole = count.value * 100 / share.value - by_itself.middle + base.middle
     expected = 100 * count.value / whole
     fixes = [f"{share.text} % → {t} %" for t in repairs(share.text, lambda t: fits(count.text, t))]
     fixes += [f"{count.text} M → {t} M" for t in repairs(count.text, lambda t: fits(t, share.text))]
@@ -160,15 +160,15 @@ def columns(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         for column, quantity in (("params_m", "params"), ("params_pct", "percent")):
             cell = next((c for c in group if c.quantity == quantity), None)
             quoted = [c for c in group if getattr(c, column) and not ENDS.search(c.quantity)]
-            first = cell.text if cell else getattr(quoted[0], column) if quoted else ""
-            wrong = [c for c in quoted if not printed(getattr(c, column)).meets(printed(first))]
+            expected = cell.text if cell else getattr(quoted[0], column) if quoted else ""
+            wrong = [c for c in quoted if not printed(getattr(c, column)).meets(printed(expected))]
             if wrong:
                 yield Contradiction(
                     rule="column",
                     certainty=Certainty.CERTAIN,
                     cells=[*([cell] if cell else []), *wrong],
                     printed=", ".join(f"{getattr(c, column)} (line {c.line})" for c in wrong),
-                    follows=first,
+                    follows=expected,
                     explanation=f"{column} is not the number of parameters of the same setting.",
                 )
 

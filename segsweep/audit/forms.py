@@ -84,7 +84,7 @@ def page(findings: Sequence[Contradiction], rules: Sequence[Callable]) -> str:
         f"columns {', '.join(COLUMNS)};",
         f"{', '.join(OPTIONAL)} may stand beside them.",
         "",
-        *(f"- **{certainty.value}**: {words}" for certainty, words in MEANINGS.items()),
+        *(f"- **{certainty.value}**: {meaning}" for certainty, meaning in MEANINGS.items()),
         "",
         "## Rules",
         "",

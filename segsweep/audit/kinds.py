@@ -73,8 +73,8 @@ def select(cells: Sequence[PrintedCell], text: str, source: str) -> list[Printed
     def matches(cell: PrintedCell) -> bool:
         params = {key: str(value) for key, value in cell.params}
         return all(
-            (params.get(key, str(getattr(cell, key, ""))) in values) == wanted
-            for key, wanted, values in conditions
+            (params.get(key, str(getattr(cell, key, ""))) in values) == equal
+            for key, equal, values in conditions
         )
 
     chosen = [cell for cell in cells if matches(cell)]
@@ -133,7 +133,7 @@ def _count(claim: Claim, cells: Sequence[PrintedCell]) -> Verdict:
 def _range(claim: Claim, cells: Sequence[PrintedCell]) -> Verdict:
     """Least and largest are the two ends; `within`: not outside them."""
     chosen = sorted(select(cells, claim.cells, claim.source), key=lambda c: c.value)
-    first, last, bounds = chosen[0], chosen[-1], claim.bounds()
+    lowest, highest, bounds = chosen[0], chosen[-1], claim.bounds()
     if claim.kind == "within":
         inside = [_within(c.interval(), bounds) for c in chosen]
         holds = False if False in inside else None if None in inside else True
@@ -142,11 +142,11 @@ def _range(claim: Claim, cells: Sequence[PrintedCell]) -> Verdict:
         low, high = bounds.low + slack, bounds.high - slack
         ends = [
             _within(cell.interval(), Interval(end - slack, end + slack))
-            for cell, end in ((first, low), (last, high))
+            for cell, end in ((lowest, low), (highest, high))
         ]
         holds = False not in ends
-    outside = [c for c in chosen if _within(c.interval(), bounds) is False] or [first, last]
-    return Verdict(holds, f"{first.text} to {last.text}", outside)
+    outside = [c for c in chosen if _within(c.interval(), bounds) is False] or [lowest, highest]
+    return Verdict(holds, f"{lowest.text} to {highest.text}", outside)
 
 
 def _best(claim: Claim, cells: Sequence[PrintedCell]) -> Verdict:
@@ -167,20 +167,22 @@ def _above(claim: Claim, cells: Sequence[PrintedCell]) -> Verdict:
     compared = [(a, b) for a in cells_left for b in right.get(_column(a), [])]
     if not compared:
         raise UserError(f"claim of {claim.source}: no pairs of {claim.cells!r} to compare")
-    won = [(a, b) for a, b in compared if _better(a, b)]
-    lost = [(a, b) for a, b in compared if _better(b, a) and not _tied(a, b)]
+    wins = [(a, b) for a, b in compared if _better(a, b)]
+    losses = [(a, b) for a, b in compared if _better(b, a) and not _tied(a, b)]
     holds = {
-        "all": not lost,
-        "most": 2 * len(won) > len(compared),
-        "any": bool(won),
+        "all": not losses,
+        "most": 2 * len(wins) > len(compared),
+        "any": bool(wins),
     }.get(claim.stated)
     if holds is None:
         raise UserError(
             f"claim of {claim.source}: stated is {claim.stated!r}, not all, most or any"
         )
-    text = f"so in {len(won)} of {len(compared)} pairs, not in {len(lost)}"
-    worst = [c for pair in lost[:4] for c in pair]
-    examples = ", ".join(f"{_named(a)} {a.text} against {_named(b)} {b.text}" for a, b in lost[:3])
+    text = f"so in {len(wins)} of {len(compared)} pairs, not in {len(losses)}"
+    worst = [c for pair in losses[:4] for c in pair]
+    examples = ", ".join(
+        f"{_named(a)} {a.text} against {_named(b)} {b.text}" for a, b in losses[:3]
+    )
     return Verdict(holds, f"{text}: {examples}" if examples else text, worst)
 
 

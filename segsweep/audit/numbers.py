@@ -59,8 +59,8 @@ def printed(text: str, cut: bool = False) -> Interval:
     value, unit = Fraction(text), Fraction(1, 10 ** decimals(text))
     if not cut:
         return Interval(value - unit / 2, value + unit / 2)
-    away = unit if value >= 0 else -unit
-    ends = value - away / 2, value + away
+    beyond = unit if value >= 0 else -unit
+    ends = value - beyond / 2, value + beyond
     return Interval(min(ends), max(ends))
 
 

@@ -50,23 +50,23 @@ def _off_line(rows: list[list[PrintedCell]]) -> Iterator[Contradiction]:
 
     values = np.array([[float(c.value) for c in row] for row in rows])
     for index, row in enumerate(rows):
-        far = [
+        outlying = [
             (column, *distance)
             for column in range(len(row))
             if (distance := _distance(values, index, column))[2]
         ]
-        if not far:
+        if not outlying:
             continue
         expectations, fixes = [], []
-        for column, expected, usual, _ in far:
+        for column, expected, usual, _ in outlying:
             cell = row[column]
             expectations.append(f"{cell.metric} {cell.text}, expected {expected:.1f} ± {usual:.1f}")
-            near = repairs(
+            candidates = repairs(
                 cell.text,
                 lambda t, e=expected, u=usual: abs(float(t) - e) <= max(2 * u, 0.5),
                 near=Fraction(str(round(expected, 3))),
             )
-            fixes += [f"{cell.metric} {cell.text} → {text}" for text in near[:1]]
+            fixes += [f"{cell.metric} {cell.text} → {text}" for text in candidates[:1]]
         yield Contradiction(
             rule="relation",
             certainty=Certainty.UNCLEAR,

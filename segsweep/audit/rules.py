@@ -73,8 +73,8 @@ def numbered(findings: Iterable[Contradiction]) -> list[Contradiction]:
     """Return findings by source, table and certainty, each with an id such as `000-2a-mean-1`."""
     counts, order, result = Counter[str](), list(Certainty), []
     for finding in sorted(findings, key=lambda f: (*f.place, order.index(f.certainty), f.rule)):
-        words = "-".join((*finding.place, finding.rule)).lower()
-        start = re.sub(r"[^a-z0-9]+", "-", words).strip("-")
+        place = "-".join((*finding.place, finding.rule)).lower()
+        start = re.sub(r"[^a-z0-9]+", "-", place).strip("-")
         counts[start] += 1
         result.append(replace(finding, id=f"{start}-{counts[start]}"))
     return result

@@ -70,10 +70,10 @@ class LiveTensors(TorchDispatchMode):
     ) -> object:
         """Run an operation; storages of its results that are not those of its inputs are new."""
         out = func(*args, **(kwargs or {}))
-        given = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
+        input_storages = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
         for storage in (tensor.untyped_storage() for tensor in _tensors(out)):
             key = storage._cdata
-            if key not in given and key not in self.sizes:
+            if key not in input_storages and key not in self.sizes:
                 self.sizes[key] = storage.nbytes()
                 weakref.finalize(storage, self.sizes.pop, key).atexit = False
         self.peak = max(self.peak, sum(self.sizes.values()))

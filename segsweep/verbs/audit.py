@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from segsweep.base.errors import UserError
-from segsweep.verbs.parser import parser
+from segsweep.verbs.parser import verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,12 +22,12 @@ def main(argv: list[str] | None = None) -> int:
     from segsweep.audit import forms
     from segsweep.audit.rules import REPORTED, RULES, audit
 
-    words = parser("audit", __doc__)
-    words.add_argument("files", nargs="*", type=Path, help="tidy CSV (the reported numbers)")
-    words.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
-    words.add_argument("--md", type=Path, metavar="FILE", help="write a page with the rules")
-    words.add_argument("--strict", action="store_true", help="status 1 if anything is found")
-    options = words.parse_args(argv)
+    parser = verb_parser("audit", __doc__)
+    parser.add_argument("files", nargs="*", type=Path, help="tidy CSV (the reported numbers)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
+    parser.add_argument("--md", type=Path, metavar="FILE", help="write a page with the rules")
+    parser.add_argument("--strict", action="store_true", help="status 1 if anything is found")
+    options = parser.parse_args(argv)
     if not options.files and not REPORTED.exists():
         raise UserError(f"{REPORTED} lies in the source repository only; name a CSV file")
     findings = [finding for path in options.files or [REPORTED] for finding in audit(path)]

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 
-def parser(verb: str, description: str | None) -> ArgumentParser:
+def verb_parser(verb: str, description: str | None) -> ArgumentParser:
     """Return the parser of a verb; its help begins with the docstring of its file as it stands."""
     return ArgumentParser(
         f"python -m segsweep {verb}",
@@ -15,16 +15,16 @@ def parser(verb: str, description: str | None) -> ArgumentParser:
     )
 
 
-def add_results(options: ArgumentParser) -> None:
+def add_results(parser: ArgumentParser) -> None:
     """Let a verb be told where the results are."""
-    options.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
 
 
-def add_overrides(options: ArgumentParser, about: str) -> None:
+def add_overrides(parser: ArgumentParser, about: str) -> None:
     """Let a verb take the words of a sweep; `overrides` returns them."""
-    options.add_argument("overrides", nargs="*", help=about)
-    options.add_argument("-m", "--multirun", action="store_true", help="as there; implied")
-    options.add_argument("--config-dir", type=Path, help="as there: a folder of your own words")
+    parser.add_argument("overrides", nargs="*", help=about)
+    parser.add_argument("-m", "--multirun", action="store_true", help="as there; implied")
+    parser.add_argument("--config-dir", type=Path, help="as there: a folder of your own words")
 
 
 def overrides(options: Namespace) -> list[str]:
