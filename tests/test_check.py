@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from segsweep.base.errors import UserError
-from segsweep.check.duplicates import near
+from segsweep.check.duplicates import close_pairs
 from segsweep.check.fix import clipped, fix
 from segsweep.check.page import render
 from segsweep.check.parts import Part, Single, single
@@ -280,7 +280,7 @@ def test_near_hashes_are_all_found(values: list[int], data: st.DataObject) -> No
         for j in range(i + 1, len(values))
         if (values[i] ^ values[j]).bit_count() <= 4
     ]
-    assert near(np.array(values, np.uint64), 4) == expected
+    assert close_pairs(np.array(values, np.uint64), 4) == expected
 
 
 def test_copies_across_splits_are_found(tmp_path: Path) -> None:

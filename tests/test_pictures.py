@@ -26,7 +26,7 @@ from segsweep.pages.draw import RIM, Shape, overlay, scaled, tinted
 from segsweep.run import predictions
 from segsweep.run.identity import Run
 from segsweep.run.restore import restore
-from segsweep.sweep.names import one
+from segsweep.sweep.names import single_run
 from segsweep.train import train
 from segsweep.verbs import compare, predict
 from tests.painted import WORDS
@@ -247,11 +247,11 @@ def test_data_that_moved_are_found_by_a_word(tmp_path: Path) -> None:
 
 def test_a_run_goes_by_the_beginning_of_its_id(runs: list[Path]) -> None:
     results = runs[0].parents[1]
-    assert one(results, runs[0].name[-12:-6]) == runs[0]
+    assert single_run(results, runs[0].name[-12:-6]) == runs[0]
     with pytest.raises(UserError, match="neither a sweep nor a run"):
-        one(results, "zzz")
+        single_run(results, "zzz")
     with pytest.raises(UserError, match="names 2 runs; one is needed"):
-        one(results, str(results))
+        single_run(results, str(results))
 
 
 def greedy(

@@ -52,7 +52,7 @@ def test_odd_files_give_what_can_be_used(case: str) -> None:
     regions = [(r, folder / "images" / image.file) for image in images for r in image.regions]
     number = sum(usable(region, picture) for region, picture in regions)
     assert number == index[f"via/{case}.json"]["usable_annotations"]
-    assert [fault.what for fault in faults] == CASES[case]
+    assert [fault.reason for fault in faults] == CASES[case]
 
 
 def test_a_real_file_of_version_1(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_real_file_of_version_1(tmp_path: Path) -> None:
         expected = json.loads((folder / f"{split}.json").read_text())
         assert {i.file for i in images} == {i["file_name"] for i in expected["images"]}
         assert sum(len(i.regions) for i in images) == len(expected["annotations"])
-        assert [fault.what for fault in faults] == told
+        assert [fault.reason for fault in faults] == told
         names = {r.attributes["class_id"] for i in images for r in i.regions}
         assert names <= {c["name"] for c in expected["categories"]}
 
@@ -142,4 +142,4 @@ def test_no_content_is_a_crash(tmp_path_factory: pytest.TempPathFactory, content
         for region in image.regions:
             assert len(region.polygon) >= 6
             assert np.isfinite(region.polygon).all()
-    assert all(fault.what for fault in faults)
+    assert all(fault.reason for fault in faults)

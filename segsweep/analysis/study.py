@@ -75,6 +75,6 @@ def recorded(config: Config, predicted: PredictionFile | None) -> dict[str, Any]
 def evaluated(config: Config, predicted: PredictionFile) -> dict[str, float | None]:
     """Compute the run's metrics again from its predictions: the values of its record, exactly."""
     evaluator = config.metrics.evaluator(config.data, "val")
-    for image_id, found in predicted:
-        evaluator.add(image_id, found)
+    for image_id, instances in predicted:
+        evaluator.add(image_id, instances)
     return evaluator.compute()

@@ -34,7 +34,8 @@ from omegaconf import OmegaConf
 
 from segsweep.base.config import SCHEMA, Config, Trainer, fingerprint, plain
 from segsweep.base.errors import UserError
-from segsweep.base.files import is_live, owned, read_json, write_json, write_text
+from segsweep.base.files import read_json, write_json, write_text
+from segsweep.base.owner import is_live, owned
 from segsweep.base.queue import Queue
 from segsweep.base.signals import Stopped, leave, wish
 

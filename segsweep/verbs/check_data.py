@@ -107,7 +107,7 @@ def look_at(
                 look_at_all(part, len(names), workers), len(part.records), description=part.name
             ):
                 for code, identity, detail in look.defects:
-                    part.found.add(code, identity, detail)
+                    part.defects.add(code, identity, detail)
                 own.append(look)
             looks.append((part, own))
     return looks, duplicates(looks)

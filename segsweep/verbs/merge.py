@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from segsweep.base.errors import UserError
 from segsweep.exporting.labels import facts
 from segsweep.exporting.place import staged, truth, vacant
-from segsweep.sweep.names import one, spoken
+from segsweep.sweep.names import single_run, spoken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 def main(argv: list[str] | None = None) -> int:
     """Merge one run."""
     options = spoken(_parser(), argv)
-    directory = one(options.results, options.run)
+    directory = single_run(options.results, options.run)
     out = options.out or options.results / "exports" / directory.name / "merged.safetensors"
     if out.suffix not in SUFFIXES:
         raise UserError(f"out={out}: must end in one of {', '.join(SUFFIXES)}")

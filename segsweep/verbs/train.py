@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
-from segsweep.base.files import owned
+from segsweep.base.owner import owned
 from segsweep.base.words import conf_dir
 from segsweep.run.identity import Run, tasked
 from segsweep.train import train
