@@ -10,7 +10,7 @@ import torch
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.data.loader import Target
-from segsweep.model.family import Backbone, Layout
+from segsweep.model.family import Backbone
 from segsweep.peft.base import apply, base_hash, delta_state_dict, load_delta, merge, save_delta
 
 WORDS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/peft/*.yaml"))
@@ -169,7 +169,7 @@ def test_weights_inside_the_backbone_can_be_edited(images, targets):
     config = config_of(["lora", where, "peft.train=[]"])
     stages = {"embed_dim": 24, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
     name = "swin_tiny_patch4_window7_224"
-    config.model.backbone = Backbone(name, Layout["swin"], stages)
+    config.model.backbone = Backbone(name, "swin", stages)
     model = config.model.build(CLASSES)
     counts = apply(model, config.peft, config.model.roles)
     assert counts.trainable == sum(4 * config.peft.rank * 24 * 2**stage for stage in range(4))

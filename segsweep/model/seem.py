@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import outside
-from segsweep.model.family import Backbone, Family, Layout, multiple
+from segsweep.model.family import Backbone, Family, multiple
 from segsweep.model.heads.prompts import Templates, templates, token_ids
 from segsweep.model.layers.norms import GROUPS
 
@@ -26,7 +26,7 @@ TextEncoder = Enum("TextEncoder", {"frozen": "frozen", "trained": "trained"})
 
 
 @dataclass
-class LossWeights:
+class SEEMWeights:
     """Weights of the three loss terms, and costs of the matcher."""
 
     ce: float = 2.0
@@ -60,10 +60,11 @@ class SEEM(Family):
 
     sign: ClassVar[str] = "sem_seg_head.predictor.lang_encoder.logit_scale"
     language: ClassVar[bool] = True
+    layouts: ClassVar[tuple[str, ...]] = ("focal", "focal_dw")
 
     backbone: Backbone = field(
         default_factory=lambda: Backbone(
-            "focalnet_large_fl4", Layout["focal"], {"normalize_modulator": True}
+            "focalnet_large_fl4", "focal", {"normalize_modulator": True}
         )
     )
     hidden: int = 512
@@ -79,7 +80,7 @@ class SEEM(Family):
     decoder_ffn: int = 2048
     points: int = 12544
     no_object: float = 0.1  # weight of "no object" in the class loss
-    loss: LossWeights = field(default_factory=LossWeights)
+    loss: SEEMWeights = field(default_factory=SEEMWeights)
     topk: int = 100
     templates: Templates = Templates["all81"]
     own_templates: list[str] | None = None  # sentences with {}

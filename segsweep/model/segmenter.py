@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segsweep.loss.criterion import Criterion
 from segsweep.loss.outputs import Output
-from segsweep.model.backbones.timm_models import DropPath
+from segsweep.model.backbones.timm import drop_paths
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
@@ -75,9 +75,8 @@ class Segmenter(nn.Module):
             for child in self.children():
                 _rest(child)
         if self.drop_path:
-            for module in self.backbone.modules():
-                if isinstance(module, DropPath):
-                    module.train(mode)
+            for module in drop_paths(self.backbone):
+                module.train(mode)
         return self
 
     def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> Output:
