@@ -11,7 +11,7 @@ def train(run: Run) -> dict[str, Any]:
     """Train and evaluate one run in its directory; return the body of its record."""
     from segsweep.analysis import slices, study
     from segsweep.metrics.base import of_classes
-    from segsweep.peft.base import base_hash, load_delta
+    from segsweep.peft.delta import base_hash, load_delta
     from segsweep.run import facts, predictions
     from segsweep.run.features import cache_features
     from segsweep.run.fit import evaluate, fit

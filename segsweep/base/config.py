@@ -178,7 +178,7 @@ def typed(cfg: DictConfig) -> Config:
     """Turn a composed or a frozen config into typed objects, with everything resolved.
 
     Raises `omegaconf.errors.OmegaConfBaseException` or `UserError` for unknown keys, values of the
-    wrong type, values out of range, and a metric that cannot judge the data.
+    wrong type, values out of range, and a metric or a method that does not fit the data.
     """
     merged = OmegaConf.structured(Config)
     for key, node in cfg.items():
@@ -188,6 +188,7 @@ def typed(cfg: DictConfig) -> Config:
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Config)
     config.metrics.check(config.data)
+    config.peft.check(config.data)
     return config
 
 

@@ -168,6 +168,12 @@ ROLES = {
         )
         for name in ("sampling_offsets", "value_proj")
     ],
+    "keys": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight:k"],
+    "values": [
+        "sem_seg_head.*.value_proj.weight",
+        "sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight:v",
+    ],
+    "feedforward": ["sem_seg_head.*.layers.*.linear2.weight"],
     "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
     "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
 }

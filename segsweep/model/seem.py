@@ -101,6 +101,10 @@ class SEEM(Family):
     def roles(self) -> dict[str, list[str]]:
         """Patterns of the weights and seams that a method may name by one word."""
         projected = [] if self.conv_dim in (None, self.hidden) else [f"{PREDICTOR}input_proj.*"]
+        attention = [
+            "sem_seg_head.pixel_decoder.*.in_proj_weight",
+            "sem_seg_head.predictor.transformer_*.in_proj_weight",
+        ]
         text = TEXT if self.text_encoder is TextEncoder["trained"] else []
         decoder = [*DECODER, *projected, *text]
         return {
@@ -108,9 +112,12 @@ class SEEM(Family):
             "decoder": decoder,
             "embeddings": EMBEDDINGS,
             "deformable": [],
-            "attention": [
-                "sem_seg_head.pixel_decoder.*.in_proj_weight",
-                "sem_seg_head.predictor.transformer_*.in_proj_weight",
+            "attention": attention,
+            "keys": [f"{pattern}:k" for pattern in attention],
+            "values": [f"{pattern}:v" for pattern in attention],
+            "feedforward": [
+                "sem_seg_head.pixel_decoder.*.linear2.weight",
+                "sem_seg_head.predictor.transformer_*.linear2.weight",
             ],
             "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
             "text": TEXT,

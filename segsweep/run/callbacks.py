@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 from segsweep.base.config import Config, plain
 from segsweep.base.files import write_atomically
 from segsweep.base.signals import Stopped, wish
-from segsweep.peft.base import save_delta
+from segsweep.peft.delta import save_delta
 from segsweep.run.identity import Run
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from segsweep.run.identity import Run, rank
 
 if TYPE_CHECKING:
-    from segsweep.peft.base import Counts
+    from segsweep.peft.apply import Counts
 
 
 def data_facts(data: Any, classes: list[str]) -> dict[str, Any]:
