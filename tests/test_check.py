@@ -381,7 +381,7 @@ def test_the_documented_table_is_that_of_the_code() -> None:
 def test_checking_needs_no_torch_and_starting_not_even_numpy(tmp_path: Path) -> None:
     program = """if True:
         import sys
-        import segsweep.check as check
+        import segsweep.verbs.check_data as check
         assert not {"numpy", "PIL", "hydra", "rich"} & set(sys.modules)
         assert check.main(sys.argv[1:]) == 0
         assert "torch" not in sys.modules

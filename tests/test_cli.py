@@ -24,7 +24,7 @@ def segsweep(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(("group", "word"), CHOICES)
 def test_every_choice_composes_names_itself_and_survives_freezing(group, word):
     kind = schema_of(OmegaConf.load(Path(conf_dir(), group, f"{word}.yaml")))
-    judges_labels = group == "metrics" and getattr(kind, "semantic", False)
+    judges_labels = group == "metrics" and "semantic" in kind.tasks
     config = compose([f"{group}={word}", *(["data=kvasir"] if judges_labels else [])])
     assert getattr(config, group).name == word
     from segsweep.base.config import plain

@@ -74,7 +74,7 @@ def test_label_maps_are_exact_and_parts_apart(tmp_path: Path, name: str) -> None
     root = tmp_path / "root"
     expected = layouts.LAYOUTS[name](root)
     data = made(name, root)
-    assert data.semantic
+    assert data.task == "semantic"
     keys = {split: [item.key for item in data._chosen[split]] for split in SPLITS}
     assert tuple(map(len, keys.values())) == PARTS[name]
     assert not {*keys["train"]} & {*keys["val"]}

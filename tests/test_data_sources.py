@@ -88,7 +88,7 @@ def check(data: Source, record: Record) -> None:
     """A record can be read, and becomes what the network sees."""
     size = (record.height, record.width)
     assert data.image(record).shape == (*size, 3)
-    if data.semantic:
+    if data.task == "semantic":
         labels = data.label_map(record)
         assert labels.shape == size
         assert {*np.unique(labels).tolist()} <= {*range(len(data.classes())), BACKGROUND, IGNORE}
