@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from benchmarks import _sides
 from segsweep.base.config import compose
-from segsweep.peft.base import apply
+from segsweep.peft.apply import apply
 from segsweep.run.evaluate import validation
 from segsweep.run.features import cache_features
 from segsweep.run.fit import train_loader

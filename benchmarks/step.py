@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from benchmarks import _sides
 from segsweep.base.config import compose
 from segsweep.data.loader import TrainLoader
-from segsweep.peft.base import apply
+from segsweep.peft.apply import apply
 from segsweep.run.module import parameter_groups
 
 SIDES = ["full_head", "decoder_only", "adapter", "lora", "embeddings_only"]

@@ -13,7 +13,7 @@ def train(run: Run) -> dict[str, Any]:
     What a phase makes is handed on as a value; its files are written once, at its end.
     """
     from segsweep.analysis import slices, study
-    from segsweep.peft.base import base_hash, save_delta
+    from segsweep.peft.delta import base_hash, save_delta
     from segsweep.run import machine, record, terminal
     from segsweep.run.evaluate import evaluate
     from segsweep.run.features import cache_features

@@ -21,7 +21,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.data.loader import eval_loader
-from segsweep.exporting import program
+from segsweep.exporting import checkpoint, program
 from segsweep.exporting.bundle import portable
 from segsweep.exporting.inference import Inference, aligned, differences, examples, outputs
 from segsweep.exporting.place import staged, verify
@@ -136,7 +136,7 @@ def test_another_model_is_never_written(runs, tmp_path: Path):
     restored = restore(runs["lora"])
     restored.config.model = Wrong(**vars(restored.config.model))
     with pytest.raises(UserError, match=r"differs from the run .* nothing was written"):
-        merge.write(restored, tmp_path / "merged.safetensors")
+        checkpoint.write(restored, tmp_path / "merged.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 

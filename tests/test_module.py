@@ -10,7 +10,8 @@ import torch
 from segsweep.base.config import Config, Hparams, Schedule, compose, fingerprint
 from segsweep.base.errors import UserError
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.base import apply, delta_state_dict
+from segsweep.peft.apply import apply
+from segsweep.peft.delta import delta_state_dict
 from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
 from segsweep.run.record import folded, optimizer_facts
 

@@ -177,8 +177,8 @@ def typed(cfg: DictConfig) -> Config:
     """Turn a composed or a frozen config into typed objects, with everything resolved.
 
     Raises `omegaconf.errors.OmegaConfBaseException` or `UserError` for words that are not
-    installed, unknown keys, values of the wrong type, values out of range, and a metric that cannot
-    judge the data.
+    installed, unknown keys, values of the wrong type, values out of range, and a metric or a
+    method that does not fit the data.
     """
     schema, content = OmegaConf.structured(Config), OmegaConf.to_container(cfg)
     assert isinstance(content, dict)
@@ -190,6 +190,7 @@ def typed(cfg: DictConfig) -> Config:
     config = OmegaConf.to_object(OmegaConf.merge(schema, content))
     assert isinstance(config, Config)
     config.metrics.check(config.data)
+    config.peft.check(config.data)
     return config
 
 

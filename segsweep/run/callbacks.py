@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from segsweep.base.config import Config
 from segsweep.base.files import write_atomically
 from segsweep.base.signals import Stopped, wish
-from segsweep.peft.base import delta_state_dict
+from segsweep.peft.delta import delta_state_dict
 from segsweep.run.identity import Run
 
 

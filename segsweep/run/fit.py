@@ -17,7 +17,7 @@ from segsweep.base.config import Config
 from segsweep.base.errors import UserError
 from segsweep.data.loader import TrainLoader
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.base import load_state
+from segsweep.peft.delta import load_state
 from segsweep.run.callbacks import Best, Checkpoint, Curve, Progress, Stop
 from segsweep.run.evaluate import validation
 from segsweep.run.identity import Run, tasked

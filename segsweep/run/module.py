@@ -15,7 +15,7 @@ from segsweep.base.config import Config, Hparams, Schedule
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Evaluator
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.base import delta_state_dict, load_state
+from segsweep.peft.delta import delta_state_dict, load_state
 from segsweep.peft.method import Roles
 from segsweep.peft.sites import Site, assign, named_weights
 from segsweep.task.base import task_of

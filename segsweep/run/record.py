@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from segsweep.base.config import plain
 
 if TYPE_CHECKING:
-    from segsweep.peft.base import Counts
+    from segsweep.peft.apply import Counts
     from segsweep.run.identity import Run
 
 

@@ -25,7 +25,7 @@ from segsweep.run.identity import Run
 if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
-    from segsweep.peft.base import Counts
+    from segsweep.peft.apply import Counts
 
 
 def load(directory: Path) -> Config:
@@ -101,7 +101,7 @@ def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> 
         UserError: the run has not finished, its weights were deleted, the base weights are gone or
             are others now.
     """
-    from segsweep.peft.base import load_delta
+    from segsweep.peft.delta import load_delta
 
     config, record = finished(directory, words)
     classes = record["data"]["classes"]
@@ -124,7 +124,7 @@ def assemble(
     """Build the model of a config, load the base weights, apply the method: ready to be trained."""
     import torch
 
-    from segsweep.peft.base import apply
+    from segsweep.peft.apply import apply
 
     torch.manual_seed(config.seed)
     model = config.model.build(texts)

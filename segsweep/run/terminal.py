@@ -10,7 +10,7 @@ from segsweep.run.identity import Run
 if TYPE_CHECKING:
     from segsweep.model.family import Family
     from segsweep.model.weights import LoadReport
-    from segsweep.peft.base import Counts
+    from segsweep.peft.apply import Counts
 
 
 def announce(

@@ -1,15 +1,13 @@
-"""Applying a method to a model, and what is kept of a fine-tuned model: its delta.
+"""What is kept of a fine-tuned model: its delta.
 
-The order is fixed: build, load base weights, freeze all, inject, unfreeze what is named, count.
-`apply` does the last four. A delta file holds the trained tensors and the buffers that training
-changed, nothing of the base; it fits only the base it was trained on.
+A delta file holds the trained tensors and the buffers that training changed, nothing of the base;
+it fits only the base it was trained on.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +15,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_atomically
-from segsweep.model.layers.seam import Seam
 from segsweep.model.weights import content_hash
-from segsweep.peft.method import Method, Roles
-from segsweep.peft.sites import canonical, match, resolve
+from segsweep.peft.sites import canonical
 
 BUFFERS = "base_buffers"  # attribute of a model with a method: its buffers before training
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Numbers of parameters after a method is applied; each tensor counts once."""
-
-    trainable: int
-    added: int
-    total: int
-
-    @property
-    def percent(self) -> float:
-        """100 trainable / (base + added): equation 10 of the paper on Mask DINO and SEEM."""
-        return 100 * self.trainable / self.total
-
-
-def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
-    """Freeze the model, add the method's parameters, unfreeze the weights it names, count.
-
-    Args:
-        model: a built model with its base weights; changed in place.
-        method: the chosen word of `conf/peft`.
-        roles: the model family's patterns for the words in `method.train` and its targets.
-
-    Raises:
-        UserError: a role or a pattern names nothing, or a size does not fit the model.
-        RuntimeError: the parameters counted are not those of the method's formula.
-    """
-    model.requires_grad_(False)
+def remember_buffers(model: nn.Module) -> None:
+    """Keep the buffers of a base model, to tell later which of them training changed."""
     setattr(model, BUFFERS, {name: b.detach().clone() for name, b in _buffers(model)})
-    base = _count(model.parameters())
-    places = method.inject(model, roles)
-    sites = match(model, resolve(method.train, roles))
-    selected = [site.parameter for site in sites if not site.parameter.requires_grad]
-    for parameter in selected:
-        parameter.requires_grad_(True)
-    added = sum(method.size(shape) for shape in places.values())
-    counts = Counts(_count(p for _, p in _trained(model)), added, _count(model.parameters()))
-    expected = (added + _count(selected), base + added)
-    if (counts.trainable, counts.total) != expected:
-        raise RuntimeError(
-            f"{method.name}: {counts.trainable:,} of {counts.total:,} parameters train, "
-            f"by the method's formula {expected[0]:,} of {expected[1]:,} should"
-        )
-    return counts
 
 
-def merge(model: nn.Module) -> list[str]:
-    """Fold all weight edits into the weights, so that the base's names are back.
-
-    Returns:
-        Names of the seams that stay filled: adapters are no linear function of a weight, so they
-        cannot be folded. An empty list means that the model is a plain base model again.
-    """
-    for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            for attribute in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
-    named = model.named_modules()
-    return [
-        name for name, module in named if isinstance(module, Seam) and module.filling is not None
-    ]
+def trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """List what trains, each tensor once, under its readable name."""
+    named = model.named_parameters()
+    return [(canonical(model, name), p) for name, p in named if p.requires_grad]
 
 
 def base_hash(model: nn.Module) -> str:
@@ -99,10 +43,14 @@ def base_hash(model: nn.Module) -> str:
 
 
 def delta_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Collect the trained tensors and the changed buffers under their readable names."""
-    delta = {name: parameter.detach() for name, parameter in _trained(model)}
+    """Collect the trained tensors and the changed or added buffers under their readable names."""
+    delta = {name: parameter.detach() for name, parameter in trained(model)}
     before = _base_buffers(model)
-    changed = {n: b for n, b in _buffers(model) if not torch.equal(b.cpu(), before[n].cpu())}
+    changed = {
+        name: buffer
+        for name, buffer in _buffers(model)
+        if name not in before or not torch.equal(buffer.cpu(), before[name].cpu())
+    }
     return delta | changed
 
 
@@ -119,9 +67,9 @@ def save_delta(path: Path, model: nn.Module, meta: dict[str, Any]) -> None:
         UserError: the file cannot be written, for example because the disk is full.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in delta_state_dict(model).items()}
-    trained = sum(parameter.numel() for _, parameter in _trained(model))
+    size = sum(parameter.numel() for _, parameter in trained(model))
     base = meta.get("base_hash") or base_hash(model)
-    facts = {**meta, "base_hash": base, "trained_parameters": trained}
+    facts = {**meta, "base_hash": base, "trained_parameters": size}
     content = save(tensors, metadata={"segsweep": json.dumps(facts)})
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
@@ -164,8 +112,8 @@ def load_state(model: nn.Module, tensors: dict[str, Tensor], source: str = "chec
 
 def _targets(model: nn.Module, tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """Find where the tensors of a delta go; it must hold all that trains and nothing unknown."""
-    trained = dict(_trained(model))
-    targets = trained | {name: b for name, b in _buffers(model) if name in tensors}
+    learning = dict(trained(model))
+    targets = learning | {name: b for name, b in _buffers(model) if name in tensors}
     _refuse(source, "lacks", targets.keys() - tensors.keys())
     _refuse(source, "has unexpected", tensors.keys() - targets.keys())
     shapes = {n for n, t in tensors.items() if t.shape != targets[n].shape}
@@ -191,18 +139,13 @@ def read_delta(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _refuse(source: str, how: str, names: Iterable[str]) -> None:
     """Refuse a delta for the tensors named, if any."""
-    some = sorted(names)
-    if some:
-        more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+    tensors = sorted(names)
+    if tensors:
+        more = f" and {len(tensors) - 3} more" if len(tensors) > 3 else ""
         raise UserError(
-            f"{source} {how} {', '.join(some[:3])}{more}: it belongs to another method, size of "
+            f"{source} {how} {', '.join(tensors[:3])}{more}: it belongs to another method, size of "
             "the method, number of classes or model"
         )
-
-
-def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    named = model.named_parameters()
-    return [(canonical(model, name), p) for name, p in named if p.requires_grad]
 
 
 def _buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -216,7 +159,3 @@ def _base_buffers(model: nn.Module) -> dict[str, Tensor]:
     if buffers is None:
         raise RuntimeError("apply a method first: only it knows what of the model stays frozen")
     return buffers
-
-
-def _count(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
