@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.results.canvas import Style, grid, head, left_out, styles
 from segsweep.results.look import save
-from segsweep.results.settings import Run, Values, arrange, order
-from segsweep.results.wording import metric_name
+from segsweep.results.settings import LabelledRun, arrange, order
+from segsweep.results.wording import Values, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1,
 Curve = dict[float, float]
 """Metric by epoch."""
 
-Lines = tuple[tuple[str, str], dict[str, tuple[Run, Curve]]]
+Lines = tuple[tuple[str, str], dict[str, tuple[LabelledRun, Curve]]]
 """A model and a data set, and of every setting there a run and the mean curve."""
 
 
@@ -49,7 +49,7 @@ def curves(runs: list[Values], directories: Path) -> list[Lines]:
 
     `directories` is the folder with the run directories.
     """
-    places: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    places: dict[tuple[str, str], dict[str, list[LabelledRun]]] = {}
     done = [run for run in runs if run["status"] == "done"]
     for run in arrange(done):
         settings = places.setdefault((run.model, run.data_set), {})
@@ -104,11 +104,11 @@ def _dashes(drawable: list[Lines], looks: dict[str, Style]) -> dict[str, Any]:
     return {s: DASHES[i % len(DASHES)] for own in colors.values() for i, s in enumerate(own)}
 
 
-def _curve(run: Run, directories: Path) -> Curve:
+def _curve(run: LabelledRun, directories: Path) -> Curve:
     return read(directories / str(run.values.get("name")) / "metrics.jsonl", _key(run))
 
 
-def _key(run: Run) -> str:
+def _key(run: LabelledRun) -> str:
     return run.values.get("config.metrics.key") or "segm_AP"
 
 
@@ -119,7 +119,7 @@ def _mean(curves: list[Curve]) -> Curve:
     return {epoch: fmean(curve[epoch] for curve in found) for epoch in shared}
 
 
-def _name(ax: Axes, lines: dict[str, tuple[Run, Curve]]) -> None:
+def _name(ax: Axes, lines: dict[str, tuple[LabelledRun, Curve]]) -> None:
     """Name axes and lines."""
     run = next(iter(lines.values()))[0]
     unit = run.values.get(f"metrics.{_key(run)}.unit") or ""

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from segsweep.results.cells import Cell, Column, Row, Table
 from segsweep.results.wording import metric_name
 
-REFERENCE = "full_head"
-
 
 @dataclass(frozen=True)
 class Point:
@@ -112,6 +110,6 @@ def panels(table: Table) -> list[Panel]:
     """Return the panels of a model: the mean over its data sets first, then each of them."""
     found = []
     for column in sorted(table.columns, key=lambda column: not column.is_mean):
-        full = [table.cell(row, column).value for row in table.rows if row.method == REFERENCE]
+        full = [table.cell(row, column).value for row in table.rows if row.run.reference]
         found.append(Panel(table, column, max((v for v in full if v), default=None)))
     return found

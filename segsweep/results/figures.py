@@ -17,12 +17,12 @@ from pathlib import Path
 from segsweep.results.cells import Cell, Table, mean
 from segsweep.results.curves import curve_figure, curves
 from segsweep.results.plots import delta_figure
-from segsweep.results.settings import Values
 from segsweep.results.sizes import size_figure
 from segsweep.results.spec import load
 from segsweep.results.studio import Drawing
 from segsweep.results.tables import build
 from segsweep.results.tradeoff import tradeoff_figure
+from segsweep.results.wording import Values
 
 COSTS = {
     "pareto": "params.trainable",

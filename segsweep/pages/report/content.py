@@ -19,10 +19,9 @@ from segsweep.results import frame, reported, spec, tables
 from segsweep.results.canvas import styles
 from segsweep.results.cells import Table
 from segsweep.results.curves import curves
-from segsweep.results.layout import Entry, Sheet, sheet
-from segsweep.results.notes import code
+from segsweep.results.forms import Entry, Sheet, sheet
 from segsweep.results.settings import Values
-from segsweep.results.trace import sources
+from segsweep.results.trace import code, sources
 from segsweep.results.wording import metric_name
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import Status, survey

@@ -10,7 +10,7 @@ from segsweep.pages.report import charts, content
 from segsweep.pages.report.content import Content
 from segsweep.pages.report.decision import REFERENCE, UNITS, Wishes, decide, gap
 from segsweep.pages.report.sentences import WORDS
-from segsweep.results.stats import ENOUGH, FACTOR
+from segsweep.results.evidence import ENOUGH, FACTOR
 
 MOST = 3_000_000  # bytes of a page
 LISTED = 500  # runs of a list
