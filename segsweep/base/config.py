@@ -42,16 +42,15 @@ def neutral(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
 class Choice:
     """One word of a config group: `conf/<group>/<name>.yaml`, made by the class in `_target_`.
 
-    `label` is what tables and figures call it, its word if that is empty. Its class says which
-    options labels always show, and how: `shown = {"rank": "r={}"}`; how values are written there:
-    `spelling = {"kappa": "κ"}`; and how axes call what stands in labels: `axes = {"alpha":
-    "scale α"}`. `nameless` words are called by the options shown alone.
+    `label` is what tables and figures call it, its word if that is empty, an option's value where
+    it says `"{root}"`. Its class says which options stand behind the label always, and how: `shown
+    = {"rank": "r={}"}`; how values are written there: `spelling = {"kappa": "κ"}`; and how axes
+    call what stands there: `axes = {"alpha": "scale α"}`.
     """
 
     shown: ClassVar[dict[str, str]] = {}
     spelling: ClassVar[dict[str, str]] = {}
     axes: ClassVar[dict[str, str]] = {}
-    nameless: ClassVar[bool] = False
 
     _target_: str = outside(MISSING)
     name: str = MISSING

@@ -17,6 +17,7 @@ from segsweep.results.wording import (
     REPORTED,
     Values,
     label_of,
+    naming_option,
     published,
     reported_folder,
 )
@@ -87,7 +88,7 @@ def _run(row: dict[str, str], line: int) -> Values:
         "model": model,
         "architecture": row["model"],
         "backbone": row["backbone"],
-        "data_set": label_of("data", data) or data,
+        "data_set": data if naming_option(label := label_of("data", data)) else label or data,
         "source.document": row["source"],
         "source.table": row["table"],
         "source.lines": "",

@@ -19,6 +19,7 @@ from segsweep.results.wording import (
     declared,
     forms,
     label_of,
+    naming_option,
     natural,
     published_place,
     spelling,
@@ -135,11 +136,15 @@ def _kinds(runs: list[Values]) -> tuple[list[int], list[Values]]:
     return kinds, [examples[kind] for kind in numbers.values()]
 
 
+def _label(run: Values, group: str) -> str:
+    """Return the label of a run's word, as recorded or as installed."""
+    return run.get(f"config.{group}.label") or label_of(group, run[f"config.{group}.name"])
+
+
 def _family(run: Values, group: str) -> str:
-    """Return what a run's word of a config group is called; nothing if its options name it."""
-    word = run[f"config.{group}.name"]
-    nameless = getattr(class_of(group, word), "nameless", False)
-    return run.get(f"config.{group}.label") or label_of(group, word) or ("" if nameless else word)
+    """Return what a run's word of a config group is called; nothing if an option names it."""
+    label = _label(run, group)
+    return "" if naming_option(label) else label or run[f"config.{group}.name"]
 
 
 def _labels(runs: list[Values], group: str, keys: list[str]) -> list[str]:
@@ -157,7 +162,7 @@ def _details(runs: list[Values], group: str, keys: list[str]) -> list[str]:
     With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is.
     """
     names = [run[f"config.{group}.name"] for run in runs]
-    always = [[f"config.{group}.{key}" for key in _always(group, name)] for name in names]
+    always = [[f"config.{group}.{key}" for key in _always(run, group)] for run in runs]
     details = _shown(runs, always)
     alike = list(zip(names, details, strict=True))
     options = [key for key in keys if key.startswith(f"config.{group}.")]
@@ -165,9 +170,11 @@ def _details(runs: list[Values], group: str, keys: list[str]) -> list[str]:
     return _joined(details, _shown(runs, differing))
 
 
-def _always(group: str, word: str) -> Iterable[str]:
-    """Return the options that labels of a word always show; none where it is not installed."""
-    return forms(group, word) if class_of(group, word) else ()
+def _always(run: Values, group: str) -> list[str]:
+    """Return the options that a run's label always shows: by its class, if that is installed."""
+    word, option = run[f"config.{group}.name"], naming_option(_label(run, group))
+    shown = forms(group, word) if class_of(group, word) else ()
+    return [*([option] if option else []), *shown]
 
 
 def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
@@ -179,9 +186,15 @@ def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
     one_each = dict(zip(contents, runs, strict=True))
     labels = dict(zip(one_each, _labels(list(one_each.values()), "data", keys), strict=True))
-    labels = {content: label_of("data", label) or label for content, label in labels.items()}
+    labels = {content: _of_folder(label) for content, label in labels.items()}
     uses = Counter(labels.values())
     return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
+
+
+def _of_folder(name: str) -> str:
+    """Return the label of the set whose word a folder has, else the folder's name."""
+    label = label_of("data", name)
+    return name if naming_option(label) else label or name
 
 
 def _differences_inside_cells(
@@ -254,8 +267,12 @@ def _shown(runs: list[Values], keys: list[list[str]]) -> list[str]:
 def _form(run: Values, key: str) -> str:
     """Return how an option stands in a label: "r={}"."""
     group, option = key.split(".")[1], key.rpartition(".")[2]
-    declared_forms = forms(group, run.get(f"config.{group}.name", ""))
-    return RECORDED_FORMS.get(key) or declared_forms.get(option) or option + "={}"
+    word = run.get(f"config.{group}.name")
+    if key in RECORDED_FORMS or word is None:
+        return RECORDED_FORMS.get(key, option + "={}")
+    if option == naming_option(_label(run, group)):
+        return "{}"
+    return forms(group, word).get(option, option + "={}")
 
 
 def _spelled(runs: list[Values], key: str) -> dict[object, str]:

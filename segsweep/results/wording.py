@@ -78,9 +78,14 @@ def class_of(group: str, word: str) -> type | None:
 
 @cache
 def label_of(group: str, word: str) -> str:
-    """Return what a word of a config group is called; nothing if it has no name but its word."""
+    """Return the label of a word of a config group; nothing if it has no name but its word."""
     printed = (name.label for name in published(group).values() if name.word == word)
     return declared(group, word).get("label") or next(filter(None, printed), "")
+
+
+def naming_option(label: str) -> str:
+    """Return the option whose value names a word: "root" of "{root}", else nothing."""
+    return label[1:-1] if label.startswith("{") and label.endswith("}") else ""
 
 
 @cache

@@ -13,7 +13,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import outside
 from segsweep.base.errors import UserError
@@ -40,9 +40,6 @@ class Coco(DataSet):
     Paths are relative to `root` if that is given. They are no part of a run's identity: the content
     of the annotation files is.
     """
-
-    shown: ClassVar[dict[str, str]] = {"root": "{}"}
-    nameless: ClassVar[bool] = True  # called by its folder
 
     root: str | None = outside(None)
     images: str | None = outside(None)  # folder of the pictures
