@@ -37,6 +37,7 @@ class Backbone:
     layout: str = "resnet"
     kwargs: dict[str, Any] = field(default_factory=dict)
     drop_path: float = 0.0
+    label: str = outside("")  # what tables call it
     pretrained: bool = False  # weights of the backbone alone, where no `weights` are loaded
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class Family(Choice):
     if that is not empty.
     """
 
+    architecture: ClassVar[str] = ""  # what tables call the family
     sign: ClassVar[str] = ""
     envelope: ClassVar[str] = ""
     language: ClassVar[bool] = False

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from segsweep.pages.report.decision import Candidate, Point, Task
-from segsweep.results.settings import Run, Values, arrange, order
+from segsweep.results.settings import LabelledRun, Values, arrange, order
 from segsweep.results.wording import metric_name
 
 MB, BYTES = 1e6, 4  # of a parameter, where no checkpoint tells
@@ -24,7 +24,7 @@ def tasks(runs: list[Values], records: dict[str, Record]) -> list[Task]:
 
     `records` are the whole records by id.
     """
-    groups: dict[tuple[str, str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[LabelledRun]] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
         key = run.values.get("config.metrics.key") or "segm_AP"
         protocol = run.values.get(f"metrics.{key}.protocol") or ""
@@ -38,8 +38,8 @@ def tasks(runs: list[Values], records: dict[str, Record]) -> list[Task]:
     return found
 
 
-def _task(title: str, key: str, runs: list[Run], records: dict[str, Record]) -> Task:
-    settings: dict[tuple[str, str], list[Run]] = {}
+def _task(title: str, key: str, runs: list[LabelledRun], records: dict[str, Record]) -> Task:
+    settings: dict[tuple[str, str], list[LabelledRun]] = {}
     for run in sorted(runs, key=lambda run: (run.model, order(run))):
         settings.setdefault((run.model, run.setting), []).append(run)
     models = {model for model, _ in settings}
@@ -54,7 +54,9 @@ def _task(title: str, key: str, runs: list[Run], records: dict[str, Record]) -> 
     )
 
 
-def _candidate(name: str, key: str, runs: list[Run], records: dict[str, Record]) -> Candidate:
+def _candidate(
+    name: str, key: str, runs: list[LabelledRun], records: dict[str, Record]
+) -> Candidate:
     trained = fmean(run.values.get("params.trainable") or 0 for run in runs)
     stored = [size for run in runs if (size := run.values.get("delta.bytes")) is not None]
     own = [records.get(run.values["id"], {}) for run in runs]
@@ -72,7 +74,7 @@ def _candidate(name: str, key: str, runs: list[Run], records: dict[str, Record])
     )
 
 
-def _by_seed(runs: list[Run], key: str) -> list[float]:
+def _by_seed(runs: list[LabelledRun], key: str) -> list[float]:
     """Return a value for each seed, the mean of its repeats: they are no further evidence."""
     seeds: dict[int, list[float]] = {}
     for run in runs:
@@ -154,5 +156,6 @@ def _kind(run: Values) -> frozenset[tuple[str, Any]]:
         (key, value)
         for key, value in run.items()
         if key.startswith(("config.model.", "config.peft.", "config.data.name"))
-        and key not in ("config.model.weights", "config.peft.lr")
+        and key not in ("config.model.weights", "config.peft.lr", "config.peft.reference")
+        and not key.endswith(".label")
     )

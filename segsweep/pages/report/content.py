@@ -16,18 +16,13 @@ from segsweep.pages.report import charts
 from segsweep.pages.report.candidates import SIZES, Record, tasks, timed
 from segsweep.pages.report.decision import Task
 from segsweep.results import frame, reported, spec, tables
-from segsweep.results.canvas import styles
 from segsweep.results.cells import Table
-from segsweep.results.curves import curves
-from segsweep.results.layout import Entry, Sheet, sheet
-from segsweep.results.notes import code
+from segsweep.results.forms import Entry, Sheet, sheet
 from segsweep.results.settings import Values
-from segsweep.results.trace import sources
-from segsweep.results.wording import metric_name
+from segsweep.results.trace import code, sources
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import Status, survey
 
-COSTS = ("delta.bytes", "bench.median_ms", "memory.peak_cuda_mib")
 PRICES = (
     *("params.trainable", "params.percent"),
     *("delta.bytes", "seconds.train", "memory.peak_cuda_mib"),
@@ -90,28 +85,9 @@ class Content:
         found = [one for one in self.statuses if one.state in TROUBLE]
         return [asdict(one) | {"cure": cure(one)} for one in found]
 
-    def charts(self) -> dict[str, list[charts.Chart]]:
+    def charts(self) -> charts.Groups:
         """Return the charts by the heading of their group."""
-        found = {"Against trained parameters": charts.deltas(self.tables)}
-        for cost in COSTS:
-            name = spec_name(cost)
-            found[f"Against {name}"] = charts.tradeoffs(self.tables, cost)
-        found["Training curves"] = self.curves()
-        return {name: several for name, several in found.items() if several}
-
-    def curves(self) -> list[charts.Chart]:
-        """Return the curves of every model and data set, the mean over seeds."""
-        found = curves(self.runs, self.results / "runs")[: charts.MOST]
-        looks = styles(run.method for _, lines in found for run, _ in lines.values())
-        drawn = []
-        for (model, data_set), lines in found:
-            run = next(iter(lines.values()))[0].values
-            key = run.get("config.metrics.key") or "segm_AP"
-            unit = run.get(f"metrics.{key}.unit") or ""
-            up = f"{metric_name(key)} ({unit})" if unit else metric_name(key)
-            own = {name: (looks[one.method], curve) for name, (one, curve) in lines.items()}
-            drawn.append(charts.lines(data_set, model, up, own))
-        return drawn
+        return charts.groups(self.tables, self.runs, self.results / "runs")
 
     def prices(self) -> list[Table]:
         """Return the tables of what each setting costs."""
@@ -205,13 +181,6 @@ def _published(results: Path, runs: list[Values]) -> list[Table]:
     every = [*reported.read(results), *runs]
     specs = [one for name in spec.names() if (one := spec.load(name)).reported]
     return [table for one in specs for table in tables.build(one, every)]
-
-
-def spec_name(cost: str) -> str:
-    """Return what a cost is called in a heading."""
-    from segsweep.results.wording import QUANTITIES
-
-    return QUANTITIES[cost].name.replace("Checkpoint", "checkpoint").replace("Latency", "latency")
 
 
 def cure(one: Status) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
 from segsweep.pages.report.sentences import said
-from segsweep.results.stats import ENOUGH, pooled, within_noise
+from segsweep.results.evidence import ENOUGH, pooled, within_noise
 
 REFERENCE = "full_head"
 LATENCY, SIZE = "latency", "size"

@@ -10,7 +10,7 @@ from segsweep.pages.report import charts, content
 from segsweep.pages.report.content import Content
 from segsweep.pages.report.decision import REFERENCE, UNITS, Wishes, decide, gap
 from segsweep.pages.report.sentences import WORDS
-from segsweep.results.stats import ENOUGH, FACTOR
+from segsweep.results.evidence import ENOUGH, FACTOR
 
 MOST = 3_000_000  # bytes of a page
 LISTED = 500  # runs of a list
@@ -31,7 +31,6 @@ def render(found: Content, wishes: Wishes, pictures: bool = True) -> str:
         undefined=StrictUndefined,
     )
     environment.globals |= {
-        "size": (charts.WIDTH, charts.HEIGHT),
         "short": charts.short,
         "gap": gap,
     }
@@ -46,8 +45,6 @@ def render(found: Content, wishes: Wishes, pictures: bool = True) -> str:
         "prices": [content.shown(table) for table in found.prices()],
         "published": [content.shown(table) for table in found.published],
         "measured": [content.measured(task) for task in found.tasks],
-        "frame": (charts.LEFT, charts.WIDTH - charts.RIGHT, charts.TOP,
-                  charts.HEIGHT - charts.BOTTOM),
         "data": data(found, wishes),
     }  # fmt: skip
     drawn = galleries(found.tasks, decisions, found.runs, found.results) if pictures else []
