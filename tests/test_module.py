@@ -17,7 +17,7 @@ from segsweep.run.module import learning_rate_factor, parameter_groups, step_see
 
 def hparams(**changes: Any) -> Hparams:
     fields: dict[str, Any] = {"lr": 1e-3} | changes
-    return Hparams("", "x", **fields)
+    return Hparams("x", **fields)
 
 
 def test_multistep_falls_at_the_official_milestones():

@@ -136,7 +136,7 @@ def probe(config: Config) -> Cost:
     with tempfile.TemporaryDirectory(prefix="segsweep-probe") as folder:
         short = copy.deepcopy(config)
         short.io.results, short.io.log_every, short.io.progress = folder, 1, False
-        short.logger = Logger("segsweep.run.logger.base.Logger", "none")
+        short.logger = Logger("none")
         short.hparams.epochs, short.hparams.patience = 2, None
         limits = short.trainer
         limits.limit_train = min(limits.limit_train or BATCHES, BATCHES)
