@@ -18,7 +18,7 @@ from segsweep.run.record import folded, optimizer_facts
 
 def hparams(**changes: Any) -> Hparams:
     fields: dict[str, Any] = {"lr": 1e-3} | changes
-    return Hparams("", "x", **fields)
+    return Hparams("x", **fields)
 
 
 def test_multistep_falls_at_the_official_milestones():

@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.conftest import summary
+
 ROOT = Path(__file__).resolve().parent.parent
 LINES = 320  # of a source file
 TARGETS = 12  # of the Makefile
@@ -151,3 +153,10 @@ def test_the_makefile_stays_short_and_holds_every_command_of_the_documents() -> 
             used = set(re.findall(r"(?:^|`)make (?:--\S+ )*([a-z]+)", text, re.MULTILINE))
             assert used <= targets(), name
     assert {"make demo", "make test"} <= set(re.findall(r"make \w+", texts()["README.md"]))
+
+
+def test_a_line_says_what_skipped_tests_need() -> None:
+    slurm = "Skipped: slurmctld not installed (Debian: apt install slurm-wlm munge)"
+    reasons = [slurm, slurm, "Skipped: no chromium on this machine", "Skipped: needs CUDA"]
+    line = "skipped: 2 need SLURM, 1 needs Chromium, 1 needs a GPU"
+    assert summary(reasons) == line

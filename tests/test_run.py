@@ -37,13 +37,13 @@ class Data(Word):
 
 @dataclass
 class Loose(Config):
-    model: Word = field(default_factory=lambda: Word("", "m"))
-    peft: Word = field(default_factory=lambda: Word("", "p"))
-    data: Data = field(default_factory=lambda: Data("", "d"))
-    metrics: Word = field(default_factory=lambda: Word("", "c"))
-    logger: Word = field(default_factory=lambda: Word("", "none"), metadata={"outside": True})
-    hparams: Hparams = field(default_factory=lambda: Hparams("", "default", lr=1e-3))
-    trainer: Trainer = field(default_factory=lambda: Trainer("", "default"))
+    model: Word = field(default_factory=lambda: Word("m"))
+    peft: Word = field(default_factory=lambda: Word("p"))
+    data: Data = field(default_factory=lambda: Data("d"))
+    metrics: Word = field(default_factory=lambda: Word("c"))
+    logger: Word = field(default_factory=lambda: Word("none"), metadata={"outside": True})
+    hparams: Hparams = field(default_factory=lambda: Hparams("default", lr=1e-3))
+    trainer: Trainer = field(default_factory=lambda: Trainer("default"))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_later_option_at_its_neutral_value_keeps_old_names(config):
         size: int = 1
 
     now = fingerprint(config)
-    config.peft = Before("", "p")
+    config.peft = Before("p")
     assert fingerprint(config) == now
 
 
