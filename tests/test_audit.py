@@ -449,6 +449,9 @@ def test_the_page_is_what_the_command_writes(reported):
 
 
 def test_the_verb_does_not_import_torch():
-    code = "import sys; from segsweep.verbs import audit; audit.main([]); print('torch' in sys.modules)"
+    code = (
+        "import sys; from segsweep.verbs import audit; "
+        "audit.main([]); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"

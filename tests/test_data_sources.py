@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as oracle
 
-from segsweep.base.config import compose, conf_dir, fingerprint
+from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
 from segsweep.data.formats import masks
@@ -24,9 +24,9 @@ from segsweep.data.transforms import evaluation_geometry, sample
 from segsweep.run.facts import data_facts
 from tests.layouts import BLOCK, HEIGHT, WIDTH, kind, make, ndd20, picture, source
 from tests.small_coco import REAL
+from tests.words import files
 
-WORDS = sorted(path.stem for path in Path(conf_dir(), "data").glob("*.yaml"))
-SOURCES = [w for w in WORDS if issubclass(kind(w), Source) and kind(w).facts.images]
+SOURCES = [w for w in files("data") if issubclass(kind(w), Source) and kind(w).facts.images]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the box is not that of the mask")

@@ -112,10 +112,11 @@ def test_the_truth_is_the_best_and_nothing_is_worse(judged: tuple[Metric, Any]) 
             assert best == pytest.approx(100 if better == "higher" else 0, abs=0.5)
 
 
-def test_a_wrong_image_is_worse_than_a_right_one(judged: tuple[Metric, Any]) -> None:
+def test_a_missed_thing_is_worse_than_a_found_one(judged: tuple[Metric, Any]) -> None:
     metric, values = judged
     better = metric.names()[metric.key][1]
-    right, half = (values(mask(0), mask(n))[0][metric.key] for n in (1, 0))
+    nothing = np.zeros((SIDE, SIDE), bool)
+    right, half = (values(mask(0), there)[0][metric.key] for there in (mask(1), nothing))
     assert right > half if better == "higher" else right < half
 
 

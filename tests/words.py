@@ -10,10 +10,15 @@ import os
 from importlib import import_module
 from pathlib import Path
 
-from segsweep.base import config
-from segsweep.base.config import Config, conf_dir, schema_of
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 
+from segsweep.base import config
+from segsweep.base.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
 FOLDER = os.environ.get("SEGSWEEP_TEST_WORDS", "")
+FOLDERS = [ROOT / "conf", *([Path(FOLDER, "conf")] if FOLDER else [])]
 
 
 def join(folder: Path) -> None:
@@ -26,22 +31,17 @@ def join(folder: Path) -> None:
 
 def files(group: str) -> dict[str, Path]:
     """The yaml of every word of a group."""
-    folders = [Path(conf_dir(), group), *([Path(FOLDER, "conf", group)] if FOLDER else [])]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for f in FOLDERS for path in sorted((f / group).glob("*.yaml"))}
 
 
 def kind(group: str, word: str) -> type:
     """The class of a word."""
-    from omegaconf import OmegaConf
-
-    found = schema_of(OmegaConf.load(files(group)[word]))
-    assert found is not None
-    return found
+    return get_class(OmegaConf.load(files(group)[word])["_target_"])
 
 
 def compose(overrides: list[str]) -> Config:
     """Compose as the command line does, with the words of the folder."""
-    place = [f"hydra.searchpath=[file://{FOLDER}/conf]"] if FOLDER else []
+    place = [f"hydra.searchpath=[segsweep://{FOLDERS[1]}]"] if FOLDER else []
     return config.compose([*place, *overrides])
 
 
