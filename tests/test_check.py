@@ -22,12 +22,13 @@ from segsweep.check.duplicates import near
 from segsweep.check.fix import clipped, fix
 from segsweep.check.page import render
 from segsweep.check.parts import Part, Single, single
+from segsweep.check.report import described, look_at
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
 from segsweep.data.findings import Finding
 from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
 from segsweep.data.sets.coco import Coco
-from segsweep.verbs.check_data import described, look_at, main
+from segsweep.verbs.check_data import main
 from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, write
 
 DEFECTS = REAL / "defects"
@@ -381,7 +382,7 @@ def test_the_documented_table_is_that_of_the_code() -> None:
 def test_checking_needs_no_torch_and_starting_not_even_numpy(tmp_path: Path) -> None:
     program = """if True:
         import sys
-        import segsweep.check as check
+        import segsweep.verbs.check_data as check
         assert not {"numpy", "PIL", "hydra", "rich"} & set(sys.modules)
         assert check.main(sys.argv[1:]) == 0
         assert "torch" not in sys.modules

@@ -27,8 +27,9 @@ def check(config: Config) -> None:
     """
     if not config.data.slices:
         return
-    if config.data.semantic or not config.io.predictions:
-        why = "io.predictions=true" if not config.data.semantic else "instances, not label maps"
+    instances = config.data.task == "instances"
+    if not (instances and config.io.predictions):
+        why = "io.predictions=true" if instances else "instances, not label maps"
         raise UserError(f"data.slices={config.data.slices}: results by slice need {why}")
     values(config.data, config.data.slices)
 

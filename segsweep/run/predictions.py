@@ -79,7 +79,7 @@ def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]
     """
     config, path = run.config, run.directory / FILE
     path.unlink(missing_ok=True)  # of an earlier attempt
-    if not config.io.predictions or config.data.semantic:
+    if not config.io.predictions or config.data.task != "instances":
         yield lambda image_ids, instances: None
         return
     data = config.data
