@@ -14,11 +14,11 @@ import pytest
 from segsweep.base.config import compose, fingerprint, identity
 from segsweep.base.errors import UserError
 from segsweep.results import frame
-from segsweep.results.canvas import STYLES
+from segsweep.results.canvas import Style
 from segsweep.results.cells import Cell, Row, Table
-from segsweep.results.delta import panels
 from segsweep.results.forms import csv_text, markdown
-from segsweep.results.plots import Series
+from segsweep.results.panels import panels
+from segsweep.results.scatter import Series
 from segsweep.results.tables import ablation
 from segsweep.verbs.collect import main
 from tests.records import record, write
@@ -348,7 +348,7 @@ def test_delta_is_relative_to_the_full_head(tmp_path: Path) -> None:
     assert points["LoRA (r=2)"].sd == pytest.approx(100 * 0.5**0.5 / 80)
     assert "Frozen base" not in points  # trains nothing: no place on a logarithmic axis
     line = [p for p in points.values() if p.row.method == "lora"]
-    labels = Series(line, STYLES["lora"], main=True).labels()
+    labels = Series(line, Style("black", "o"), main=True).labels()
     assert [label.text for label in labels] == ["r=2", "4", "8", "16"]
     assert drawn["digits (street)"].reference is None
     assert drawn["digits (street)"].points()[0].value == 30.0

@@ -11,15 +11,12 @@ from pathlib import Path
 import pytest
 
 from segsweep.results import frame, reported
-from segsweep.results.curves import curve_figure, curves, read
-from segsweep.results.delta import panels
-from segsweep.results.figures import COSTS, of_runs
-from segsweep.results.plots import delta_figure
-from segsweep.results.sizes import families
+from segsweep.results.figures import COSTS, curve_figure, delta_figure, of_runs, tradeoff_figure
+from segsweep.results.lines import curves, read, sizes
+from segsweep.results.panels import PlotPoint, front, panels
 from segsweep.results.spec import load
 from segsweep.results.studio import studio
 from segsweep.results.tables import ablation, build
-from segsweep.results.tradeoff import Choice, choices, front, tradeoff_figure
 from segsweep.verbs.collect import main
 from tests.records import record, write
 
@@ -56,7 +53,7 @@ def test_delta_of_figure_6_is_equation_11() -> None:
     full = (79.2 + 25.97 + 39.88 + 32.19) / 4
     lora = (76.89 + 23.9 + 35.06 + 31.77) / 4
     assert points["LoRA (r=8)"].value == pytest.approx(100 * (lora - full) / full)
-    assert points["LoRA (r=8)"].trained == 1_440_000
+    assert points["LoRA (r=8)"].x == 1_440_000
 
 
 def test_the_other_figures_of_the_study(published: Path) -> None:
@@ -72,7 +69,7 @@ def test_families_are_settings_that_differ_in_one_number(tmp_path: Path) -> None
     write(tmp_path, *[record("lora", 40, rank=r) for r in (2, 16, 4)], record("full_head", 50))
     write(tmp_path, *[record("adapter", 40, repeats=1, residual=k) for k in ("kappa", "lambda")])
     (table,) = ablation(frame.read(tmp_path).runs)
-    (family,) = families(table)
+    (family,) = sizes(table)
     assert (family.title, family.name, sorted(family.rows)) == ("LoRA", "rank r", [2, 4, 16])
 
 
@@ -82,11 +79,11 @@ def test_the_front_is_what_nothing_cheaper_beats(tmp_path: Path) -> None:
         write(tmp_path, record("lora", ap, rank=rank, trainable=int(trained)))
     write(tmp_path, record("frozen", 1.0, trainable=0))
     (table,) = ablation(frame.read(tmp_path).runs)
-    found = choices(panels(table)[0], "params.trainable")
+    found = panels(table)[0].priced("params.trainable")
     assert len(found) == 4  # the frozen base trains nothing
-    best: list[Choice] = front(found)
-    assert [choice.row.setting for choice in best] == ["LoRA (r=2)", "LoRA (r=8)"]
-    assert [c.cost for c in front(found, higher=False)] == pytest.approx([0.1, 0.2])
+    best: list[PlotPoint] = front(found)
+    assert [point.row.setting for point in best] == ["LoRA (r=2)", "LoRA (r=8)"]
+    assert [c.x for c in front(found, higher=False)] == pytest.approx([0.1, 0.2])
 
 
 def test_costs_that_are_not_recorded_are_not_drawn(tmp_path: Path) -> None:
@@ -132,11 +129,9 @@ def test_figures_are_drawn_elsewhere_from_tables_without_their_runs(tmp_path: Pa
     assert light.runs == []
     for whole, own in zip(panels(table), panels(light), strict=True):
         for cost in COSTS.values():
-            numbers = [[(c.cost, c.value, c.sd) for c in choices(p, cost)] for p in (whole, own)]
+            numbers = [[(c.x, c.value, c.sd) for c in p.priced(cost)] for p in (whole, own)]
             assert numbers[0] == numbers[1]
-        assert [(p.trained, p.value) for p in whole.points()] == [
-            (p.trained, p.value) for p in own.points()
-        ]
+        assert [(p.x, p.value) for p in whole.points()] == [(p.x, p.value) for p in own.points()]
     with studio() as elsewhere:
         elsewhere.draw([drawing])
         (png, *_) = elsewhere.paths()

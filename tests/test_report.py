@@ -23,7 +23,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.data.formats import masks
 from segsweep.pages.report import content
-from segsweep.pages.report.charts import Axis, short
+from segsweep.pages.report.charts import groups, short
 from segsweep.pages.report.page import MOST
 from segsweep.results.candidates import (
     Candidate,
@@ -35,6 +35,7 @@ from segsweep.results.candidates import (
 )
 from segsweep.results.decision import brief, decide
 from segsweep.results.frame import read
+from segsweep.results.tables import ablation
 from segsweep.results.wishes import Limit, Wishes, parse_limit
 from segsweep.run import predictions
 from segsweep.run.facts import data_facts
@@ -219,9 +220,14 @@ def test_times_of_the_benchmark_join_the_runs_of_their_setting() -> None:
     assert [one.get("bench.median_ms") for one in found] == [9.0, None]
 
 
-def test_axes_have_round_ticks_inside() -> None:
-    assert [text for _, text in Axis(2e4, 3e5, 0, 100, log=True).ticks()] == ["30k", "100k", "300k"]
-    assert [text for _, text in Axis(-1.0, 1.0, 0, 100).ticks()] == ["−1", "−0.5", "0", "0.5", "1"]
+def test_axes_have_round_ticks_inside(tmp_path: Path) -> None:
+    write(tmp_path, record("full_head", 50.0, trainable=300_000))
+    write(tmp_path, record("lora", 49.5, rank=2, trainable=20_000))
+    runs = read(tmp_path).runs
+    (svg,) = groups(ablation(runs), runs, tmp_path)["Against trained parameters"]
+    texts = re.findall(r">([^<>]+)</text>", svg)
+    assert [text for text in texts if text.endswith("k")] == ["30k", "100k", "300k"]
+    assert {"−1.0", "−0.5", "0.0", "0.5"} <= set(texts)
     assert short(2_500_000) == "2.5M"
 
 

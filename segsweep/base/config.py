@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 
@@ -40,10 +40,21 @@ def neutral(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
 
 @dataclass
 class Choice:
-    """One word of a config group: `conf/<group>/<name>.yaml`, made by the class in `_target_`."""
+    """One word of a config group: `conf/<group>/<name>.yaml`, made by the class in `_target_`.
+
+    `label` is what tables and figures call it, its word if that is empty, an option's value where
+    it says `"{root}"`. Its class says which options stand behind the label always, and how: `shown
+    = {"rank": "r={}"}`; how values are written there: `spelling = {"kappa": "κ"}`; and how axes
+    call what stands there: `axes = {"alpha": "scale α"}`.
+    """
+
+    shown: ClassVar[dict[str, str]] = {}
+    spelling: ClassVar[dict[str, str]] = {}
+    axes: ClassVar[dict[str, str]] = {}
 
     _target_: str = outside(MISSING)
     name: str = MISSING
+    label: str = outside("")
 
 
 Schedule = Enum("Schedule", {"multistep": "multistep", "cosine": "cosine", "constant": "constant"})

@@ -38,6 +38,7 @@ class Backbone:
     layout: Layout = Layout["resnet"]
     kwargs: dict[str, Any] = field(default_factory=dict)
     drop_path: float = 0.0
+    label: str = outside("")  # what tables call it
     pretrained: bool = False  # timm's own weights, where no `weights` are loaded
 
     def build(self) -> tuple[nn.Module, list[int]]:
@@ -58,6 +59,7 @@ class Family(Choice):
     reads torch files whose weights stand under the key `envelope`, if that is not empty.
     """
 
+    architecture: ClassVar[str] = ""  # what tables call the family
     sign: ClassVar[str] = ""
     envelope: ClassVar[str] = ""
     language: ClassVar[bool] = False

@@ -40,6 +40,7 @@ class LossWeights:
 class MaskDINO(Family):
     """The model family; the defaults are the official ResNet-50 COCO instance model."""
 
+    architecture: ClassVar[str] = "Mask DINO"
     sign: ClassVar[str] = "sem_seg_head.predictor.label_enc.weight"
     envelope: ClassVar[str] = "model"
 

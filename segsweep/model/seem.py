@@ -58,6 +58,7 @@ class SEEM(Family):
     text encoder too, as they do in the published counts; other methods never train it.
     """
 
+    architecture: ClassVar[str] = "SEEM"
     sign: ClassVar[str] = "sem_seg_head.predictor.lang_encoder.logit_scale"
     language: ClassVar[bool] = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.errors import UserError
 from segsweep.peft.method import Method, Roles
@@ -35,6 +35,9 @@ class Adapter(Method):
     program in effect does); `bert` N(0, 0.02); `near_identity` N(0, 0.001) cut at two deviations
     (Houlsby). Biases start at zero.
     """
+
+    shown: ClassVar[dict[str, str]] = {"repeats": "I={}", "residual": "{}"}
+    spelling: ClassVar[dict[str, str]] = {"kappa": "κ", "lambda": "λ", "kappa+lambda": "κ+λ"}
 
     train: list[str] = field(default_factory=lambda: ["embeddings"])
     seams: list[str] = field(default_factory=lambda: ["seams"])

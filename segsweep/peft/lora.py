@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import II
 
@@ -36,6 +36,9 @@ class LoRA(Method):
     the base; `init=xavier` draws both factors Xavier-uniform, as that program in effect does,
     and starts elsewhere.
     """
+
+    shown: ClassVar[dict[str, str]] = {"rank": "r={}"}
+    axes: ClassVar[dict[str, str]] = {"alpha": "scale α"}
 
     train: list[str] = field(default_factory=lambda: ["embeddings"])
     targets: list[str] = field(default_factory=lambda: ["deformable", "attention"])

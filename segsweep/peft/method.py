@@ -24,6 +24,8 @@ class Method(Choice):
 
     lr: float = outside(1e-3)
     """Learning rate that `hparams.lr` follows unless given; no part of a run's identity itself."""
+    reference: bool = outside(False)
+    """Whether tables and figures compare the other methods with this one."""
     train: list[str] = field(default_factory=list)
     """Weights of the base that are trained: roles of the model, or patterns of dotted names."""
 

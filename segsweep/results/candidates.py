@@ -8,7 +8,7 @@ from math import inf
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from segsweep.results.settings import Run, Values, arrange, order
+from segsweep.results.settings import LabelledRun, Values, arrange, order
 from segsweep.results.wording import metric_name
 
 LATENCY, SIZE = "latency", "size"
@@ -75,7 +75,7 @@ class Contest:
         return [value if self.higher else -value for value in candidate.values]
 
 
-def is_reference(run: Run) -> bool:
+def is_reference(run: LabelledRun) -> bool:
     """Say whether a run trained the full head, with which the others are compared."""
     return run.method == "full_head"
 
@@ -85,7 +85,7 @@ def contests(runs: list[Values], records: dict[str, Record]) -> list[Contest]:
 
     `records` are the whole records by id.
     """
-    groups: dict[tuple[str, str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[LabelledRun]] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
         key = run.values.get("config.metrics.key") or "segm_AP"
         protocol = run.values.get(f"metrics.{key}.protocol") or ""
@@ -102,8 +102,8 @@ def contests(runs: list[Values], records: dict[str, Record]) -> list[Contest]:
     ]
 
 
-def _contest(title: str, key: str, runs: list[Run], records: dict[str, Record]) -> Contest:
-    settings: dict[tuple[str, str], list[Run]] = {}
+def _contest(title: str, key: str, runs: list[LabelledRun], records: dict[str, Record]) -> Contest:
+    settings: dict[tuple[str, str], list[LabelledRun]] = {}
     for run in sorted(runs, key=lambda run: (run.model, order(run))):
         settings.setdefault((run.model, run.setting), []).append(run)
     models = {model for model, _ in settings}
@@ -117,7 +117,9 @@ def _contest(title: str, key: str, runs: list[Run], records: dict[str, Record]) 
     return Contest(title, metric_name(key), unit, higher, candidates)
 
 
-def _candidate(name: str, key: str, runs: list[Run], records: dict[str, Record]) -> Candidate:
+def _candidate(
+    name: str, key: str, runs: list[LabelledRun], records: dict[str, Record]
+) -> Candidate:
     trained = fmean(run.values.get("params.trainable") or 0 for run in runs)
     stored = [size for run in runs if (size := run.values.get("delta.bytes")) is not None]
     details = [records.get(run.values["id"], {}) for run in runs]
@@ -135,7 +137,7 @@ def _candidate(name: str, key: str, runs: list[Run], records: dict[str, Record])
     )
 
 
-def _by_seed(runs: list[Run], key: str) -> list[float]:
+def _by_seed(runs: list[LabelledRun], key: str) -> list[float]:
     """Return a value for each seed, the mean of its repeats: they are no further evidence."""
     seeds: dict[int, list[float]] = {}
     for run in runs:
@@ -218,5 +220,6 @@ def _kind(run: Values) -> frozenset[tuple[str, Any]]:
         (key, value)
         for key, value in run.items()
         if key.startswith(("config.model.", "config.peft.", "config.data.name"))
-        and key not in ("config.model.weights", "config.peft.lr")
+        and key not in ("config.model.weights", "config.peft.lr", "config.peft.reference")
+        and not key.endswith(".label")
     )

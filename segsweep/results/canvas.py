@@ -1,24 +1,46 @@
-"""What the figures of runs share: styles of methods, grids of panels, legends.
+"""The one engine of charts: panels on a grid with a common legend, as files or inside a page.
 
 Shapes and dashes tell methods apart without colour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segsweep.results.look import GREY, LOOK
+from segsweep.results.settings import LabelledRun
+from segsweep.results.wording import published_place
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from segsweep.results.labels import Label
+
+BLACK, GREY = "#111111", "#6b6b6b"
 COLUMNS = 3  # panels side by side
 MOST = 12  # panels of a figure
+DPI = 200  # of pictures made of pixels
+LETTER, HANDLE = 4.4, 38.0  # widths in a legend, in typographic points
+LOOK: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titley": 1.0,  # else every draw looks for ticks above the axes to step aside for
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "svg.hashsalt": "segsweep",  # equal records give an equal file
+}
+BAR: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8}  # of standard deviations
 
 
 @dataclass(frozen=True)
@@ -30,46 +52,133 @@ class Style:
     line: Any = "none"
 
 
-STYLES = {
-    "frozen": Style(GREY, "x"),
-    "full_head": Style("#111111", "s"),
-    "decoder_only": Style(GREY, "D"),
-    "embeddings_only": Style(GREY, "v"),
-    "adapter": Style("#0b5fa5", "o", "-"),
-    "lora": Style("#e07b00", "^", "--"),
-}
-MORE_STYLES = [
+REFERENCE = Style(BLACK, "s")
+SIZED = [
     Style("#2a9d6f", "P", "-."),
+    Style("#e07b00", "^", "--"),
     Style("#a23b72", "X", ":"),
+    Style("#0b5fa5", "o", "-"),
     Style("#7a5cc4", "p", "-"),
     Style("#9c6b30", "h", "--"),
 ]
+SINGLE = [Style(GREY, marker) for marker in "Dv<>d*"]
 
 
-def styles(methods: Iterable[str]) -> dict[str, Style]:
-    """Return a style for every method; those that have none of their own take turns."""
-    others = sorted({*methods} - {*STYLES})
-    return STYLES | {m: MORE_STYLES[i % len(MORE_STYLES)] for i, m in enumerate(others)}
+def styles(runs: Iterable[LabelledRun]) -> dict[str, Style]:
+    """Return a style for every method, those of one size in grey, those of several in colours.
+
+    A method has the one of its place in the studies' tables, or the next that is free, so that it
+    looks alike in most figures. The reference is always black squares.
+    """
+    runs = list(runs)
+    references = {run.method for run in runs if run.reference}
+    sized = {run.method for run in runs if run.detail} - references
+    single = {run.method for run in runs} - sized - references
+    return _turns(sized, SIZED) | _turns(single, SINGLE) | dict.fromkeys(references, REFERENCE)
+
+
+def _turns(methods: Iterable[str], cycle: Sequence[Style]) -> dict[str, Style]:
+    """Let methods take styles in turn, which start again when all are taken."""
+    chosen: dict[str, Style] = {}
+    for method in sorted(methods, key=lambda method: (published_place(method), method)):
+        place, taken = published_place(method), list(chosen.values())
+        turns = [cycle[(place + i) % len(cycle)] for i in range(len(cycle))]
+        chosen[method] = min(turns, key=taken.count)
+    return chosen
+
+
+@dataclass
+class Painted:
+    """What a painted panel leaves to its figure.
+
+    `handles` are explained in the legend; `labels` are placed clear of `lines`, polylines in data
+    units; a page says `tips` where the pointer is on their points.
+    """
+
+    handles: dict[str, Artist] = field(default_factory=dict)
+    labels: list[Label] = field(default_factory=list)
+    lines: list[Sequence[tuple[float, float]]] = field(default_factory=list)
+    tips: list[tuple[str, Sequence[tuple[float, float]]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels that share a legend: what paints each, and what else the legend says."""
+
+    painters: Sequence[Callable[[Axes], Painted]]
+    remarks: Sequence[str] = ()
+    size: tuple[float, float] = (3.7, 3.0)  # of a panel, inches
+
+    def save(self, stem: Path) -> list[Path]:
+        """Write `stem`.png, .svg and .pdf; return their paths, none without panels."""
+        if not self.painters:
+            return []
+        with self.painted() as (figure, _):
+            return list(save(figure, stem))
+
+    @contextmanager
+    def painted(self, remarks: bool = True) -> Iterator[tuple[Figure, list[tuple[Axes, Painted]]]]:
+        """Paint at most 12 panels, the legend below them, then the labels."""
+        from segsweep.results.labels import place
+
+        with _grid(min(len(self.painters), MOST), self.size) as (figure, axes, width):
+            painters = zip(axes, self.painters, strict=False)
+            panels = [(ax, paint(ax)) for ax, paint in painters]
+            handles = {k: v for _, painted in panels for k, v in painted.handles.items()}
+            more = len(self.painters) - MOST
+            left_out = [f"{more} more in the tables"] if more > 0 else []
+            _legend(figure, handles, [*self.remarks, *left_out] if remarks else [], 2 * width)
+            settle(figure)
+            for ax, painted in panels:
+                if painted.labels:
+                    place(ax, painted.labels, painted.lines)
+            yield figure, panels
 
 
 @contextmanager
-def grid(
-    panels: int, size: tuple[float, float] = (3.7, 3.0)
-) -> Iterator[tuple[Figure, list[Axes], int]]:
-    """Give a figure with that many axes (at most 12), and how many stand side by side."""
-    import matplotlib
+def _grid(panels: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list[Axes], int]]:
+    """Give a figure with that many axes, and how many stand side by side."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    panels = min(panels, MOST)
     width = 2 if panels == 4 else min(panels, COLUMNS)
     height = ceil(panels / width)
-    with matplotlib.rc_context(LOOK):
+    with rc_context(LOOK):
         whole = (0.4 + size[0] * width, 0.5 + size[1] * height)
         figure = Figure(figsize=whole, layout="constrained")
         axes = list(figure.subplots(height, width, squeeze=False).flat)
         for ax in axes[panels:]:
             ax.remove()
         yield figure, axes[:panels], width
+
+
+def _legend(
+    figure: Figure, handles: dict[str, Artist], remarks: Sequence[str], columns: int
+) -> None:
+    """Explain below all panels what is drawn, in as many columns as there is room for."""
+    from matplotlib.lines import Line2D
+
+    entries = handles | {remark: Line2D([], [], linestyle="none") for remark in remarks}
+    room = 72 * figure.get_figwidth()
+    fitting = (n for n in range(columns, 1, -1) if _width([*entries], n) <= room)
+    place: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "handlelength": 2.8}
+    if entries:
+        figure.legend(list(entries.values()), list(entries), ncols=next(fitting, 1), **place)
+
+
+def _width(texts: Sequence[str], columns: int) -> float:
+    """Return about how wide a legend is, in typographic points: it is filled column by column."""
+    height = ceil(len(texts) / columns)
+    rows = [texts[i : i + height] for i in range(0, len(texts), height)]
+    return sum(LETTER * max(map(len, column)) + HANDLE for column in rows)
+
+
+def handle(style: Style, line: Any = None) -> Artist:
+    """Return what stands in a legend for a style, by default with its own line."""
+    from matplotlib.lines import Line2D
+
+    line = style.line if line is None else line
+    return Line2D([], [], color=style.color, marker=style.marker, linestyle=line, markersize=5.5)
 
 
 def head(ax: Axes, title: str, above: str) -> None:
@@ -79,28 +188,35 @@ def head(ax: Axes, title: str, above: str) -> None:
     text.set(color=GREY, fontsize=7)
 
 
-def say(ax: Axes, text: str, height: float) -> None:
+def remark(ax: Axes, text: str, height: float) -> None:
     """Write a remark into a panel."""
     ax.text(
         0.5, height, text, transform=ax.transAxes, ha="center", va="top", color=GREY, style="italic"
     )
 
 
-def legend(
-    figure: Figure, families: dict[str, Style], width: int, remarks: Iterable[str] = ()
-) -> None:
-    """Explain the styles below all panels, and what else is drawn."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=s.color, marker=s.marker, linestyle=s.line, markersize=5.5, label=name)
-        for name, s in families.items()
-    ]
-    handles += [Line2D([], [], linestyle="none", label=remark) for remark in remarks]
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=2 * width, frameon=False)
+def settle(figure: Figure) -> None:
+    """Fix sizes and places of the axes: they are found once, for labels and for all formats."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
-def left_out(panels: int) -> list[str]:
-    """Return how many panels had no room."""
-    return [f"{panels - MOST} more in the tables"] if panels > MOST else []
+def save(figure: Figure, stem: Path) -> Iterator[Path]:
+    """Write `stem`.png, .svg and .pdf, the same bytes for the same figure; yield their paths.
+
+    Canvases are told to print rather than the figure to save itself, which draws everything twice.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    settle(figure)
+    figure.set_dpi(DPI)
+    paths = {suffix: stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".svg", ".pdf")}
+    FigureCanvasAgg(figure).print_png(paths[".png"], metadata={"Software": None})
+    FigureCanvasSVG(figure).print_svg(paths[".svg"], metadata={"Date": None})
+    FigureCanvasPdf(figure).print_pdf(paths[".pdf"], metadata={"CreationDate": None})
+    yield from paths.values()

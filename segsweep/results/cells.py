@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from segsweep.results.settings import Run, Values
+from segsweep.results.evidence import ENOUGH, Test, deviation, pooled, within_noise
+from segsweep.results.settings import LabelledRun
 from segsweep.results.spec import Spec
-from segsweep.results.stats import ENOUGH, Test, deviation, pooled, within_noise
+from segsweep.results.wording import Values
 
 MISSING, FAILED = "—", "failed"
 AVERAGE = "mean"
@@ -74,10 +75,10 @@ class Column:
 
     def best(self, values: Iterable[float]) -> float | None:
         """Return the best of some values, None where there is none or no contest."""
-        found = list(values)
-        if not found or not self.direction:
+        known = list(values)
+        if not known or not self.direction:
             return None
-        return max(found) if self.direction == "higher" else min(found)
+        return max(known) if self.direction == "higher" else min(known)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Row:
 
     labels: Key
     origin: str  # whose numbers these are: "ours" or "reported"
-    run: Run
+    run: LabelledRun
     cells: dict[Key, Cell]
     average: Cell
     facts: dict[str, float | None]
@@ -150,11 +151,11 @@ class Table:
         says; None where nothing tells it.
         """
         rows = [row for row in self.rows if row.origin == origin]
-        own = pooled(list(s.values()) for r in rows for s in self.cell(r, column).samples.values())
-        if own is None and not column.is_mean:
+        sd = pooled(list(s.values()) for r in rows for s in self.cell(r, column).samples.values())
+        if sd is None and not column.is_mean:
             cells = [cell for row in rows for cell in row.cells.values()]
-            own = pooled(list(seeds.values()) for c in cells for seeds in c.samples.values())
-        return self.spec.noise if own is None else own
+            sd = pooled(list(seeds.values()) for c in cells for seeds in c.samples.values())
+        return self.spec.noise if sd is None else sd
 
     def floor(self, column: Column) -> tuple[float, int] | None:
         """Return the noise floor of a column and the number of runs that tell it, if any do.
@@ -170,7 +171,7 @@ class Table:
 
     def ties(self, column: Column) -> set[Key]:
         """Return the rows whose value differs from the best by no more than the noise."""
-        found: set[Key] = set()
+        tied: set[Key] = set()
         for origin in ("ours", "reported"):
             cells = {
                 r.labels: c
@@ -184,18 +185,18 @@ class Table:
             spread = {key: _spread(cell, noise) for key, cell in cells.items()}
             best = next(spread[key] for key, cell in cells.items() if cell.value == top)
             for key, cell in cells.items():
-                own, value = spread[key], cell.value or 0.0
+                here, value = spread[key], cell.value or 0.0
                 if cell.rounded(self.decimals(column)) == self.best(column, origin):
                     continue  # printed alike, so bold itself
-                if own and best and within_noise(top - value, own, best):
-                    found.add(key)
-        return found
+                if here and best and within_noise(top - value, here, best):
+                    tied.add(key)
+        return tied
 
 
 def _spread(cell: Cell, noise: float | None) -> tuple[float, int] | None:
     """Return standard deviation and seeds of a cell: its own from three seeds on, or printed."""
-    own = cell.sd is not None and (cell.seeds >= ENOUGH or cell.seeds == 0)
-    sd = cell.sd if own else noise
+    enough = cell.sd is not None and (cell.seeds >= ENOUGH or cell.seeds == 0)
+    sd = cell.sd if enough else noise
     return None if sd is None else (sd, cell.seeds)
 
 
@@ -212,11 +213,11 @@ def summary(samples: Samples) -> tuple[float | None, float | None, int]:
     paired = len(everywhere) == len(anywhere) > 1
     if not paired and len(samples) == 1:
         paired = len(anywhere) > 1
-    own = [fmean(seeds[seed] for seeds in samples.values()) for seed in everywhere]
-    return fmean(means), deviation(own) if paired else None, len(own) if paired else 1
+    by_seed = [fmean(seeds[seed] for seeds in samples.values()) for seed in everywhere]
+    return fmean(means), deviation(by_seed) if paired else None, len(by_seed) if paired else 1
 
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of what is there, None of nothing."""
-    found = [value for value in values if value is not None]
-    return fmean(found) if found else None
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

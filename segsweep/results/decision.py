@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from segsweep.results.candidates import LATENCY, Candidate, Contest
-from segsweep.results.stats import ENOUGH, FACTOR, pooled, within_noise
+from segsweep.results.evidence import ENOUGH, FACTOR, pooled, within_noise
 from segsweep.results.wishes import UNITS, Limit, Wishes
 
 WORDS = {

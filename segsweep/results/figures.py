@@ -14,15 +14,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from segsweep.results.canvas import Style, styles
 from segsweep.results.cells import Cell, Table, mean
-from segsweep.results.curves import curve_figure, curves
-from segsweep.results.plots import delta_figure
-from segsweep.results.settings import Values
-from segsweep.results.sizes import size_figure
+from segsweep.results.lines import Lines, curve_chart, curves, size_chart, sizes
+from segsweep.results.panels import Panel, panels
+from segsweep.results.scatter import delta_chart, tradeoff_chart
 from segsweep.results.spec import load
 from segsweep.results.studio import Drawing
 from segsweep.results.tables import build
-from segsweep.results.tradeoff import tradeoff_figure
+from segsweep.results.wording import Values, published
 
 COSTS = {
     "pareto": "params.trainable",
@@ -30,10 +30,42 @@ COSTS = {
     "checkpoint": "delta.bytes",
     "gpu_memory": "memory.peak_cuda_mib",
 }
-SETTING = (
-    *("model", "data_set", "config.peft.name"),
-    *("config.peft.rank", "config.peft.repeats", "config.peft.residual"),
-)
+
+
+def delta_figure(tables: list[Table], stem: Path) -> list[Path]:
+    """Draw delta to the full head against trained parameters; return the files written."""
+    every = [panel for table in tables for panel in panels(table)]
+    drawable = [panel for panel in every if panel.points()] or every[:1]
+    return delta_chart(drawable, _styles(tables)).save(stem)
+
+
+def tradeoff_figure(tables: list[Table], cost: str, stem: Path) -> list[Path]:
+    """Draw the metric against a cost; return the files written.
+
+    None where fewer than two settings have that cost recorded.
+    """
+    return tradeoff_chart(priced(tables, cost), cost, _styles(tables)).save(stem)
+
+
+def priced(tables: list[Table], cost: str) -> list[Panel]:
+    """Return the panels in which at least two settings have a cost recorded."""
+    every = [panel for table in tables for panel in panels(table)]
+    return [panel for panel in every if len(panel.priced(cost)) > 1]
+
+
+def size_figure(tables: list[Table], stem: Path) -> list[Path]:
+    """Draw what was run in several sizes; return the files written."""
+    return size_chart([family for table in tables for family in sizes(table)]).save(stem)
+
+
+def curve_figure(drawable: list[Lines], stem: Path) -> list[Path]:
+    """Draw training curves; return the files written."""
+    looks = styles(run for _, lines in drawable for run, _ in lines.values())
+    return curve_chart(drawable, looks).save(stem)
+
+
+def _styles(tables: list[Table]) -> dict[str, Style]:
+    return styles(row.run for table in tables for row in table.rows)
 
 
 def of_runs(tables: list[Table], folder: Path, directories: Path) -> Iterator[Drawing]:
@@ -58,10 +90,9 @@ def of_reported(runs: list[Values], folder: Path) -> Iterator[Drawing]:
     spec = replace(load("ablation"), reported="000 2a")
     built = build(spec, _timed(cells, runs), ("reported",))
     tables = {table.title: _light(table) for table in built}
-    figures = {"peft_figure6": "seem_focall", "peft_figure7": "maskdino_r50"}
-    for name, model in figures.items():
-        if model in tables:
-            yield partial(delta_figure, [tables[model]], folder / name)
+    for name, model in published("figure").items():
+        if model.word in tables:
+            yield partial(delta_figure, [tables[model.word]], folder / name)
     alpha = build(replace(spec, reported="000 A1"), runs, ("reported",))
     yield partial(size_figure, [_light(table) for table in alpha], folder / "peft_alpha")
     yield from _common(list(tables.values()), folder, "peft_")
@@ -101,12 +132,18 @@ def _priced(cell: Cell) -> Cell:
 def _timed(cells: list[Values], runs: list[Values]) -> list[Values]:
     """Join the published times to the precisions of the same setting on the same data set."""
     times = {
-        tuple(run.get(key) for key in SETTING): run["bench.median_ms"]
+        _setting(run): run["bench.median_ms"]
         for run in runs
         if _table(run) == "000 3" and "bench.median_ms" in run
     }
-    found = ((run, times.get(tuple(run.get(key) for key in SETTING))) for run in cells)
-    return [run if time is None else run | {"bench.median_ms": time} for run, time in found]
+    timed = ((run, times.get(_setting(run))) for run in cells)
+    return [run if time is None else run | {"bench.median_ms": time} for run, time in timed]
+
+
+def _setting(run: Values) -> frozenset:
+    """Return what a published number is about: model, data set, method with its options."""
+    about = (item for item in run.items() if item[0].startswith("config.peft."))
+    return frozenset([*about, run["model"], run["data_set"]])
 
 
 def _table(run: Values) -> str:

@@ -1,22 +1,186 @@
-"""What a table looks like: Markdown for documents, CSV for other programs, rich for a terminal."""
+"""What a table looks like: its `Sheet`, in Markdown, as CSV, and on a terminal.
+
+The sheet has headings, entries, caption and notes; every form of output prints it, those of
+typeset.py too.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from segsweep.results.cells import MISSING, Table
-from segsweep.results.layout import Sheet, sheet
+from segsweep.results.cells import MISSING, Cell, Column, Row, Table
 from segsweep.results.pivot import column_fields
+from segsweep.results.trace import TIE
+from segsweep.results.wording import QUANTITIES, Values, document, protocol_in_words
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+PERCENT = ("%", "percent")
+STUBS = {"setting": "Setting", "method": "Method", "data_set": "Data set", "origin": "Origin"}
 CSV_COLUMNS = (
     *("metric", "protocol", "method", "origin", "trained", "percent"),
     *("value", "sd", "seeds", "failed", "runs"),
 )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands in one place of a table; `bold`: the best of its column, `tie`: as good."""
+
+    text: str
+    bold: bool = False
+    tie: bool = False
+    runs: tuple[Values, ...] = field(default=(), compare=False)
+
+    def marked(self) -> str:
+        """Return the text with the mark of a tie."""
+        return f"{self.text} {TIE}" if self.tie else self.text
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table ready to be printed: `stub` heads the labels of rows, `head` each other column."""
+
+    title: str
+    caption: str
+    stub: list[str]
+    head: list[tuple[str, ...]]  # of equal depth, top-down
+    body: list[list[Entry]]
+    notes: list[str]
+
+    def flat(self) -> list[str]:
+        """Return the headings of all columns in one line."""
+        return [*self.stub, *(" ".join(label for label in head if label) for head in self.head)]
+
+    def spans(self, level: int) -> list[tuple[str, int]]:
+        """Return the headings of a level with the number of columns that each spans."""
+        spans: list[tuple[str, int]] = []
+        previous = None
+        for head in self.head:
+            if head[: level + 1] == previous:
+                spans[-1] = (spans[-1][0], spans[-1][1] + 1)
+            else:
+                spans.append((head[level], 1))
+            previous = head[: level + 1]
+        return spans
+
+
+def sheet(table: Table) -> Sheet:
+    """Lay a table out."""
+    depth = len(table.columns[0].labels) if table.columns else 1
+    facts = [QUANTITIES[name].heading for name in table.spec.facts]
+    compared = ["δ (%)", "p (n)"] if any(row.test for row in table.rows) else []
+    lone = [(*[""] * (depth - 1), text) for text in facts]
+    last = [(*[""] * (depth - 1), text) for text in compared]
+    return Sheet(
+        title=table.title or table.spec.heading,
+        caption=caption(table),
+        stub=[STUBS.get(name, name.rpartition(".")[2].capitalize()) for name in table.fields],
+        head=[*lone, *(column.labels for column in table.columns), *last],
+        body=_body(table, bool(compared)),
+        notes=table.notes,
+    )
+
+
+def caption(table: Table) -> str:
+    """Return what the numbers are: measures, number of runs, how to read them."""
+    origins = {row.origin for row in table.rows}
+    cells = [cell for row in table.rows for cell in row.cells.values()]
+    ours = sum(run["origin"] == "ours" for run in table.runs)
+    best = any(column.direction for column in table.columns) and len(table.rows) > 1
+    source, _, number = table.spec.reported.partition(" ")
+    parts = [
+        table.spec.caption,
+        measures(table),
+        f"{ours} run{'s' if ours != 1 else ''}." if "ours" in origins else "",
+        f"Published numbers: {document(source, number)}." if "reported" in origins else "",
+        "a ± s (n): mean and sample standard deviation over n seeds."
+        if any(cell.seeds > 1 for cell in cells)
+        else "",
+        "Bold: best of its column." if best else "",
+        "Trained: parameters, and their share 100 · trainable / (original + added)."
+        if table.spec.facts
+        else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def measures(table: Table) -> str:
+    """Return the measures in words: "COCO mask AP, maxDets 100, in percent, ..."; none of facts."""
+    kinds: dict[str, None] = {}
+    for column in table.columns:
+        unit = "percent" if column.unit in PERCENT else column.unit
+        for metric, protocol in column.kinds:
+            if metric not in QUANTITIES:
+                words = table.spec.labels.get(metric) or protocol_in_words(metric, protocol)
+                kinds[f"{words}, in {unit}" if unit else words] = None
+    if not kinds or len(kinds) > 3:
+        return ""
+    ours = any(row.origin == "ours" for row in table.rows)
+    epoch = ", of the best epoch on the validation images;" if ours else "."
+    return "; ".join(kinds) + epoch
+
+
+def _body(table: Table, compared: bool) -> list[list[Entry]]:
+    """Return the rows as entries, in the order of the headings."""
+    facts = [aligned([row.facts[name] for row in table.rows]) for name in table.spec.facts]
+    columns = [_column(table, column) for column in table.columns]
+    rows = []
+    for i, row in enumerate(table.rows):
+        labels = [Entry(label) for label in row.labels]
+        numbers = [Entry(texts[i]) for texts in facts]
+        last = _comparison(row) if compared else []
+        rows.append([*labels, *numbers, *(entries[i] for entries in columns), *last])
+    return rows
+
+
+def _column(table: Table, column: Column) -> list[Entry]:
+    """Return the entries of a column; numbers that are no metric are aligned among themselves."""
+    cells = [table.cell(row, column) for row in table.rows]
+    ties = table.ties(column)
+    decimals = table.decimals(column)
+    if column.metric in QUANTITIES and not column.direction:
+        return [
+            Entry(text, runs=cell.runs)
+            for text, cell in zip(
+                aligned([c.value for c in cells], table.spec.digits.get(column.metric)),
+                cells,
+                strict=True,
+            )
+        ]
+    best = {origin: table.best(column, origin) for origin in ("ours", "reported")}
+    return [
+        Entry(
+            cell.text(decimals),
+            bold=_is_best(cell, best[row.origin], decimals),
+            tie=row.labels in ties,
+            runs=cell.runs,
+        )
+        for row, cell in zip(table.rows, cells, strict=True)
+    ]
+
+
+def _is_best(cell: Cell, best: str | None, decimals: int) -> bool:
+    return best is not None and cell.rounded(decimals) == best
+
+
+def _comparison(row: Row) -> list[Entry]:
+    delta = MISSING if row.delta is None else f"{row.delta:+.2f}".replace("-", "−")
+    if row.test is None:
+        return [Entry(delta), Entry(MISSING)]
+    return [Entry(delta), Entry(row.test.text() + (" *" if row.remains else ""))]
+
+
+def aligned(values: list[float | None], decimals: int | None = None) -> list[str]:
+    """Return numbers with equal decimals, two to five: two digits of the smallest, if possible."""
+    smallest = min((v for v in values if v), default=1.0)
+    if decimals is None:
+        decimals = next((d for d in range(2, 5) if smallest * 10**d >= 9.5), 5)
+    return [MISSING if v is None else "0" if v == 0 else f"{v:.{decimals}f}" for v in values]
 
 
 def markdown(tables: list[Table]) -> str:
@@ -53,12 +217,12 @@ def csv_text(tables: list[Table]) -> str:
                 if column.is_mean:
                     continue
                 c = table.cell(row, column)
-                own = [*([table.title] if table.spec.split else []), *row.labels, *column.labels]
+                texts = [*([table.title] if table.spec.split else []), *row.labels, *column.labels]
                 protocols = " & ".join(protocol for _, protocol in column.kinds if protocol)
-                what = [column.metric, protocols, row.method, row.origin, c.trained, row.percent]
+                numbers = [column.metric, protocols, row.method, row.origin, c.trained, row.percent]
                 runs = " ".join(run["id"] for run in c.runs)
                 writer.writerow(
-                    [*(own[j] for j in shown), *what, c.value, c.sd, c.seeds, c.failed, runs]
+                    [*(texts[j] for j in shown), *numbers, c.value, c.sd, c.seeds, c.failed, runs]
                 )
     return out.getvalue()
 

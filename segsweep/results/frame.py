@@ -9,11 +9,14 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segsweep.results.settings import Values, locate
+from segsweep.base.errors import UserError
+from segsweep.results.settings import locate
+from segsweep.results.wording import Values, class_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +54,8 @@ class Names(dict[str, "tuple[str, Names | None]"]):
         """Name a key that no record had before."""
         name = self.prefix + key
         below = None if name in WHOLE else Names(f"{name}.")
-        self[key] = found = ("" if name in LEFT_OUT else name, below)
-        return found
+        self[key] = named = ("" if name in LEFT_OUT else name, below)
+        return named
 
 
 NAMES = Names()
@@ -141,7 +144,7 @@ def _fill(values: Values, record: dict[str, Any], names: Names) -> None:
         kind = type(value)
         if kind is dict and below is not None:
             _fill(values, value, below)
-        elif name:
+        elif name and (key != "label" or value):
             values[name] = as_text(value) if kind is dict or kind is list else value
 
 
@@ -183,13 +186,31 @@ def _checked(record: object) -> dict[str, Any]:
 
 def _check_numbers(record: dict[str, Any]) -> None:
     """Raise ValueError for metrics that are no numbers; name the protocol where records did not."""
-    metrics, said = record.get("metrics") or {}, record["config"].get("metrics") or {}
+    metrics, judge = record.get("metrics") or {}, record["config"].get("metrics") or {}
     if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
         raise ValueError("its metrics are no objects")
     for name, metric in metrics.items():
         value = metric.get("value")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ValueError(f"metrics.{name}.value is {value!r}, not a number")
-        if said.get("name") == "coco":
-            dets = said.get("max_dets", 100)
-            metric.setdefault("protocol", "COCO" if dets == 100 else f"COCO maxDets {dets}")
+    unsaid = [metric for metric in metrics.values() if "protocol" not in metric]
+    if unsaid and (protocol := _protocol(as_text(judge))):
+        for metric in unsaid:
+            metric["protocol"] = protocol
+
+
+@cache
+def _protocol(judge: str) -> str:
+    """Return by which rules a metric judges, from its recorded config; nothing if it is unknown.
+
+    The first records did not say it.
+    """
+    options = json.loads(judge)
+    metric = class_of("metrics", str(options.get("name")))
+    if metric is None:
+        return ""
+    names = {f.name for f in fields(metric)} & options.keys() - {"key"}  # which changes no rules
+    try:
+        return metric(**{name: options[name] for name in names}).protocol()
+    except (TypeError, UserError):  # options of another version
+        return ""

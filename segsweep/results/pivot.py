@@ -7,9 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segsweep.results.cells import Key
-from segsweep.results.settings import Run, Values, arrange, order
+from segsweep.results.settings import LabelledRun, arrange, order
 from segsweep.results.spec import KEY, Spec
-from segsweep.results.wording import METHODS, QUANTITIES, metric_name, natural
+from segsweep.results.wording import (
+    QUANTITIES,
+    Values,
+    key_metric,
+    metric_name,
+    natural,
+    published_place,
+)
 
 ORIGINS = ("reported", "ours")
 BENCH = "bench."  # what metrics of the verb `bench` begin with
@@ -20,7 +27,7 @@ PLACES = ("data_set", "model", "architecture", "backbone")  # what a run is abou
 class Observation:
     """One number of one run and where it belongs; `value` is None in a run without it."""
 
-    run: Run
+    run: LabelledRun
     metric: str
     protocol: str
     value: float | None
@@ -59,7 +66,7 @@ def observations(spec: Spec, runs: list[Values], origins: Sequence[str]) -> list
     Values of one name but of several protocols get columns of their own: they are never averaged.
     """
     rows, columns = row_fields(spec, origins), column_fields(spec)
-    found = []
+    observed = []
     for run in arrange(runs):
         for metric, value in _numbers(run, spec):
             keys = [
@@ -67,22 +74,22 @@ def observations(spec: Spec, runs: list[Values], origins: Sequence[str]) -> list
                 for fields in (spec.split, rows, columns)
             ]
             protocol = run.values.get(f"metrics.{metric}.protocol") or ""
-            found.append(Observation(run, metric, protocol, value, *keys))
+            observed.append(Observation(run, metric, protocol, value, *keys))
     if spec.reported:
-        printed = {(o.title, o.column) for o in found if o.run.values["origin"] == "reported"}
-        found = [o for o in found if (o.title, o.column) in printed]
-    return _distinct(_apart(found, columns), rows)
+        printed = {(o.title, o.column) for o in observed if o.run.values["origin"] == "reported"}
+        observed = [o for o in observed if (o.title, o.column) in printed]
+    return _distinct(_apart(observed, columns), rows)
 
 
 def sorted_keys(
-    spec: Spec, fields: Sequence[str], found: Iterable[tuple[Key, Observation]]
+    spec: Spec, fields: Sequence[str], keyed: Iterable[tuple[Key, Observation]]
 ) -> list[Key]:
     """Return rows or columns: in the order printed, then by method, data set, metric, number."""
     examples: dict[Key, Observation] = {}
     printed: dict[Key, int] = {}  # the beginnings of published keys
-    for key, seen in found:
-        examples.setdefault(key, seen)
-        if seen.run.values["origin"] == "reported":
+    for key, observation in keyed:
+        examples.setdefault(key, observation)
+        if observation.run.values["origin"] == "reported":
             for i in range(len(key)):
                 printed.setdefault(key[: i + 1], len(printed))
 
@@ -95,18 +102,17 @@ def sorted_keys(
     return sorted(examples, key=rank)
 
 
-def _order(spec: Spec, name: str, label: str, seen: Observation) -> tuple:
+def _order(spec: Spec, name: str, label: str, observation: Observation) -> tuple:
     """Return the sort key of a label among those that no document prints."""
+    run = observation.run
     if name == "setting":
-        return order(seen.run)
+        return order(run)
     if name == "method":
-        words = list(METHODS)
-        known = seen.run.method in words
-        return (words.index(seen.run.method) if known else len(words), natural(label))
-    if name == "metric" and seen.metric in spec.metrics:
-        return (spec.metrics.index(seen.metric), natural(label))
-    value = recorded(seen.run.values, name)  # labels may be the table's own
-    return (0, natural(label if value is None else str(value)))
+        return published_place(run.method), natural(label)
+    if name == "metric" and observation.metric in spec.metrics:
+        return spec.metrics.index(observation.metric), natural(label)
+    value = recorded(run.values, name)  # labels may be the table's own
+    return 0, natural(label if value is None else str(value))
 
 
 def _is_of(run: Values, table: str) -> bool:
@@ -126,16 +132,15 @@ def recorded(run: Values, key: str) -> Any:
     return run[key] if key in run else run.get(f"config.{key}")
 
 
-def _numbers(run: Run, spec: Spec) -> list[tuple[str, float | None]]:
+def _numbers(run: LabelledRun, spec: Spec) -> list[tuple[str, float | None]]:
     """Return the metrics of a run that the table is about; a failed run lacks the first of them."""
     values = run.values
-    own = values.get("config.metrics.key") or "segm_AP"
-    wanted = [own if metric == KEY else metric for metric in spec.metrics]
+    wanted = [key_metric(values) if metric == KEY else metric for metric in spec.metrics]
     if values["status"] != "done":
         return [(wanted[0], None)]
     numbers = [(metric, _value(values, metric)) for metric in wanted]
-    found = [number for number in numbers if number[1] is not None]
-    return found or (numbers[:1] if values["origin"] == "ours" else [])
+    known = [number for number in numbers if number[1] is not None]
+    return known or (numbers[:1] if values["origin"] == "ours" else [])
 
 
 def _value(values: Values, metric: str) -> float | None:
@@ -147,7 +152,7 @@ def _value(values: Values, metric: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _label(run: Run, metric: str, name: str, spec: Spec) -> str:
+def _label(run: LabelledRun, metric: str, name: str, spec: Spec) -> str:
     """Return what a number's field is called in a table."""
     if name == "metric":
         text = metric_name(metric)
@@ -162,47 +167,46 @@ def _label(run: Run, metric: str, name: str, spec: Spec) -> str:
     return spec.labels.get(text, text)
 
 
-def _distinct(found: list[Observation], fields: Sequence[str]) -> list[Observation]:
+def _distinct(observed: list[Observation], fields: Sequence[str]) -> list[Observation]:
     """Tell runs apart that would share a cell though they differ in more than seed and data set.
 
     The label of their row then names setting and model, as far as these differ.
     """
     inside: dict[tuple, set[tuple[str, str]]] = {}
-    for seen in found:
-        place = (seen.title, seen.row, seen.column, seen.run.data_set)
-        inside.setdefault(place, set()).add((seen.run.setting, seen.run.model))
+    for o in observed:
+        place = (o.title, o.row, o.column, o.run.data_set)
+        inside.setdefault(place, set()).add((o.run.setting, o.run.model))
     mixed: dict[tuple[Key, Key], list[bool]] = {}
-    for (title, row, *_), several in inside.items():
+    for (title, row, *_), pairs in inside.items():
         differ = mixed.setdefault((title, row), [False, False])
         for i in (0, 1):
-            differ[i] |= len({pair[i] for pair in several}) > 1
+            differ[i] |= len({pair[i] for pair in pairs}) > 1
     at = max(i for i, name in enumerate(fields) if name != "origin")
 
-    def own(seen: Observation) -> Key:
-        settings, models = mixed[seen.title, seen.row]
-        label = seen.run.setting if settings else seen.row[at]
-        label += f", {seen.run.model}" if models else ""
-        return (*seen.row[:at], label, *seen.row[at + 1 :])
+    def labels(o: Observation) -> Key:
+        settings, models = mixed[o.title, o.row]
+        label = o.run.setting if settings else o.row[at]
+        label += f", {o.run.model}" if models else ""
+        return (*o.row[:at], label, *o.row[at + 1 :])
 
     if not any(any(differ) for differ in mixed.values()):
-        return found
-    return [replace(seen, row=own(seen)) for seen in found]
+        return observed
+    return [replace(o, row=labels(o)) for o in observed]
 
 
-def _apart(found: list[Observation], fields: Sequence[str]) -> list[Observation]:
+def _apart(observed: list[Observation], fields: Sequence[str]) -> list[Observation]:
     """Name the protocol in the heading of columns that would otherwise mix several."""
     protocols: dict[Key, set[str]] = {}
-    for seen in found:
-        if seen.protocol and seen.value is not None:
-            protocols.setdefault(seen.column, set()).add(seen.protocol)
+    for o in observed:
+        if o.protocol and o.value is not None:
+            protocols.setdefault(o.column, set()).add(o.protocol)
+    if all(len(several) < 2 for several in protocols.values()):
+        return observed
     at = fields.index("metric") if "metric" in fields else 0
 
-    def own(seen: Observation) -> Key:
-        if len(protocols.get(seen.column, ())) < 2 or not seen.protocol:
-            return seen.column
-        head = f"{seen.column[at]} ({seen.protocol})"
-        return (*seen.column[:at], head, *seen.column[at + 1 :])
+    def labels(o: Observation) -> Key:
+        if len(protocols.get(o.column, ())) < 2 or not o.protocol:
+            return o.column
+        return (*o.column[:at], f"{o.column[at]} ({o.protocol})", *o.column[at + 1 :])
 
-    if all(len(several) < 2 for several in protocols.values()):
-        return found
-    return [replace(seen, column=own(seen)) for seen in found]
+    return [replace(o, column=labels(o)) for o in observed]

@@ -2,7 +2,7 @@
 
 Runs are averaged only if they differ in nothing but seed and repeat. Any other difference is found
 by comparing the recorded configs and becomes part of a label, so a new method or option needs no
-entry here; wording.py only holds the names that the literature uses.
+entry here: what a word is called it declares itself, see wording.py.
 """
 
 from __future__ import annotations
@@ -11,18 +11,25 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from segsweep.results.wording import GREEK, METHODS, MODELS, SYMBOLS, WORDING, Wording, natural
-
-Values = dict[str, Any]
-"""One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
+from segsweep.results.wording import (
+    RECORDED_FORMS,
+    Values,
+    class_of,
+    declared,
+    forms,
+    label_of,
+    naming_option,
+    natural,
+    published_place,
+    spelling,
+)
 
 # Keys that name a choice or cannot change a result never separate runs; hparams.lr and .clip follow
 # peft.lr and model.clip.
 OUTSIDE = re.compile(
     r"config\.(seed|repeat|force|peft\.lr|model\.clip|trainer\.cache_features"
-    r"|data\.slices|io\..*|logger\..*|.*_target_|\w+\.name)$"
+    r"|data\.slices|io\..*|logger\..*|.*_target_|\w+\.name|.*\.label|peft\.reference)$"
 )
 
 # Beside the config: what a run is about, as far as it is known.
@@ -33,13 +40,17 @@ ABOUT = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run and its place in the tables; `setting` is the family with details in parentheses."""
+class LabelledRun:
+    """One run and its place in the tables; `setting` is the family with details in parentheses.
+
+    `reference` says whether other methods are compared with its own.
+    """
 
     values: Values
     method: str
     family: str
     detail: str
+    reference: bool
 
     @property
     def model(self) -> str:
@@ -66,13 +77,21 @@ def locate(runs: list[Values]) -> list[Values]:
     keys = _keys(examples)
     models, data_sets = _labels(examples, "model", keys), _data_sets(examples, keys)
     for run, kind in zip(runs, kinds, strict=True):
-        architecture, backbone = MODELS.get(run["config.model.name"], (models[kind], ""))
         run |= {"origin": "ours", "model": models[kind], "data_set": data_sets[kind]}
-        run |= {"architecture": architecture, "backbone": backbone}
+        run |= _anatomy(run, models[kind])
     return runs
 
 
-def arrange(runs: list[Values]) -> list[Run]:
+def _anatomy(run: Values, model: str) -> Values:
+    """Return architecture and backbone; a model whose backbone has no name is its own kind."""
+    word = run["config.model.name"]
+    installed = declared("model", word).get("backbone") or {}
+    backbone = run.get("config.model.backbone.label", installed.get("label", ""))
+    architecture = getattr(class_of("model", word), "architecture", "") if backbone else ""
+    return {"architecture": architecture or model, "backbone": backbone if architecture else ""}
+
+
+def arrange(runs: list[Values]) -> list[LabelledRun]:
     """Find the place of every run among these; what tells them apart is part of their labels."""
     kinds, examples = _kinds(runs)
     methods = [run["config.peft.name"] for run in examples]
@@ -81,16 +100,20 @@ def arrange(runs: list[Values]) -> list[Run]:
     models, cells = ([run[key] for run in examples] for key in ("model", "data_set"))
     rows = list(zip(models, methods, details, strict=True))
     details = _joined(details, _differences_inside_cells(examples, rows, cells, keys))
-    families = [_wording(method).family for method in methods]
-    places = list(zip(methods, families, details, strict=True))
-    return [Run(run, *places[kind]) for run, kind in zip(runs, kinds, strict=True)]
+    families = [_family(run, "peft") for run in examples]
+    references = [_is_reference(run) for run in examples]
+    places = list(zip(methods, families, details, references, strict=True))
+    return [LabelledRun(run, *places[kind]) for run, kind in zip(runs, kinds, strict=True)]
 
 
-def order(run: Run) -> tuple:
+def _is_reference(run: Values) -> bool:
+    installed = declared("peft", run["config.peft.name"]).get("reference", False)
+    return bool(run.get("config.peft.reference", installed))
+
+
+def order(run: LabelledRun) -> tuple:
     """Return the sort key of a row: the studies' order of methods, then numbers as numbers."""
-    words = list(METHODS)
-    position = words.index(run.method) if run.method in words else len(words)
-    return position, run.method, natural(run.detail, short_first=True)
+    return published_place(run.method), run.method, natural(run.detail, short_first=True)
 
 
 def in_parentheses(family: str, detail: str) -> str:
@@ -113,29 +136,45 @@ def _kinds(runs: list[Values]) -> tuple[list[int], list[Values]]:
     return kinds, [examples[kind] for kind in numbers.values()]
 
 
-def _wording(name: str) -> Wording:
-    return WORDING.get(name, Wording(name))
+def _label(run: Values, group: str) -> str:
+    """Return the label of a run's word, as recorded or as installed."""
+    return run.get(f"config.{group}.label") or label_of(group, run[f"config.{group}.name"])
+
+
+def _family(run: Values, group: str) -> str:
+    """Return what a run's word of a config group is called; nothing if an option names it."""
+    label = _label(run, group)
+    return "" if naming_option(label) else label or run[f"config.{group}.name"]
 
 
 def _labels(runs: list[Values], group: str, keys: list[str]) -> list[str]:
     """Return what each run's word of a config group is called, with its details."""
-    names = [run[f"config.{group}.name"] for run in runs]
-    found = zip(names, _details(runs, group, keys), strict=True)
-    return [in_parentheses(_wording(name).family, detail) or name for name, detail in found]
+    labelled = zip(runs, _details(runs, group, keys), strict=True)
+    return [
+        in_parentheses(_family(run, group), detail) or run[f"config.{group}.name"]
+        for run, detail in labelled
+    ]
 
 
 def _details(runs: list[Values], group: str, keys: list[str]) -> list[str]:
-    """Return "r=4" and the like: the keys of the wording, then those on which such runs disagree.
+    """Return "r=4" and the like: the options always shown, then those on which runs disagree.
 
     With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is.
     """
     names = [run[f"config.{group}.name"] for run in runs]
-    always = [[f"config.{group}.{key}" for key in _wording(name).keys] for name in names]
+    always = [[f"config.{group}.{key}" for key in _always(run, group)] for run in runs]
     details = _shown(runs, always)
     alike = list(zip(names, details, strict=True))
-    own = [key for key in keys if key.startswith(f"config.{group}.")]
-    differing = _differing(runs, own, alike, [""] * len(runs))
+    options = [key for key in keys if key.startswith(f"config.{group}.")]
+    differing = _differing(runs, options, alike, [""] * len(runs))
     return _joined(details, _shown(runs, differing))
+
+
+def _always(run: Values, group: str) -> list[str]:
+    """Return the options that a run's label always shows: by its class, if that is installed."""
+    word, option = run[f"config.{group}.name"], naming_option(_label(run, group))
+    shown = forms(group, word) if class_of(group, word) else ()
+    return [*([option] if option else []), *shown]
 
 
 def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
@@ -147,9 +186,15 @@ def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
     one_each = dict(zip(contents, runs, strict=True))
     labels = dict(zip(one_each, _labels(list(one_each.values()), "data", keys), strict=True))
-    labels = {content: _wording(label).family or label for content, label in labels.items()}
+    labels = {content: _of_folder(label) for content, label in labels.items()}
     uses = Counter(labels.values())
     return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
+
+
+def _of_folder(name: str) -> str:
+    """Return the label of the set whose word a folder has, else the folder's name."""
+    label = label_of("data", name)
+    return name if naming_option(label) else label or name
 
 
 def _differences_inside_cells(
@@ -185,20 +230,20 @@ def _differing(
     Keys are taken in turn and split rows into smaller ones, so a key that follows from earlier
     ones (alpha from the rank) is left out. A gap agrees with every value.
     """
-    found: list[list[str]] = [[] for _ in runs]
+    telling: list[list[str]] = [[] for _ in runs]
     for key in (key for key in keys if len(_distinct(runs, key)) > 1):
-        seen: dict[Hashable, set] = defaultdict(set)
+        values: dict[Hashable, set] = defaultdict(set)
         for run, place in zip(runs, zip(rows, cells, strict=True), strict=True):
             if (value := run.get(key)) is not None:
-                seen[place].add(value)
-        split = {row for row, cell in zip(rows, cells, strict=True) if len(seen[row, cell]) > 1}
-        for own, row in zip(found, rows, strict=True):
-            own += [key] * (row in split)
+                values[place].add(value)
+        split = {row for row, cell in zip(rows, cells, strict=True) if len(values[row, cell]) > 1}
+        for shown, row in zip(telling, rows, strict=True):
+            shown += [key] * (row in split)
         rows = [
             (row, run.get(key)) if row in split else row
             for run, row in zip(runs, rows, strict=True)
         ]
-    return found
+    return telling
 
 
 def _distinct(runs: Iterable[Values], key: str) -> set:
@@ -206,22 +251,36 @@ def _distinct(runs: Iterable[Values], key: str) -> set:
 
 
 def _shown(runs: list[Values], keys: list[list[str]]) -> list[str]:
-    """Return "r=4, κ+λ, lr=0.001" for each run from its own list of keys."""
-    named = {key for own in keys for key in own}
-    spelled = {key: _spelled(_distinct(runs, key)) for key in named}
+    """Return "r=4, κ+λ, lr=0.001" for each run from its list of keys."""
+    named = {key for shown in keys for key in shown}
+    spelled = {key: _spelled(runs, key) for key in named}
     return [
         ", ".join(
-            SYMBOLS.get(name := key.rpartition(".")[2], name + "={}").format(spelled[key][value])
-            for key in own
+            _form(run, key).format(spelled[key][value])
+            for key in shown
             if (value := run.get(key)) is not None
         )
-        for run, own in zip(runs, keys, strict=True)
+        for run, shown in zip(runs, keys, strict=True)
     ]
 
 
-def _spelled(values: set) -> dict[object, str]:
+def _form(run: Values, key: str) -> str:
+    """Return how an option stands in a label: "r={}"."""
+    group, option = key.split(".")[1], key.rpartition(".")[2]
+    word = run.get(f"config.{group}.name")
+    if key in RECORDED_FORMS or word is None:
+        return RECORDED_FORMS.get(key, option + "={}")
+    if option == naming_option(_label(run, group)):
+        return "{}"
+    return forms(group, word).get(option, option + "={}")
+
+
+def _spelled(runs: list[Values], key: str) -> dict[object, str]:
     """Return how values are written; of paths the last part, unless two share it."""
-    full = {value: GREEK.get(value, str(value)) for value in values}
+    group, values = key.split(".")[1], _distinct(runs, key)
+    names = {run.get(f"config.{group}.name", "") for run in runs if key in run}
+    symbols = {value: text for name in names for value, text in spelling(group, name).items()}
+    full = {value: symbols.get(value, str(value)) for value in values}
     short = {value: text.rstrip("/").rpartition("/")[2] for value, text in full.items()}
     return short if len(set(short.values())) == len(values) else full
 

@@ -1,7 +1,7 @@
 """Tables: numbers that qualify, put in their places and summarised.
 
-    frame --pivot.py--> observations --here--> [Table] --layout.py--> Markdown, LaTeX, HTML, ...
-                                               --delta.py, plots.py--> figures
+    frame --pivot.py--> observations --here--> [Table] --forms.py, typeset.py--> Markdown, ...
+                                                       --panels.py, figures.py--> figures
 
 A `Table` holds numbers only; every form of output is a function of it.
 """
@@ -9,13 +9,13 @@ A `Table` holds numbers only; every form of output is a function of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.results.cells import AVERAGE, Cell, Column, Key, Row, Table, mean, summary
-from segsweep.results.notes import notes
+from segsweep.results.evidence import LEVEL, holm, sign_flips
 from segsweep.results.pivot import (
     ORIGINS,
     Observation,
@@ -25,10 +25,10 @@ from segsweep.results.pivot import (
     row_fields,
     sorted_keys,
 )
-from segsweep.results.settings import Run, Values
+from segsweep.results.settings import LabelledRun
 from segsweep.results.spec import KEY, Spec, load
-from segsweep.results.stats import LEVEL, holm, sign_flips
-from segsweep.results.wording import QUANTITIES
+from segsweep.results.trace import notes
+from segsweep.results.wording import QUANTITIES, Values
 
 __all__ = ["AVERAGE", "Cell", "Column", "Row", "Table", "ablation", "build"]
 
@@ -50,13 +50,13 @@ def ablation(records: list[Values], metric: str = "segm_AP") -> list[Table]:
 def build(spec: Spec, runs: list[Values], origins: Sequence[str] = ORIGINS) -> list[Table]:
     """Return the tables of a specification, one for each value of `split`."""
     chosen = qualifying(spec, runs)
-    there = [origin for origin in origins if any(run["origin"] == origin for run in chosen)]
-    found = observations(spec, chosen, there)
+    present = [origin for origin in origins if any(run["origin"] == origin for run in chosen)]
+    observed = observations(spec, chosen, present)
     titles: dict[Key, list[Observation]] = defaultdict(list)
-    for seen in found:
-        titles[seen.title].append(seen)
-    order = sorted_keys(spec, spec.split, ((seen.title, seen) for seen in found))
-    tables = [_table(spec, ", ".join(title), titles[title], there) for title in order]
+    for observation in observed:
+        titles[observation.title].append(observation)
+    order = sorted_keys(spec, spec.split, ((o.title, o) for o in observed))
+    tables = [_table(spec, ", ".join(title), titles[title], present) for title in order]
     return [
         replace(table, notes=notes(table, titles[title], "ours" in origins))
         for title, table in zip(order, tables, strict=True)
@@ -64,65 +64,64 @@ def build(spec: Spec, runs: list[Values], origins: Sequence[str] = ORIGINS) -> l
     ]
 
 
-def _table(spec: Spec, title: str, found: list[Observation], there: Sequence[str]) -> Table:
-    columns = _columns(spec, found)
-    fields = row_fields(spec, there)
-    shown = [seen for seen in found if seen.run.values["origin"] in there]
-    places: dict[Key, dict[Key, list[Observation]]] = defaultdict(lambda: defaultdict(list))
-    for seen in shown:
-        places[seen.row][seen.column].append(seen)
-    named = [*((seen.row, seen) for seen in shown), *_to_fill(fields, found, shown)]
-    keys = sorted_keys(spec, fields, named)
-    examples = dict(reversed(named))
-    rows = [_row(spec, key, columns, places[key], examples[key].run) for key in keys]
+def _table(spec: Spec, title: str, observed: list[Observation], present: Sequence[str]) -> Table:
+    columns = _columns(spec, observed)
+    fields = row_fields(spec, present)
+    shown = [o for o in observed if o.run.values["origin"] in present]
+    cells: dict[Key, dict[Key, list[Observation]]] = defaultdict(lambda: defaultdict(list))
+    for observation in shown:
+        cells[observation.row][observation.column].append(observation)
+    keyed = [*((o.row, o) for o in shown), *_to_fill(fields, observed, shown)]
+    keys = sorted_keys(spec, fields, keyed)
+    examples = dict(reversed(keyed))
+    rows = [_row(spec, key, columns, cells[key], examples[key].run) for key in keys]
     if spec.reference:
         rows = _compared(spec, rows, columns)
     if spec.mean and len(columns) > 1:
         columns = [*columns, _mean_column(spec, columns)]
-    runs = list({seen.run.values["id"]: seen.run.values for seen in shown}.values())
+    runs = list({o.run.values["id"]: o.run.values for o in shown}.values())
     return Table(spec, title, fields, columns, rows, runs, [])
 
 
 def _to_fill(
-    fields: Sequence[str], found: list[Observation], shown: list[Observation]
+    fields: Sequence[str], observed: list[Observation], shown: list[Observation]
 ) -> list[tuple[Key, Observation]]:
     """Return the rows that are published and that ours, if there are any here, are to fill."""
-    if not any(seen.run.values["origin"] == "ours" for seen in shown):
+    if not any(o.run.values["origin"] == "ours" for o in shown):
         return []
     asked = []
-    for seen in found:
-        if seen.run.values["origin"] == "reported":
-            row = list(seen.row)
+    for observation in observed:
+        if observation.run.values["origin"] == "reported":
+            row = list(observation.row)
             if "origin" in fields:
                 row[fields.index("origin")] = "ours"
-            asked.append((tuple(row), seen))
+            asked.append((tuple(row), observation))
     return asked
 
 
-def _columns(spec: Spec, found: list[Observation]) -> list[Column]:
+def _columns(spec: Spec, observed: list[Observation]) -> list[Column]:
     inside: dict[Key, list[Observation]] = defaultdict(list)
-    for seen in found:
-        inside[seen.column].append(seen)
-    keys = sorted_keys(spec, column_fields(spec), ((seen.column, seen) for seen in found))
+    for observation in observed:
+        inside[observation.column].append(observation)
+    keys = sorted_keys(spec, column_fields(spec), ((o.column, o) for o in observed))
     return [_column(key, inside[key]) for key in keys]
 
 
-def _column(labels: Key, found: list[Observation]) -> Column:
-    metrics = list(dict.fromkeys(seen.metric for seen in found))
-    quantity = QUANTITIES.get(metrics[0])
-    if quantity:
+def _column(labels: Key, observed: list[Observation]) -> Column:
+    metric = observed[0].metric
+    if quantity := QUANTITIES.get(metric):
         direction, unit = quantity.direction, quantity.unit
     else:
-        direction = _said(found, "direction") or "higher"
-        unit = _said(found, "unit")
-    kinds = {(o.metric, o.protocol): None for o in found if o.value is not None}
-    return Column(labels, metrics[0], unit, direction, tuple(kinds))
+        direction = _recorded_of_metric(observed, "direction") or "higher"
+        unit = _recorded_of_metric(observed, "unit")
+    kinds = {(o.metric, o.protocol): None for o in observed if o.value is not None}
+    return Column(labels, metric, unit, direction, tuple(kinds))
 
 
-def _said(found: list[Observation], what: str) -> str:
+def _recorded_of_metric(observed: list[Observation], field: str) -> str:
     """Return what the first record that says something says about its metric."""
-    told = (seen.run.values.get(f"metrics.{seen.metric}.{what}") for seen in found)
-    return next((str(word) for word in told if word), "")
+    values = (o.run.values.get(f"metrics.{o.metric}.{field}") for o in observed)
+    return next((str(value) for value in values if value), "")
 
 
 def _mean_column(spec: Spec, columns: list[Column]) -> Column:
@@ -141,51 +140,49 @@ def _mean_column(spec: Spec, columns: list[Column]) -> Column:
 
 
 def _row(
-    spec: Spec, key: Key, columns: list[Column], found: dict[Key, list[Observation]], run: Run
+    spec: Spec,
+    key: Key,
+    columns: list[Column],
+    by_column: dict[Key, list[Observation]],
+    run: LabelledRun,
 ) -> Row:
-    cells = {column.labels: _cell(found.get(column.labels, [])) for column in columns}
-    origin = "ours" if not found else run.values["origin"]  # a row that ours are to fill
+    cells = {column.labels: _cell(by_column.get(column.labels, [])) for column in columns}
+    origin = "ours" if not by_column else run.values["origin"]  # a row that ours are to fill
     facts = {}
     for name in spec.facts:
-        of_columns = (mean(o.run.values.get(name) for o in observed) for observed in found.values())
+        of_columns = (mean(o.run.values.get(name) for o in some) for some in by_column.values())
         value = mean(of_columns)
         facts[name] = None if value is None else value * QUANTITIES[name].factor
     return Row(key, origin, run, cells, _average(cells), facts)
 
 
-def _cell(found: list[Observation]) -> Cell:
-    done = [seen for seen in found if seen.value is not None]
-    samples = _means((o.run.data_set, _seed(o.run), o.value or 0.0) for o in done)
-    repeats = _means((o.run.data_set, (_seed(o.run), _repeat(o.run)), o.value or 0.0) for o in done)
-    value, sd, seeds = summary(samples)
-    if len(done) == 1 and done[0].run.values["origin"] == "reported":
-        sd, seeds = done[0].run.values.get(f"metrics.{done[0].metric}.sd"), 0
+def _cell(observed: list[Observation]) -> Cell:
+    done = [o for o in observed if o.value is not None]
+    runs = tuple(o.run.values for o in done)
+    seeds = [run.get("config.seed", 0) for run in runs]
+    repeats = [(seed, run.get("config.repeat", 0)) for seed, run in zip(seeds, runs, strict=True)]
+    samples = _means(done, seeds)
+    value, sd, number = summary(samples)
+    if len(done) == 1 and runs[0]["origin"] == "reported":
+        sd, number = runs[0].get(f"metrics.{done[0].metric}.sd"), 0
     return Cell(
         value=value,
         sd=sd,
-        seeds=seeds,
-        failed=sum(seen.run.values["status"] == "failed" for seen in found),
-        trained=mean(seen.run.values.get("params.trainable") for seen in found),
-        runs=tuple(seen.run.values for seen in done),
+        seeds=number,
+        failed=sum(o.run.values["status"] == "failed" for o in observed),
+        trained=mean(o.run.values.get("params.trainable") for o in observed),
+        runs=runs,
         samples=samples,
-        repeats=repeats,
+        repeats=_means(done, repeats),
     )
 
 
-def _seed(run: Run) -> int:
-    return run.values.get("config.seed", 0)
-
-
-def _repeat(run: Run) -> int:
-    return run.values.get("config.repeat", 0)
-
-
-def _means(found: Iterable[tuple[Any, Any, float]]) -> dict[Any, dict[Any, float]]:
-    """Return the means of values that share place and key."""
-    several: dict[Any, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for place, key, value in found:
-        several[place][key].append(value)
-    return {p: {k: mean(v) or 0.0 for k, v in by.items()} for p, by in several.items()}
+def _means(observed: list[Observation], keys: Sequence[Any]) -> dict[Any, dict[Any, float]]:
+    """Return the means of the values that share data set and key, by both."""
+    groups: dict[Any, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for o, key in zip(observed, keys, strict=True):
+        groups[o.run.data_set][key].append(o.value or 0.0)
+    return {p: {k: mean(v) or 0.0 for k, v in by.items()} for p, by in groups.items()}
 
 
 def _average(cells: dict[Key, Cell]) -> Cell:
@@ -209,8 +206,8 @@ def _average(cells: dict[Key, Cell]) -> Cell:
 
 def _over_places(values: Mapping[Any, Mapping[Any, float]]) -> dict[Any, float]:
     """Return the means over places of what is in all of them."""
-    everywhere = set.intersection(*(set(own) for own in values.values()))
-    return {key: mean(own[key] for own in values.values()) or 0.0 for key in sorted(everywhere)}
+    everywhere = set.intersection(*map(set, values.values()))
+    return {key: mean(at[key] for at in values.values()) or 0.0 for key in sorted(everywhere)}
 
 
 def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:
@@ -245,11 +242,11 @@ def _delta(row: Row, base: Row) -> float | None:
 
 def _differences(row: Row, base: Row, columns: list[Column]) -> list[float]:
     """Return row minus reference for every data set and seed that both have; more is better."""
-    found = []
+    differences = []
     for column in columns:
         sign = -1 if column.direction == "lower" else 1
-        own, other = row.cells[column.labels].samples, base.cells[column.labels].samples
-        for place in own.keys() & other.keys():
-            for seed in sorted(own[place].keys() & other[place].keys()):
-                found.append(sign * (own[place][seed] - other[place][seed]))
-    return found
+        values, others = row.cells[column.labels].samples, base.cells[column.labels].samples
+        for place in values.keys() & others.keys():
+            for seed in sorted(values[place].keys() & others[place].keys()):
+                differences.append(sign * (values[place][seed] - others[place][seed]))
+    return differences

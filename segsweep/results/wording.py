@@ -1,87 +1,121 @@
-"""What the literature calls methods, data sets, models and quantities; all else keeps its word."""
+"""What things are called in tables: words as they declare it, metrics, quantities, documents.
+
+No word of ours stands here. The yaml of a word says its `label`, its class the options that labels
+always show (`shown`) and how values are written (`spelling`); `reported/names.csv` says what the
+studies call theirs, and in which order their tables have them.
+"""
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+Values = dict[str, Any]
+"""One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
+
+REPORTED = Path("reported")  # below the results, or in the package
+MILLION = 1e6
 
 
 @dataclass(frozen=True)
-class Wording:
-    """How a method or data set is called, and the keys that its label always shows."""
+class PublishedName:
+    """What a word of the studies is called here: our word and, where it has none, its label."""
 
-    family: str
-    keys: tuple[str, ...] = ()
+    word: str
+    label: str
 
 
-# In the order of the rows of the tables of the studies; what is not here follows by its own word.
-METHODS = {
-    "domain_specific": Wording("Domain specific"),
-    "from_scratch": Wording("Trained from scratch"),
-    "full_ft": Wording("Full tuning"),
-    "fix": Wording("Fixed backbone"),
-    "frozen": Wording("Frozen base"),
-    "full_head": Wording("Full head"),
-    "decoder_only": Wording("Only decoder"),
-    "embeddings_only": Wording("Only class & mask embeddings"),
-    "bitfit": Wording("BitFit"),
-    "adapter": Wording("Adapters", ("repeats", "residual")),
-    "vpt": Wording("VPT"),
-    "lst": Wording("LST"),
-    "sam_adapter": Wording("SAM-Adapter"),
-    "lora": Wording("LoRA", ("rank",)),
-    "ssf": Wording("SSF"),
-    "lorand": Wording("LoRand"),
-    "arc": Wording("ARC"),
-    "vfm_adapter": Wording("VFM-Adapter"),
-    "conv_lora": Wording("Conv-LoRA"),
-}
-DATA = {
-    "digits": Wording("digits", ("domain",)),
-    "coco": Wording("", ("root",)),  # called by its folder
-    "ndd20": Wording("NDD20"),
-    "zerowaste": Wording("ZeroWaste"),
-    "wixray": Wording("WIXray"),
-    "cityscapes": Wording("Cityscapes"),
-    "ade20k": Wording("ADE20K"),
-    "kvasir": Wording("Kvasir"),
-    "cvc612": Wording("CVC-612"),
-    "isic2017": Wording("ISIC 2017"),
-    "camo": Wording("CAMO"),
-    "sbu": Wording("SBU"),
-    "leaf": Wording("Leaf"),
-    "road": Wording("Road"),
-    "trans10k": Wording("Trans10K"),
-}
-WORDING = METHODS | DATA
-SYMBOLS = {
-    "form": "{}",
-    "repeats": "I={}",
-    "rank": "r={}",
-    "residual": "{}",
-    "domain": "{}",
-    "root": "{}",
-}
-GREEK = {"kappa": "κ", "lambda": "λ", "kappa+lambda": "κ+λ"}
+@cache
+def published(kind: str) -> dict[str, PublishedName]:
+    """Return the printed words of a kind (peft, data, metric, ...), in the studies' order."""
+    with (reported_folder() / "names.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == kind]
+    return {row["printed"]: PublishedName(row["word"], row["label"]) for row in rows}
 
-# Architecture and backbone of the words of `model=`; other models are called by their word.
-MODELS = {
-    "maskdino_r50": ("Mask DINO", "ResNet-50"),
-    "maskdino_swinl": ("Mask DINO", "Swin-L"),
-    "maskdino_tiny": ("Mask DINO", "tiny"),
-    "seem_focall": ("SEEM", "Focal-L"),
-    "seem_focalt": ("SEEM", "Focal-T"),
-    "seem_tiny": ("SEEM", "tiny"),
-}
 
-DOCUMENTS = {
-    "000": "the study of adapters and LoRA for Mask DINO and SEEM",
-    "001": "the article on its use",
-    "002": "VFM-Adapter",
-    "003": "Conv-LoRA",
-}
+def reported_folder() -> Path:
+    """Return the folder of published numbers that comes with the package."""
+    package = Path(__file__).resolve().parents[1]
+    inside, beside = package / REPORTED, package.parent / "results" / REPORTED
+    return inside if inside.is_dir() else beside
 
-MILLION = 1e6
+
+@cache
+def published_place(method: str) -> int:
+    """Return the place of a method in the studies' tables; what they lack follows."""
+    words = list(dict.fromkeys(name.word for name in published("peft").values()))
+    return words.index(method) if method in words else len(words)
+
+
+@cache
+def declared(group: str, word: str) -> dict[str, Any]:
+    """Return what the yaml of an installed word says, nothing for other words."""
+    from segsweep.base.config import conf_dir
+
+    path = Path(conf_dir(), group, f"{word}.yaml")
+    if not word.isidentifier() or not path.is_file():
+        return {}
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_bytes(), loader) or {}
+
+
+@cache
+def class_of(group: str, word: str) -> type | None:
+    """Return the class of an installed word; torch is not imported."""
+    from omegaconf import OmegaConf
+
+    from segsweep.base.config import schema_of
+
+    target = declared(group, word).get("_target_")
+    return schema_of(OmegaConf.create({"_target_": target}))
+
+
+@cache
+def label_of(group: str, word: str) -> str:
+    """Return the label of a word of a config group; nothing if it has no name but its word."""
+    printed = (name.label for name in published(group).values() if name.word == word)
+    return declared(group, word).get("label") or next(filter(None, printed), "")
+
+
+def naming_option(label: str) -> str:
+    """Return the option whose value names a word: "root" of "{root}", else nothing."""
+    return label[1:-1] if label.startswith("{") and label.endswith("}") else ""
+
+
+@cache
+def forms(group: str, word: str) -> dict[str, str]:
+    """Return how options of a word stand in labels: {"rank": "r={}"}.
+
+    Of a word that is not installed its options are written as other words of the group do.
+    """
+    from segsweep.base.config import words
+
+    own = class_of(group, word)
+    classes = [own] if own else words(group).values()
+    return {key: form for one in classes for key, form in getattr(one, "shown", {}).items()}
+
+
+def spelling(group: str, word: str) -> dict[str, str]:
+    """Return how values of a word's options are written: {"kappa": "κ"}."""
+    return getattr(class_of(group, word), "spelling", {})
+
+
+@cache
+def axis_name(method: str, symbol: str) -> str:
+    """Return what an axis calls an option by its symbol in labels: "rank r" for "r"."""
+    named = {form.removesuffix("={}"): key for key, form in forms("peft", method).items()}
+    axes = getattr(class_of("peft", method), "axes", {})
+    return axes.get(symbol) or (f"{named[symbol]} {symbol}" if symbol in named else symbol)
+
+
+KEY_METRIC = "segm_AP"
+RECORDED_FORMS = {"config.bench.form": "{}"}  # how options of no word stand in labels
 
 
 @dataclass(frozen=True)
@@ -117,10 +151,15 @@ QUANTITIES = {
 }
 
 
+def key_metric(run: Values) -> str:
+    """Return the metric that decides about a run; the first records did not say it."""
+    return run.get("config.metrics.key") or KEY_METRIC
+
+
 def metric_name(metric: str) -> str:
     """Return the heading of a metric's column; masks go without saying."""
-    found = QUANTITIES.get(metric)
-    return found.heading if found else metric.removeprefix("segm_").replace("bbox_", "box ")
+    quantity = QUANTITIES.get(metric)
+    return quantity.heading if quantity else metric.removeprefix("segm_").replace("bbox_", "box ")
 
 
 def protocol_in_words(metric: str, protocol: str) -> str:
@@ -132,14 +171,15 @@ def protocol_in_words(metric: str, protocol: str) -> str:
     kind, _, name = metric.partition("_")
     if kind not in kinds:
         return f"{protocol} {metric_name(metric)}".strip()
-    rules, found, most = protocol.partition(" maxDets ")
-    dets = f", maxDets {most if found else 100}" if rules == "COCO" else ""
+    rules, limited, most = protocol.partition(" maxDets ")
+    dets = f", maxDets {most if limited else 100}" if rules == "COCO" else ""
     return f"{rules} {kinds[kind]} {name}{dets}".strip()
 
 
 def document(source: str, table: str) -> str:
     """Return "VFM-Adapter (002), table 1": where a published number stands."""
-    return f"{DOCUMENTS.get(source, source)} ({source}), table {table}"
+    known = published("source").get(source)
+    return f"{known.label if known else source} ({source}), table {table}"
 
 
 def natural(text: str, short_first: bool = False) -> list[tuple[int, float, str]]:

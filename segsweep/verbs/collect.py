@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from segsweep.results.frame import Records
-    from segsweep.results.settings import Values
+    from segsweep.results.wording import Values
 
 USAGE = """Reads results/runs/*/record.json and writes the ablation table, every table of conf/table
 to which the runs belong (Markdown, LaTeX, HTML, CSV), a CSV of all runs, and the figures."""
@@ -83,7 +83,7 @@ def published(results: Path) -> int:
 
 def _ablation(folder: Path, found: list, records: Records) -> list[Path]:
     from segsweep.base.files import write_text
-    from segsweep.verbs.table import write
+    from segsweep.results.typeset import write
 
     if not records.runs:
         return []  # benchmarks only
@@ -96,7 +96,7 @@ def _published(results: Path, ours: list[Values], only_with_ours: bool) -> list[
     """Write every other table of conf/table that has numbers."""
     from segsweep.results import spec, tables
     from segsweep.results.reported import path_of, read
-    from segsweep.verbs.table import write
+    from segsweep.results.typeset import write
 
     runs = [*(read(results) if path_of(results).is_file() else []), *ours]
     origins = ("reported", "ours") if only_with_ours else ("reported",)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from segsweep.base.errors import UserError
@@ -19,7 +19,7 @@ USAGE = """Prints a table of conf/table/ (or of a yaml file) as it follows from 
 the results folder and from published numbers. Without a name the names are listed."""
 BOTH = ("reported", "ours")
 ORIGINS = {"ours": ("ours",), "reported": ("reported",), "both": BOTH}
-FORMATS = ("md", "tex", "html", "csv")
+FORMATS = ("md", "tex", "html", "csv")  # of results.typeset.FORMS, which imports more
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,48 +52,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def _each(names: Sequence[str], runs: list, options: argparse.Namespace) -> int:
     """Build the tables of all names and do with each what was asked for."""
-    from segsweep.results import spec, tables
+    from segsweep.results import spec, tables, typeset
 
     for name in names:
-        found = tables.build(spec.load(name), runs, ORIGINS[options.origin])
-        if not found:
+        built = tables.build(spec.load(name), runs, ORIGINS[options.origin])
+        if not built:
             print(f"{name}: no number of {options.origin} origin belongs to it", file=sys.stderr)
         elif options.check:
-            return check(found, options.check)
+            return check(built, options.check)
         elif options.out:
-            for path in write(found, options.out / found[0].spec.name):
+            for path in typeset.write(built, options.out / built[0].spec.name):
                 print(f"wrote {path}")
         else:
-            _show(found, options.format, options.trace)
+            _show(built, options.format, options.trace)
     return 1 if options.check else 0
 
 
-def forms() -> dict[str, Callable[[list], str]]:
-    """Return what makes the text of each file format."""
-    from segsweep.results import forms as plain
-    from segsweep.results import latex, page
-
-    return {"md": plain.markdown, "tex": latex.latex, "html": page.html, "csv": plain.csv_text}
-
-
-def write(found: list, stem: Path) -> list[Path]:
-    """Write tables in every format to `stem`.md, .tex, ...; return the paths."""
-    from segsweep.base.files import write_text
-
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for ending, form in forms().items():
-        paths.append(stem.parent / f"{stem.name}.{ending}")
-        write_text(paths[-1], form(found))
-    return paths
-
-
-def check(found: list, path: Path) -> int:
+def check(built: list, path: Path) -> int:
     """Return 0 if a file is what the records give, else print the difference and return 1.
 
     Raises UserError for a file that is not there or of no known format.
     """
     from difflib import unified_diff
+
+    from segsweep.results.typeset import FORMS
 
     ending = path.suffix.removeprefix(".")
     if ending not in FORMATS:
@@ -102,7 +84,7 @@ def check(found: list, path: Path) -> int:
         committed = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--check {path}: cannot be read ({error})") from error
-    now = forms()[ending](found)
+    now = FORMS[ending](built)
     if now == committed:
         print(f"{path} follows from the records")
         return 0
@@ -111,19 +93,20 @@ def check(found: list, path: Path) -> int:
     return 1
 
 
-def _show(found: list, form: str | None, traced: bool) -> None:
+def _show(built: list, form: str | None, traced: bool) -> None:
     from rich.console import Console
 
     from segsweep.results.forms import terminal
     from segsweep.results.trace import as_text
+    from segsweep.results.typeset import FORMS
 
     if form:
-        print(forms()[form](found), end="")
+        print(FORMS[form](built), end="")
     else:
         console = Console()
         if not console.is_terminal:
             console = Console(width=200)  # a file or a pipe has no edge
-        for table in found:
+        for table in built:
             console.print(terminal(table))
     if traced:
-        print(as_text(found), end="")
+        print(as_text(built), end="")

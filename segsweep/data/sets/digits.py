@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, DataSet, Record
@@ -37,6 +37,8 @@ class Digits(DataSet):
     (four families of strokes), xray (the classes of source, transparent on white), street (eight
     classes in perspective). `train` and `val` count images; no handwriting is in both splits.
     """
+
+    shown: ClassVar[dict[str, str]] = {"domain": "{}"}
 
     domain: DomainName = DomainName.clean
     train: int = 160

@@ -15,18 +15,13 @@ from segsweep.base.files import read_json
 from segsweep.pages.report import charts
 from segsweep.results import frame, reported, spec, tables
 from segsweep.results.candidates import SIZES, Contest, Record, contests, timed
-from segsweep.results.canvas import styles
 from segsweep.results.cells import Table
-from segsweep.results.curves import curves
-from segsweep.results.layout import Entry, Sheet, sheet
-from segsweep.results.notes import code
+from segsweep.results.forms import Entry, Sheet, sheet
 from segsweep.results.settings import Values
-from segsweep.results.trace import sources
-from segsweep.results.wording import metric_name
+from segsweep.results.trace import code, sources
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import Status, survey
 
-COSTS = ("delta.bytes", "bench.median_ms", "memory.peak_cuda_mib")
 PRICES = (
     *("params.trainable", "params.percent"),
     *("delta.bytes", "seconds.train", "memory.peak_cuda_mib"),
@@ -88,28 +83,9 @@ class ReportContent:
         """Return what failed, with its last line and what to do about it."""
         return [asdict(s) | {"cure": cure(s)} for s in self.statuses if s.state in TROUBLE]
 
-    def charts(self) -> dict[str, list[charts.Chart]]:
+    def charts(self) -> charts.Groups:
         """Return the charts by the heading of their group."""
-        found = {"Against trained parameters": charts.deltas(self.tables)}
-        for cost in COSTS:
-            name = spec_name(cost)
-            found[f"Against {name}"] = charts.tradeoffs(self.tables, cost)
-        found["Training curves"] = self.curves()
-        return {name: several for name, several in found.items() if several}
-
-    def curves(self) -> list[charts.Chart]:
-        """Return the curves of every model and data set, the mean over seeds."""
-        found = curves(self.runs, self.results / "runs")[: charts.MOST]
-        looks = styles(run.method for _, lines in found for run, _ in lines.values())
-        drawn = []
-        for (model, data_set), lines in found:
-            run = next(iter(lines.values()))[0].values
-            key = run.get("config.metrics.key") or "segm_AP"
-            unit = run.get(f"metrics.{key}.unit") or ""
-            up = f"{metric_name(key)} ({unit})" if unit else metric_name(key)
-            own = {name: (looks[one.method], curve) for name, (one, curve) in lines.items()}
-            drawn.append(charts.lines(data_set, model, up, own))
-        return drawn
+        return charts.groups(self.tables, self.runs, self.results / "runs")
 
     def prices(self) -> list[Table]:
         """Return the tables of what each setting costs."""
@@ -202,13 +178,6 @@ def _published(results: Path, runs: list[Values]) -> list[Table]:
     every = [*reported.read(results), *runs]
     specs = [asked for name in spec.names() if (asked := spec.load(name)).reported]
     return [table for asked in specs for table in tables.build(asked, every)]
-
-
-def spec_name(cost: str) -> str:
-    """Return what a cost is called in a heading."""
-    from segsweep.results.wording import QUANTITIES
-
-    return QUANTITIES[cost].name.replace("Checkpoint", "checkpoint").replace("Latency", "latency")
 
 
 def cure(status: Status) -> str:

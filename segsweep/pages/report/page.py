@@ -31,9 +31,6 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
         "prices": [content.shown(table) for table in report.prices()],
         "published": [content.shown(table) for table in report.published],
         "measured": [content.measured(contest) for contest in report.contests],
-        "size": (charts.WIDTH, charts.HEIGHT),
-        "frame": (charts.LEFT, charts.WIDTH - charts.RIGHT, charts.TOP,
-                  charts.HEIGHT - charts.BOTTOM),
         "short": charts.short,
         "gap": gap,
         "data": {

@@ -1,4 +1,4 @@
-"""The numbers of the figure: delta AP to the full head, panel by panel.
+"""The numbers of the figures: delta AP to the full head, costs, and what nothing beats.
 
 delta_m = (AP_m - AP_fullhead) / AP_fullhead, equation 11 of the study of adapters and LoRA for
 Mask DINO and SEEM, here in percent. Without a full-head run a panel holds AP itself and says so.
@@ -6,20 +6,19 @@ Mask DINO and SEEM, here in percent. Without a full-head run a panel holds AP it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segsweep.results.cells import Cell, Column, Row, Table
-from segsweep.results.wording import metric_name
-
-REFERENCE = "full_head"
+from segsweep.results.cells import Cell, Column, Row, Table, mean
+from segsweep.results.wording import QUANTITIES, metric_name
 
 
 @dataclass(frozen=True)
-class Point:
-    """One setting in one panel: trained parameters, the value drawn and its spread."""
+class PlotPoint:
+    """One setting in one panel: what it trains or costs, the value drawn and its spread."""
 
     row: Row
-    trained: float
+    x: float
     value: float
     sd: float
 
@@ -45,24 +44,35 @@ class Panel:
     column: Column
     reference: float | None
 
-    def drawn(self, found: Cell) -> tuple[float, float] | None:
+    def drawn(self, cell: Cell) -> tuple[float, float] | None:
         """Return value and spread of a cell as drawn: delta in percent, or the value itself."""
-        if found.value is None:
+        if cell.value is None:
             return None
         if self.reference is None:
-            return found.value, found.sd or 0.0
+            return cell.value, cell.sd or 0.0
         scale = 100 / self.reference
-        return scale * (found.value - self.reference), scale * (found.sd or 0.0)
+        return scale * (cell.value - self.reference), scale * (cell.sd or 0.0)
 
-    def points(self, trained: bool = True) -> list[Point]:
+    def points(self, trained: bool = True) -> list[PlotPoint]:
         """Return the settings that train something, or those that do not (the frozen base)."""
-        found = []
+        points = []
         for row in self.table.rows:
-            here = self.table.cell(row, self.column)
-            drawn = self.drawn(here)
-            if drawn and here.trained is not None and bool(here.trained) == trained:
-                found.append(Point(row, here.trained, *drawn))
-        return found
+            cell = self.table.cell(row, self.column)
+            drawn = self.drawn(cell)
+            if drawn and cell.trained is not None and bool(cell.trained) == trained:
+                points.append(PlotPoint(row, cell.trained, *drawn))
+        return points
+
+    def priced(self, cost: str) -> list[PlotPoint]:
+        """Return the settings whose cost is recorded and above zero, with the metric itself."""
+        points = []
+        for row in self.table.rows:
+            cell = self.table.cell(row, self.column)
+            price = mean(run.get(cost) for run in cell.runs)
+            if cell.value is not None and price:
+                price *= QUANTITIES[cost].factor
+                points.append(PlotPoint(row, price, cell.value, cell.sd or 0.0))
+        return points
 
     def noise(self) -> Noise | None:
         """Return the noise as drawn: of same-seed repeats where there are any, else over seeds."""
@@ -100,6 +110,10 @@ class Panel:
         words = self.metric if self.reference is None else f"δ {self.metric} to the full head"
         return f"{words} ({self.unit})"
 
+    def plain_quantity(self) -> str:
+        """Return the metric itself with its unit, if it has one."""
+        return f"{self.metric} ({self.column.unit})" if self.column.unit else self.metric
+
     def remark(self) -> str:
         """Return why this is not delta, or nothing."""
         if self.reference is not None:
@@ -110,8 +124,19 @@ class Panel:
 
 def panels(table: Table) -> list[Panel]:
     """Return the panels of a model: the mean over its data sets first, then each of them."""
-    found = []
-    for column in sorted(table.columns, key=lambda column: not column.is_mean):
-        full = [table.cell(row, column).value for row in table.rows if row.method == REFERENCE]
-        found.append(Panel(table, column, max((v for v in full if v), default=None)))
-    return found
+    references = [row for row in table.rows if row.run.reference]
+    return [
+        Panel(table, column, max(filter(None, values), default=None))
+        for column in sorted(table.columns, key=lambda column: not column.is_mean)
+        for values in [[table.cell(row, column).value for row in references]]
+    ]
+
+
+def front(points: Sequence[PlotPoint], higher: bool = True) -> list[PlotPoint]:
+    """Return the points that none of equal or lower cost beats, cheapest first."""
+    sign = 1 if higher else -1
+    best: list[PlotPoint] = []
+    for point in sorted(points, key=lambda p: (p.x, -sign * p.value)):
+        if not best or sign * point.value > sign * best[-1].value:
+            best.append(point)
+    return best
