@@ -22,12 +22,13 @@ from segsweep.check.duplicates import close_pairs
 from segsweep.check.fix import clipped, fix
 from segsweep.check.page import render
 from segsweep.check.parts import Part, Single, single
+from segsweep.check.report import described, look_at
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
 from segsweep.data.findings import Finding
 from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
 from segsweep.data.sets.coco import Coco
-from segsweep.verbs.check_data import described, look_at, main
+from segsweep.verbs.check_data import main
 from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, real_folder, write
 
 DEFECTS = REAL / "defects"

@@ -21,8 +21,8 @@ from segsweep.base.files import read_json
 from segsweep.data.base import BACKGROUND, IGNORE, Record
 from segsweep.data.formats import masks
 from segsweep.pages import difference
-from segsweep.pages.colours import BASE, BLACK, WHITE, colour, luminance, palette
-from segsweep.pages.draw import RIM, Shape, overlay, scaled, tinted
+from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
+from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palette
 from segsweep.run import predictions
 from segsweep.run.identity import Run
 from segsweep.run.restore import restore
@@ -312,7 +312,7 @@ def rivals(tmp_path_factory) -> list[Path]:
 
 @pytest.mark.parametrize("iou", [0.5, 0.75])
 def test_lost_objects_are_those_of_a_plain_matching(rivals: list[Path], iou: float) -> None:
-    a, b = difference.sides(rivals, [], 0.5, iou)
+    a, b = difference.compared_runs(rivals, [], 0.5, iou)
     records = {record.image_id: record for record in a.config.data.records("val")}
     found = [
         {
@@ -359,7 +359,7 @@ def test_comparing_writes_lists_a_figure_and_one_page(
 
 
 def test_the_best_score_is_each_runs_own(rivals: list[Path]) -> None:
-    for side in difference.sides(rivals, [], "best", 0.5):
+    for side in difference.compared_runs(rivals, [], "best", 0.5):
         assert side.score == best_score(side.matches).score
         hits = side.summary()["found"]
         assert hits == side.matches.right[side.matches.scores >= side.score].sum() > 0
@@ -409,9 +409,9 @@ def test_outlines_show_on_any_picture_and_hide_no_object(grey: int) -> None:
     pixels = np.full((720, 900, 3), grey, np.uint8)
     pixels[300:308, 400:408] = 77
     shapes = [
-        Shape(0, block((720, 900), 400, 300, 8, 8)),
-        Shape(1, block((720, 900), 0, 0, 900, 30), "at the border"),
-        Shape(2, block((720, 900), 899, 719, 1, 1), "x" * 40),
+        Outline(0, block((720, 900), 400, 300, 8, 8)),
+        Outline(1, block((720, 900), 0, 0, 900, 30), "at the border"),
+        Outline(2, block((720, 900), 899, 719, 1, 1), "x" * 40),
     ]
     drawn = np.asarray(overlay(pixels, shapes))
     assert drawn.shape == pixels.shape
@@ -426,11 +426,11 @@ def test_outlines_show_on_any_picture_and_hide_no_object(grey: int) -> None:
 def test_masks_without_pixels_and_small_and_huge_pictures_can_be_drawn() -> None:
     empty = {"size": [1, 1], "counts": masks.encode(np.zeros((1, 1, 1), bool))[0]["counts"]}
     one = np.zeros((1, 1, 3), np.uint8)
-    assert overlay(one, [Shape(0, empty, "a"), Shape(1, block((1, 1), 0, 0, 1, 1))]).size == (
+    assert overlay(one, [Outline(0, empty, "a"), Outline(1, block((1, 1), 0, 0, 1, 1))]).size == (
         720, 720
     )  # fmt: skip
     wide = np.zeros((3, 6000, 3), np.uint8)
-    line = overlay(wide, [Shape(0, block((3, 6000), 5990, 1, 1, 1))])
+    line = overlay(wide, [Outline(0, block((3, 6000), 5990, 1, 1, 1))])
     assert line.size == (2048, 1)
     assert scaled(wide, (10, 5999)).size == (5999, 3)
 

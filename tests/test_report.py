@@ -23,20 +23,20 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.data.formats import masks
 from segsweep.pages.report import content
-from segsweep.pages.report.candidates import outcomes, tasks, timed
 from segsweep.pages.report.charts import groups, short
-from segsweep.pages.report.decision import (
-    Candidate,
-    Limit,
-    Point,
-    Task,
-    Wishes,
-    decide,
-    parse_limit,
-)
 from segsweep.pages.report.page import MOST
+from segsweep.results.candidates import (
+    Candidate,
+    Contest,
+    OperatingPoint,
+    contests,
+    outcomes,
+    timed,
+)
+from segsweep.results.decision import brief, decide
 from segsweep.results.frame import read
 from segsweep.results.tables import ablation
+from segsweep.results.wishes import Limit, Wishes, parse_limit
 from segsweep.run import predictions
 from segsweep.run.identity import Run
 from segsweep.run.record import data_facts
@@ -46,13 +46,13 @@ from segsweep.verbs.report import main
 from tests.records import record, write
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
-TASK = Task(
+TASK = Contest(
     "boxes", "AP", "%", True,
     [
-        Candidate("Frozen base", "m", "frozen", [20.0, 20.0, 20.0], 0, 0.0, 10.0),
-        Candidate("LoRA (r=8)", "m", "lora", [39.6, 40.0, 40.4], 1e5, 0.4, 10.0, {"site=a": 30.0}),
-        Candidate("Adapters (I=2)", "m", "adapter", [39.7, 40.1, 40.5], 3e5, 1.2, 12.0),
-        Candidate("Full head", "m", "full_head", [44.7, 45, 45.3], 3e6, 12, 10, {"site=a": 50.0}),
+        Candidate("Frozen base", "m", False, [20.0, 20.0, 20.0], 0, 0.0, 10.0),
+        Candidate("LoRA (r=8)", "m", False, [39.6, 40.0, 40.4], 1e5, 0.4, 10.0, {"site=a": 30.0}),
+        Candidate("Adapters (I=2)", "m", False, [39.7, 40.1, 40.5], 3e5, 1.2, 12.0),
+        Candidate("Full head", "m", True, [44.7, 45, 45.3], 3e6, 12, 10, {"site=a": 50.0}),
     ],
 )  # fmt: skip
 UNIT = st.floats(0, 100, width=32)
@@ -60,15 +60,14 @@ NAMES = ["site=a", "segm_APs"]
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Task, Wishes]:
+def cases(draw: st.DrawFn) -> tuple[Contest, Wishes]:
     """Any task of up to six settings, and any wishes about it."""
-    methods = st.sampled_from(["full_head", "lora", "adapter", "frozen"])
-    point = st.builds(Point, st.floats(0, 1, width=32), UNIT, UNIT)
+    point = st.builds(OperatingPoint, st.floats(0, 1, width=32), UNIT, UNIT)
     one = st.builds(
         Candidate,
         name=st.just(""),
         model=st.sampled_from("mn"),
-        method=methods,
+        reference=st.sampled_from([True, False, False, False]),
         values=st.lists(UNIT, max_size=4),
         trained=UNIT,
         size=UNIT,
@@ -81,12 +80,12 @@ def cases(draw: st.DrawFn) -> tuple[Task, Wishes]:
     cost = st.sampled_from([0.0, 1.0, 7.5])
     cap = st.none() | UNIT
     wishes = st.builds(Wishes, cap, cap, cost, cost, st.lists(limit, max_size=2))
-    return Task("t", "AP", "%", draw(st.booleans()), found), draw(wishes)
+    return Contest("t", "AP", "%", draw(st.booleans()), found), draw(wishes)
 
 
 @given(cases())
 @settings(max_examples=80, deadline=None)
-def test_no_limit_is_ever_broken_and_what_binds_is_named(case: tuple[Task, Wishes]) -> None:
+def test_no_limit_is_ever_broken_and_what_binds_is_named(case: tuple[Contest, Wishes]) -> None:
     task, wishes = case
     decision = decide(task, wishes)
     chosen = next((one for one in task.candidates if one.name == decision.chosen), None)
@@ -113,7 +112,7 @@ def test_what_is_within_noise_of_the_best_is_as_good_and_then_the_smallest_wins(
 
 def test_a_tie_by_cost_says_the_costs_and_only_what_qualifies_tells_the_noise() -> None:
     def costing(one: Candidate, *missed: float) -> Candidate:
-        return replace(one, outcomes=[[Point(0.5, value, 0.0)] for value in missed])
+        return replace(one, outcomes=[[OperatingPoint(0.5, value, 0.0)] for value in missed])
 
     frozen, lora, adapters, head = TASK.candidates
     adapters = replace(adapters, measures={"site=a": 2.0})  # the frozen base lacks it
@@ -181,11 +180,11 @@ def analysis(recall: float, precision: float, value: float = 30.0) -> dict[str, 
 
 def test_operating_points_follow_from_the_analysis() -> None:
     best, *edges = outcomes(analysis(recall=80.0, precision=50.0))
-    assert best == pytest.approx(Point(0.5, 200.0, 800.0))
+    assert best == pytest.approx(OperatingPoint(0.5, 200.0, 800.0))
     assert [point.score for point in edges] == pytest.approx([k / 10 for k in range(9, -1, -1)])
-    assert edges[0] == Point(0.9, 1000.0, 0.0)
-    assert edges[4] == pytest.approx(Point(0.5, 200.0, 800.0))
-    assert edges[9] == pytest.approx(Point(0.0, 150.0, 1250.0))
+    assert edges[0] == OperatingPoint(0.9, 1000.0, 0.0)
+    assert edges[4] == pytest.approx(OperatingPoint(0.5, 200.0, 800.0))
+    assert edges[9] == pytest.approx(OperatingPoint(0.0, 150.0, 1250.0))
     assert outcomes(None) == []
 
 
@@ -320,7 +319,7 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
 def test_repeats_of_a_seed_are_one_value(tmp_path: Path) -> None:
     for seed, repeat, ap in ((0, 0, 40.0), (0, 1, 42.0), (1, 0, 44.0)):
         write(tmp_path, record("lora", ap, seed=seed, repeat=repeat))
-    (task,) = tasks(read(tmp_path).runs, {})
+    (task,) = contests(read(tmp_path).runs, {})
     (candidate,) = task.candidates
     assert sorted(candidate.values) == [41.0, 44.0]
 
@@ -422,7 +421,7 @@ def wishes_on(page: Any, wishes: Wishes) -> None:
 def test_inputs_decide_as_the_terminal_does(page: Any, results: Path, wishes: Wishes) -> None:
     wishes_on(page, wishes)
     found = content.gather(results, ["half"], results / "report.html", False)
-    for i, task in enumerate(found.tasks):
+    for i, task in enumerate(found.contests):
         article, decision = page.locator("article.task").nth(i), decide(task, wishes)
         shown = article.locator(".decision p").all_inner_texts()
         assert shown == [words for words in decision.words if words]
@@ -436,15 +435,15 @@ def test_inputs_decide_as_the_terminal_does(page: Any, results: Path, wishes: Wi
 
 
 def test_the_browser_decides_as_python_does(page: Any) -> None:
-    seen: list[tuple[Task, Wishes]] = []
+    seen: list[tuple[Contest, Wishes]] = []
 
     @given(cases())
     @settings(max_examples=80, deadline=None, database=None)
-    def gather(case: tuple[Task, Wishes]) -> None:
+    def gather(case: tuple[Contest, Wishes]) -> None:
         seen.append(case)
 
     gather()
-    asked = [[asdict(task), asdict(wishes)] for task, wishes in seen]
+    asked = [[brief(task), asdict(wishes)] for task, wishes in seen]
     told = page.evaluate("asked => asked.map(([task, wishes]) => decide(task, wishes))", asked)
     for (task, wishes), answer in zip(seen, told, strict=True):
         assert answer == asdict(decide(task, wishes))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base import shell
 from segsweep.base.errors import UserError
 from segsweep.base.terminal import human
 from segsweep.data.base import BACKGROUND
@@ -65,20 +66,12 @@ def by_class(config: Config, predicted: PredictionFile) -> ByClass:
 
 def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
     """Return the card or the README of a bundle."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "cell": cell}
     config, record = restored.config, restored.record
     known = getattr(config.data, "facts", None)
     delta = folder / "delta.safetensors"
-    return environment.get_template(f"{file}.jinja").render(
+    return shell.render(
+        f"exporting/{file}.jinja",
+        filters={"number": number, "cell": cell},
         config=config,
         record=record,
         name=folder.name,

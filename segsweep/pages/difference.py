@@ -25,7 +25,7 @@ from segsweep.run.restore import finished
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """One of the runs that are compared; its objects are those of all others, in their order."""
 
     directory: Path
@@ -49,7 +49,7 @@ class Side:
     def summary(self) -> dict[str, Any]:
         """Return what it found altogether."""
         key = self.config.metrics.key
-        kept = self.matches.scores >= self.score
+        counted = self.matches.scores >= self.score
         return {
             "run": self.label,
             "id": self.record["id"],
@@ -57,11 +57,11 @@ class Side:
             "score": self.score,
             "objects": len(self.objects),
             "found": int(self.found.sum()),
-            "false alarms": int((kept & ~self.matches.right).sum()),
+            "false alarms": int((counted & ~self.matches.right).sum()),
         }
 
 
-class Row(NamedTuple):
+class ObjectCounts(NamedTuple):
     """Objects of one kind by who finds them; `p` is that of the exact McNemar test."""
 
     kind: str
@@ -73,7 +73,7 @@ class Row(NamedTuple):
     p: float
 
 
-class Lost(NamedTuple):
+class LostObject(NamedTuple):
     """An object that one run finds and another loses.
 
     `score_lost` is that of the prediction which would have found it, below the run's threshold;
@@ -93,15 +93,15 @@ class Lost(NamedTuple):
     place: int  # among all objects
 
 
-def sides(
+def compared_runs(
     directories: Sequence[Path], words: Sequence[str], score: float | str, iou: float
-) -> list[Side]:
+) -> list[ComparedRun]:
     """Match the predictions of runs with the objects of their images.
 
     Raises UserError where they kept none, or were evaluated on other images.
     """
-    told = [(*finished(one, words), predictions.of_run(one)) for one in directories]
-    (config, record, first), *others = told
+    stored = [(*finished(path, words), predictions.of_run(path)) for path in directories]
+    (config, record, first), *others = stored
     for (_, other, predicted), directory in zip(others, directories[1:], strict=True):
         for key, what in (("data", "other data"), ("split", "another split")):
             if predicted.head[key] != first.head[key]:
@@ -115,18 +115,17 @@ def sides(
             f"compare: data={config.data.name} changed since {directories[0].name} was evaluated; "
             "say where the old ones lie, as in data.root=FOLDER"
         )
-    found = []
-    names = labels([record for _, record, _ in told])
-    for directory, label, (own, record, predicted) in zip(directories, names, told, strict=True):
-        matches = match(config.data, predicted, iou, getattr(own.metrics, "max_dets", 100))
-        threshold = _threshold(matches, score)
-        found.append(Side(directory, label, own, record, predicted, threshold, matches))
-        if matches.images != found[0].matches.images:
+    compared: list[ComparedRun] = []
+    names = labels([record for _, record, _ in stored])
+    for directory, label, run in zip(directories, names, stored, strict=True):
+        matches = match(config.data, run[2], iou, getattr(run[0].metrics, "max_dets", 100))
+        compared.append(ComparedRun(directory, label, *run, _threshold(matches, score), matches))
+        if matches.images != compared[0].matches.images:
             raise UserError(
                 f"compare: {directory.name} was evaluated on {len(matches.images)} images, "
-                f"{directories[0].name} on {len(found[0].matches.images)} (trainer.limit_val)"
+                f"{directories[0].name} on {len(compared[0].matches.images)} (trainer.limit_val)"
             )
-    return found
+    return compared
 
 
 def _threshold(matches: Matches, score: float | str) -> float:
@@ -142,16 +141,16 @@ def labels(records: Sequence[dict[str, Any]]) -> list[str]:
     from segsweep.results.settings import arrange, locate
 
     runs = arrange(locate([flatten(record) for record in records]))
-    found = [run.setting for run in runs]
+    names = [run.setting for run in runs]
     for more in ([run.model for run in runs], [f"seed {r['config']['seed']}" for r in records]):
-        if len({*found}) < len(found) and len({*more}) > 1:
-            found = [f"{label}, {one}" for label, one in zip(found, more, strict=True)]
-    if len({*found}) < len(found):
-        found = [f"{label}, {r['id'][:6]}" for label, r in zip(found, records, strict=True)]
-    return found
+        if len({*names}) < len(names) and len({*more}) > 1:
+            names = [f"{name}, {detail}" for name, detail in zip(names, more, strict=True)]
+    if len({*names}) < len(names):
+        names = [f"{name}, {r['id'][:6]}" for name, r in zip(names, records, strict=True)]
+    return names
 
 
-def rows(a: Side, b: Side) -> list[Row]:
+def rows(a: ComparedRun, b: ComparedRun) -> list[ObjectCounts]:
     """Count objects by who finds them: all, by size, by class."""
     sizes = np.array([size_of(annotation.area) for _, annotation in a.objects])
     classes = np.array([annotation.category for _, annotation in a.objects])
@@ -159,13 +158,13 @@ def rows(a: Side, b: Side) -> list[Row]:
     kinds |= {{"s": "small", "m": "medium", "l": "large"}[s]: sizes == s for s in SIZES}
     names = a.record["data"]["classes"]
     kinds |= {name: classes == k for k, name in enumerate(names) if len(names) > 1}
-    return [_row(kind, a.found[own], b.found[own]) for kind, own in kinds.items()]
+    return [_row(kind, a.found[chosen], b.found[chosen]) for kind, chosen in kinds.items()]
 
 
-def _row(kind: str, a: np.ndarray, b: np.ndarray) -> Row:
+def _row(kind: str, a: np.ndarray, b: np.ndarray) -> ObjectCounts:
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     both, neither = int((a & b).sum()), int((~a & ~b).sum())
-    return Row(kind, len(a), both, only_a, only_b, neither, mcnemar(only_a, only_b))
+    return ObjectCounts(kind, len(a), both, only_a, only_b, neither, mcnemar(only_a, only_b))
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -178,18 +177,19 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def lost(a: Side, b: Side) -> list[Lost]:
+def lost(a: ComparedRun, b: ComparedRun) -> list[LostObject]:
     """List objects that `a` finds and `b` loses: by size from large on, by class, best first."""
-    found = [_lost(a, b, int(place)) for place in np.flatnonzero(a.found & ~b.found)]
     names = a.record["data"]["classes"]
-    key = [(-SIZES.index(x.size), names.index(x.class_name), -x.score_found) for x in found]
-    return [found[k] for k in sorted(range(len(found)), key=key.__getitem__)]
+    objects = [_lost(a, b, int(place)) for place in np.flatnonzero(a.found & ~b.found)]
+    return sorted(
+        objects, key=lambda x: (-SIZES.index(x.size), names.index(x.class_name), -x.score_found)
+    )
 
 
-def _lost(a: Side, b: Side, place: int) -> Lost:
+def _lost(a: ComparedRun, b: ComparedRun, place: int) -> LostObject:
     record, annotation = a.objects[place]
     below = float(b.matches.found[place])
-    return Lost(
+    return LostObject(
         a.label,
         b.label,
         size_of(annotation.area),
@@ -204,7 +204,7 @@ def _lost(a: Side, b: Side, place: int) -> Lost:
     )
 
 
-def every(compared: Sequence[Side]) -> list[dict[str, Any]]:
+def all_objects(compared: Sequence[ComparedRun]) -> list[dict[str, Any]]:
     """Return all objects with the score of what found each, by run; None where nothing did."""
     names = compared[0].record["data"]["classes"]
     return [
@@ -226,7 +226,7 @@ def _or_none(score: float) -> float | None:
     return float(score) if score >= 0 else None
 
 
-def contested(compared: Sequence[Side], count: int) -> list[int]:
+def contested(compared: Sequence[ComparedRun], count: int) -> list[int]:
     """Return the images (ids) on whose objects the runs disagree most; of equal ones the first."""
     finders = np.sum([side.found for side in compared], axis=0)
     amounts = dict.fromkeys(compared[0].matches.images, 0)
@@ -235,7 +235,7 @@ def contested(compared: Sequence[Side], count: int) -> list[int]:
     return sorted(amounts, key=lambda image_id: -amounts[image_id])[:count]
 
 
-def heads(a: Side, b: Side) -> list[str]:
+def heads(a: ComparedRun, b: ComparedRun) -> list[str]:
     """Return the columns of a table of two runs."""
     return [
         "objects",
@@ -248,6 +248,6 @@ def heads(a: Side, b: Side) -> list[str]:
     ]
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: ObjectCounts) -> list[str]:
     """Return a row of such a table."""
     return [row.kind, *(str(n) for n in row[1:-1]), f"{row.p:.2g}" if row.p >= 1e-4 else "<1e-4"]

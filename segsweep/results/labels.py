@@ -62,7 +62,7 @@ def place(ax: Axes, labels: list[Label], lines: Sequence[Sequence[tuple[float, f
         )
 
 
-def _points(ax: Axes, data: list[tuple[float, float]]) -> np.ndarray:
+def _points(ax: Axes, data: Sequence[tuple[float, float]]) -> np.ndarray:
     """Return data coordinates as typographic points on the page. (n, 2)"""
     return ax.transData.transform(np.asarray(data, float)) * 72 / ax.figure.dpi
 

@@ -19,7 +19,7 @@ from segsweep.base.terminal import share
 from segsweep.sweep.names import chosen, spoken
 
 if TYPE_CHECKING:
-    from segsweep.pages.difference import Side
+    from segsweep.pages.difference import ComparedRun
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,11 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     if len(runs) < 2:
         raise UserError(f"compare: needs two runs or more, {options.runs} names {len(runs)}")
     from segsweep.pages import difference
-    from segsweep.pages.panels import write
+    from segsweep.pages.compare import write
 
-    compared = difference.sides(runs, options.words, options.score, options.iou)
+    compared = difference.compared_runs(runs, options.words, options.score, options.iou)
     show(compared)
-    names = "-".join(side.record["id"][:6] for side in compared)
+    names = "-".join(run.record["id"][:6] for run in compared)
     for path in write(compared, options.out or options.results / "compare" / names, options.images):
         print(f"wrote {path}")
     return 0
@@ -66,7 +66,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def show(compared: list[Side]) -> None:
+def show(compared: list[ComparedRun]) -> None:
     """Print what each run finds, then each one beside the first, by size and class."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -78,7 +78,7 @@ def show(compared: list[Side]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=200)  # a file or a pipe has no edge
     table = Table(box=SIMPLE_HEAD)
-    summaries = [side.summary() for side in compared]
+    summaries = [run.summary() for run in compared]
     for column in summaries[0]:
         table.add_column(column, justify="left" if column in ("run", "id") else "right")
     for summary in summaries:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
-    from segsweep.pages.report.content import Content
-    from segsweep.pages.report.decision import Wishes
+    from segsweep.pages.report.content import ReportContent
+    from segsweep.results.wishes import Wishes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,17 +30,17 @@ def main(argv: list[str] | None = None) -> int:
     from segsweep.pages.report import content
 
     results, out = options.results, options.out or options.results / "report.html"
-    found = content.gather(results, options.what, out, options.reported)
-    if not found.statuses:
+    report = content.gather(results, options.what, out, options.reported)
+    if not report.statuses:
         print(f"No runs in {results / 'runs'} yet. Start some:")
         print("  python -m segsweep -m +sweep=pilot data=coco data.root=FOLDER")
         return 0
-    wishes = _wishes(options, found)
-    _summary(found, wishes)
+    wishes = _wishes(options, report)
+    _summary(report, wishes)
     from segsweep.base.files import write_text
     from segsweep.pages.report.page import render
 
-    text = render(found, wishes, pictures=not options.no_pictures)
+    text = render(report, wishes, pictures=not options.no_pictures)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text)
@@ -79,26 +79,26 @@ def _amount(text: str) -> float:
     return value
 
 
-def _wishes(options: argparse.Namespace, found: Content) -> Wishes:
-    from segsweep.pages.report.decision import Wishes, parse_limit
+def _wishes(options: argparse.Namespace, report: ReportContent) -> Wishes:
+    from segsweep.results.wishes import Wishes, parse_limit
 
-    known = dict.fromkeys(name for task in found.tasks for name in task.measures())
+    known = dict.fromkeys(name for contest in report.contests for name in contest.measures())
     must = [parse_limit(text, known) for text in options.must_pass]
     return Wishes(
         options.latency_ms, options.size_mb, options.miss_cost, options.false_alarm_cost, must
     )
 
 
-def _summary(found: Content, wishes: Wishes) -> None:
-    """Print how far the runs are, then the decision of each task."""
-    from segsweep.pages.report.decision import decide
+def _summary(report: ReportContent, wishes: Wishes) -> None:
+    """Print how far the runs are, then the decision of each data set."""
+    from segsweep.results.decision import decide
 
-    counts = ", ".join(f"{number} {state}" for state, number in found.counts().items())
-    print(f"{len(found.statuses)} runs: {counts}")
-    for warning in found.warnings:
+    counts = ", ".join(f"{number} {state}" for state, number in report.counts().items())
+    print(f"{len(report.statuses)} runs: {counts}")
+    for warning in report.warnings:
         print(warning)
-    for task in found.tasks:
-        number = len(task.candidates)
-        print(f"{task.name} ({task.metric}, {number} setting{'s' if number != 1 else ''})")
-        for words in filter(None, decide(task, wishes).words):
+    for contest in report.contests:
+        number = len(contest.candidates)
+        print(f"{contest.name} ({contest.metric}, {number} setting{'s' if number != 1 else ''})")
+        for words in filter(None, decide(contest, wishes).words):
             print(f"  {words}")

@@ -13,9 +13,8 @@ from typing import Any
 
 from segsweep.base.files import read_json
 from segsweep.pages.report import charts
-from segsweep.pages.report.candidates import SIZES, Record, tasks, timed
-from segsweep.pages.report.decision import Task
 from segsweep.results import frame, reported, spec, tables
+from segsweep.results.candidates import SIZES, Contest, Record, contests, timed
 from segsweep.results.cells import Table
 from segsweep.results.forms import Entry, Sheet, sheet
 from segsweep.results.settings import Values
@@ -33,7 +32,7 @@ TROUBLE = ("failed", "lost", "unreadable", "interrupted")
 
 
 @dataclass(frozen=True)
-class Content:
+class ReportContent:
     """All of a report; `runs` are those that ended, `statuses` all that were asked for."""
 
     title: str
@@ -44,15 +43,15 @@ class Content:
     records: dict[str, Record]
     statuses: list[Status]
     warnings: list[str]
-    tasks: list[Task]
+    contests: list[Contest]
     tables: list[Table]
     published: list[Table]
 
     def counts(self) -> dict[str, int]:
         """Return how many runs are in which state, what is done first."""
-        found = Counter(one.state for one in self.statuses)
+        counter = Counter(status.state for status in self.statuses)
         order = ("done", "running", "pending", "new", *TROUBLE)
-        return {state: found[state] for state in order if found[state]}
+        return {state: counter[state] for state in order if counter[state]}
 
     def when(self) -> dict[str, str]:
         """Return when the first run began, the last one ended, and now; minutes, UTC."""
@@ -64,26 +63,25 @@ class Content:
 
     def grid(self) -> dict[str, list[str]]:
         """Return what was swept: the values of every key of the command lines, else of records."""
-        found: dict[str, dict[str, None]] = {}
-        for one in self.statuses:
-            for word in one.setting.split():
+        grid: dict[str, dict[str, None]] = {}
+        for status in self.statuses:
+            for word in status.setting.split():
                 key, _, value = word.partition("=")
-                found.setdefault(key, {})[value] = None
-        if not found:
+                grid.setdefault(key, {})[value] = None
+        if not grid:
             keys = {"model": "model", "data": "data_set", "peft": "config.peft.name"}
             for key, column in (keys | {"seed": "config.seed"}).items():
                 values = sorted({str(run[column]) for run in self.runs if column in run})
-                found[key] = dict.fromkeys(values)
-        return {key: list(values) for key, values in found.items()}
+                grid[key] = dict.fromkeys(values)
+        return {key: list(values) for key, values in grid.items()}
 
     def unfinished(self) -> list[Status]:
         """Return the runs that nothing is wrong with and that are not done."""
-        return [one for one in self.statuses if one.state not in ("done", *TROUBLE)]
+        return [s for s in self.statuses if s.state not in ("done", *TROUBLE)]
 
     def trouble(self) -> list[dict[str, str]]:
         """Return what failed, with its last line and what to do about it."""
-        found = [one for one in self.statuses if one.state in TROUBLE]
-        return [asdict(one) | {"cure": cure(one)} for one in found]
+        return [asdict(s) | {"cure": cure(s)} for s in self.statuses if s.state in TROUBLE]
 
     def charts(self) -> charts.Groups:
         """Return the charts by the heading of their group."""
@@ -102,27 +100,27 @@ class Content:
 
     def environment(self) -> dict[str, list[tuple[str, int]]]:
         """Return versions, commits and machines, each with its number of runs."""
-        found: dict[str, Counter[str]] = {"commit": Counter(), "machine": Counter()}
+        counters: dict[str, Counter[str]] = {"commit": Counter(), "machine": Counter()}
         for run in self.runs:
-            found["commit"][code(run)] += 1
+            counters["commit"][code(run)] += 1
             parts = (run.get("device.host"), run.get("device.name") or run.get("device"))
-            found["machine"][", ".join(str(part) for part in parts if part)] += 1
+            counters["machine"][", ".join(str(part) for part in parts if part)] += 1
             for key in (key for key in run if key.startswith("versions.")):
-                found.setdefault(key.partition(".")[2], Counter())[str(run[key])] += 1
-        return {key: sorted(counter.items()) for key, counter in found.items() if counter}
+                counters.setdefault(key.partition(".")[2], Counter())[str(run[key])] += 1
+        return {key: sorted(counter.items()) for key, counter in counters.items() if counter}
 
     def totals(self) -> dict[str, str]:
         """Return what all runs took together, and the most memory that one of them needed."""
-        found = {}
+        totals = {}
         if seconds := self._recorded("seconds.total"):
-            found["computed"] = (
+            totals["computed"] = (
                 f"{sum(seconds) / 3600:.1f} h in {len(seconds)} runs, "
                 f"{fmean(seconds):.0f} s each on average"
             )
         for name, key in (("peak memory", "rss"), ("peak GPU memory", "cuda")):
             if peaks := self._recorded(f"memory.peak_{key}_mib"):
-                found[name] = f"{max(peaks):.0f} MiB"
-        return found
+                totals[name] = f"{max(peaks):.0f} MiB"
+        return totals
 
     def _recorded(self, key: str) -> list[float]:
         return [value for run in self.runs if (value := run.get(key))]
@@ -145,7 +143,7 @@ class Content:
         ]
 
 
-def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> Content:
+def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> ReportContent:
     """Read everything about the chosen runs. Raises UserError for words that name nothing."""
     statuses, warnings = survey(results, words)
     names = {run.name for run in chosen(results, words)}
@@ -153,8 +151,7 @@ def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> C
     runs = timed([run for run in read.runs if run["name"] in names], read.bench)
     records = {run["id"]: _record(results, run["name"]) for run in runs}
     warnings += [f"skipped {path}: {reason}" for path, reason in read.unreadable.items()]
-    found = tables.build(spec.load("against_full_head"), runs) if runs else []
-    return Content(
+    return ReportContent(
         title=", ".join(words) if 0 < len(words) <= NAMED else f"{len(statuses)} runs of {results}",
         results=results,
         out=out,
@@ -163,8 +160,8 @@ def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> C
         records=records,
         statuses=statuses,
         warnings=warnings,
-        tasks=tasks(runs, records),
-        tables=found,
+        contests=contests(runs, records),
+        tables=tables.build(spec.load("against_full_head"), runs) if runs else [],
         published=_published(results, runs) if published else [],
     )
 
@@ -179,25 +176,25 @@ def _record(results: Path, name: str) -> Record:
 def _published(results: Path, runs: list[Values]) -> list[Table]:
     """Return the published tables, with ours where these belong to them."""
     every = [*reported.read(results), *runs]
-    specs = [one for name in spec.names() if (one := spec.load(name)).reported]
-    return [table for one in specs for table in tables.build(one, every)]
+    specs = [asked for name in spec.names() if (asked := spec.load(name)).reported]
+    return [table for asked in specs for table in tables.build(asked, every)]
 
 
-def cure(one: Status) -> str:
+def cure(status: Status) -> str:
     """Return what to do about a run that did not finish."""
-    again = f"python -m segsweep retry {one.run}"
-    if "out of memory" in one.note.lower() or "OutOfMemory" in one.note:
+    again = f"python -m segsweep retry {status.run}"
+    if "out of memory" in status.note.lower() or "OutOfMemory" in status.note:
         return (
             "It needs more memory than the device has: a smaller hparams.batch_size or data.size, "
             f"trainer.precision=bf16, or a larger device and then: {again}"
         )
-    if one.note.startswith("UserError"):
+    if status.note.startswith("UserError"):
         return f"The message says what to change. With the same words: {again}"
-    if one.state == "lost":
+    if status.state == "lost":
         return f"Gone without a word, mostly for lack of time or memory: {again} --state lost"
-    if one.state == "interrupted":
+    if status.state == "interrupted":
         return f"It goes on from its checkpoint: {again}"
-    return f"What happened: python -m segsweep logs {one.run}. When mended: {again}"
+    return f"What happened: python -m segsweep logs {status.run}. When mended: {again}"
 
 
 def shown(table: Table) -> dict[str, Any]:
@@ -235,19 +232,18 @@ def number(text: str) -> str:
         return ""
 
 
-def measured(task: Task) -> dict[str, Any]:
-    """Return the table of what the analyses of a task tell: sizes, errors, calibration, slices."""
-    own = {*SIZES.values(), "precision", "calibration error"}
+def measured(contest: Contest) -> dict[str, Any]:
+    """Return the table of what the analyses tell: sizes, errors, calibration, slices."""
+    known = {*SIZES.values(), "precision", "calibration error"}
     sized = [f"segm_AP{size}" for size in ("s", "m", "l")]
     head = [
         name
-        for name in task.measures()
-        if name in own or name in sized or "=" in name or name.startswith("dAP")
+        for name in contest.measures()
+        if name in known or name in sized or "=" in name or name.startswith("dAP")
     ]
     analysed = any(name not in sized for name in head)
-    rows = [[one.measures.get(name) for name in head] for one in task.candidates]
     return {
         "head": [name.removeprefix("segm_") for name in head],
-        "rows": list(zip([one.name for one in task.candidates], rows, strict=True)),
+        "rows": [(c.name, [c.measures.get(name) for name in head]) for c in contest.candidates],
         "analysed": analysed,
     }

@@ -1,121 +1,90 @@
 "use strict";
-// The decision of decision.py in the browser, tables that sort, tooltips. Nothing is fetched.
+// Chooses among what results/decision.py prepared, sorts tables, shows tooltips. Nothing is fetched.
 const page = JSON.parse(document.getElementById("data").textContent);
-const mean = (v) => v.reduce((a, b) => a + b, 0) / v.length;
-const variance = (v) => { const m = mean(v); return v.reduce((a, b) => a + (b - m) ** 2, 0) / (v.length - 1); };
+const known = (x) => x !== null && x !== undefined;
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+const mean = (values) => sum(values) / values.length;
 const least = (items, key) => items.reduce((a, b) => (key(b) < key(a) ? b : a)); // of equals the first
 const said = (key, values = {}) => page.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const units = (what) => page.units[what] ?? "";
-const known = (x) => x !== null && x !== undefined;
+const text = (what, value, sign = "") => `${what} ${sign}${value.toFixed(2)}${page.units[what] ?? ""}`;
 
-const measured = (one, what) =>
-  what === "latency" ? one.latency : what === "size" ? one.size : one.measures[what] ?? null;
-const met = (limit, one) => {
-  const value = measured(one, limit.what);
-  return known(value) && (limit.at_most ? value <= limit.bound : value >= limit.bound);
+// What is wished for.
+const bound = (limit) => text(limit.what, limit.bound, limit.at_most ? "≤ " : "≥ ");
+const distance = (limit, one) => {
+  const value = one.measured[limit.what];
+  return !known(value) ? Infinity : limit.at_most ? value - limit.bound : limit.bound - value;
 };
-const text = (limit) => `${limit.what} ${limit.at_most ? "≤" : "≥"} ${limit.bound.toFixed(2)}${units(limit.what)}`;
+const met = (limit, one) => distance(limit, one) <= 0;
 const limitsOf = (wishes) => [
   ...["latency", "size"].filter((what) => known(wishes[what]))
     .map((what) => ({ what, at_most: true, bound: wishes[what] })),
   ...wishes.must];
+const priced = (wishes) => wishes.miss_cost > 0 || wishes.false_alarm_cost > 0;
 const cost = (wishes, [, missed, wrong]) => wishes.miss_cost * missed + wishes.false_alarm_cost * wrong;
-const cheapest = (wishes, points) => least(points, (point) => cost(wishes, point));
-const gainsOf = (task, one, wishes) => wishes
-  ? one.outcomes.map((points) => -cost(wishes, cheapest(wishes, points)))
-  : one.values.map((value) => (task.higher ? value : -value));
+const cheapest = (wishes, one) => one.outcomes.map((points) => least(points, (point) => cost(wishes, point)));
+const costs = (wishes, one) => cheapest(wishes, one).map((point) => cost(wishes, point));
 
-function pooled(groups) { // sqrt(sum (n - 1) s^2 / sum (n - 1))
-  const several = groups.filter((group) => group.length > 1);
-  if (!several.length) return null;
-  const freedom = several.reduce((n, group) => n + group.length - 1, 0);
-  return Math.sqrt(several.reduce((sum, g) => sum + (g.length - 1) * variance(g), 0) / freedom);
+// Costs depend on the prices that are typed, so what they tell is put into the form of `gain` here.
+function moments(values) {
+  const middle = mean(values);
+  return { n: values.length, mean: middle, square: sum(values.map((v) => (v - middle) ** 2)) };
 }
-function alike(gains, one, other) { // within two standard errors; null: no seeds tell
-  const shared = pooled([...gains.values()]);
-  let square = 0;
-  for (const own of [gains.get(one.name), gains.get(other.name)]) {
-    const sd = own.length >= page.enough ? Math.sqrt(variance(own)) : shared;
-    if (sd === null) return null;
-    square += sd ** 2 / Math.max(own.length, 1);
-  }
-  return Math.abs(mean(gains.get(one.name)) - mean(gains.get(other.name))) <= page.factor * Math.sqrt(square);
+function alike(gain, best, all) { // within so many standard errors; not where no seeds tell the noise
+  const freedom = sum(all.map(({ n }) => n - 1));
+  const variance = ({ n, square }) => n >= page.enough ? square / (n - 1)
+    : freedom ? sum(all.map((g) => g.square)) / freedom : Infinity;
+  const error = Math.sqrt(variance(gain) / gain.n + variance(best) / best.n);
+  return error < Infinity && Math.abs(gain.mean - best.mean) <= page.factor * error;
 }
-const mb = (size) => `${size.toFixed(2)} MB`;
-function spread(values) {
-  const n = values.length;
-  return mean(values).toFixed(2) + (n > 1 ? ` ± ${Math.sqrt(variance(values)).toFixed(2)} (${n})` : "");
-}
-const value = (task, one) => `${task.metric} ${spread(one.values)}`;
 
 function decide(task, wishes) {
   const limits = limitsOf(wishes);
-  const tried = task.candidates.filter((one) => one.values.length);
+  const tried = task.candidates.filter((one) => one.gain);
   const broken = Object.fromEntries(
-    tried.map((one) => [one.name, limits.filter((limit) => !met(limit, one)).map(text)]));
+    tried.map((one) => [one.name, limits.filter((limit) => !met(limit, one)).map(bound)]));
   const fit = tried.filter((one) => !broken[one.name].length);
   if (!fit.length) return { chosen: null, qualifying: [], broken, words: nothing(tried, limits) };
-  const asked = wishes.miss_cost > 0 || wishes.false_alarm_cost > 0;
-  const priced = asked ? fit.filter((one) => one.outcomes.length) : [];
-  const costs = priced.length ? wishes : null;
-  const ranked = priced.length ? priced : fit;
-  const gains = new Map(ranked.map((one) => [one.name, gainsOf(task, one, costs)]));
-  const best = least(ranked, (one) => -mean(gains.get(one.name)));
-  const tied = ranked.filter((one) => one === best || alike(gains, one, best));
-  const slow = (one) => one.latency ?? Infinity;
-  const chosen = tied.reduce((a, b) => (b.size < a.size || (b.size === a.size && slow(b) < slow(a)) ? b : a));
-  const there = costs ? said("worth", { cost: spread(gainsOf(task, best, costs).map((gain) => -gain)) })
-    : value(task, best);
+  const judged = priced(wishes) ? fit.filter((one) => one.outcomes.length) : [];
+  const ranked = judged.length ? judged : fit;
+  const gains = new Map(ranked.map((one) =>
+    [one, judged.length ? moments(costs(wishes, one).map((value) => -value)) : one.gain]));
+  const best = least(ranked, (one) => -gains.get(one).mean);
+  const tied = ranked.filter((one) => one === best || alike(gains.get(one), gains.get(best), [...gains.values()]));
+  const chosen = least(tied, (one) => one.burden);
+  const there = judged.length ? worth(gains.get(best)) : best.value;
   const why = fit.length === 1 ? said("only")
     : chosen === best ? said("best", { n: fit.length })
-    : said("tie", { best: best.name, there, size: mb(best.size) });
-  const latency = known(chosen.latency) ? `${chosen.latency.toFixed(2)} ms an image` : said("not_measured");
-  const choice = said("choice", { name: chosen.name, value: value(task, chosen), size: mb(chosen.size), latency });
+    : said("tie", { best: best.name, there, size: best.size });
+  const price = judged.length ? priceOf(chosen, wishes)
+    : said(priced(wishes) ? "unpriced" : "free", { metric: task.metric });
   return { chosen: chosen.name, qualifying: fit.map((one) => one.name), broken,
-           words: [choice, why, price(task, wishes, chosen, costs, asked), left(task, chosen)] };
+           words: [chosen.choice, why, price, chosen.left] };
 }
-function price(task, wishes, chosen, costs, asked) {
-  if (!costs) return said(asked ? "unpriced" : "free", { metric: task.metric });
-  const points = chosen.outcomes.map((own) => cheapest(wishes, own));
+function worth({ n, mean, square }) {
+  const spread = n > 1 ? ` ± ${Math.sqrt(square / (n - 1)).toFixed(2)} (${n})` : "";
+  return said("worth", { cost: (-mean).toFixed(2) + spread });
+}
+function priceOf(chosen, wishes) {
+  const points = cheapest(wishes, chosen);
   const [score, missed, wrong] = [0, 1, 2].map((i) => mean(points.map((point) => point[i])));
-  return said("cost", { cost: mean(points.map((point) => cost(wishes, point))).toFixed(2),
-                        missed: missed.toFixed(1), false: wrong.toFixed(1), score: score.toFixed(2) });
+  return said("cost", { cost: mean(costs(wishes, chosen)).toFixed(2), missed: missed.toFixed(1),
+                        false: wrong.toFixed(1), score: score.toFixed(2) });
 }
-function left(task, chosen) {
-  const tried = task.candidates.filter((one) => one.values.length);
-  const gains = new Map(tried.map((one) => [one.name, gainsOf(task, one, null)]));
-  const best = (some) => least(some, (one) => -mean(gains.get(one.name)));
-  const own = tried.filter((one) => one.model === chosen.model);
-  const heads = own.filter((one) => one.method === page.reference);
-  const others = own.filter((one) => one.method !== page.reference);
-  if (heads.includes(chosen) && !others.length) return "";
-  if (!heads.length) return said("no_reference", { model: chosen.model });
-  const one = heads.includes(chosen) ? best(others) : chosen, head = best(heads);
-  const above = mean(gains.get(one.name)) - mean(gains.get(head.name)), same = alike(gains, one, head);
-  return said(above <= 0 ? "left" : "ahead", {
-    name: one.name, gap: `${Math.abs(above).toFixed(2)} ${task.metric}`, value: value(task, head),
-    noise: said(same === null ? "unknown" : same ? "noise" : "real") });
-}
-function nothing(tried, limits) {
+function nothing(tried, limits) { // which limit binds, else what each rules out
   if (!tried.length) return [said("empty")];
   const words = [said("nothing")];
   for (const limit of limits) {
-    const having = tried.filter((one) => known(measured(one, limit.what)));
+    const having = tried.filter((one) => known(one.measured[limit.what]));
     if (!having.length) {
       const cure = limit.what === "latency" ? said("bench") : "";
-      words.push(said("unmeasured", { limit: text(limit), cure }));
+      words.push(said("unmeasured", { limit: bound(limit), cure }));
       continue;
     }
-    const far = (one) => {
-      const here = measured(one, limit.what);
-      return !known(here) ? Infinity : limit.at_most ? here - limit.bound : limit.bound - here;
-    };
     const missed = tried.filter((one) => !met(limit, one));
     const free = missed.filter((one) => limits.every((other) => other === limit || met(other, one)));
-    const nearest = least(free.length ? free : having, far);
-    const here = measured(nearest, limit.what);
-    const values = { limit: text(limit), name: nearest.name,
-                     value: known(here) ? `${limit.what} ${here.toFixed(2)}${units(limit.what)}` : "" };
+    const nearest = least(free.length ? free : having, (one) => distance(limit, one));
+    const here = nearest.measured[limit.what];
+    const values = { limit: bound(limit), name: nearest.name, value: known(here) ? text(limit.what, here) : "" };
     if (free.length && known(here)) words.push(said("binding", values));
     else if (missed.length) words.push(said("conflict", { k: missed.length, n: tried.length, ...values }));
   }
@@ -147,9 +116,8 @@ function show() {
       const fits = decision.qualifying.includes(one.name), price = row.querySelector(".cost");
       row.classList.toggle("chosen", one.name === decision.chosen);
       row.querySelector(".fits").textContent = fits ? "yes" : (decision.broken[one.name] ?? ["no metric"]).join("; ");
-      const known = one.outcomes.length && (wishes.miss_cost > 0 || wishes.false_alarm_cost > 0);
-      const value = known ? mean(one.outcomes.map((points) => cost(wishes, cheapest(wishes, points)))) : "";
-      price.textContent = known ? value.toFixed(2) : "—";
+      const value = one.outcomes.length && priced(wishes) ? mean(costs(wishes, one)) : "";
+      price.textContent = value === "" ? "—" : value.toFixed(2);
       price.dataset.sort = value;
     }
   }
@@ -163,7 +131,7 @@ field("more").addEventListener("click", () => {
   field("must").append(row);
   row.querySelector("select").focus();
 });
-if (page.wishes.miss_cost > 0 || page.wishes.false_alarm_cost > 0) show();
+if (priced(page.wishes)) show();
 
 // Headings sort their column: numbers by size, words by letter, gaps last.
 for (const table of document.querySelectorAll("table")) {

@@ -1,66 +1,46 @@
-"""The page: a template, a style sheet and a script become one file that asks for nothing."""
+"""The page of a report: all its values in one template, with the script that decides anew."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from segsweep.base import shell
 from segsweep.pages.report import charts, content
-from segsweep.pages.report.content import Content
-from segsweep.pages.report.decision import REFERENCE, UNITS, Wishes, decide, gap
-from segsweep.pages.report.sentences import WORDS
-from segsweep.results.evidence import ENOUGH, FACTOR
+from segsweep.pages.report.content import ReportContent
+from segsweep.results.decision import brief, decide, gap, terms
+from segsweep.results.wishes import Wishes
 
 MOST = 3_000_000  # bytes of a page
 LISTED = 500  # runs of a list
 
 
-def render(found: Content, wishes: Wishes, pictures: bool = True) -> str:
+def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
     """Return the page; pictures are left out where they would make it too large."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from segsweep.pages.report.pictures import galleries
 
-    decisions = [decide(task, wishes) for task in found.tasks]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.globals |= {
-        "short": charts.short,
-        "gap": gap,
-    }
+    decisions = [decide(contest, wishes) for contest in report.contests]
     values: dict[str, Any] = {
-        "content": found,
+        "content": report,
         "listed": LISTED,
         "panels": charts.MOST,
         "wishes": wishes,
-        "tasks": list(zip(found.tasks, decisions, strict=True)),
-        "limits": list(dict.fromkeys(n for task in found.tasks for n in task.measures())),
-        "tables": [content.shown(table) for table in found.tables],
-        "prices": [content.shown(table) for table in found.prices()],
-        "published": [content.shown(table) for table in found.published],
-        "measured": [content.measured(task) for task in found.tasks],
-        "data": data(found, wishes),
+        "tasks": list(zip(report.contests, decisions, strict=True)),
+        "limits": list(dict.fromkeys(n for c in report.contests for n in c.measures())),
+        "tables": [content.shown(table) for table in report.tables],
+        "prices": [content.shown(table) for table in report.prices()],
+        "published": [content.shown(table) for table in report.published],
+        "measured": [content.measured(contest) for contest in report.contests],
+        "short": charts.short,
+        "gap": gap,
+        "data": {
+            "tasks": [brief(contest) for contest in report.contests],
+            "wishes": asdict(wishes),
+            **terms(),
+        },
     }  # fmt: skip
-    drawn = galleries(found.tasks, decisions, found.runs, found.results) if pictures else []
-    template = environment.get_template("page.html")
-    text = template.render(**values, galleries=drawn)
-    return text if len(text.encode()) <= MOST else template.render(**values, galleries=[])
-
-
-def data(found: Content, wishes: Wishes) -> dict[str, Any]:
-    """Return what the script of the page decides by."""
-    return {
-        "tasks": [asdict(task) for task in found.tasks],
-        "wishes": asdict(wishes),
-        "words": WORDS,
-        "units": UNITS,
-        "enough": ENOUGH,
-        "factor": FACTOR,
-        "reference": REFERENCE,
-    }
+    drawn = galleries(report.contests, decisions, report.runs, report.results) if pictures else []
+    text = shell.render("pages/report/page.html", **values, galleries=drawn)
+    if len(text.encode()) > MOST:
+        return shell.render("pages/report/page.html", **values, galleries=[])
+    return text

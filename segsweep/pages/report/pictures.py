@@ -1,4 +1,4 @@
-"""A few images of each task: the objects on them, and what the settings that matter found there."""
+"""A few images of each data set: the objects on them, and what the settings that matter found."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from math import inf
 from pathlib import Path
 
 from segsweep.base.errors import UserError
-from segsweep.pages.report.decision import REFERENCE, Decision, Task
+from segsweep.results.candidates import Candidate, Contest
+from segsweep.results.decision import Decision
 from segsweep.results.settings import Values, arrange
 
 IMAGES, RUNS = 3, 3
 BUDGET = 1_400_000  # bytes of all pictures of a page
-FROZEN = "frozen"
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureRow:
     """One image: its file, and a data URL for each column."""
 
     file: str
@@ -24,77 +24,84 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """The images of a task on which the runs disagree most, or why there are none."""
+class PictureTable:
+    """The images of a data set on which the runs disagree most, or why there are none."""
 
     task: str
     titles: list[str]
-    rows: list[Row]
+    rows: list[PictureRow]
     remark: str = ""
 
 
 def galleries(
-    tasks: list[Task], decisions: list[Decision], runs: list[Values], results: Path
-) -> list[Gallery]:
-    """Return the pictures of every task while there is room."""
-    found, left = [], BUDGET
-    for task, decision in zip(tasks, decisions, strict=True):
+    contests: list[Contest], decisions: list[Decision], runs: list[Values], results: Path
+) -> list[PictureTable]:
+    """Return the pictures of every data set while there is room."""
+    tables, left = [], BUDGET
+    for contest, decision in zip(contests, decisions, strict=True):
         try:
-            one = _gallery(task, _directories(task, decision, runs, results), left)
+            table = _table(contest, _directories(contest, decision, runs, results), left)
         except (UserError, OSError) as error:
-            one = Gallery(task.name, [], [], str(error))
-        left -= sum(len(picture) for row in one.rows for picture in row.pictures)
-        found.append(one)
-    return found
+            table = PictureTable(contest.name, [], [], str(error))
+        left -= sum(len(picture) for row in table.rows for picture in row.pictures)
+        tables.append(table)
+    return tables
 
 
-def _directories(task: Task, decision: Decision, runs: list[Values], results: Path) -> list[Path]:
-    """Return a run each of the full head, the choice (or the best below) and the frozen base."""
-    best = sorted(task.candidates, key=lambda c: -max(c.values, default=0.0) if task.higher else
-                  min(c.values, default=inf))  # fmt: skip
-    choice = next((one for one in best if one.name == decision.chosen), best[0])
-    own = [one for one in best if one.model == choice.model]
-    ends = {method: [o for o in own if o.method == method][:1] for method in (REFERENCE, FROZEN)}
-    tried = [one for one in own if one.method not in ends]
+def _shown(contest: Contest, decision: Decision) -> tuple[str, list[str]]:
+    """Return model and names of the full head, the choice (or the best below), the frozen base."""
+
+    def rank(c: Candidate) -> float:
+        return -max(c.values, default=0.0) if contest.higher else min(c.values, default=inf)
+
+    best = sorted(contest.candidates, key=rank)
+    choice = next((c for c in best if c.name == decision.chosen), best[0])
+    group = [c for c in best if c.model == choice.model]
+    heads = [c for c in group if c.reference]
+    frozen = [c for c in group if not c.trained]
+    tried = [c for c in group if c.trained and not c.reference]
     middle = [choice] if choice in tried else tried
-    asked = [one.name for one in (*ends[REFERENCE], *middle, *ends[FROZEN])]
-    model = choice.model
-    found: dict[str, Path] = {}
+    return choice.model, [c.name for c in (*heads[:1], *middle, *frozen[:1])]
+
+
+def _directories(
+    contest: Contest, decision: Decision, runs: list[Values], results: Path
+) -> list[Path]:
+    """Return a run that kept predictions of each setting to be shown."""
+    from segsweep.run.predictions import FILE
+
+    model, names = _shown(contest, decision)
+    by_name: dict[str, Path] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
         directory = results / "runs" / run.values["name"]
-        if run.model == model and run.data_set == task.name.partition(",")[0]:
-            for name in asked:
-                if name in (run.setting, f"{run.setting}, {run.model}") and _kept(directory):
-                    found.setdefault(name, directory)
-    wanted = [found[name] for name in asked if name in found]
-    if not wanted:
+        if run.model == model and run.data_set == contest.name.partition(",")[0]:
+            for name in {run.setting, f"{run.setting}, {run.model}"}.intersection(names):
+                if (directory / FILE).is_file():
+                    by_name.setdefault(name, directory)
+    directories = [by_name[name] for name in names if name in by_name]
+    if not directories:
         raise UserError(
             "no run kept its predictions; for one of them: python -m segsweep predict "
             "run=ID split=val"
         )
-    return wanted if len(wanted) <= RUNS else [*wanted[: RUNS - 1], wanted[-1]]
+    return directories if len(directories) <= RUNS else [*directories[: RUNS - 1], directories[-1]]
 
 
-def _kept(directory: Path) -> bool:
-    from segsweep.run import predictions
-
-    return (directory / predictions.FILE).is_file()
-
-
-def _gallery(task: Task, directories: list[Path], left: int) -> Gallery:
+def _table(contest: Contest, directories: list[Path], left: int) -> PictureTable:
     from segsweep.pages import difference
-    from segsweep.pages.page import inlined
-    from segsweep.pages.panels import TRUTH, gather
+    from segsweep.pages.compare import TRUTH, gather
+    from segsweep.pages.painter import data_url
 
-    sides = difference.sides(directories, [], "best", 0.5)
-    images = difference.contested(sides, IMAGES)
-    scenes = gather(sides, {*images})
+    compared = difference.compared_runs(directories, [], "best", 0.5)
+    image_ids = difference.contested(compared, IMAGES)
+    images = gather(compared, {*image_ids})
     rows = []
-    for image in images:
-        row = Row(scenes[image].record.file, [inlined(one) for one in scenes[image].panels()])
+    for image_id in image_ids:
+        image = images[image_id]
+        row = PictureRow(image.record.file, [data_url(panel) for panel in image.panels()])
         left -= sum(map(len, row.pictures))
         if left < 0:
             break
         rows.append(row)
     remark = "" if rows else "no room left on the page; python -m segsweep compare shows them"
-    return Gallery(task.name, [TRUTH, *(side.label for side in sides)], rows, remark)
+    return PictureTable(contest.name, [TRUTH, *(run.label for run in compared)], rows, remark)

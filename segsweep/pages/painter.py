@@ -7,6 +7,8 @@ reduced.
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segsweep.data.base import BACKGROUND
 from segsweep.data.formats import masks
-from segsweep.pages.colours import BLACK, RGB, WHITE, colour, ink
+from segsweep.pages.palette import BLACK, RGB, WHITE, colour, ink
 
 Span = tuple[int, int]  # least and most pixels of the longer side
 
@@ -27,22 +29,26 @@ FILL = 0.28  # weight of the colour inside a mask
 SMALL = 24**2  # pixels on the drawing below which nothing is filled
 RIM = 0.25  # what is left of the brightness beside an outline
 CROWDED = 0.3  # part of a label that others may cover
+MARK: RGB = (255, 40, 40)  # of a box that something is said of
+QUALITY = 82  # of pictures inside a page
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One object: its class, its mask at the picture's size, and what to write beside it."""
+class Outline:
+    """One object: its class, its mask at the picture's size, what to write beside it, its box."""
 
     category: int
     mask: dict[str, Any]  # RLE
     text: str = ""
+    box: Sequence[float] | None = None  # [x, y, w, h], drawn if given
+    marked: bool = False  # the box is drawn so that it is seen first
 
 
 @dataclass(frozen=True)
 class Stencil:
     """A mask on the drawing: its pixels (h, w) bool, the first of them at (top, left)."""
 
-    shape: Shape
+    outline: Outline
     top: int
     left: int
     pixels: np.ndarray
@@ -54,17 +60,47 @@ class Stencil:
         return self.left, self.top, self.left + width, self.top + height
 
 
-def overlay(pixels: np.ndarray, shapes: Sequence[Shape], span: Span = SPAN) -> Image.Image:
+def overlay(pixels: np.ndarray, outlines: Sequence[Outline], span: Span = SPAN) -> Image.Image:
     """Draw objects, in order of importance, on a picture (H, W, 3) uint8."""
     picture = scaled(pixels, span)
-    stencils = [stencil(shape, picture.size) for shape in shapes if masks.area(shape.mask)]
+    stencils = [stencil(outline, picture.size) for outline in outlines if masks.area(outline.mask)]
     painted = np.array(picture)
     width = line_width(picture)
-    for one in sorted(stencils, key=lambda s: -s.pixels.sum()):  # small ones on top
-        paint(painted, one, width)
+    for each in sorted(stencils, key=lambda s: -s.pixels.sum()):  # small ones on top
+        paint(painted, each, width)
     picture = Image.fromarray(painted)
+    frame(picture, outlines, picture.width / pixels.shape[1], picture.height / pixels.shape[0])
     write(picture, stencils)
     return picture
+
+
+def frame(picture: Image.Image, outlines: Sequence[Outline], across: float, down: float) -> None:
+    """Draw the boxes that are given: thin in the colour of the class, marked ones red on white."""
+    draw = ImageDraw.Draw(picture)
+    for outline in sorted(outlines, key=lambda o: o.marked):
+        if outline.box is None:
+            continue
+        x, y, w, h = outline.box
+        corners = (across * x, down * y, across * (x + w), down * (y + h))
+        if outline.marked:
+            draw.rectangle(corners, outline=WHITE, width=5)
+            draw.rectangle(corners, outline=MARK, width=3)
+        else:
+            draw.rectangle(corners, outline=colour(outline.category))
+
+
+def label(classes: Sequence[str], instance: dict[str, Any]) -> str:
+    """Return what stands beside an object: its class, if there are several, and its score."""
+    score = f"{instance['score']:.2f}" if "score" in instance else ""
+    name = "" if len(classes) == 1 else classes[instance["category_id"]]
+    return f"{name} {score}".strip()
+
+
+def data_url(picture: Image.Image) -> str:
+    """Return a picture as text that a page can hold."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def scaled(pixels: np.ndarray, span: Span) -> Image.Image:
@@ -90,30 +126,30 @@ def font_size(picture: Image.Image) -> int:
     return min(28, max(13, max(picture.size) // 45))
 
 
-def stencil(shape: Shape, size: tuple[int, int]) -> Stencil:
+def stencil(outline: Outline, size: tuple[int, int]) -> Stencil:
     """Bring a mask that has pixels to a drawing of `size` (width, height)."""
-    height, width = shape.mask["size"]
+    height, width = outline.mask["size"]
     across, down = size[0] / width, size[1] / height
-    x, y, w, h = (int(v) for v in masks.bbox(shape.mask))
+    x, y, w, h = (int(v) for v in masks.bbox(outline.mask))
     left, top = floor(x * across), floor(y * down)
     right, bottom = ceil((x + w) * across), ceil((y + h) * down)
     # zeros around it: a pixel of the drawing may reach beyond the box
     pad = 1 + ceil(1 / min(across, down))
-    own = masks.to_mask(shape.mask, (height, width))[y : y + h, x : x + w]
-    grey = Image.fromarray(np.pad(own, pad).astype(np.uint8) * 255)
+    inside = masks.to_mask(outline.mask, (height, width))[y : y + h, x : x + w]
+    grey = Image.fromarray(np.pad(inside, pad).astype(np.uint8) * 255)
     box = (left / across - x + pad, top / down - y + pad)
     box += (right / across - x + pad, bottom / down - y + pad)
     resized = np.asarray(grey.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box))
     # what gets thinner than a pixel is kept
     threshold = min(128, max(1, int(resized.max()) // 2))
-    return Stencil(shape, top, left, resized >= threshold)
+    return Stencil(outline, top, left, resized >= threshold)
 
 
-def paint(painted: np.ndarray, one: Stencil, width: int) -> None:
+def paint(painted: np.ndarray, form: Stencil, width: int) -> None:
     """Tint a mask and draw its outline on a drawing (H, W, 3) uint8."""
-    left, top, right, bottom = one.box
+    left, top, right, bottom = form.box
     margin = width + 1
-    inside = np.pad(one.pixels, margin)
+    inside = np.pad(form.pixels, margin)
     line = dilated(inside, width)
     rim = dilated(line, 1) & ~line
     line &= ~inside
@@ -125,8 +161,8 @@ def paint(painted: np.ndarray, one: Stencil, width: int) -> None:
         rows.start - top + margin : rows.stop - top + margin,
         columns.start - left + margin : columns.stop - left + margin,
     ]
-    rgb = np.array(colour(one.shape.category))
-    if one.pixels.sum() >= SMALL:
+    rgb = np.array(colour(form.outline.category))
+    if form.pixels.sum() >= SMALL:
         part[inside[shift]] = (1 - FILL) * part[inside[shift]] + FILL * rgb
     part[rim[shift]] = RIM * part[rim[shift]]
     part[line[shift]] = rgb
@@ -148,22 +184,23 @@ def write(picture: Image.Image, stencils: Sequence[Stencil]) -> None:
     """Write the text of each object beside it, where it covers least; none where all is full."""
     draw = ImageDraw.Draw(picture)
     font = letters(font_size(picture))
-    boxes = np.array([one.box for one in stencils], float).reshape(-1, 4)
+    boxes = np.array([form.box for form in stencils], float).reshape(-1, 4)
     taken = np.zeros((0, 4))
-    for k, one in enumerate(stencils):
-        if not one.shape.text:
+    for k, form in enumerate(stencils):
+        text, rgb = form.outline.text, colour(form.outline.category)
+        if not text:
             continue
-        places = _places(one.box, _extent(font, one.shape.text), picture.size)
+        places = _places(form.box, _extent(font, text), picture.size)
         on_labels = shared(places, taken)
         cost = 4 * on_labels + shared(places, np.delete(boxes, k, 0))
-        best = places[int(cost.round().argmin())]
-        if on_labels[int(cost.round().argmin())] > CROWDED * _area(best):
+        least = int(cost.round().argmin())
+        best = places[least]
+        if on_labels[least] > CROWDED * (best[2:] - best[:2]).prod():
             continue
         taken = np.vstack([taken, best])
-        rgb = colour(one.shape.category)
         draw.rectangle((best[0], best[1], best[2] - 1, best[3] - 1), fill=rgb, outline=BLACK)
         middle = ((best[0] + best[2]) / 2, (best[1] + best[3]) / 2)
-        draw.text(middle, one.shape.text, ink(rgb), font, anchor="mm")
+        draw.text(middle, text, ink(rgb), font, anchor="mm")
 
 
 def _places(
@@ -196,10 +233,6 @@ def shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.clip(high - low, 0, None).prod(-1).sum(1)
 
 
-def _area(box: np.ndarray) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
-
-
 @lru_cache
 def letters(size: int) -> ImageFont.FreeTypeFont:
     """Return a font of some pixels that has the letters of most alphabets (DejaVu)."""
@@ -215,9 +248,9 @@ def _extent(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
 
 
 def tinted(
-    pixels: np.ndarray, labels: np.ndarray, names: Sequence[str], span: Span = SPAN
+    pixels: np.ndarray, labels: np.ndarray, names: Sequence[str] = (), span: Span = SPAN
 ) -> Image.Image:
-    """Draw a label map (H, W) on its picture, the names of its classes below."""
+    """Draw a label map (H, W) on its picture, those of its classes that have names below."""
     picture = scaled(pixels, span)
     seen = np.asarray(Image.fromarray(labels).resize(picture.size, Image.Resampling.NEAREST))
     table = np.array([colour(k) for k in range(256)])
@@ -227,7 +260,7 @@ def tinted(
     border[:, 1:] |= seen[:, 1:] != seen[:, :-1]
     border[1:] |= seen[1:] != seen[:-1]
     painted[border] = RIM * painted[border]
-    classes = [int(k) for k in np.unique(seen) if k < BACKGROUND]
+    classes = [int(k) for k in np.unique(seen) if k < len(names)]
     return with_legend(Image.fromarray(painted), [(names[k], colour(k)) for k in classes])
 
 
@@ -250,25 +283,3 @@ def with_legend(picture: Image.Image, entries: Sequence[tuple[str, RGB]]) -> Ima
         draw.rectangle(box, fill=rgb, outline=BLACK)
         draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), name, ink(rgb), font, anchor="mm")
     return legend
-
-
-def figure(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.Image:
-    """Lay pictures out in rows below the titles of the columns; all columns are equally wide."""
-    gap, font = 8, letters(18)
-    width = max(picture.width for row in rows for picture in row)
-    heights = [max(picture.height for picture in row) for row in rows]
-    head = 34
-    sheet = Image.new(
-        "RGB",
-        (gap + len(titles) * (width + gap), head + sum(heights) + gap * len(heights)),
-        WHITE,
-    )
-    draw = ImageDraw.Draw(sheet)
-    for k, title in enumerate(titles):
-        draw.text((gap + k * (width + gap) + width / 2, head / 2), title, BLACK, font, anchor="mm")
-    y = head
-    for row, height in zip(rows, heights, strict=True):
-        for k, picture in enumerate(row):
-            sheet.paste(picture, (gap + k * (width + gap) + (width - picture.width) // 2, y))
-        y += height + gap
-    return sheet

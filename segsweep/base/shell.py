@@ -1,0 +1,31 @@
+"""The one way that a template becomes text, and the shell that all pages extend.
+
+A page is one file that asks for nothing: `shell.html` with `shell.css` inside. Templates go by
+their path below the package, as in `pages/compare.html`; HTML is escaped, Markdown is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def render(
+    template: str, filters: Mapping[str, Callable[..., str]] | None = None, **values: Any
+) -> str:
+    """Return the text of a template; what it names and is not given is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(PACKAGE),
+        autoescape=template.endswith(".html"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= filters or {}
+    return environment.get_template(template).render(**values)

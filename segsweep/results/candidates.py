@@ -1,0 +1,225 @@
+"""From records of runs to the candidates on each data set: what each setting gives and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from segsweep.results.settings import LabelledRun, Values, arrange, order
+from segsweep.results.wording import metric_name
+
+LATENCY, SIZE = "latency", "size"
+MB, BYTES = 1e6, 4  # of a parameter, where no checkpoint tells
+SIZES = {"all": "recall", "s": "recall small", "m": "recall medium", "l": "recall large"}
+
+ERRORS = ("missed", "background", "classification", "localisation", "duplicate")
+"""Of the types of analysis.matches those that a table of the report shows."""
+
+Record = dict[str, Any]
+
+
+class OperatingPoint(NamedTuple):
+    """What a score threshold means: objects missed and false alarms, each per 1,000 objects."""
+
+    score: float
+    missed: float
+    false: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting; `values` holds the metric of each seed, `outcomes` its operating points."""
+
+    name: str
+    model: str
+    reference: bool  # the full head, which PEFT is compared with
+    values: list[float]
+    trained: float  # parameters
+    size: float  # MB that are stored per task
+    latency: float | None = None  # ms an image
+    measures: dict[str, float] = field(default_factory=dict)
+    outcomes: list[list[OperatingPoint]] = field(default_factory=list)
+
+    def measured(self) -> dict[str, float | None]:
+        """Return everything that a limit can be put on; None where nothing measured it."""
+        return {**self.measures, LATENCY: self.latency, SIZE: self.size}
+
+    def burden(self) -> tuple[float, float]:
+        """Return what is to be as small as possible: size, then latency."""
+        return self.size, inf if self.latency is None else self.latency
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A data set and the settings that were tried on it; the names of these differ."""
+
+    name: str
+    metric: str
+    unit: str
+    higher: bool
+    candidates: list[Candidate]
+
+    def measures(self) -> list[str]:
+        """Return everything that a limit can be put on, beside latency and size."""
+        return list(dict.fromkeys(name for c in self.candidates for name in c.measures))
+
+    def tried(self) -> list[Candidate]:
+        """Return the candidates that have a value."""
+        return [c for c in self.candidates if c.values]
+
+    def gains(self, candidate: Candidate) -> list[float]:
+        """Return the values of a candidate as what is to be as high as possible."""
+        return [value if self.higher else -value for value in candidate.values]
+
+
+def is_reference(run: LabelledRun) -> bool:
+    """Say whether a run trained the full head, with which the others are compared."""
+    return run.method == "full_head"
+
+
+def contests(runs: list[Values], records: dict[str, Record]) -> list[Contest]:
+    """Return the contests of finished runs: a data set each, or several where metrics differ.
+
+    `records` are the whole records by id.
+    """
+    groups: dict[tuple[str, str, str], list[LabelledRun]] = {}
+    for run in arrange([run for run in runs if run["status"] == "done"]):
+        key = run.values.get("config.metrics.key") or "segm_AP"
+        protocol = run.values.get(f"metrics.{key}.protocol") or ""
+        groups.setdefault((run.data_set, key, protocol), []).append(run)
+    names = [data_set for data_set, _, _ in groups]
+    return [
+        _contest(
+            f"{data_set}, {protocol} {key}" if names.count(data_set) > 1 else data_set,
+            key,
+            groups[data_set, key, protocol],
+            records,
+        )
+        for data_set, key, protocol in sorted(groups)
+    ]
+
+
+def _contest(title: str, key: str, runs: list[LabelledRun], records: dict[str, Record]) -> Contest:
+    settings: dict[tuple[str, str], list[LabelledRun]] = {}
+    for run in sorted(runs, key=lambda run: (run.model, order(run))):
+        settings.setdefault((run.model, run.setting), []).append(run)
+    models = {model for model, _ in settings}
+    candidates = [
+        _candidate(setting if len(models) == 1 else f"{setting}, {model}", key, group, records)
+        for (model, setting), group in settings.items()
+    ]
+    values = runs[0].values
+    higher = values.get(f"metrics.{key}.direction", "higher") != "lower"
+    unit = values.get(f"metrics.{key}.unit") or ""
+    return Contest(title, metric_name(key), unit, higher, candidates)
+
+
+def _candidate(
+    name: str, key: str, runs: list[LabelledRun], records: dict[str, Record]
+) -> Candidate:
+    trained = fmean(run.values.get("params.trainable") or 0 for run in runs)
+    stored = [size for run in runs if (size := run.values.get("delta.bytes")) is not None]
+    details = [records.get(run.values["id"], {}) for run in runs]
+    times = [time for run in runs if (time := run.values.get("bench.median_ms")) is not None]
+    return Candidate(
+        name=name,
+        model=runs[0].model,
+        reference=is_reference(runs[0]),
+        values=_by_seed(runs, key),
+        trained=trained,
+        size=(fmean(stored) if stored else BYTES * trained) / MB,
+        latency=fmean(times) if times else None,
+        measures=_means(measures(record, key) for record in details),
+        outcomes=[points for record in details if (points := outcomes(record.get("analysis")))],
+    )
+
+
+def _by_seed(runs: list[LabelledRun], key: str) -> list[float]:
+    """Return a value for each seed, the mean of its repeats: they are no further evidence."""
+    seeds: dict[int, list[float]] = {}
+    for run in runs:
+        if (value := run.values.get(f"metrics.{key}.value")) is not None:
+            seeds.setdefault(run.values.get("config.seed", 0), []).append(float(value))
+    return [fmean(values) for values in seeds.values()]
+
+
+def measures(record: Record, key: str) -> dict[str, float]:
+    """Return everything about a run that a limit can be put on, by name."""
+    values = {name: metric["value"] for name, metric in (record.get("metrics") or {}).items()}
+    analysis = record.get("analysis")
+    if analysis:
+        values |= {SIZES[size]: recall["recall"] for size, recall in analysis["recall"].items()}
+        values["precision"] = (analysis["best"] or {}).get("precision")
+        values["calibration error"] = analysis["calibration"]["ECE"]
+        errors = analysis["errors"] or {}
+        values |= {f"dAP {name}": errors[name]["dAP"] for name in ERRORS if name in errors}
+        for column, by_value in analysis["slices"].items():
+            for value, numbers in by_value.items():
+                values[f"{column}={value}"] = numbers.get(key)
+                values[f"{column}={value} recall"] = numbers["recall"]
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _means(runs: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each measure over the runs that have it."""
+    by_name: dict[str, list[float]] = {}
+    for values in runs:
+        for name, value in values.items():
+            by_name.setdefault(name, []).append(value)
+    return {name: fmean(values) for name, values in by_name.items()}
+
+
+def outcomes(analysis: dict[str, Any] | None) -> list[OperatingPoint]:
+    """Return the operating points that an analysis tells of: the best F1, and every bin's edge.
+
+    What is right above an edge follows from the bins of the calibration: their numbers of
+    predictions and shares of right ones. Each right prediction has found one object.
+    """
+    objects = analysis["recall"]["all"]["objects"] if analysis else 0
+    if not analysis or not objects:
+        return []
+    points, best = [], analysis["best"]
+    if best and best["precision"]:
+        right = best["recall"] / 100 * objects
+        points.append(_point(best["score"], right, right * (100 / best["precision"] - 1), objects))
+    right = wrong = 0.0
+    bins = analysis["calibration"]["bins"]
+    for k in reversed(range(len(bins))):
+        number, _, share = bins[k]
+        hits = round(number * (share or 0.0) / 100)
+        right, wrong = right + hits, wrong + number - hits
+        points.append(_point(k / len(bins), right, wrong, objects))
+    return points
+
+
+def _point(score: float, right: float, wrong: float, objects: int) -> OperatingPoint:
+    missed = max(0.0, objects - right)
+    values = score, 1000 * missed / objects, 1000 * wrong / objects
+    return OperatingPoint(*(round(v, 3) for v in values))
+
+
+def timed(runs: Sequence[Values], bench: Sequence[Values]) -> list[Values]:
+    """Return runs with the median time of an image, in ms, where `bench` measured their setting.
+
+    Methods that can be merged count merged, as they are deployed; of several measurements the
+    last counts.
+    """
+    last = sorted(bench, key=lambda measured: str(measured.get("ended")))
+    merged = (measured for measured in last if measured.get("config.bench.form") != "unmerged")
+    times = {_kind(m): m["bench.median_ms"] for m in merged if "bench.median_ms" in m}
+    pairs = ((run, times.get(_kind(run))) for run in runs)
+    return [run if time is None else run | {"bench.median_ms": time} for run, time in pairs]
+
+
+def _kind(run: Values) -> frozenset[tuple[str, Any]]:
+    """Return what a time depends on: the model without its weights, the method without its rate."""
+    return frozenset(
+        (key, value)
+        for key, value in run.items()
+        if key.startswith(("config.model.", "config.peft.", "config.data.name"))
+        and key not in ("config.model.weights", "config.peft.lr", "config.peft.reference")
+        and not key.endswith(".label")
+    )

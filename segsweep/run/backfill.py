@@ -1,0 +1,62 @@
+"""The file of predictions of runs that have none, as their evaluation would have written it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from segsweep.base.errors import UserError
+from segsweep.base.owner import owned
+from segsweep.run.predictions import FILE
+from segsweep.run.restore import finished, restore, same
+
+
+def backfill(runs: list[Path], words: list[str], everything: bool) -> Iterator[str]:
+    """Give runs their file; those that have it are left as they are. Yields what to tell of it.
+
+    Raises UserError for a run that cannot have one, unless all runs are meant.
+    """
+    lacking = [run for run in runs if not (run / FILE).exists()]
+    yield f"{len(runs)} runs: {len(runs) - len(lacking)} have predictions"
+    for run in lacking:
+        try:
+            yield f"{run.name}: {predict_again(run, words)}"
+        except UserError as error:
+            if not everything:
+                raise
+            yield f"skipped {error}"
+
+
+def predict_again(directory: Path, words: list[str]) -> str:
+    """Write the file of predictions that training would have written; say what follows from it.
+
+    Nothing else is written. Raises UserError where what the run predicts is not kept, its model or
+    its data are not what they were, or other bytes come out than its record names.
+    """
+    from segsweep.run.evaluate import evaluate
+    from segsweep.task.base import task_of
+
+    config, record = finished(directory, words)
+    if not task_of(config.data).kept:
+        raise UserError(f"{directory}: predicts label maps, which are not kept in a file")
+    same(directory, config, record)  # before the model is built
+    restored = restore(directory, words=words)
+    run = restored.run
+    run.config.io.predictions = True
+    with owned(directory):
+        evaluation = evaluate(run, restored.model, run.name)
+    known = record.get("predictions")
+    if known is not None and evaluation.predictions and evaluation.predictions.facts() != known:
+        (directory / FILE).unlink()
+        raise UserError(
+            f"{directory}: predicts other bytes here than on {record['device']['name']}, where it "
+            f"was evaluated; copy {FILE} from there"
+        )
+    key = config.metrics.key
+    return (
+        f"{key} {_text(evaluation.values[key])}, recorded {_text(record['metrics'][key]['value'])}"
+    )
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
