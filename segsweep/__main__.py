@@ -11,40 +11,21 @@ import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
+from pkgutil import iter_modules
 
+from segsweep import verbs
 from segsweep.base.errors import UserError
 from segsweep.base.words import without_folders
 
-VERBS = {
-    "train": "segsweep.verbs.train",
-    "work": "segsweep.verbs.work",
-    "params": "segsweep.verbs.params",
-    "check-data": "segsweep.verbs.check_data",
-    "analyse": "segsweep.verbs.analyse",
-    "predict": "segsweep.verbs.predict",
-    "compare": "segsweep.verbs.compare",
-    "merge": "segsweep.verbs.merge",
-    "export": "segsweep.verbs.export",
-    "bench": "segsweep.verbs.bench",
-    "collect": "segsweep.verbs.collect",
-    "table": "segsweep.verbs.table",
-    "audit": "segsweep.verbs.audit",
-    "report": "segsweep.verbs.report",
-    "plan": "segsweep.verbs.plan",
-    "status": "segsweep.verbs.status",
-    "logs": "segsweep.verbs.logs",
-    "cancel": "segsweep.verbs.cancel",
-    "retry": "segsweep.verbs.retry",
-    "sync": "segsweep.verbs.sync",
-    "prune": "segsweep.verbs.prune",
-}
+VERBS = sorted(module.name.replace("_", "-") for module in iter_modules(verbs.__path__))
+"""The words of the command line: the files of segsweep/verbs."""
 
 
 def main() -> None:
     """Run the verb named by the first word; no verb means `train`."""
     try:
         sys.argv[1:] = without_folders(sys.argv[1:])
-        sys.exit(import_module(VERBS[verb(sys.argv)]).main())
+        sys.exit(import_module(f"segsweep.verbs.{verb(sys.argv)}").main())
     except UserError as error:
         print(f"segsweep: {error}", file=sys.stderr)
         sys.exit(2)
@@ -56,7 +37,7 @@ def main() -> None:
 
 
 def verb(argv: list[str]) -> str:
-    """Take the verb off a command line. Exits for a first word that is no verb."""
+    """Take the verb off a command line; return its file. Exits for a first word that is no verb."""
     word = argv[1] if len(argv) > 1 else ""
     if word in VERBS:
         del argv[1]
@@ -68,8 +49,8 @@ def verb(argv: list[str]) -> str:
         word = "train"
     if word == "train" and "--dry-run" in argv:
         argv.remove("--dry-run")
-        return "plan"
-    return word
+        word = "plan"
+    return word.replace("-", "_")
 
 
 if __name__ == "__main__":

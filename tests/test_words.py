@@ -112,7 +112,7 @@ def test_what_lies_in_a_results_folder_is_not_run(trained: Path, tmp_path: Path)
         (folder / "evil.py").write_text(evil)
     for directory in (run, tmp_path / X, tmp_path / Y, tmp_path / "results/runs/z"):
         planted(directory, ["results.runs.x.evil.Evil", "evil.Evil", "results.runs.y.evil.Evil"])
-    assert WORDS.keys() == VERBS.keys()
+    assert WORDS.keys() == {*VERBS}
     command = [sys.executable, "-c", EVERY, json.dumps(WORDS)]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from segsweep.base.errors import UserError
-from segsweep.verbs.parser import verb_parser
+from segsweep.base.parser import verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,11 +10,11 @@ same command line, or `retry`, goes on where they stopped.
 
 from __future__ import annotations
 
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import LIVE, state_of
 from segsweep.sweep import control
 from segsweep.sweep.names import chosen, named_or_all, sweeps
 from segsweep.sweep.status import jobs
-from segsweep.verbs.parser import add_results, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:

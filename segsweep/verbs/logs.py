@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from segsweep.base.files import read_json
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import LIVE, state_of
 from segsweep.sweep.names import single_run
 from segsweep.sweep.status import jobs
-from segsweep.verbs.parser import add_results, verb_parser
 
 PAUSE = 1.0  # seconds between two looks at a log that grows
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 
+from segsweep.base.parser import add_overrides, verb_parser
 from segsweep.sweep import plan
-from segsweep.verbs.parser import add_overrides, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:

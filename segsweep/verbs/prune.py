@@ -16,12 +16,12 @@ line finds it again.
 
 from __future__ import annotations
 
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.base.terminal import aligned, human
 from segsweep.run.identity import state_of
 from segsweep.sweep.leftovers import delete, leftovers
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import jobs
-from segsweep.verbs.parser import add_results, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,11 +11,11 @@ by `--with`; runs that no job had train on this machine. Finished and live runs 
 
 from __future__ import annotations
 
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import state_of
 from segsweep.sweep.control import ENDED, reopened, start_again
 from segsweep.sweep.names import chosen, named_or_all
 from segsweep.sweep.status import jobs
-from segsweep.verbs.parser import add_results, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,8 +13,8 @@ import sys
 import time
 from dataclasses import asdict
 
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.sweep.status import URGENT, lines, survey
-from segsweep.verbs.parser import add_results, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:

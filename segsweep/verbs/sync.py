@@ -9,9 +9,9 @@ there. Give it where there is a network; jobs need none.
 
 from __future__ import annotations
 
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.sweep.names import chosen
 from segsweep.sweep.sync import check, send, unsent
-from segsweep.verbs.parser import add_results, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:
