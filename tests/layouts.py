@@ -23,9 +23,9 @@ MORE = {"ndd20": ["train=20", "val=5"]}  # of the fakes' own
 
 def kind(name: str) -> type:
     """The class of a set."""
-    found = schema_of(OmegaConf.load(Path(conf_dir(), "data", f"{name}.yaml")))
-    assert found is not None
-    return found
+    schema = schema_of(OmegaConf.load(Path(conf_dir(), "data", f"{name}.yaml")))
+    assert schema is not None
+    return schema
 
 
 def make(name: str, root: Path) -> Path:
@@ -70,9 +70,11 @@ def ndd20(root: Path, per_folder: int = 30) -> Path:
         for number in range(per_folder):
             path = picture(root / water / f"{number}.jpg", number + 100 * (water == "BELOW"))
             closed, open_ = [*BLOCK, *BLOCK[:2]], [5, 35, 5, 28, 50, 28, 50, 35]
-            what = {"species": "BND"} if water == "ABOVE" else {"out of focus": "true", "id": " "}
-            regions = [region(closed, **what)] + [region(open_, **what)] * (number == 0)
-            regions += [region([1, 1, 2, 2], **what)] * (number == 1)
+            attributes = (
+                {"species": "BND"} if water == "ABOVE" else {"out of focus": "true", "id": " "}
+            )
+            regions = [region(closed, **attributes)] + [region(open_, **attributes)] * (number == 0)
+            regions += [region([1, 1, 2, 2], **attributes)] * (number == 1)
             size = path.stat().st_size
             entries[f"{number}.jpg{size}"] = {
                 "filename": f"{number}.jpg",
