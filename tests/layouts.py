@@ -71,9 +71,11 @@ def ndd20(root: Path, per_folder: int = 30) -> Path:
         for number in range(per_folder):
             path = picture(root / water / f"{number}.jpg", number + 100 * (water == "BELOW"))
             closed, open_ = [*BLOCK, *BLOCK[:2]], [5, 35, 5, 28, 50, 28, 50, 35]
-            what = {"species": "BND"} if water == "ABOVE" else {"out of focus": "true", "id": " "}
-            regions = [region(closed, **what)] + [region(open_, **what)] * (number == 0)
-            regions += [region([1, 1, 2, 2], **what)] * (number == 1)
+            attributes = (
+                {"species": "BND"} if water == "ABOVE" else {"out of focus": "true", "id": " "}
+            )
+            regions = [region(closed, **attributes)] + [region(open_, **attributes)] * (number == 0)
+            regions += [region([1, 1, 2, 2], **attributes)] * (number == 1)
             size = path.stat().st_size
             entries[f"{number}.jpg{size}"] = {
                 "filename": f"{number}.jpg",

@@ -74,8 +74,8 @@ def config_of(data: DataSet, **fields: Any) -> Config:
 def studied(folder: Path, data: DataSet, guesses: dict[int, Guesses], **options: Any) -> Analysis:
     head = {"classes": data.classes(), "data": data.fingerprint()}
     with predictions.writing(folder / predictions.FILE, head) as writer:
-        for image_id, found in guesses.items():
-            writer.add(image_id, sorted(found, key=lambda g: -g["score"]))
+        for image_id, instances in guesses.items():
+            writer.add(image_id, sorted(instances, key=lambda g: -g["score"]))
     return analyse(config_of(data), predictions.read(folder / predictions.FILE), **options)
 
 
@@ -86,7 +86,7 @@ OBJECTS: dict[int, tuple[int, Box]] = {
 
 
 def scene(**meta: Any) -> Record:
-    annotations = [thing(number, *one) for number, one in OBJECTS.items()]
+    annotations = [thing(number, *instance) for number, instance in OBJECTS.items()]
     return Record(5, "5.png", SIDE, SIDE, annotations, meta=meta)
 
 
@@ -105,17 +105,17 @@ INJECTED: dict[str, Guesses] = {
 
 
 def test_perfect_predictions_have_no_errors(tmp_path: Path) -> None:
-    found = studied(tmp_path, Boxes([scene()]), {5: perfect()}).numbers
-    assert found["errors"]["base"]["AP"] == pytest.approx(100)
-    assert {e: found["errors"][e]["dAP"] for e in ERRORS.values()} == dict.fromkeys(
+    analysis = studied(tmp_path, Boxes([scene()]), {5: perfect()}).numbers
+    assert analysis["errors"]["base"]["AP"] == pytest.approx(100)
+    assert {e: analysis["errors"][e]["dAP"] for e in ERRORS.values()} == dict.fromkeys(
         ERRORS.values(), 0.0
     )
-    assert found["recall"] == {
+    assert analysis["recall"] == {
         size: {"objects": n, "found": n, "recall": 100.0 if n else None}
         for size, n in (("all", 4), ("s", 2), ("m", 2), ("l", 0))
     }
-    assert found["best"] == {"score": 0.9, "f1": 100.0, "precision": 100.0, "recall": 100.0}
-    assert found["missed"] == {"count": 0, "first": []}
+    assert analysis["best"] == {"score": 0.9, "f1": 100.0, "precision": 100.0, "recall": 100.0}
+    assert analysis["missed"] == {"count": 0, "first": []}
 
 
 @pytest.mark.parametrize("kind", INJECTED)
@@ -132,10 +132,10 @@ def test_an_error_shows_as_its_own_type(tmp_path: Path, kind: str) -> None:
 
 def real_guesses(name: str, data: DataSet) -> dict[int, Guesses]:
     number = {category: k for k, category in enumerate(data.category_ids())}
-    found: dict[int, Guesses] = {r.image_id: [] for r in data.records("val")}
-    for one in json.loads((REAL / name / "reference/predictions.json").read_text()):
-        found[one["image_id"]].append({**one, "category_id": number[one["category_id"]]})
-    return found
+    guesses: dict[int, Guesses] = {r.image_id: [] for r in data.records("val")}
+    for guess in json.loads((REAL / name / "reference/predictions.json").read_text()):
+        guesses[guess["image_id"]].append({**guess, "category_id": number[guess["category_id"]]})
+    return guesses
 
 
 @pytest.mark.parametrize("name", REAL_SETS)
@@ -191,11 +191,11 @@ def test_the_best_score_keeps_all_of_one_score(tmp_path: Path) -> None:
 def test_calibration_is_the_mean_gap_between_score_and_precision() -> None:
     scores = np.array([0.05, 0.95, 0.95, 0.95, 1.0])
     right = np.array([False, True, True, False, True])
-    found = numbers.calibration(scores, right)
-    assert found["bins"][0] == [1, 5.0, 0.0]
-    assert found["bins"][9] == [4, 96.25, 75.0]
-    assert found["ECE"] == pytest.approx((1 * 5 + 4 * 21.25) / 5)
-    assert found["MCE"] == pytest.approx(21.25)
+    values = numbers.calibration(scores, right)
+    assert values["bins"][0] == [1, 5.0, 0.0]
+    assert values["bins"][9] == [4, 96.25, 75.0]
+    assert values["ECE"] == pytest.approx((1 * 5 + 4 * 21.25) / 5)
+    assert values["MCE"] == pytest.approx(21.25)
     trusted = np.random.default_rng(0).uniform(size=200_000)
     hits = np.random.default_rng(1).uniform(size=200_000) < trusted
     assert numbers.calibration(trusted, hits)["ECE"] < 0.5
@@ -207,26 +207,26 @@ def test_nothing_to_find_and_nothing_found(
     tmp_path: Path, objects: list[Annotation], guesses: Guesses
 ) -> None:
     data = Boxes([Record(5, "5.png", SIDE, SIDE, objects)])
-    found = studied(tmp_path, data, {5: guesses}).numbers
-    json.dumps(found, allow_nan=False)
-    assert found["best"] is None
-    assert found["recall"]["all"]["recall"] == (0.0 if objects else None)
-    assert (found["errors"] is None) == (not objects)
-    assert (found["calibration"]["ECE"] is None) == (not guesses)
+    values = studied(tmp_path, data, {5: guesses}).numbers
+    json.dumps(values, allow_nan=False)
+    assert values["best"] is None
+    assert values["recall"]["all"]["recall"] == (0.0 if objects else None)
+    assert (values["errors"] is None) == (not objects)
+    assert (values["calibration"]["ECE"] is None) == (not guesses)
 
 
 def test_a_slice_is_the_evaluation_of_its_images_alone(tmp_path: Path) -> None:
     data = real("nuclei")
     guesses = real_guesses("nuclei", data)
-    found = studied(tmp_path, data, guesses, columns=["modality"], score=0.5).numbers
-    assert {v: one["images"] for v, one in found["slices"]["modality"].items()} == {
+    values = studied(tmp_path, data, guesses, columns=["modality"], score=0.5).numbers
+    assert {v: part["images"] for v, part in values["slices"]["modality"].items()} == {
         "bf": 1, "color": 6, "fluo": 17
     }  # fmt: skip
     alone = {r.image_id for r in data.records("val") if r.meta["modality"] == "color"}
     only = studied(tmp_path, data, {i: guesses[i] for i in alone}, score=0.5)
     again = evaluated(config_of(data), predictions.read(tmp_path / predictions.FILE))
-    own = found["slices"]["modality"]["color"]
-    assert own == {"images": 6, "segm_AP": again["segm_AP"], **only.numbers["recall"]["all"]}
+    colour = values["slices"]["modality"]["color"]
+    assert colour == {"images": 6, "segm_AP": again["segm_AP"], **only.numbers["recall"]["all"]}
 
 
 def test_slices_that_cannot_be_are_refused_before_training() -> None:
@@ -300,8 +300,8 @@ def test_predictions_of_other_data_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_analysis_fits_into_the_table_of_runs(tmp_path: Path) -> None:
-    found = studied(tmp_path, Boxes([scene(camera="x")]), {5: perfect()}, columns=["camera"])
-    values = flatten({"analysis": found.numbers})
+    analysis = studied(tmp_path, Boxes([scene(camera="x")]), {5: perfect()}, columns=["camera"])
+    values = flatten({"analysis": analysis.numbers})
     assert values["analysis.slices.camera.x.segm_AP"] == pytest.approx(100)
     assert values["analysis.errors.missed.dAP"] == 0
     assert json.loads(values["analysis.calibration.bins"])[9] == [4, 90.0, 100.0]

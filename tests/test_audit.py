@@ -43,7 +43,7 @@ def row(method="lora", **values):
     return [cell(value, method=method, metric=metric) for metric, value in values.items()]
 
 
-def found(rule, table):
+def findings(rule, table):
     return [f for f in rule(table) if f.certainty != Certainty.EXPLAINED]
 
 
@@ -94,8 +94,8 @@ def averages(values, change=0.0):
 @FEW
 @given(st.lists(percent, min_size=3, max_size=8))
 def test_rounded_means_are_right_and_another_digit_is_found(values):
-    assert found(means.means, averages(values)) == []
-    (finding,) = found(means.means, averages(values, change=3 if values[0] < 50 else -3))
+    assert findings(means.means, averages(values)) == []
+    (finding,) = findings(means.means, averages(values, change=3 if values[0] < 50 else -3))
     right = averages(values)[-1].text
     assert finding.certainty in (Certainty.CERTAIN, Certainty.LIKELY)
     assert abs(float(finding.corrections[0].split(" → ")[1]) - float(right)) < 0.02
@@ -104,7 +104,7 @@ def test_rounded_means_are_right_and_another_digit_is_found(values):
 def test_cut_digits_are_explained():
     table = [cell("1.00", dataset=a) for a in "ab"] + [cell("1.01", dataset="c")] * 2
     table = [*table, cell("1.02", dataset="e"), cell("1.01", dataset="mean")]
-    assert found(means.means, table) == []
+    assert findings(means.means, table) == []
 
 
 def class_ious(method, policy, values):
@@ -119,9 +119,9 @@ def class_ious(method, policy, values):
 def test_background_policies(values, policy):
     values = [98.0, *values]
     same = [*class_ious("a", policy, values), *class_ious("b", policy, [97.0, *values[1:]])]
-    assert found(means.means, same) == []
+    assert findings(means.means, same) == []
     mixed = [*same, *class_ious("c", not policy, values)]
-    (finding,) = found(means.means, mixed)
+    (finding,) = findings(means.means, mixed)
     assert finding.certainty == Certainty.DEFINITION
     assert {c.method for c in finding.cells} == {"a", "b", "c"}
 
@@ -131,12 +131,12 @@ def test_deltas(form):
     values = {"full_head": 50.0, "lora": 45.0, "adapter": 48.0, "bitfit": 40.0}
     table = []
     for method, value in values.items():
-        own, reference = numbers.printed(f"{value:.1f}"), numbers.printed("50.0")
-        delta = float(means.FORMS[form](own, reference).middle)
+        number, reference = numbers.printed(f"{value:.1f}"), numbers.printed("50.0")
+        delta = float(means.FORMS[form](number, reference).middle)
         table += row(method, AP=f"{value:.1f}", delta_AP=f"{delta:.3f}")
-    assert found(means.deltas, table) == []
+    assert findings(means.deltas, table) == []
     table[3] = table[3].now("-7.500")
-    assert [f.cells[0] for f in found(means.deltas, table)] == [table[3]]
+    assert [f.cells[0] for f in findings(means.deltas, table)] == [table[3]]
 
 
 # counts
@@ -161,8 +161,8 @@ def model(base, trained, head=0.4, change=None):
 @given(st.floats(30, 400), st.lists(st.floats(0.5, 20), min_size=2, max_size=5))
 def test_shares_follow_equation_10(base, trained):
     methods = {f"adapter{i}": number for i, number in enumerate(trained)}
-    assert found(counts.shares, model(base, methods)) == []
-    (finding,) = found(counts.shares, model(base, methods, change="adapter0"))
+    assert findings(counts.shares, model(base, methods)) == []
+    (finding,) = findings(counts.shares, model(base, methods, change="adapter0"))
     assert {c.method for c in finding.cells} == {"adapter0"}
 
 
@@ -180,24 +180,24 @@ def test_parameters_grow_with_the_rank(constant, slope, place):
             for place, rank in enumerate((2, 4, 8, 16))
         ]
 
-    assert found(counts.growth, table()) == []
-    (finding,) = found(counts.growth, table(wrong=place))
+    assert findings(counts.growth, table()) == []
+    (finding,) = findings(counts.growth, table(wrong=place))
     assert finding.certainty == Certainty.LIKELY
     assert (2, 4, 8, 16)[place] in {dict(c.params)["r"] for c in finding.cells}
 
 
 def test_numbers_told_twice():
-    own = cell("4.21", metric="trainable_params", unit="M")
-    assert found(counts.columns, [own, cell("34", params_m="4.21")]) == []
-    assert found(counts.columns, [own, cell("34", params_m="4.31")])
-    assert found(counts.repeated, [cell("36.5"), cell("36.50", table="A1")]) == []
-    (again,) = found(counts.repeated, [cell("36.5"), cell("38.5", table="A1")])
+    printed = cell("4.21", metric="trainable_params", unit="M")
+    assert findings(counts.columns, [printed, cell("34", params_m="4.21")]) == []
+    assert findings(counts.columns, [printed, cell("34", params_m="4.31")])
+    assert findings(counts.repeated, [cell("36.5"), cell("36.50", table="A1")]) == []
+    (again,) = findings(counts.repeated, [cell("36.5"), cell("38.5", table="A1")])
     assert again.certainty == Certainty.LIKELY
     shares = [
         cell(v, metric="trainable_pct", method_params={"r": r}) for r, v in ((2, "1.0"), (4, "3.0"))
     ]
-    assert found(counts.repeated, [*shares, cell("3.0", metric="trainable_pct_max")]) == []
-    assert found(counts.repeated, [*shares, cell("2.0", metric="trainable_pct_max")])
+    assert findings(counts.repeated, [*shares, cell("3.0", metric="trainable_pct_max")]) == []
+    assert findings(counts.repeated, [*shares, cell("2.0", metric="trainable_pct_max")])
 
 
 def test_two_backbones_have_two_totals():
@@ -207,8 +207,8 @@ def test_two_backbones_have_two_totals():
             for backbone, value in (("DINOv2", "98.0"), ("Swin", other))
         ]
 
-    assert found(counts.totals, table("97.9")) == []
-    assert len(found(counts.totals, table("98.0"))) == 1
+    assert findings(counts.totals, table("97.9")) == []
+    assert len(findings(counts.totals, table("98.0"))) == 1
 
 
 def test_what_a_method_adds():
@@ -219,8 +219,8 @@ def test_what_a_method_adds():
             for method, value in (("fix", fixed), ("lora", lora))
         ]
 
-    assert found(counts.added, table("9.9")) == []
-    assert [f.cells[0].text for f in found(counts.added, table("11.2"))] == ["11.2"]
+    assert findings(counts.added, table("9.9")) == []
+    assert [f.cells[0].text for f in findings(counts.added, table("11.2"))] == ["11.2"]
 
 
 # bounds
@@ -232,7 +232,7 @@ def test_precision_of_any_curve_is_possible(values, places):
     falling = sorted(values, reverse=True)
     numbers_ = {"AP": sum(falling) / 10, "AP50": falling[0], "AP75": falling[5]}
     table = row(**{name: f"{value:.{places}f}" for name, value in numbers_.items()})
-    assert found(bounds.precision, table) == []
+    assert findings(bounds.precision, table) == []
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_precision_of_any_curve_is_possible(values, places):
     ],
 )
 def test_precision_that_is_impossible(values, problem):
-    (finding,) = found(bounds.precision, row(**values))
+    (finding,) = findings(bounds.precision, row(**values))
     assert problem in finding.follows
     assert finding.certainty == Certainty.CERTAIN
 
@@ -256,25 +256,25 @@ def test_overlap_of_any_images_is_possible(dices, places):
     dice = 100 * sum(dices) / len(dices)
     jaccard = 100 * sum(d / (2 - d) for d in dices) / len(dices)
     table = row(Dice=f"{dice:.{places}f}", Jaccard=f"{jaccard:.{places}f}")
-    assert found(bounds.overlap, table) == []
+    assert findings(bounds.overlap, table) == []
 
 
 def test_overlap_that_is_impossible():
-    assert found(bounds.overlap, row(Dice="85.0", IoU="73.0"))  # 85/(2 - 0.85) = 73.9
-    assert found(bounds.overlap, row(Dice="85.0", IoU="86.0"))
+    assert findings(bounds.overlap, row(Dice="85.0", IoU="73.0"))  # 85/(2 - 0.85) = 73.9
+    assert findings(bounds.overlap, row(Dice="85.0", IoU="86.0"))
 
 
 def test_accuracy_ranges_and_speed():
-    assert found(bounds.accuracy, row(mIoU="52.8", mAcc="64.0", aAcc="84.5")) == []
-    (finding,) = found(bounds.accuracy, row(mIoU="52.8", mAcc="46.0", aAcc="84.5"))
+    assert findings(bounds.accuracy, row(mIoU="52.8", mAcc="64.0", aAcc="84.5")) == []
+    (finding,) = findings(bounds.accuracy, row(mIoU="52.8", mAcc="46.0", aAcc="84.5"))
     assert "mAcc 46.0 → 64.0" in finding.corrections
-    assert found(bounds.ranges, row(AP="100", BER="49.9", delta_AP="-3")) == []
+    assert findings(bounds.ranges, row(AP="100", BER="49.9", delta_AP="-3")) == []
     wrong = [cell("100.1"), cell("-1"), cell("1.5", unit="count"), cell("50", std="60")]
-    assert len(found(bounds.ranges, [*wrong, cell("-2", unit="h"), cell("2", unit="1")])) == 6
+    assert len(findings(bounds.ranges, [*wrong, cell("-2", unit="h"), cell("2", unit="1")])) == 6
     times = [cell("20", metric="fps", unit="FPS"), cell("50", metric="t", unit="ms")]
-    assert found(bounds.speed, times) == []
-    assert found(bounds.speed, [times[0], times[1].now("51")]) == []  # 19.5 · 50.5 < 1000
-    assert found(bounds.speed, [times[0], times[1].now("30")])
+    assert findings(bounds.speed, times) == []
+    assert findings(bounds.speed, [times[0], times[1].now("51")]) == []  # 19.5 · 50.5 < 1000
+    assert findings(bounds.speed, [times[0], times[1].now("30")])
 
 
 # relations
@@ -287,28 +287,28 @@ def tied(change=0.0):
 
 
 def test_a_row_off_the_line_stands_out():
-    assert found(relations.relations, tied()) == []
-    (finding,) = found(relations.relations, tied(-10))
+    assert findings(relations.relations, tied()) == []
+    (finding,) = findings(relations.relations, tied(-10))
     assert {c.method for c in finding.cells} == {"m5"}
     assert finding.corrections
 
 
 def test_supersets_copies_and_marks():
     better = [*row("fix", mAP="30.0"), *row("bitfit", mAP="29.5")]
-    assert found(relations.supersets, better) == []
-    assert found(relations.supersets, [better[0], better[1].now("28.5")])
-    one = {"AP": "36.61", "AP50": "58.72", "AP75": "38.73"}
-    copied = [*row("a", **one), *row("b", **one)]
-    assert found(relations.copies, copied[:-1] + row("b", AP75="38.74")) == []
-    assert len(found(relations.copies, copied)) == 1
+    assert findings(relations.supersets, better) == []
+    assert findings(relations.supersets, [better[0], better[1].now("28.5")])
+    scores = {"AP": "36.61", "AP50": "58.72", "AP75": "38.73"}
+    copied = [*row("a", **scores), *row("b", **scores)]
+    assert findings(relations.copies, copied[:-1] + row("b", AP75="38.74")) == []
+    assert len(findings(relations.copies, copied)) == 1
     marked = [
         cell(value, method=method, dataset=column, note="underlined" * (method == "a"))
         for column in "uvwx"
         for method, value in (("a", 3), ("b", 2))
     ]
-    assert found(relations.marks, marked) == []
+    assert findings(relations.marks, marked) == []
     marked[0] = marked[0].now("1")
-    assert [f.cells for f in found(relations.marks, marked)] == [[marked[0]]]
+    assert [f.cells for f in findings(relations.marks, marked)] == [[marked[0]]]
 
 
 def test_more_layers_take_no_less_time():
@@ -316,9 +316,9 @@ def test_more_layers_take_no_less_time():
         cell(value, metric="inference_time", unit="ms/iter", method_params={"I": i})
         for i, value in enumerate(("54.92", "56.38", "58.29", "61.12"), 1)
     ]
-    assert found(relations.times, steps) == []
+    assert findings(relations.times, steps) == []
     steps[1] = steps[1].now("65.38")
-    assert [f.cells for f in found(relations.times, steps)] == [steps[1:3]]
+    assert [f.cells for f in findings(relations.times, steps)] == [steps[1:3]]
 
 
 # claims
@@ -357,8 +357,8 @@ OTHER = cell("41.5", method="adapter")
 def test_kinds_of_claims(kind, selected, against, right, wrong):
     for stated, holds in ((right, True), (wrong, False)):
         if stated is not None:
-            said = claim(kind, selected, against, stated, "0.1" if kind == "reduction" else "")
-            assert bool(claims.judge(said, [*RANKS, OTHER]).holds) == holds
+            statement = claim(kind, selected, against, stated, "0.1" if kind == "reduction" else "")
+            assert bool(claims.judge(statement, [*RANKS, OTHER]).holds) == holds
 
 
 def test_a_claim_about_the_size_of_a_model():
@@ -368,10 +368,10 @@ def test_a_claim_about_the_size_of_a_model():
 
 
 def test_claims_that_only_hold_with_a_misprint_are_one_finding():
-    said = [claim("best", "r=4", "method=lora"), claim("value", "r=2", stated="40")]
+    statements = [claim("best", "r=4", "method=lora"), claim("value", "r=2", stated="40")]
     mended = [RANKS[0].now("44.0"), *RANKS[1:]]
-    assert list(claims.claims(said, RANKS, RANKS)) == []
-    (finding,) = claims.claims(said, RANKS, mended)
+    assert list(claims.claims(statements, RANKS, RANKS)) == []
+    (finding,) = claims.claims(statements, RANKS, mended)
     assert "rests on a misprint" in finding.explanation
 
 
@@ -424,10 +424,10 @@ def test_a_table_of_ones_own(tmp_path, capsys):
     good = write(tmp_path / "good.csv", [{"value": "60", "metric": "AP50"}, {"value": "40"}])
     assert audit.main([str(good), "--strict"]) == 0
     bad = write(tmp_path / "bad.csv", [{"value": "60", "metric": "AP50"}, {"value": "62"}])
-    told = tmp_path / "found.json"
-    assert audit.main([str(bad), "--json", str(told)]) == 0
+    path = tmp_path / "found.json"
+    assert audit.main([str(bad), "--json", str(path)]) == 0
     assert audit.main([str(bad), "--strict"]) == 1
-    (finding,) = json.loads(told.read_text())
+    (finding,) = json.loads(path.read_text())
     assert finding["id"] == "x-1-precision-1"
     assert finding["certainty"] == "certain"
     assert "impossible" in capsys.readouterr().out

@@ -40,8 +40,8 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def records(results):
     """By method and form."""
-    found = [json.loads(path.read_text()) for path in results.glob("bench/*/record.json")]
-    return {(r["config"]["peft"]["name"], r["config"]["bench"]["form"]): r for r in found}
+    rows = [json.loads(path.read_text()) for path in results.glob("bench/*/record.json")]
+    return {(r["config"]["peft"]["name"], r["config"]["bench"]["form"]): r for r in rows}
 
 
 def costs(model):
@@ -57,9 +57,13 @@ def test_each_setting_has_a_record_in_each_of_its_forms(records):
     assert base["bench"]["ratio"] == {"median": 1, "low": 1, "high": 1}
     assert base["bench"]["checkpoint_bytes"] == 0
     assert base["bench"]["base_bytes"] > 4 * base["params"]["total"]  # buffers besides
-    for one in records.values():
-        measured, about = one["bench"], one["config"]["bench"]
-        assert (one["kind"], one["status"], measured["base"]) == ("bench", "done", base["id"])
+    for row in records.values():
+        measured, about = row["bench"], row["config"]["bench"]
+        assert (row["kind"], row["status"], measured["base"]) == (
+            "bench",
+            "done",
+            base["id"],
+        )
         assert (about["size"], about["classes"], about["threads"]) == ("64x64", 1, 1)
         assert measured["weights"] == "random"
         assert len(measured["all_ms"]) == measured["rounds"] == 6
@@ -84,8 +88,8 @@ def test_merged_lora_is_the_base_and_its_file_holds_what_trains(records):
 
 def test_operations_of_adapters_are_those_of_their_formula(records):
     base = records["frozen", None]["bench"]["flops"]
-    seen = LAYERS * TOKENS + 2 * LAYERS * QUERIES  # by the seams
-    once = seen * 2 * (2 * WIDTH * WIDTH // 4)  # down and up
+    counted = LAYERS * TOKENS + 2 * LAYERS * QUERIES  # by the seams
+    once = counted * 2 * (2 * WIDTH * WIDTH // 4)  # down and up
     assert records["adapter", None]["bench"]["flops"] - base == once
     config = compose(["model.weights=null", "peft=adapter", "peft.repeats=3"])
     model, *_ = assemble(config, ["digit"], ["digit"])
@@ -137,15 +141,15 @@ def test_sharing_variants_leave_the_base_as_it_is():
     assert torch.equal(before.mask_features, after.mask_features)
     assert not any(torch.equal(before.mask_features, other.mask_features) for other in others)
     shared = {id(p) for p in base.parameters()}
-    own = [p.numel() for p in merged.model.parameters() if id(p) not in shared]
-    assert sum(own) == EDITED
+    weights = [p.numel() for p in merged.model.parameters() if id(p) not in shared]
+    assert sum(weights) == EDITED
 
 
 @pytest.mark.parametrize(("n", "ends"), [(5, None), (6, (0, 5)), (9, (1, 7)), (20, (5, 14))])
 def test_intervals_of_medians(n, ends):
     """The places are those of published tables of confidence intervals for the median."""
-    found = Estimate.of([float(i) for i in reversed(range(n))])
-    assert (found.low, found.high) == (ends or (None, None))
+    estimate = Estimate.of([float(i) for i in reversed(range(n))])
+    assert (estimate.low, estimate.high) == (ends or (None, None))
 
 
 def test_intervals_hold_the_median_as_often_as_they_say():
@@ -167,12 +171,12 @@ def test_every_round_takes_each_call_once_in_an_order_of_its_own():
 
 def test_ratios_are_of_the_same_round():
     base = Times([100.0, 200, 400, 100, 100, 50], [1.0] * 6)
-    own = Times([1.5 * wall for wall in base.wall], [1.25] * 6)
-    found = numbers(own, base)
-    assert found["ratio"] == {"median": 1.5, "low": 1.5, "high": 1.5}
-    assert found["cpu_ratio"]["median"] == 1.25
-    assert found["extra_ms"]["median"] == 50
-    assert found["iqr_ms"] == pytest.approx(150 * 0.75)
+    times = Times([1.5 * wall for wall in base.wall], [1.25] * 6)
+    values = numbers(times, base)
+    assert values["ratio"] == {"median": 1.5, "low": 1.5, "high": 1.5}
+    assert values["cpu_ratio"]["median"] == 1.25
+    assert values["extra_ms"]["median"] == 50
+    assert values["iqr_ms"] == pytest.approx(150 * 0.75)
 
 
 def test_records_stand_in_tables_of_latency_and_in_no_others(results, capsys):
@@ -190,7 +194,7 @@ def test_records_stand_in_tables_of_latency_and_in_no_others(results, capsys):
 
 
 def test_table_3_takes_lora_as_it_is_deployed(records, tmp_path, capsys):
-    texts = [json.dumps(one) for one in records.values()]
+    texts = [json.dumps(row) for row in records.values()]
     for text, model in itertools.product(texts, ("maskdino_r50", "maskdino_tiny")):
         other = json.loads(text)
         other["config"]["model"]["name"] = model

@@ -101,7 +101,13 @@ def checked(data: Any) -> tuple[list[Finding], list[Any], list[tuple[Part, Any]]
     """Findings, ids of usable annotations, and what was looked at."""
     looks, _ = look_at(data, 2, quiet=True)
     findings = [finding for part, _ in looks for finding in part.findings()]
-    every = [a for _, own in looks for look in own if look.usable for a in look.record.annotations]
+    every = [
+        a
+        for _, part_looks in looks
+        for look in part_looks
+        if look.usable
+        for a in look.record.annotations
+    ]
     return findings, [a.id for a in every if not a.iscrowd], looks
 
 
@@ -181,8 +187,8 @@ def test_clean_copies_are_clean(tmp_path: Path, case: str) -> None:
     after, kept, _ = checked(single(tmp_path / f"copy/{name}.json", None))
     assert [f for f in after if f.level == "fatal"] == []
     assert len(kept) == len(usable)
-    left = {"twin", "image-file-twice", "image-crowd-only", "category-empty", "mostly-dropped"}
-    mended = {f.code for f in before if f.fixable} - left
+    remaining = {"twin", "image-file-twice", "image-crowd-only", "category-empty", "mostly-dropped"}
+    mended = {f.code for f in before if f.fixable} - remaining
     assert mended & {f.code for f in after} == set()
     rows = list(csv.DictReader((tmp_path / "copy/changes.csv").open()))
     for finding in before:

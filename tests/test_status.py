@@ -68,9 +68,9 @@ def test_finished_runs_show_their_first_metric_and_best_epoch(tmp_path: Path) ->
 def test_runs_of_a_live_process_are_running(tmp_path: Path) -> None:
     directory = run(tmp_path, "a", validated(4, 12.5), trained(6))
     with owned(directory):
-        found = status(directory)
+        status_now = status(directory)
     note = f"process {os.getpid()} on {socket.gethostname()}"
-    assert found == Status("a", "running", 1.5, 10, 6, "segm_AP", 12.5, note)
+    assert status_now == Status("a", "running", 1.5, 10, 6, "segm_AP", 12.5, note)
 
 
 @pytest.mark.parametrize("pid", [2**22 + 1, os.getpid()], ids=["gone", "number used again"])
@@ -86,9 +86,9 @@ def test_failed_runs_show_the_error_and_how_far_they_came(tmp_path: Path) -> Non
     (directory,) = write(tmp_path, record("lora", None))
     (directory / "config.yaml").write_text(CONFIG)
     (directory / "metrics.jsonl").write_text(json.dumps(trained(3)) + "\n")
-    found = status(directory)
-    assert (found.state, found.epoch, found.epochs) == ("failed", 0.75, 10)
-    assert found.note == "OutOfMemoryError: CUDA out of memory"
+    status_now = status(directory)
+    assert (status_now.state, status_now.epoch, status_now.epochs) == ("failed", 0.75, 10)
+    assert status_now.note == "OutOfMemoryError: CUDA out of memory"
 
 
 def test_a_directory_without_files_is_new(tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_json_holds_every_run(tmp_path: Path, capsys) -> None:
     write(tmp_path, record("lora", 41.5))
     run(tmp_path, "begun", trained(2))
     assert main(["--results", str(tmp_path), "--json"]) == 0
-    found = {one["run"]: one for one in json.loads(capsys.readouterr().out)}
+    rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
     expected = asdict(Status("begun", "interrupted", epoch=0.5, epochs=10, step=2))
-    assert found["begun"] == expected
-    assert len(found) == 2
+    assert rows["begun"] == expected
+    assert len(rows) == 2
 
 
 def test_no_runs_yet_is_no_error(tmp_path: Path, capsys) -> None:

@@ -19,16 +19,16 @@ from tests.records import record, write
 
 def run(results: Path, *words: str, state: str = "done") -> Path:
     """Make the directory of a run with a config that names it, and everything that may go."""
-    one = Run(compose([f"io.results={results}", *words]))
-    one.directory.mkdir(parents=True)
-    one.prepare()
+    made = Run(compose([f"io.results={results}", *words]))
+    made.directory.mkdir(parents=True)
+    made.prepare()
     if state in ("done", "failed"):
-        text = json.dumps(one.head() | {"status": state, "error": {"traceback": "T\n  why"}})
-        (one.directory / ("record.json" if state == "done" else "failed.json")).write_text(text)
+        text = json.dumps(made.head() | {"status": state, "error": {"traceback": "T\n  why"}})
+        (made.directory / ("record.json" if state == "done" else "failed.json")).write_text(text)
     for name in ("last.ckpt", "delta.safetensors", "metrics.jsonl", "wandb/run"):
-        (one.directory / name).parent.mkdir(exist_ok=True)
-        (one.directory / name).write_bytes(b"x" * 3 * 2**20)
-    return one.directory
+        (made.directory / name).parent.mkdir(exist_ok=True)
+        (made.directory / name).write_bytes(b"x" * 3 * 2**20)
+    return made.directory
 
 
 def pruned(results: Path, *words: str) -> dict[str, set[str]]:
@@ -39,8 +39,8 @@ def pruned(results: Path, *words: str) -> dict[str, set[str]]:
 
 
 def test_nothing_goes_without_yes(tmp_path: Path, capsys) -> None:
-    one = run(tmp_path, state="failed")
-    assert pruned(tmp_path) == {one.name: set()}
+    failed_run = run(tmp_path, state="failed")
+    assert pruned(tmp_path) == {failed_run.name: set()}
     out = capsys.readouterr().out
     assert "3.0 MiB" in out
     assert "1 runs: 2 leftovers, 6.0 MiB to delete (--yes does it)" in out
@@ -61,11 +61,11 @@ def test_only_what_no_result_needs_goes(tmp_path: Path) -> None:
 
 
 def test_runs_whose_config_names_another_run_are_superseded(tmp_path: Path) -> None:
-    one = run(tmp_path, "data.train=7")
-    text = (one / "config.yaml").read_text()
+    old_run = run(tmp_path, "data.train=7")
+    text = (old_run / "config.yaml").read_text()
     assert "train: 7" in text
-    (one / "config.yaml").write_text(text.replace("train: 7", "train: 8"))
-    assert pruned(tmp_path, "--yes") == {one.name: {"last.ckpt", "delta.safetensors"}}
+    (old_run / "config.yaml").write_text(text.replace("train: 7", "train: 8"))
+    assert pruned(tmp_path, "--yes") == {old_run.name: {"last.ckpt", "delta.safetensors"}}
 
 
 def test_runs_whose_data_are_gone_are_not_superseded(tmp_path: Path) -> None:
@@ -79,11 +79,11 @@ def test_runs_whose_data_are_gone_are_not_superseded(tmp_path: Path) -> None:
 def test_features_stay_while_a_run_is_going_on(tmp_path: Path) -> None:
     (tmp_path / "features").mkdir()
     (tmp_path / "features" / "maps").write_bytes(b"x")
-    one = run(tmp_path, state="failed")
-    with owned(one):
-        assert pruned(tmp_path, "--yes") == {one.name: set()}
+    live_run = run(tmp_path, state="failed")
+    with owned(live_run):
+        assert pruned(tmp_path, "--yes") == {live_run.name: set()}
     assert (tmp_path / "features").exists()
-    pruned(tmp_path, "--yes", one.name)
+    pruned(tmp_path, "--yes", live_run.name)
     assert (tmp_path / "features").exists()
     pruned(tmp_path, "--yes")
     assert not (tmp_path / "features").exists()

@@ -34,14 +34,14 @@ with owned(Path(sys.argv[1])):
 
 def run(results: Path, *words: str, failed: bool = True) -> Run:
     """Make the directory of a run that failed."""
-    one = Run(compose([f"io.results={results}", *SHORT, *words]))
-    one.directory.mkdir(parents=True)
-    one.prepare()
+    made = Run(compose([f"io.results={results}", *SHORT, *words]))
+    made.directory.mkdir(parents=True)
+    made.prepare()
     if failed:
         error = {"type": "OSError", "message": "no", "traceback": "T"}
         text = json.dumps({"status": "failed", "error": error})
-        (one.directory / "failed.json").write_text(text)
-    return one
+        (made.directory / "failed.json").write_text(text)
+    return made
 
 
 def begin(directory: Path) -> subprocess.Popen[str]:
@@ -61,14 +61,14 @@ def test_what_changes_things_needs_a_name_or_all(tmp_path: Path, verb: Any) -> N
 
 
 def test_cancel_tells_the_process_of_a_run_and_no_other(tmp_path: Path, capsys) -> None:
-    one, other = run(tmp_path, "seed=1").directory, run(tmp_path, "seed=2").directory
-    first, second = begin(one), begin(other)
+    first_run, second_run = run(tmp_path, "seed=1").directory, run(tmp_path, "seed=2").directory
+    first, second = begin(first_run), begin(second_run)
     try:
-        assert cancel.main([one.name, "--results", str(tmp_path)]) == 0
+        assert cancel.main([first_run.name, "--results", str(tmp_path)]) == 0
         assert first.wait(timeout=30) == -signal.SIGTERM
         assert second.poll() is None
         assert "1 runs, 1 of them live: 0 jobs cancelled, 1 processes" in capsys.readouterr().out
-        remember(tmp_path, "both", {one.name: [], other.name: []})
+        remember(tmp_path, "both", {first_run.name: [], second_run.name: []})
         assert cancel.main(["both", "--results", str(tmp_path)]) == 0
         assert second.wait(timeout=30) == -signal.SIGTERM
     finally:
@@ -94,31 +94,31 @@ def test_a_process_of_another_machine_is_named(tmp_path: Path, capsys) -> None:
 
 
 def test_a_changed_config_is_not_trained_under_the_old_name(tmp_path: Path) -> None:
-    one = run(tmp_path)
-    config = one.directory / "config.yaml"
+    failed_run = run(tmp_path)
+    config = failed_run.directory / "config.yaml"
     config.write_text(config.read_text().replace("train: 4", "train: 5"))
     with pytest.raises(UserError, match="names the run"):
-        retry.main([one.name, "--results", str(tmp_path)])
+        retry.main([failed_run.name, "--results", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
     ("change", "said"), [("wrkers=2", "wrkers.*workers"), ("workers=two", "workers.*two")]
 )
 def test_wrong_options_of_a_launcher_are_refused(tmp_path: Path, change: str, said: str) -> None:
-    one = run(tmp_path)
+    failed_run = run(tmp_path)
     with pytest.raises(UserError, match=f"--with: (?s:.*){said}"):
-        retry.main([one.name, "--results", str(tmp_path), "--with", change])
-    assert state_of(one.directory) is State.FAILED
+        retry.main([failed_run.name, "--results", str(tmp_path), "--with", change])
+    assert state_of(failed_run.directory) is State.FAILED
 
 
 def test_a_run_that_begins_anew_keeps_its_config_only(tmp_path: Path) -> None:
-    one = run(tmp_path)
+    failed_run = run(tmp_path)
     for name in ("last.ckpt", "metrics.jsonl", "delta.safetensors"):
-        (one.directory / name).write_text("old")
-    assert reopened(one.directory, anew=False).name == one.name
-    assert (one.directory / "last.ckpt").exists()
-    reopened(one.directory, anew=True)
-    assert [path.name for path in one.directory.iterdir()] == ["config.yaml"]
+        (failed_run.directory / name).write_text("old")
+    assert reopened(failed_run.directory, anew=False).name == failed_run.name
+    assert (failed_run.directory / "last.ckpt").exists()
+    reopened(failed_run.directory, anew=True)
+    assert [path.name for path in failed_run.directory.iterdir()] == ["config.yaml"]
 
 
 def test_only_the_asked_states_are_started_again(tmp_path: Path, capsys) -> None:
@@ -135,10 +135,10 @@ def test_what_failed_or_never_began_is_trained_from_its_frozen_config(tmp_path: 
     begun = time.time()
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
-    for one in runs:
-        record = json.loads((one.directory / "record.json").read_text())
-        assert record["id"] == one.id
-        assert (one.directory / "log.txt").stat().st_mtime > begun
+    for retried in runs:
+        record = json.loads((retried.directory / "record.json").read_text())
+        assert record["id"] == retried.id
+        assert (retried.directory / "log.txt").stat().st_mtime > begun
 
 
 @pytest.mark.slow

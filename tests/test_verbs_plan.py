@@ -41,23 +41,25 @@ def planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
     def ask(*words: str, status: int = 0) -> dict[str, dict]:
         assert plan.main([f"io.results={tmp_path}", *DATA, *words, "--json"]) == status
-        found = json.loads(capsys.readouterr().out)
-        own = (f"io.results={tmp_path}", *DATA)
-        return {" ".join(w for w in one["overrides"] if w not in own): one for one in found}
+        entries = json.loads(capsys.readouterr().out)
+        words_of = (f"io.results={tmp_path}", *DATA)
+        return {
+            " ".join(w for w in entry["overrides"] if w not in words_of): entry for entry in entries
+        }
 
     return ask
 
 
 def test_states_and_combinations_that_mean_the_same_run(tmp_path: Path, planned) -> None:
     finished(tmp_path, "seed=1")
-    found = planned("-m", "peft=lora", "seed=1,2", "peft.alpha=8,8.0")
-    assert {words: (one["state"], one["starts"]) for words, one in found.items()} == {
+    entries = planned("-m", "peft=lora", "seed=1,2", "peft.alpha=8,8.0")
+    assert {words: (entry["state"], entry["starts"]) for words, entry in entries.items()} == {
         "peft=lora seed=1 peft.alpha=8": ("done", False),
         "peft=lora seed=1 peft.alpha=8.0": ("done", False),
         "peft=lora seed=2 peft.alpha=8": ("new", True),
         "peft=lora seed=2 peft.alpha=8.0": ("new", False),
     }
-    assert found["peft=lora seed=2 peft.alpha=8.0"]["same_as"].endswith("peft.alpha=8")
+    assert entries["peft=lora seed=2 peft.alpha=8.0"]["same_as"].endswith("peft.alpha=8")
 
 
 def test_nothing_is_written(tmp_path: Path, planned) -> None:
@@ -66,9 +68,9 @@ def test_nothing_is_written(tmp_path: Path, planned) -> None:
 
 
 def test_one_wrong_combination_does_not_hide_the_others(planned) -> None:
-    found = planned("-m", "peft=lora", "peft.rank=2,x,4", status=1)
-    assert [one["state"] for one in found.values()] == ["new", "refused", "new"]
-    assert "Integer" in found["peft=lora peft.rank=x"]["faults"][0]
+    entries = planned("-m", "peft=lora", "peft.rank=2,x,4", status=1)
+    assert [entry["state"] for entry in entries.values()] == ["new", "refused", "new"]
+    assert "Integer" in entries["peft=lora peft.rank=x"]["faults"][0]
 
 
 def test_missing_data_and_weights_are_named_once(tmp_path: Path, capsys) -> None:
@@ -84,8 +86,8 @@ def test_missing_data_and_weights_are_named_once(tmp_path: Path, capsys) -> None
 def test_costs_are_those_of_the_runs_most_like_it(tmp_path: Path, planned) -> None:
     finished(tmp_path, "peft=lora", "peft.rank=4", "seed=1", seconds=100)
     finished(tmp_path, "peft=lora", "peft.rank=8", "seed=1", seconds=300)
-    found = planned("-m", "peft=lora,adapter", "peft.lr=1e-3", "seed=2")
-    (lora, adapter) = found.values()
+    entries = planned("-m", "peft=lora,adapter", "peft.lr=1e-3", "seed=2")
+    (lora, adapter) = entries.values()
     assert lora["source"] == "1 run(s) like it"
     assert lora["hours"] == pytest.approx(300 / 3600)
     assert lora["memory"] == 2**30
@@ -107,8 +109,8 @@ def test_runs_of_another_machine_and_resumed_ones_teach_nothing(tmp_path: Path, 
     resumed = finished(tmp_path, "seed=2")
     line = {"step": 1, "epoch": 1, "time": 1e9, "lr": 1.0}  # long before the record's start
     (resumed.directory / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    (one,) = planned("seed=3").values()
-    assert one["hours"] is None
+    (directory,) = planned("seed=3").values()
+    assert directory["hours"] is None
 
 
 def test_a_budget_refuses_or_trims(tmp_path: Path, planned, capsys) -> None:

@@ -48,14 +48,14 @@ def test_a_sweep_has_the_name_of_a_file(tmp_path: Path, name: str) -> None:
 
 
 def test_words_name_sweeps_runs_ids_and_folders(tmp_path: Path) -> None:
-    one, other = write(tmp_path, record("lora", 41.5), record("adapter", 40.0))
-    key = one.name.rpartition("-")[2]
-    remember(tmp_path, "ranks", {one.name: [], "not-begun": []})
-    assert chosen(tmp_path, []) == sorted([one, other])
-    assert chosen(tmp_path, ["ranks"]) == [one, tmp_path / "runs" / "not-begun"]
-    assert chosen(tmp_path, [one.name]) == chosen(tmp_path, [key[:6]]) == [one]
-    assert chosen(tmp_path, ["ranks", key]) == [one, tmp_path / "runs" / "not-begun"]
-    assert chosen(tmp_path / "elsewhere", [str(tmp_path)]) == sorted([one, other])
+    directory, other = write(tmp_path, record("lora", 41.5), record("adapter", 40.0))
+    key = directory.name.rpartition("-")[2]
+    remember(tmp_path, "ranks", {directory.name: [], "not-begun": []})
+    assert chosen(tmp_path, []) == sorted([directory, other])
+    assert chosen(tmp_path, ["ranks"]) == [directory, tmp_path / "runs" / "not-begun"]
+    assert chosen(tmp_path, [directory.name]) == chosen(tmp_path, [key[:6]]) == [directory]
+    assert chosen(tmp_path, ["ranks", key]) == [directory, tmp_path / "runs" / "not-begun"]
+    assert chosen(tmp_path / "elsewhere", [str(tmp_path)]) == sorted([directory, other])
     (other / "config.yaml").write_text("")
     assert chosen(tmp_path / "elsewhere", [str(other)]) == [other]
 
@@ -79,13 +79,13 @@ def test_folders_of_the_launcher_are_no_runs(tmp_path: Path) -> None:
 
 
 def test_runs_of_a_sweep_that_have_not_begun_are_named(tmp_path: Path, capsys) -> None:
-    (one,) = write(tmp_path, record("lora", 41.5))
+    (directory,) = write(tmp_path, record("lora", 41.5))
     words = ["io.sweep=ranks", "+sweep=ranks", "peft=lora"]
-    remember(tmp_path, "ranks", {one.name: [*words, "rank=2"], "later": [*words, "rank=4"]})
+    remember(tmp_path, "ranks", {directory.name: [*words, "rank=2"], "later": [*words, "rank=4"]})
     write(tmp_path, record("adapter", 1.0))  # of no sweep
     out = shown(capsys, "ranks", "--results", str(tmp_path))
     assert "2 runs: 1 done, 1 new" in out
-    assert f"done  {one.name}  best epoch 9 of 10  segm_AP 41.50  rank=2\n" in out
+    assert f"done  {directory.name}  best epoch 9 of 10  segm_AP 41.50  rank=2\n" in out
     assert "later" in out
     assert "rank=4" in out
     assert "peft=lora" not in out  # all have it
