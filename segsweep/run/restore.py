@@ -166,10 +166,10 @@ def same(directory: Path, config: Config, record: dict[str, Any]) -> Run:
 
     Raises UserError where they are gone or others.
     """
-    found, known = config.data.fingerprint(), record["data"]["fingerprint"]
-    if found != known:
+    now, then = config.data.fingerprint(), record["data"]["fingerprint"]
+    if now != then:
         raise UserError(
-            f"{directory}: data={config.data.name} changed since the run ({known} then, {found} "
+            f"{directory}: data={config.data.name} changed since the run ({then} then, {now} "
             "now); say where the old ones lie, as in data.root=FOLDER"
         )
     run = Run(config)
