@@ -24,13 +24,17 @@ def _folders_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDERS, os.pathsep.join(map(str, own_folders())))
 
 
+def need(reason: str) -> str:
+    """Return what a skipped test needs."""
+    named = [what for words, what in NEEDS.items() if re.search(words, reason, re.I)]
+    module = re.search(r"could not import '(\w+)", reason)
+    return named[0] if named else module[1] if module else f"({reason.removeprefix('Skipped: ')})"
+
+
 def summary(reasons: list[str]) -> str:
     """Return the line that says what skipped tests need, most needed first."""
-    needs = Counter(
-        next((need for said, need in NEEDS.items() if re.search(said, reason, re.I)), reason)
-        for reason in reasons
-    )
-    parts = [f"{n} need{'s' * (n == 1)} {need}" for need, n in needs.most_common()]
+    needs = Counter(map(need, reasons))
+    parts = [f"{n} need{'s' * (n == 1)} {what}" for what, n in needs.most_common()]
     return f"skipped: {', '.join(parts)}"
 
 

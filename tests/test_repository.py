@@ -158,5 +158,6 @@ def test_the_makefile_stays_short_and_holds_every_command_of_the_documents() -> 
 def test_a_line_says_what_skipped_tests_need() -> None:
     slurm = "Skipped: slurmctld not installed (Debian: apt install slurm-wlm munge)"
     reasons = [slurm, slurm, "Skipped: no chromium on this machine", "Skipped: needs CUDA"]
-    line = "skipped: 2 need SLURM, 1 needs Chromium, 1 needs a GPU"
+    reasons.append("Skipped: could not import 'onnxruntime': No module named 'onnxruntime'")
+    line = "skipped: 2 need SLURM, 1 needs Chromium, 1 needs a GPU, 1 needs onnxruntime"
     assert summary(reasons) == line

@@ -15,9 +15,10 @@ from omegaconf import OmegaConf
 from segsweep.__main__ import VERBS
 from segsweep.base.config import compose, plain
 from segsweep.base.errors import UserError
-from segsweep.base.words import FOLDERS, GROUPS, own_folders, without_folders
+from segsweep.base.words import FOLDERS, GROUPS, add_folder, own_folders, without_folders
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
+from segsweep.sweep.slurm import Slurm, script
 from tests.runs import TINY, the_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -191,6 +192,14 @@ def test_folders_are_taken_off_a_command_line_whoever_names_them(tmp_path: Path)
     for wrong in (["--config-dir", "nowhere"], ["--config-dir"], ["--config-dir="]):
         with pytest.raises(UserError, match="there is no such folder"):
             without_folders(wrong)
+
+
+def test_jobs_are_told_of_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDERS)
+    run = Run(compose([]))
+    assert FOLDERS not in script(run, Slurm(), tmp_path / "intent.json")
+    add_folder(tmp_path)
+    assert f"\nexport {FOLDERS}={tmp_path}\n" in script(run, Slurm(), tmp_path / "intent.json")
 
 
 @pytest.mark.parametrize(

@@ -236,16 +236,16 @@ def identity(value: Any) -> Any:
     """Return what of a typed config can change a result: the input of its fingerprint."""
     if not is_dataclass(value) or isinstance(value, type):
         return plain(value)
-    content: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for f in fields(value):
         item = getattr(value, f.name)
         if f.metadata.get("outside") or (f.metadata.get("neutral") and item == default_of(f)):
             continue
-        content[f.name] = identity(item)
+        parts[f.name] = identity(item)
     fingerprint_of_content = getattr(value, "fingerprint", None)
     if callable(fingerprint_of_content):  # data sets are what they hold, not where they lie
-        content["fingerprint"] = fingerprint_of_content()
-    return content
+        parts["fingerprint"] = fingerprint_of_content()
+    return parts
 
 
 def fingerprint(config: Config) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,11 @@ def _folder(entry: str) -> Path:
 
 def files(group: str) -> dict[str, Path]:
     """Return the file of every word of a group; those of this installation come first."""
-    found: dict[str, Path] = {}
+    by_word: dict[str, Path] = {}
     for folder in (Path(conf_dir()), *own_folders()):
         for file in sorted((folder / group).glob("*.yaml")):
-            found.setdefault(file.stem, file)
-    return found
+            by_word.setdefault(file.stem, file)
+    return by_word
 
 
 def target_of(group: str, word: Any) -> tuple[Path, str]:
@@ -86,8 +87,6 @@ def target_of(group: str, word: Any) -> tuple[Path, str]:
 
     Raises UserError for a word that is not installed, and one without a class.
     """
-    from omegaconf import OmegaConf
-
     known = files(group)
     if not isinstance(word, str) or word not in known:
         near = get_close_matches(str(word), known, n=1, cutoff=0.5)
@@ -96,10 +95,18 @@ def target_of(group: str, word: Any) -> tuple[Path, str]:
             f"{group}={word}: there is no {group}/{word}.yaml in conf/ or a folder of yours{hint} "
             f"(choices: {', '.join(known)}); name the folder that has it: --config-dir FOLDER"
         )
-    content: Any = OmegaConf.load(known[word])
+    content = _content(known[word], known[word].stat().st_mtime_ns)
     if "_target_" in content:
         return known[word], str(content["_target_"])
     for entry in reversed(content.get("defaults", [])):
         if isinstance(entry, str) and entry not in ("_self_", word):
             return target_of(group, entry)
     raise UserError(f"{known[word]}: names no class in _target_ and builds upon no other word")
+
+
+@cache
+def _content(file: Path, changed: int) -> Any:
+    """Return what a yaml file holds; it is read again when it was changed."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.load(file)

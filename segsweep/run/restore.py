@@ -166,11 +166,11 @@ def same(directory: Path, config: Config, record: dict[str, Any]) -> Run:
 
     Raises UserError where they are gone or others.
     """
-    fingerprint, recorded = config.data.fingerprint(), record["data"]["fingerprint"]
-    if fingerprint != recorded:
+    now, then = config.data.fingerprint(), record["data"]["fingerprint"]
+    if now != then:
         raise UserError(
-            f"{directory}: data={config.data.name} changed since the run ({recorded} then, "
-            f"{fingerprint} now); say where the old ones lie, as in data.root=FOLDER"
+            f"{directory}: data={config.data.name} changed since the run ({then} then, {now} "
+            "now); say where the old ones lie, as in data.root=FOLDER"
         )
     run = Run(config)
     if run.id != record["id"]:
