@@ -43,8 +43,8 @@ def rows(module: str, cases: Sequence[str], sides: Sequence[str]) -> list[dict[s
 def _run(module: str, case: str, side: str, **environment: str) -> dict[str, Any]:
     command = [sys.executable, "-m", module, case, side]
     env = os.environ | THREADS | environment
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env)
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def measure(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def measure(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
         repeats = 0
     for _ in range(repeats + 1):
         for name, step in steps.items():
-            begun = time.process_time()
+            start = time.process_time()
             step()
-            times[name].append(1e3 * (time.process_time() - begun))
-    ms = {name: taken[1:] for name, taken in times.items()}
+            times[name].append(1e3 * (time.process_time() - start))
+    ms = {name: values[1:] for name, values in times.items()}
     return {"ms": ms, "mib": memory("VmHWM") - before}
 
 

@@ -37,13 +37,16 @@ def rows() -> list[dict[str, object]]:
     if any(not shutil.which(name, path=SBIN) for name in PROGRAMS):
         return [{"what": "no SLURM on this machine", "seconds": ""}]
     with private_cluster() as cluster, tempfile.TemporaryDirectory() as folder:
-        found = {**finished(cluster, Path(folder) / "one"), **beginning(cluster, Path(folder))}
+        cases = {
+            **finished(cluster, Path(folder) / "one"),
+            **beginning(cluster, Path(folder)),
+        }
         for size in SIZES:
-            found |= submitting(cluster, Path(folder) / f"held{size}", size)
-        table: list[dict[str, object]] = [{"what": k, "seconds": v} for k, v in found.items()]
+            cases |= submitting(cluster, Path(folder) / f"held{size}", size)
+        table: list[dict[str, object]] = [{"what": k, "seconds": v} for k, v in cases.items()]
         for what, signum in SIGNALS.items():
-            lost = steps_lost(Path(folder) / signum.name, signum)
-            table.append({"what": f"interrupted: {what}", "steps lost": lost})
+            steps = steps_lost(Path(folder) / signum.name, signum)
+            table.append({"what": f"interrupted: {what}", "steps lost": steps})
     return table
 
 
@@ -66,25 +69,25 @@ def private_cluster() -> Iterator[Cluster]:
 
 def seconds(cluster: Cluster, *words: str, cwd: Path) -> float:
     """Return the wall time of a command."""
-    begun = time.perf_counter()
-    done = cluster.segsweep(*words, cwd=cwd)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return time.perf_counter() - begun
+    start = time.perf_counter()
+    process = cluster.segsweep(*words, cwd=cwd)
+    if process.returncode:
+        raise RuntimeError(process.stderr)
+    return time.perf_counter() - start
 
 
 def submitting(cluster: Cluster, folder: Path, size: int) -> dict[str, float]:
     folder.mkdir()
     runs = "1 run" if size == 1 else f"{size:,} runs"
     words = [*HELD, f"seed=range({size})"]
-    found = {
+    cases = {
         f"submit {runs}": seconds(cluster, *words, cwd=folder),
         f"the same command again, {runs} pending": seconds(cluster, *words, cwd=folder),
         f"status of {runs} pending": seconds(cluster, "status", cwd=folder),
     }
-    found |= {f"cancel {runs}": seconds(cluster, "cancel", "--all", cwd=folder)}
+    cases |= {f"cancel {runs}": seconds(cluster, "cancel", "--all", cwd=folder)}
     cluster.wait_empty()
-    return found
+    return cases
 
 
 def finished(cluster: Cluster, folder: Path) -> dict[str, float]:
@@ -95,8 +98,8 @@ def finished(cluster: Cluster, folder: Path) -> dict[str, float]:
     directory = str(the_run(folder))
     cases = {"skip a finished run: its command": TINY, "the same in a job": ["work", directory]}
     return {
-        what: median(seconds(cluster, *words, cwd=folder) for _ in range(REPETITIONS))
-        for what, words in cases.items()
+        name: median(seconds(cluster, *words, cwd=folder) for _ in range(REPETITIONS))
+        for name, words in cases.items()
     }
 
 
@@ -104,20 +107,22 @@ def beginning(cluster: Cluster, folder: Path) -> dict[str, float]:
     """How long a job takes to its first batch."""
     job, process, submission = [], [], []
     for i in range(REPETITIONS):
-        (own := folder / f"first{i}").mkdir()
-        begun = time.time()
-        cluster.segsweep(*ALONE, cwd=own)
-        run = the_run(own)
+        (working_folder := folder / f"first{i}").mkdir()
+        submitted = time.time()
+        cluster.segsweep(*ALONE, cwd=working_folder)
+        run = the_run(working_folder)
         curve = run / "metrics.jsonl"
         cluster.wait(lambda curve=curve: curve.exists() and curve.read_text().count("\n") > 0)
         first = json.loads(curve.read_text().splitlines()[0])["time"]
         owner = json.loads((run / "owner").read_text())["started"]
         number = json.loads((run / "job.json").read_text())["id"]
-        shown = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True)
-        started = shown.stdout.partition("StartTime=")[2].split()[0]
+        job_facts = subprocess.run(
+            ["scontrol", "show", "job", number], capture_output=True, text=True
+        )
+        started = job_facts.stdout.partition("StartTime=")[2].split()[0]
         job.append(first - time.mktime(time.strptime(started, "%Y-%m-%dT%H:%M:%S")))
         process.append(first - owner)
-        submission.append(first - begun)
+        submission.append(first - submitted)
         cluster.wait_empty()
     return {
         "command line to first batch": median(submission),

@@ -53,9 +53,9 @@ class Dense(MaskDINOCriterion):
         )
         layers = ["", *(f"_{i}" for i in range(len(noised_masks) - 1))]
         for s, name in enumerate([*layers, "_interm"]):
-            one = part_of(sets, s)
-            pairs = self.matched(one, masks[s], targets)
-            losses = self._query_losses(one, pairs, truth, norm)
+            prediction_set = part_of(sets, s)
+            pairs = self.matched(prediction_set, masks[s], targets)
+            losses = self._query_losses(prediction_set, pairs, truth, norm)
             losses |= self.compared(masks[s], pairs, truth, norm)
             terms |= self._named(losses, [name])
             if name in layers:
@@ -66,15 +66,17 @@ class Dense(MaskDINOCriterion):
         return terms
 
     @torch.no_grad()
-    def matched(self, one: PredictionSets, masks: Tensor, targets: Sequence[Target]) -> Pairs:
+    def matched(
+        self, prediction_set: PredictionSets, masks: Tensor, targets: Sequence[Target]
+    ) -> Pairs:
         at, costs = self.matcher_points(len(targets), masks.device), []
         for b, target in enumerate(targets):
             logits = sample(masks[b, :, None], at[b].expand(masks.shape[1], -1, -1)).squeeze(1)
             truth = sample(target.masks[None].float(), at[b : b + 1])[0]
-            assert one.boxes is not None
-            l1, giou = box_costs(one.boxes[0, b], target.boxes)
+            assert prediction_set.boxes is not None
+            l1, giou = box_costs(prediction_set.boxes[0, b], target.boxes)
             bce, dice = mask_costs(logits, truth)
-            ce = self.classify.cost(one.logits[0, b], target.labels)
+            ce = self.classify.cost(prediction_set.logits[0, b], target.labels)
             parts = {"ce": ce, "bbox": l1, "giou": giou, "mask": bce, "dice": dice}
             cost = torch.stack([self.costs[name] * part for name, part in parts.items()]).sum(0)
             costs.append(cost[None])
@@ -85,13 +87,13 @@ class Dense(MaskDINOCriterion):
     ) -> dict[str, Tensor]:
         chosen = masks[pairs.image, pairs.query[0]]
         at = self.loss_points(chosen.detach(), self.candidates(len(chosen), masks.device))
-        found, there = (
+        logits, truths = (
             sample(chosen[:, None], at).squeeze(1),
             truth_at(at[None], pairs, truth.masks),
         )
-        bce = binary_cross_entropy_with_logits(found, there[0], reduction="none").mean(1)
-        s = found.sigmoid()
-        dice = 1 - (2 * (s * there[0]).sum(1) + 1) / (s.sum(1) + there[0].sum(1) + 1)
+        bce = binary_cross_entropy_with_logits(logits, truths[0], reduction="none").mean(1)
+        s = logits.sigmoid()
+        dice = 1 - (2 * (s * truths[0]).sum(1) + 1) / (s.sum(1) + truths[0].sum(1) + 1)
         return {"mask": bce.sum()[None] / norm, "dice": dice.sum()[None] / norm}
 
 
@@ -101,14 +103,14 @@ def part_of(sets: PredictionSets, s: int) -> PredictionSets:
 
 def targets_of(images: int, side: int, classes: int) -> list[Target]:
     """About five ellipses per image, of all sizes."""
-    made, axis = [], (torch.arange(side) + 0.5) / side
+    targets, axis = [], (torch.arange(side) + 0.5) / side
     for b in range(images):
         n = 5 if images == 1 else 2 + b % 7
         places = torch.cat([torch.rand(n, 2) * 0.6 + 0.2, torch.rand(n, 2) * 0.35 + 0.05], dim=1)
         x, y, w, h = places.T[:, :, None, None]
         masks = ((axis - x) / w) ** 2 + ((axis[:, None] - y) / h) ** 2 < 0.25
-        made.append(Target(torch.randint(classes, (n,)), places, masks))
-    return made
+        targets.append(Target(torch.randint(classes, (n,)), places, masks))
+    return targets
 
 
 def step_of(case: str, side: str) -> tuple[Criterion, Output, list[Target], int]:
@@ -143,8 +145,8 @@ def run(case: str, side: str) -> dict[str, Any]:
         torch.manual_seed(1)
         total = criterion.total(criterion(output, targets))
 
-    found = _sides.measure({"forward": forward, "backward": lambda: total.backward()}, repeats)
-    return found | {"result": {"loss": total.item()}}
+    measured = _sides.measure({"forward": forward, "backward": lambda: total.backward()}, repeats)
+    return measured | {"result": {"loss": total.item()}}
 
 
 def rows() -> list[dict[str, Any]]:

@@ -81,17 +81,17 @@ def run(case: str, side: str) -> dict[str, Any]:
         out.backward(upstream)
 
     steps = {"inference": inference, "forward": forward, "backward": backward}
-    found = _sides.measure(steps, c["repeats"])
+    measured = _sides.measure(steps, c["repeats"])
     assert tokens.grad is not None
     sums = {"output": out.abs().sum().item(), "gradient": tokens.grad.abs().sum().item()}
-    return found | {"result": sums}
+    return measured | {"result": sums}
 
 
 def rows() -> list[dict[str, Any]]:
     table = _sides.rows("benchmarks.deformable", list(CASES), SIDES)
-    for one, other in zip(table[::2], table[1::2], strict=True):
-        for what in ("output", "gradient"):
-            assert abs(one.pop(what) / other.pop(what) - 1) < 1e-4, table
+    for ours, theirs in zip(table[::2], table[1::2], strict=True):
+        for key in ("output", "gradient"):
+            assert abs(ours.pop(key) / theirs.pop(key) - 1) < 1e-4, table
     return table
 
 

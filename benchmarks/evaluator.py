@@ -57,11 +57,11 @@ def rows() -> list[dict[str, Any]]:
     return [
         {
             "evaluator": name,
-            "seconds": median(wall for wall, _ in taken),
-            "CPU seconds": median(cpu for _, cpu in taken),
+            "seconds": median(wall for wall, _ in pairs),
+            "CPU seconds": median(cpu for _, cpu in pairs),
             "mask AP": values[name],
         }
-        for name, taken in times.items()
+        for name, pairs in times.items()
     ]
 
 
@@ -118,7 +118,7 @@ def by_pycocotools() -> float:
         for r in records
         for a in r.annotations
     ]
-    found = [{**g, "image_id": image_id} for image_id, gs in guesses.items() for g in gs]
+    predictions = [{**g, "image_id": image_id} for image_id, gs in guesses.items() for g in gs]
     with contextlib.redirect_stdout(io.StringIO()):
         gt = COCO()
         gt.dataset = {
@@ -129,7 +129,7 @@ def by_pycocotools() -> float:
         gt.createIndex()
         stats = {}
         for kind, other in (("bbox", "segmentation"), ("segm", "bbox")):
-            dt = gt.loadRes([{k: v for k, v in g.items() if k != other} for g in found])
+            dt = gt.loadRes([{k: v for k, v in g.items() if k != other} for g in predictions])
             evaluation = COCOeval(gt, dt, kind)
             evaluation.evaluate()
             evaluation.accumulate()

@@ -16,10 +16,12 @@ from torch.nn.utils import parametrize
 
 from benchmarks import _sides
 from segsweep.base.config import compose
-from segsweep.peft.base import apply
+from segsweep.peft.apply import apply
+from segsweep.run.evaluate import validation
 from segsweep.run.features import cache_features
-from segsweep.run.fit import train_loader, validation
-from segsweep.run.module import parameter_groups, predict, step_seed
+from segsweep.run.fit import train_loader
+from segsweep.run.module import parameter_groups, step_seed
+from segsweep.task.base import task_of
 
 SIDES = ["off", "memory", "disk"]
 CASES = {
@@ -46,8 +48,8 @@ def run(case: str, side: str) -> dict[str, Any]:
 
 def epochs(repeats: int, words: list[str]) -> dict[str, Any]:
     config = compose([*words, "model.weights=null", "peft=lora"])
-    train, val = train_loader(config), validation(config)
-    made: dict[str, Any] = {}
+    train, val, task = train_loader(config), validation(config), task_of(config.data)
+    state: dict[str, Any] = {}
 
     def build() -> None:
         torch.manual_seed(0)
@@ -55,16 +57,16 @@ def epochs(repeats: int, words: list[str]) -> dict[str, Any]:
         apply(model, config.peft, config.model.roles)
         cache_features(model, config)
         groups = parameter_groups(model, config.hparams, config.model.roles)
-        made.update(model=model.eval(), optimizer=torch.optim.AdamW(groups), losses=[])
+        state.update(model=model.eval(), optimizer=torch.optim.AdamW(groups), losses=[])
 
     def maps() -> None:
-        if not made:
+        if not state:
             build()
         for batch in train.batches(0, len(train)):
-            made["model"].features(batch.images)
+            state["model"].features(batch.images)
 
     def epoch() -> None:
-        model, optimizer = made["model"].train(), made["optimizer"]
+        model, optimizer = state["model"].train(), state["optimizer"]
         for step, batch in enumerate(train.batches(0, len(train))):
             torch.manual_seed(step_seed(0, step))
             with parametrize.cached():
@@ -73,13 +75,13 @@ def epochs(repeats: int, words: list[str]) -> dict[str, Any]:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            made["losses"].append(loss.item())
+            state["losses"].append(loss.item())
         model.eval()
         for batch in val:
-            predict(model, batch)
+            task.find(model, batch)
 
-    found = _sides.measure({"maps": maps, "epoch": epoch}, repeats)
-    return found | {"result": {"loss": made["losses"][-1]}}
+    measured = _sides.measure({"maps": maps, "epoch": epoch}, repeats)
+    return measured | {"result": {"loss": state["losses"][-1]}}
 
 
 def rows() -> list[dict[str, Any]]:

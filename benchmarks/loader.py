@@ -42,14 +42,14 @@ def rows() -> list[dict[str, Any]]:
 def compared(folder: Path, workers: int) -> list[dict[str, Any]]:
     """Time epochs of both sides in turns."""
     data = Coco(name="coco", root=str(folder), size=[SIDE, SIDE])
-    ours = TrainLoader(data, BATCH, seed=0, workers=workers)
-    theirs = torchvision_loader(folder, workers)
-    taken: dict[str, list[float]] = {"segsweep": [], "torchvision CocoDetection": []}
+    segsweep = TrainLoader(data, BATCH, seed=0, workers=workers)
+    torchvision = torchvision_loader(folder, workers)
+    times: dict[str, list[float]] = {"segsweep": [], "torchvision CocoDetection": []}
     for _ in range(EPOCHS):
-        for name, batches in zip(taken, (ours, theirs), strict=True):
-            begun = time.perf_counter()
+        for name, batches in zip(times, (segsweep, torchvision), strict=True):
+            start = time.perf_counter()
             instances = sum(count(batch) for batch in batches)
-            taken[name].append(time.perf_counter() - begun)
+            times[name].append(time.perf_counter() - start)
             assert instances == IMAGES * OBJECTS, (name, instances)
     return [
         {
@@ -58,7 +58,7 @@ def compared(folder: Path, workers: int) -> list[dict[str, Any]]:
             "first epoch, images/s": IMAGES / seconds[0],
             "later epochs, images/s": IMAGES / median(seconds[1:]),
         }
-        for name, seconds in taken.items()
+        for name, seconds in times.items()
     ]
 
 

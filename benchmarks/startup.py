@@ -40,9 +40,9 @@ def seconds(command: Sequence[str]) -> float:
     """Return the median wall time of a process, after one that fills the caches."""
     times = []
     for _ in range(REPETITIONS + 1):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - start)
     return median(times[1:])
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from benchmarks import _sides
 from segsweep.base.config import compose
 from segsweep.data.loader import TrainLoader
-from segsweep.peft.base import apply
+from segsweep.peft.apply import apply
 from segsweep.run.module import parameter_groups
 
 SIDES = ["full_head", "decoder_only", "adapter", "lora", "embeddings_only"]
@@ -32,35 +32,35 @@ def run(case: str, side: str) -> dict[str, Any]:
     config = compose([*CASES[case], "model.weights=null", "data.train=8", f"peft={side}"])
     batch = next(iter(TrainLoader(config.data, config.hparams.batch_size, seed=0)))
     torch.manual_seed(0)
-    made: dict[str, Any] = {}
+    state: dict[str, Any] = {}
 
     def build() -> None:
         model = config.model.build(["scene"])
-        made["trained"] = apply(model, config.peft, config.model.roles).trainable
-        made["model"] = model.train()
+        state["trained"] = apply(model, config.peft, config.model.roles).trainable
+        state["model"] = model.train()
         groups = parameter_groups(model, config.hparams, config.model.roles)
-        made["optimizer"] = torch.optim.AdamW(groups)
+        state["optimizer"] = torch.optim.AdamW(groups)
 
     def forward() -> None:
-        if not made:
+        if not state:
             build()
         with parametrize.cached():
-            made["loss"] = made["model"].loss(
-                made["model"](batch.images, batch.targets), batch.targets
+            state["loss"] = state["model"].loss(
+                state["model"](batch.images, batch.targets), batch.targets
             )["loss"]
 
     def backward() -> None:
-        loss: Tensor = made.pop("loss")
-        made["optimizer"].zero_grad(set_to_none=True)
+        loss: Tensor = state.pop("loss")
+        state["optimizer"].zero_grad(set_to_none=True)
         loss.backward()
 
     def update() -> None:
-        nn.utils.clip_grad_norm_(made["model"].parameters(), 0.01)
-        made["optimizer"].step()
+        nn.utils.clip_grad_norm_(state["model"].parameters(), 0.01)
+        state["optimizer"].step()
 
     steps = {"forward and loss": forward, "backward": backward, "update": update}
-    found = _sides.measure(steps, REPEATS[case])
-    return found | {"result": {"trained": made["trained"]}}
+    measured = _sides.measure(steps, REPEATS[case])
+    return measured | {"result": {"trained": state["trained"]}}
 
 
 def rows() -> list[dict[str, Any]]:

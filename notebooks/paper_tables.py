@@ -22,8 +22,8 @@ from pathlib import Path
 
 from IPython.display import Image, Markdown, display
 
+from segsweep.audit.rules import audit
 from segsweep.results import figures, forms, frame, reported, spec, tables
-from segsweep.verbs.audit import audit
 
 RESULTS = Path("results")
 published = reported.read(RESULTS)

@@ -24,7 +24,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from segsweep.base.files import is_live, read_json
+from segsweep.base.files import read_json
+from segsweep.base.owner import is_live
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 from tests.slurm.test_faults import results, table
@@ -82,10 +83,10 @@ class Soak:
     def submitted(self, line: tuple[Path, list[str]]) -> int:
         """Give a command line; return how many runs it submitted."""
         process = self.give(line)
-        said = process.communicate(timeout=PATIENCE)[0]
+        output = process.communicate(timeout=PATIENCE)[0]
         if process.returncode:
-            raise RuntimeError(said)
-        return int(said.partition("submitted ")[2].split()[0]) if "submitted" in said else 0
+            raise RuntimeError(output)
+        return int(output.partition("submitted ")[2].split()[0]) if "submitted" in output else 0
 
     def harm(self) -> None:
         """Do one fault, drawn by its weight; what has nothing to act upon is not counted."""
@@ -148,20 +149,18 @@ class Soak:
     def disturb(self, minutes: float) -> None:
         """Give the command lines one by one and do harm, until the time is over or all is done."""
         waiting = [self.lines[i] for i in self.rng.sample(range(len(self.lines)), len(self.lines))]
-        begun = said = time.monotonic()
-        while time.monotonic() < begun + 60 * minutes and self.done() < self.total:
+        started = reported = time.monotonic()
+        while time.monotonic() < started + 60 * minutes and self.done() < self.total:
             if waiting and len(self.cluster.queue()) < SLICE:
                 self.submitted(waiting.pop())
             time.sleep(self.rng.uniform(*PAUSE))
             self.revive()
             self.harm()
-            if time.monotonic() > said + 30:
-                said = time.monotonic()
+            if time.monotonic() > reported + 30:
+                reported = time.monotonic()
                 faults = self.counts.total() - self.counts["the same command"]
-                print(
-                    f"  {said - begun:.0f} s: {faults} faults, {self.done()} of {self.total} done",
-                    flush=True,
-                )
+                progress = f"{faults} faults, {self.done()} of {self.total} done"
+                print(f"  {reported - started:.0f} s: {progress}", flush=True)
         self.revive(everything=True)
 
     def finish(self) -> int:
@@ -192,28 +191,30 @@ def undisturbed(folder: Path, grid: list[str]) -> None:
 
 def report(soak: Soak, reference: Path) -> dict[str, int]:
     """Compare and count."""
-    runs, found = soak.runs(), Counter[str]()
-    found["runs"] = len(runs)
-    found["runs lost"] = soak.total - len(runs)
+    runs, counts = soak.runs(), Counter[str]()
+    counts["runs"] = len(runs)
+    counts["runs lost"] = soak.total - len(runs)
     for run in runs:
         record, done = read_json(run / "record.json"), len(marks(run, "done"))
-        found["runs lost"] += record is None
-        found["runs done twice"] += done > 1
-        found["published, killed before it was noted"] += record is not None and done == 0
+        counts["runs lost"] += record is None
+        counts["runs done twice"] += done > 1
+        counts["published, killed before it was noted"] += record is not None and done == 0
         kind = "real" if soak.real in run.parents else "sleeping"
-        found[f"attempts that began, of {kind} runs"] += len(marks(run, "begun"))
-        found["submissions"] += json.loads((run / "job.json").read_text())["attempts"]
-        found["files of killed processes left"] += len(list(run.glob(".*")))
-        other = reference / run.relative_to(soak.real) if kind == "real" else None
-        found["real runs unlike the undisturbed ones"] += (
-            other is not None and record is not None and results(run) != results(other)
+        counts[f"attempts that began, of {kind} runs"] += len(marks(run, "begun"))
+        counts["submissions"] += json.loads((run / "job.json").read_text())["attempts"]
+        counts["files of killed processes left"] += len(list(run.glob(".*")))
+        undisturbed_run = reference / run.relative_to(soak.real) if kind == "real" else None
+        counts["real runs unlike the undisturbed ones"] += (
+            undisturbed_run is not None
+            and record is not None
+            and results(run) != results(undisturbed_run)
         )
     for folder in (soak.real, reference):
         command = [sys.executable, "-m", "segsweep", "collect"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     for name in ("ablation.md", "ablation.csv"):
-        found["tables that differ"] += table(soak.real, name) != table(reference, name)
-    return dict(found)
+        counts["tables that differ"] += table(soak.real, name) != table(reference, name)
+    return dict(counts)
 
 
 def main() -> int:
@@ -237,20 +238,20 @@ def main() -> int:
     if not reference.exists():
         undisturbed(reference, soak.grid)
     cluster.control("start")
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         soak.disturb(options.minutes)
         rounds = soak.finish()
     finally:
         cluster.control("stop")
-    found = report(soak, reference)
-    found |= {"rounds of the same commands afterwards": rounds}
-    found |= {"seconds": round(time.monotonic() - begun)}
-    for name, count in [*sorted(soak.counts.items()), *found.items()]:
+    counts = report(soak, reference)
+    counts |= {"rounds of the same commands afterwards": rounds}
+    counts |= {"seconds": round(time.monotonic() - start)}
+    for name, count in [*sorted(soak.counts.items()), *counts.items()]:
         print(f"| {name} | {count} |")
     bad = ("runs lost", "runs done twice", "real runs unlike the undisturbed ones",
            "tables that differ")  # fmt: skip
-    if any(found[name] for name in bad):
+    if any(counts[name] for name in bad):
         print(f"kept: {folder}")
         return 1
     shutil.rmtree(folder)

@@ -1,7 +1,8 @@
 """The command line: pick the verb, import only that verb's module.
 
-A bare `python -m segsweep [overrides]` trains; with `--dry-run` it plans. Hydra's own words (`-m`,
-`--cfg job`, `--help`, `--info`) stay whole, because one word is taken off before Hydra looks.
+A bare `python -m segsweep [overrides]` trains; with `--dry-run` it plans. With every verb,
+`--config-dir FOLDER` adds words of yours. Hydra's own words (`-m`, `--cfg job`, `--help`, `--info`)
+stay whole, because all this is taken off before Hydra looks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from segsweep.base.errors import UserError
+from segsweep.base.words import without_folders
 
 VERBS = {
     "train": "segsweep.verbs.train",
@@ -40,19 +42,9 @@ VERBS = {
 
 def main() -> None:
     """Run the verb named by the first word; no verb means `train`."""
-    word = sys.argv[1] if len(sys.argv) > 1 else ""
-    verb = word if word in VERBS else "train"
-    if verb == "train" and "--dry-run" in sys.argv:
-        verb = "plan"
-        sys.argv.remove("--dry-run")
-    if word in VERBS:
-        del sys.argv[1]
-    elif word.isidentifier():
-        near = get_close_matches(word, VERBS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        sys.exit(f"segsweep: no verb {word!r}{hint} (verbs: {', '.join(VERBS)})")
     try:
-        sys.exit(import_module(VERBS[verb]).main())
+        sys.argv[1:] = without_folders(sys.argv[1:])
+        sys.exit(import_module(VERBS[verb(sys.argv)]).main())
     except UserError as error:
         print(f"segsweep: {error}", file=sys.stderr)
         sys.exit(2)
@@ -61,6 +53,23 @@ def main() -> None:
     except BrokenPipeError:  # somebody reads the first lines only, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def verb(argv: list[str]) -> str:
+    """Take the verb off a command line. Exits for a first word that is no verb."""
+    word = argv[1] if len(argv) > 1 else ""
+    if word in VERBS:
+        del argv[1]
+    elif word.isidentifier():
+        near = get_close_matches(word, VERBS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        sys.exit(f"segsweep: no verb {word!r}{hint} (verbs: {', '.join(VERBS)})")
+    else:
+        word = "train"
+    if word == "train" and "--dry-run" in argv:
+        argv.remove("--dry-run")
+        return "plan"
+    return word
 
 
 if __name__ == "__main__":

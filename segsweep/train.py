@@ -1,4 +1,4 @@
-"""The story of a run: config -> data -> model -> peft -> fit -> evaluate -> record."""
+"""The story of a run: config -> data -> model -> peft -> fit -> evaluate -> analyse -> record."""
 
 from __future__ import annotations
 
@@ -8,49 +8,53 @@ from segsweep.run.identity import Phases, Run, rank
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Train and evaluate one run in its directory; return the body of its record."""
+    """Train and evaluate one run in its directory; return the body of its record.
+
+    What a phase makes is handed on as a value; its files are written once, at its end.
+    """
     from segsweep.analysis import slices, study
-    from segsweep.metrics.base import of_classes
-    from segsweep.peft.base import base_hash, load_delta
-    from segsweep.run import facts, predictions
+    from segsweep.peft.delta import base_hash, save_delta
+    from segsweep.run import machine, record, terminal
+    from segsweep.run.evaluate import evaluate
     from segsweep.run.features import cache_features
-    from segsweep.run.fit import evaluate, fit
+    from segsweep.run.fit import fit
     from segsweep.run.module import parameter_groups
     from segsweep.run.restore import assemble
 
-    config, phase = run.config, Phases()
-    facts.reset_peaks()
+    config, phase, best = run.config, Phases(), None
+    first = rank(config.trainer) == 0  # of several processes it speaks, evaluates and records
+    machine.reset_peaks()
     with phase("setup"):
-        classes = config.data.classes()
-        data = facts.data_facts(config.data, classes)
+        data = record.data_facts(config.data)
         slices.check(config)
-        model, loaded, counts = assemble(config, classes, config.data.texts())
+        model, loaded, counts = assemble(config, data["classes"], data["prompts"])
         cache_features(model, config)
         groups = parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)
-        facts.announce(run, counts, loaded, data)
+        if first:
+            terminal.announce(run.name, config.model, loaded, counts, data)
     with phase("train"):
-        best = fit(run, model, base) if counts.trainable else None
-    if rank(config.trainer):  # the first of several processes evaluates and records
+        if counts.trainable:
+            best = fit(run, model, groups)  # leaves the best weights in the model
+        if best and first:
+            save_delta(run.delta, model, record.delta_facts(run, base, best))
+    if not first:
         return {}
     with phase("evaluate"):
-        if best is not None:
-            load_delta(run.directory / "delta.safetensors", model, base)
-        evaluator = evaluate(run, model)
-        values = evaluator.compute()
+        evaluation = evaluate(run, model)
     with phase("analyse"):
-        analysis = study.recorded(run)
-    record = {
-        "metrics": facts.metric_facts(config.metrics, values),
-        "classes": of_classes(evaluator),
-        "predictions": predictions.facts(run.directory),
+        analysis = study.recorded(config, evaluation.predictions)
+    body = {
+        "metrics": record.metric_facts(config.metrics, evaluation.values),
+        "classes": evaluation.classes,
+        "predictions": evaluation.predictions.facts() if evaluation.predictions else None,
         "analysis": analysis,
-        "params": facts.count_facts(counts, config.model.name, base),
-        "optimizer": facts.optimizer_facts(groups),
+        "params": record.count_facts(counts, config.model.name, base),
+        "optimizer": record.optimizer_facts(groups),
         "best": best,
         "data": data,
         "seconds": phase.total(),
-        **facts.machine_facts(),
+        **machine.machine_facts(),
     }
-    facts.conclude(run, record)
-    return record
+    terminal.conclude(run, body)
+    return body

@@ -12,7 +12,8 @@ import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
-from segsweep.base.config import conf_dir, schema_of
+from segsweep.base.config import class_of
+from segsweep.base.words import conf_dir
 from segsweep.data.source import Source
 
 HEIGHT, WIDTH = 40, 60
@@ -23,9 +24,7 @@ MORE = {"ndd20": ["train=20", "val=5"]}  # of the fakes' own
 
 def kind(name: str) -> type:
     """The class of a set."""
-    found = schema_of(OmegaConf.load(Path(conf_dir(), "data", f"{name}.yaml")))
-    assert found is not None
-    return found
+    return class_of("data", name)
 
 
 def make(name: str, root: Path) -> Path:
@@ -41,7 +40,8 @@ def make(name: str, root: Path) -> Path:
 def source(name: str, root: Path, cache: Path, *more: str) -> Source:
     """A set as its yaml and words of the command line make it, without composing a run."""
     node: Any = OmegaConf.load(Path(conf_dir(), "data", f"{name}.yaml"))
-    node.pop("defaults", None)
+    for key in ("_target_", "defaults"):
+        node.pop(key, None)
     words = [f"root={root}", f"cache={cache}", *MORE.get(name, []), *more]
     data = OmegaConf.merge(OmegaConf.structured(kind(name)), node, OmegaConf.from_dotlist(words))
     config = OmegaConf.create({"model": {"input": [64, 64]}, "data": data})

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
-
-from tests.small_coco import REAL
 
 HEIGHT, WIDTH = 48, 64
 ROAD, SKY, STATIC = 7, 23, 4
@@ -78,10 +75,3 @@ def ade20k_instance(root: Path) -> Path:
 def save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
-
-
-def sample(name: str) -> Path:
-    """The folder of a structural sample of a real set, or a skipped test."""
-    if not (REAL / name).is_dir():
-        pytest.skip(f"no data at {REAL / name}; name their folder with SEGSWEEP_DATA")
-    return REAL / name

@@ -1,4 +1,4 @@
-"""A COCO data set of two pictures with known pixels, and real sets where they lie beside us."""
+"""A COCO data set of two pictures with known pixels, and the small real sets of `tests/data`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from PIL import Image
 
 from segsweep.data.sets.coco import Coco
 
-REAL = Path(__file__).parents[1] / os.environ.get("SEGSWEEP_DATA", "../shared/data")
+REAL = Path(__file__).parents[1] / os.environ.get("SEGSWEEP_DATA", "tests/data")
 REAL_SETS = ["rice_leaf", "nuclei", "coco_tiny"]
 HEIGHT, WIDTH = 48, 64
 BLOCK = [10, 8, 40, 8, 40, 30, 10, 30]  # polygon of pixels [8:30, 10:40]
 
 
-def real(name: str, **options: Any) -> Coco:
-    """A real set, or a skipped test."""
+def real_folder(name: str) -> Path:
+    """The folder of a real set, or of a structural sample of one; a skipped test without it."""
     if not (REAL / name).is_dir():
         pytest.skip(f"no data at {REAL / name}; name their folder with SEGSWEEP_DATA")
-    return Coco(name="coco", root=str(REAL / name), **options)
+    return REAL / name
+
+
+def real(name: str, **options: Any) -> Coco:
+    """A real set, or a skipped test."""
+    return Coco(name="coco", root=str(real_folder(name)), **options)
 
 
 def content() -> dict[str, list[dict[str, Any]]]:

@@ -258,7 +258,7 @@ def results(tmp_path_factory) -> Path:
         if not seed:
             guesses = real_guesses("nuclei", run.config.data)
             studied(run.directory, run.config.data, guesses)
-            record["predictions"] = predictions.facts(run.directory)
+            record["predictions"] = predictions.read(run.directory / predictions.FILE).facts()
         (run.directory / "record.json").write_text(json.dumps(record))
     return tmp_path
 

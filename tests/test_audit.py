@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.audit import bounds, cells, claims, counts, forms, means, numbers, relations
-from segsweep.audit.finding import Certainty
+from segsweep.audit import bounds, cells, claims, counts, forms, means, numbers, relations, rules
+from segsweep.audit.cells import Certainty
 from segsweep.base.errors import UserError
 from segsweep.verbs import audit
 
@@ -28,6 +28,7 @@ ROW = dict.fromkeys((*cells.COLUMNS, *cells.OPTIONAL), "") | {
     "metric": "AP",
     "unit": "%",
 }
+ROLES = cells.read_roles(rules.REPORTED.with_name("roles.csv"))
 FEW = settings(max_examples=25, deadline=None, database=None)
 percent = st.floats(5, 95)
 
@@ -35,7 +36,7 @@ percent = st.floats(5, 95)
 def cell(value, **words):
     row = {**ROW, **words, "value": str(value)}
     row["method_params"] = json.dumps(words.get("method_params", {}))
-    return cells._cell(2, row, [])
+    return cells._cell(2, row, [], ROLES)
 
 
 def row(method="lora", **values):
@@ -56,7 +57,7 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def reported():
-    return audit.audit(audit.REPORTED)
+    return rules.audit(rules.REPORTED)
 
 
 # numbers
@@ -407,6 +408,18 @@ def test_values_that_are_no_numbers_are_named_by_line(tmp_path):
         assert words in str(error.value)
 
 
+def test_what_methods_do_is_told_by_a_file(tmp_path):
+    path = write(tmp_path / "mine.csv", [{"value": "41", "method": "theirs"}, {"value": "42"}])
+    roles = tmp_path / "roles.csv"
+    roles.write_text("method,trains,adds,reference\ntheirs,head,no,no\n")
+    first, second = cells.read(path, roles)
+    assert (first.role.trains, first.role.adds) == ("head", False)
+    assert second.role == cells.Role()
+    roles.write_text("method,trains,adds,reference\ntheirs,all,no,no\n")
+    with pytest.raises(UserError, match=r"line 2: trains 'all' \(choices: whole, head"):
+        rules.audit(path)
+
+
 def test_a_table_of_ones_own(tmp_path, capsys):
     good = write(tmp_path / "good.csv", [{"value": "60", "metric": "AP50"}, {"value": "40"}])
     assert audit.main([str(good), "--strict"]) == 0
@@ -445,10 +458,12 @@ def test_how_much_is_found(reported):
 
 def test_the_page_is_what_the_command_writes(reported):
     page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-    assert page == forms.page(reported, audit.rules())
+    assert page == forms.page(reported, rules.RULES)
 
 
 def test_the_verb_does_not_import_torch():
-    code = "import sys; from segsweep import audit; audit.main([]); print('torch' in sys.modules)"
+    code = (
+        "import sys; from segsweep.verbs.audit import main; main([]); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"

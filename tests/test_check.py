@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from segsweep.base.errors import UserError
-from segsweep.check.duplicates import near
+from segsweep.check.duplicates import close_pairs
 from segsweep.check.fix import clipped, fix
 from segsweep.check.page import render
 from segsweep.check.parts import Part, Single, single
@@ -29,7 +29,7 @@ from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
 from segsweep.data.sets.coco import Coco
 from segsweep.verbs.check_data import main
-from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, write
+from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, real_folder, write
 
 DEFECTS = REAL / "defects"
 
@@ -111,9 +111,8 @@ def by_code(findings: list[Finding]) -> dict[str, list[Any]]:
 
 def defect(case: str) -> Single:
     """A defect of the collection, or a skipped test."""
-    if not DEFECTS.is_dir():
-        pytest.skip(f"no data at {DEFECTS}; name their folder with SEGSWEEP_DATA")
-    return single(DEFECTS / f"{case}.json", DEFECTS / "images")
+    folder = real_folder("defects")
+    return single(folder / f"{case}.json", folder / "images")
 
 
 def test_every_case_of_the_collection_is_expected() -> None:
@@ -282,7 +281,7 @@ def test_near_hashes_are_all_found(values: list[int], data: st.DataObject) -> No
         for j in range(i + 1, len(values))
         if (values[i] ^ values[j]).bit_count() <= 4
     ]
-    assert near(np.array(values, np.uint64), 4) == expected
+    assert close_pairs(np.array(values, np.uint64), 4) == expected
 
 
 def test_copies_across_splits_are_found(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from segsweep.data.base import SPLITS, Record
 from segsweep.data.formats import masks
 from segsweep.data.sets.ade20k_instance import ADE20KInstance
 from segsweep.data.sets.cityscapes import LABELS, VOID, Cityscapes
-from segsweep.run.facts import metric_facts
+from segsweep.run.record import metric_facts
 from segsweep.sweep.sweeper import configs
 from tests import layouts_city as layouts
+from tests.small_coco import real_folder
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_void_shrinks_with_the_pictures(tmp_path: Path, cache: str) -> None:
 
 
 def test_every_object_of_the_sample_has_its_pixels(cache: str) -> None:
-    root = layouts.sample("cityscapes_like")
+    root = real_folder("cityscapes_like")
     manifest = json.loads((root / "manifest.json").read_text())
     data = city(root, cache)
     found = {
@@ -119,7 +120,7 @@ def test_objects_of_a_room(tmp_path: Path, cache: str) -> None:
 
 
 def test_every_object_of_the_other_sample_has_its_pixels(cache: str) -> None:
-    root = layouts.sample("ade20k_like")
+    root = real_folder("ade20k_like")
     manifest = json.loads((root / "manifest.json").read_text())
     data = ade(root, cache)
     table = json.loads((root / "ade_instance_categories.json").read_text())["instance100"]

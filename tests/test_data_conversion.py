@@ -22,8 +22,8 @@ from tests.layouts import ndd20, picture, source
 
 CONVERT = """
 import sys
-from segsweep.data.ndd20 import NDD20
-from segsweep.errors import UserError
+from segsweep.data.sets.ndd20 import NDD20
+from segsweep.base.errors import UserError
 
 if __name__ == "__main__":
     words = dict(word.split("=") for word in sys.argv[1:])

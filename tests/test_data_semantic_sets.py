@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,7 @@ from segsweep.data.sets.semantic import Semantic
 from segsweep.data.sets.trans10k import Trans10K
 from segsweep.data.source import Source
 from tests import layouts_semantic as layouts
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
+from tests.small_coco import real_folder
 
 KINDS: dict[str, type[Source]] = {
     "kvasir": Kvasir,
@@ -74,7 +73,7 @@ def test_label_maps_are_exact_and_parts_apart(tmp_path: Path, name: str) -> None
     root = tmp_path / "root"
     expected = layouts.LAYOUTS[name](root)
     data = made(name, root)
-    assert data.semantic
+    assert data.task == "semantic"
     keys = {split: [item.key for item in data._chosen[split]] for split in SPLITS}
     assert tuple(map(len, keys.values())) == PARTS[name]
     assert not {*keys["train"]} & {*keys["val"]}
@@ -159,9 +158,8 @@ def test_packed_archives_keep_their_lists(tmp_path: Path, name: str, test: str) 
         assert np.array_equal(data.label_map(record), expected[record.file])
 
 
-@shared
 def test_a_real_packed_set(tmp_path: Path) -> None:
-    real, root = SHARED / "rice_leaf", tmp_path / "root"
+    real, root = real_folder("rice_leaf"), tmp_path / "root"
     root.mkdir()
     for name in ("images", "masks"):
         (root / name).symlink_to(real / name)
@@ -172,18 +170,20 @@ def test_a_real_packed_set(tmp_path: Path) -> None:
     assert [len(data.records(split)) for split in SPLITS] == [20, 8]
     assert {record.file[-4:] for record in data.records("train")} == {".jpg", ".JPG"}
     for record in data.records("val"):
-        path = SHARED / "rice_leaf/masks" / f"{Path(record.file).stem}.png"
+        path = real / "masks" / f"{Path(record.file).stem}.png"
         assert np.array_equal(data.label_map(record) == 0, np.asarray(Image.open(path)) == 255)
 
 
-@shared
 def test_real_maps_of_ade20k(tmp_path: Path) -> None:
-    real, root = SHARED / "ade20k_like/real_sceneparsing_sample", tmp_path / "root"
-    for folder, kind in (("images", "jpg"), ("annotations", "png")):
-        for part, number in (("training", 1), ("training", 2), ("validation", 3)):
-            target = root / "ADEChallengeData2016" / folder / part / f"{number}.{kind}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(real / folder / f"ADE_val_{number:08}.{kind}", target)
+    real, root = real_folder("ade20k_like") / "real_sceneparsing_sample", tmp_path / "root"
+    for part, number in (("training", 1), ("training", 2), ("validation", 3)):
+        labels = real / "annotations" / f"ADE_val_{number:08}.png"
+        image = root / "ADEChallengeData2016/images" / part / f"{number}.jpg"
+        target = root / "ADEChallengeData2016/annotations" / part / f"{number}.png"
+        for path in (image, target):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(labels, target)
+        Image.new("RGB", Image.open(labels).size).save(image)  # its own may not be handed on
     data = made("ade20k", root)
     for split in SPLITS:
         for record in data.records(split):
@@ -192,21 +192,53 @@ def test_real_maps_of_ade20k(tmp_path: Path) -> None:
             assert np.array_equal(data.label_map(record), np.where(values, values - 1, 255))
 
 
-@shared
+STREETS = [
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign",
+    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+    "motorcycle", "bicycle",
+]  # fmt: skip
+VOID = len(STREETS)
+
+
+def streets(root: Path) -> dict[str, np.ndarray]:
+    """Lay out street scenes as a set of one's own; return the values of each image's mask."""
+    real, values = real_folder("cityscapes_like"), {}
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for split in SPLITS:
+        rows = ["image,label"]
+        for image in sorted((real / "leftImg8bit" / split).glob("*/*.png")):
+            stem = image.name.removesuffix("_leftImg8bit.png")
+            mask = real / "gtFine" / split / image.parent.name / f"{stem}_gtFine_labelTrainIds.png"
+            name = f"images/{stem}.png"
+            (root / name).symlink_to(image)
+            values[name] = np.asarray(Image.open(mask))
+            values[name] = np.where(values[name] == 255, VOID, values[name]).astype(np.uint8)
+            Image.fromarray(values[name]).save(root / "masks" / f"{stem}.png")
+            rows.append(f"{name},masks/{stem}.png")
+        (root / f"{split}.csv").write_text("\n".join(rows) + "\n")
+    return values
+
+
 @pytest.mark.parametrize("by", ["classes.json", "command line"])
 def test_your_own_semantic_data(tmp_path: Path, by: str) -> None:
-    names = "sky building pole road pavement tree sign_symbol fence car pedestrian bicyclist"
-    values = ",".join(f"{name}:{k}" for k, name in enumerate(names.split()))
-    words = ["data=semantic", f"data.root={SHARED}/camvid_tiny", f"data.cache={tmp_path}"]
-    words += [f"data.labels={{{values}}}", "data.ignore_label=[11]"] * (by == "command line")
+    values, root = streets(tmp_path / "root"), tmp_path / "root"
+    labels = {name: k for k, name in enumerate(STREETS)}
+    words = ["data=semantic", f"data.root={root}", f"data.cache={tmp_path}"]
+    if by == "command line":
+        given = ",".join(f"{name}:{k}" for name, k in labels.items())
+        words += [f"data.labels={{{given}}}", f"data.ignore_label=[{VOID}]"]
+    else:
+        content = {"classes": labels, "ignore_label": VOID}
+        (root / "classes.json").write_text(json.dumps(content))
     data = compose(words).data
-    assert data.classes() == names.split()
+    assert data.classes() == STREETS
     assert not data.background
-    assert [len(data.records(split)) for split in SPLITS] == [24, 8]
+    assert [len(data.records(split)) for split in SPLITS] == [7, 7]
     for record in data.records("val"):
-        truth = SHARED / "camvid_tiny" / record.file.replace("images", "masks")
-        values = np.asarray(Image.open(truth.with_suffix(".png")))
-        assert np.array_equal(data.label_map(record), np.where(values == 11, IGNORE, values))
+        own = values[record.file]
+        assert {VOID} < {*np.unique(own)}
+        assert np.array_equal(data.label_map(record), np.where(own == VOID, IGNORE, own))
 
 
 FILES = {

@@ -15,15 +15,16 @@ import pytest
 from PIL import Image
 from pycocotools import mask as oracle
 
-from segsweep.base.config import compose, conf_dir, fingerprint
+from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
+from segsweep.base.words import conf_dir
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
 from segsweep.data.formats import masks
 from segsweep.data.source import Source
 from segsweep.data.transforms import evaluation_geometry, sample
-from segsweep.run.facts import data_facts
+from segsweep.run.record import data_facts
 from tests.layouts import BLOCK, HEIGHT, WIDTH, kind, make, ndd20, picture, source
-from tests.small_coco import REAL
+from tests.small_coco import real_folder
 
 WORDS = sorted(path.stem for path in Path(conf_dir(), "data").glob("*.yaml"))
 SOURCES = [w for w in WORDS if issubclass(kind(w), Source) and kind(w).facts.images]
@@ -47,7 +48,7 @@ def test_every_set_converts_once_and_keeps_its_name(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # faults of the real sets, told and left out
         data = source(name, root, cache)
-        facts = data_facts(data, data.classes())
+        facts = data_facts(data)
         check_facts(data)
         for split in SPLITS:
             assert [r.image_id for r in data.records(split)] == [
@@ -59,7 +60,7 @@ def test_every_set_converts_once_and_keeps_its_name(
         assert capfd.readouterr().err.count(f"converting {name}") == 1
         shutil.move(root, tmp_path / "b")
         moved = source(name, tmp_path / "b", cache)
-        assert data_facts(moved, moved.classes()) == facts
+        assert data_facts(moved) == facts
         assert [r for s in SPLITS for r in moved.records(s)] == [
             r for s in SPLITS for r in data.records(s)
         ]
@@ -88,7 +89,7 @@ def check(data: Source, record: Record) -> None:
     """A record can be read, and becomes what the network sees."""
     size = (record.height, record.width)
     assert data.image(record).shape == (*size, 3)
-    if data.semantic:
+    if data.task == "semantic":
         labels = data.label_map(record)
         assert labels.shape == size
         assert {*np.unique(labels).tolist()} <= {*range(len(data.classes())), BACKGROUND, IGNORE}
@@ -115,9 +116,7 @@ def longest_missed(data: Source, size: tuple[int, int]) -> bool:
 
 
 def test_outlines_of_dolphins_become_what_the_reference_conversion_says(tmp_path: Path) -> None:
-    root = REAL / "ndd20_like"
-    if not root.is_dir():
-        pytest.skip(f"no data at {root}")
+    root = real_folder("ndd20_like")
     expected = json.loads((root / "expected_coco.json").read_text())
     names = {image["id"]: image["file_name"] for image in expected["images"]}
     data = source("ndd20", root, tmp_path, "train=12", "val=12")

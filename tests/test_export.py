@@ -21,13 +21,13 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.data.loader import eval_loader
-from segsweep.exporting import program
+from segsweep.exporting import checkpoint, program
 from segsweep.exporting.bundle import portable
 from segsweep.exporting.inference import Inference, aligned, differences, examples, outputs
 from segsweep.exporting.place import staged, verify
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.select import Select
-from segsweep.run.fit import predictions
+from segsweep.run.evaluate import predict_batches
 from segsweep.run.identity import Run
 from segsweep.run.restore import assemble, restore
 from segsweep.train import train
@@ -136,7 +136,7 @@ def test_another_model_is_never_written(runs, tmp_path: Path):
     restored = restore(runs["lora"])
     restored.config.model = Wrong(**vars(restored.config.model))
     with pytest.raises(UserError, match=r"differs from the run .* nothing was written"):
-        merge.write(restored, tmp_path / "merged.safetensors")
+        checkpoint.write(restored, tmp_path / "merged.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -286,7 +286,7 @@ def test_a_bundle_of_label_maps_needs_no_data(tmp_path: Path, monkeypatch, capsy
     run.once(train)
     restored = restore(run.directory)
     (batch,) = eval_loader(restored.config.data, "val", 1)
-    ((_, (found,)),) = predictions(restored.config, restored.model, [batch])
+    ((_, (found,)),) = predict_batches(restored.config, restored.model, [batch])
     wanted = found.label_map(background=True)
     assert len(wanted.unique()) == 2
     called(export, f"run={run.directory}", "format=bundle", f"out={tmp_path / 'handed-on'}")

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
-from segsweep.peft.base import apply
+from segsweep.peft.apply import apply
 from segsweep.run.feature_store import Disk, Memory, free_memory
 from segsweep.run.features import FeatureCache
 from segsweep.run.identity import Run, state_of

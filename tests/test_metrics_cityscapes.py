@@ -27,7 +27,8 @@ from segsweep.metrics.base import of_classes
 from segsweep.metrics.cityscapes import CityscapesAP as Metric
 from segsweep.metrics.cityscapes import CityscapesEvaluator
 from segsweep.task.instances import Instances
-from tests.layouts_city import numbers_file, sample, save
+from tests.layouts_city import numbers_file, save
+from tests.small_coco import real_folder
 
 SIDE = 40
 IDS = list(LABELS)
@@ -155,7 +156,7 @@ def published(folder: Path, record: Record) -> Iterator[Guess]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_numbers_of_the_official_program(variant: str, tmp_path: Path) -> None:
-    root = sample("cityscapes_like")
+    root = real_folder("cityscapes_like")
     expected = json.loads((root / "reference/expected.json").read_text())["variants"][variant]
     data = Cityscapes(name="cityscapes", root=str(root), cache=str(tmp_path))
     records = data.records("val")
@@ -220,7 +221,7 @@ def test_any_scene_scores_by_the_words_of_the_rules(images: list[Any], random: A
     np.testing.assert_allclose(got, plainly(maps, guesses), atol=1e-9)
     pairs = list(zip(records, guesses, strict=True))
     random.shuffle(pairs)
-    shuffled = [(record, random.sample(found, len(found))) for record, found in pairs]
+    shuffled = [(record, random.real_folder(found, len(found))) for record, found in pairs]
     again = evaluated(*map(list, zip(*shuffled, strict=True))).by_class()
     np.testing.assert_allclose(again, got, atol=1e-9)
 

@@ -21,7 +21,7 @@ from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.data.formats import masks
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import of_classes
-from segsweep.metrics.coco import KINDS, CocoAP, predictions
+from segsweep.metrics.coco import KINDS, CocoAP
 from segsweep.task.instances import Instances
 from tests.small_coco import REAL, REAL_SETS, real
 
@@ -217,12 +217,12 @@ def instances(count: int) -> Instances:
 
 
 def test_instances_of_a_model_become_entries_of_a_results_file() -> None:
-    entries = predictions(instances(2))
+    entries = instances(2).coco
     json.dumps(entries)
     assert entries[1]["category_id"] == 1
     assert entries[1]["bbox"] == [10, 4, 30, 20] == masks.bbox(entries[1]["segmentation"])
     assert entries[0]["score"] == pytest.approx(0.9)
-    assert predictions(instances(0)) == []
+    assert instances(0).coco == []
 
 
 def test_batches_feed_the_evaluator() -> None:

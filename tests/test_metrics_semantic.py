@@ -22,7 +22,6 @@ from segsweep.metrics.miou import Confusion, MIoU
 from segsweep.metrics.overlap import Overlap
 from segsweep.metrics.saliency import Saliency, enhanced_alignment, structure, weighted_f
 from segsweep.run.callbacks import Best
-from segsweep.run.identity import Run
 from segsweep.task.semantic import SemanticMap
 from tests.painted import WORDS
 
@@ -278,10 +277,10 @@ def test_every_metric_says_its_protocol():
 )
 def test_the_best_value_is_the_lowest_where_lower_is_better(metric: str, best: list[bool]):
     anything: Any = None
-    keeper = Best(Run(compose([*WORDS, f"metrics={metric}"])), anything, "base")
+    keeper = Best(compose([*WORDS, f"metrics={metric}"]), anything)
     found = []
     for value in (20.0, 30.0, 10.0, None):
         found.append(keeper.better(value))
         if found[-1]:
-            keeper.found = {"value": value}
+            keeper.record = {"value": value}
     assert found == best

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from segsweep.base.errors import UserError
 from segsweep.data.loader import Target
-from segsweep.model.backbones.timm_models import DropPath, build_backbone
-from segsweep.model.family import Backbone, Layout
+from segsweep.model.backbones.timm import drop_paths
+from segsweep.model.family import Backbone
 from segsweep.model.maskdino import MaskDINO
 from segsweep.model.necks import pixel_decoder
 from segsweep.model.segmenter import Segmenter
@@ -16,10 +16,10 @@ from segsweep.task.instances import InstanceTask
 
 NAMES = ["crate", "bottle", "bag"]
 CLASSES = len(NAMES)
-PLAIN = Backbone("resnet10t", Layout["timm"], {"stem_width": 8, "channels": [8, 16, 16, 32]})
+PLAIN = Backbone("resnet10t", "timm", {"stem_width": 8, "channels": [8, 16, 16, 32]})
 SWIN = Backbone(
     "swin_tiny_patch4_window7_224",
-    Layout["swin"],
+    "swin",
     {"img_size": 16, "embed_dim": 8, "depths": [2, 2, 2, 2], "num_heads": [1, 1, 2, 2]}
     | {"window_size": 4},
 )
@@ -138,7 +138,7 @@ def test_what_is_frozen_stays_in_evaluation_mode():
 def test_drop_path_of_a_frozen_backbone_is_a_choice(rate):
     chosen = Backbone(SWIN.name, SWIN.layout, SWIN.kwargs, drop_path=rate)
     model = frozen_but(build(chosen), "predictor")
-    dropping = [m.training for m in model.modules() if isinstance(m, DropPath)]
+    dropping = [m.training for m in drop_paths(model)]
     assert all(dropping)
     assert bool(dropping) == (rate > 0)
     once, again = model.features(images())[3], model.features(images())[3]
@@ -217,9 +217,10 @@ def test_more_queries_than_pairs_are_no_error():
 def test_tiny_model_is_small():
     from omegaconf import OmegaConf
 
-    from segsweep.base.config import conf_dir
+    from segsweep.base.words import conf_dir
 
     chosen = OmegaConf.load(f"{conf_dir()}/model/maskdino_tiny.yaml")
+    del chosen["_target_"]
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MaskDINO), chosen))
     model = config.build([str(digit) for digit in range(10)])
     assert sum(p.numel() for p in model.parameters()) <= 2_800_000
@@ -238,7 +239,7 @@ def test_tiny_model_is_small():
 )
 def test_backbones_that_cannot_be(name, layout, kwargs, message):
     with pytest.raises(UserError) as error:
-        build_backbone(name, layout, kwargs)
+        Backbone(name, layout, kwargs).build()
     assert message in str(error.value)
 
 

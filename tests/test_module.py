@@ -10,14 +10,15 @@ import torch
 from segsweep.base.config import Config, Hparams, Schedule, compose, fingerprint
 from segsweep.base.errors import UserError
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.base import apply, delta_state_dict
-from segsweep.run.facts import folded, optimizer_facts
+from segsweep.peft.apply import apply
+from segsweep.peft.delta import delta_state_dict
 from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
+from segsweep.run.record import folded, optimizer_facts
 
 
 def hparams(**changes: Any) -> Hparams:
     fields: dict[str, Any] = {"lr": 1e-3} | changes
-    return Hparams("", "x", **fields)
+    return Hparams("x", **fields)
 
 
 def test_multistep_falls_at_the_official_milestones():

@@ -113,7 +113,7 @@ def test_a_changed_file_gives_a_message_or_a_set_that_can_be_used(folder: Path, 
 LIMITED = """
 import resource, sys, warnings
 from pathlib import Path
-from segsweep.check import look_at
+from segsweep.verbs.check_data import look_at
 from segsweep.check.page import overlay
 from segsweep.check.parts import single
 used = int(next(x for x in open("/proc/self/status") if x.startswith("VmSize")).split()[1]) * 1024

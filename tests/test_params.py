@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from segsweep.base.errors import UserError
+from segsweep.peft import printed as printed_table
+from segsweep.peft.sizes import sizes
 from segsweep.sweep.sweeper import configs
 from segsweep.verbs import params
 
 
 @pytest.fixture(scope="module")
 def printed():
-    return params.read_printed(params.REPORTED)
+    return printed_table.read_printed(params.REPORTED)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def rows(printed):
     def classes(config):
         return next(line.classes for line in printed if line.means(config))
 
-    return params.table(configs(params.TABLE), classes)
+    return sizes(configs(params.TABLE), classes)
 
 
 @pytest.fixture
@@ -48,8 +50,8 @@ def change(path, select, **values):
 def test_every_printed_digit_of_table_2b_is_computed(rows, printed):
     assert len(printed) == 33
     assert len(rows) == len(printed) + 2  # the text encoder of SEEM, a part of two rows or not
-    assert all(line.values.keys() == params.METRICS.keys() for line in printed)
-    assert params.check(rows, printed) == []
+    assert all(line.values.keys() == printed_table.METRICS.keys() for line in printed)
+    assert printed_table.check(rows, printed) == []
 
 
 def test_parameters_of_seem(rows):
@@ -99,7 +101,7 @@ def test_a_changed_number_is_found(rows, reported, metric, value):
         return words == ("ResNet-50", '{"alpha": 8, "r": 8}', metric)
 
     change(reported / "reported.csv", select, value=value)
-    (difference,) = params.check(rows, params.read_printed(reported))
+    (difference,) = printed_table.check(rows, printed_table.read_printed(reported))
     assert difference.startswith(
         f"maskdino_r50 lora rank=8 alpha=8: {metric} is printed as {value}"
     )
@@ -107,13 +109,13 @@ def test_a_changed_number_is_found(rows, reported, metric, value):
 
 def test_a_misprint_that_is_none_is_found(rows, reported):
     change(reported / "misprints.csv", lambda line: True, correct="1.14")
-    (difference,) = params.check(rows, params.read_printed(reported))
+    (difference,) = printed_table.check(rows, printed_table.read_printed(reported))
     assert "is printed as 1.12, computed 1.13" in difference
 
 
 def test_a_setting_that_was_not_computed_is_found(rows, printed):
     kept = [row for row in rows if row.peft != "decoder_only"]
-    differences = params.check(kept, printed)
+    differences = printed_table.check(kept, printed)
     assert len(differences) == 3
     assert all("decoder_only" in d and d.endswith("not among the settings") for d in differences)
 

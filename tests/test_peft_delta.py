@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segsweep.base.errors import UserError
-from segsweep.peft.base import (
-    apply,
+from segsweep.peft.apply import apply
+from segsweep.peft.delta import (
     base_hash,
     delta_state_dict,
     load_delta,

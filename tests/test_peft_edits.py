@@ -10,7 +10,8 @@ from torch import nn
 from segsweep.base.errors import UserError
 from segsweep.model.layers.seam import Seam
 from segsweep.peft.adapter import Adapter, BottleneckInit, Residual
-from segsweep.peft.base import apply, delta_state_dict, merge
+from segsweep.peft.apply import apply, merge
+from segsweep.peft.delta import delta_state_dict
 from segsweep.peft.lora import Fused, LoRA, LowRankInit
 from segsweep.peft.method import Method
 from segsweep.peft.select import Select

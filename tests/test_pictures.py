@@ -26,7 +26,7 @@ from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palett
 from segsweep.run import predictions
 from segsweep.run.identity import Run
 from segsweep.run.restore import restore
-from segsweep.sweep.names import one
+from segsweep.sweep.names import single_run
 from segsweep.train import train
 from segsweep.verbs import compare, predict
 from tests.painted import WORDS
@@ -247,11 +247,11 @@ def test_data_that_moved_are_found_by_a_word(tmp_path: Path) -> None:
 
 def test_a_run_goes_by_the_beginning_of_its_id(runs: list[Path]) -> None:
     results = runs[0].parents[1]
-    assert one(results, runs[0].name[-12:-6]) == runs[0]
+    assert single_run(results, runs[0].name[-12:-6]) == runs[0]
     with pytest.raises(UserError, match="neither a sweep nor a run"):
-        one(results, "zzz")
+        single_run(results, "zzz")
     with pytest.raises(UserError, match="names 2 runs; one is needed"):
-        one(results, str(results))
+        single_run(results, str(results))
 
 
 def greedy(
@@ -301,7 +301,7 @@ def rivals(tmp_path_factory) -> list[Path]:
                 writer.add(image_id, sorted(own, key=lambda g: -g["score"]))
         record = run.head() | {
             "status": "done",
-            "predictions": predictions.facts(run.directory),
+            "predictions": predictions.read(run.directory / predictions.FILE).facts(),
             "metrics": {"segm_AP": {"value": 50.0 - seed}},
             "data": {"fingerprint": data.fingerprint(), "classes": data.classes()},
         }
@@ -377,7 +377,9 @@ def test_only_runs_of_the_same_images_are_compared(
         for image_id, own in list(found)[:2]:
             writer.add(image_id, own)
     (copied / "short").rename(copied / predictions.FILE)
-    record = read_json(copied / "record.json") | {"predictions": predictions.facts(copied)}
+    record = read_json(copied / "record.json") | {
+        "predictions": predictions.read(copied / predictions.FILE).facts()
+    }
     (copied / "record.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"on 2 images, .* on 4"):
         compare.main([str(runs[1]), str(copied)])

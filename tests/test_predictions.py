@@ -87,7 +87,7 @@ def test_a_broken_file_is_named(tmp_path: Path, broken: str) -> None:
 
 def test_a_record_names_the_file_and_its_hash(run: Run) -> None:
     record = read_json(run.directory / "record.json")
-    assert record["predictions"] == predictions.facts(run.directory)
+    assert record["predictions"] == predictions.read(run.directory / predictions.FILE).facts()
     found = predictions.of_run(run.directory)
     assert found.head["run"] == run.id
     assert [image_id for image_id, _ in found] == [
@@ -126,7 +126,7 @@ def test_none_are_kept_where_none_are_wanted(tmp_path: Path) -> None:
     write(one.directory / predictions.FILE)  # of an earlier attempt
     with predictions.keeping(one) as keep:
         keep([1], [object()])
-    assert predictions.facts(one.directory) is None
+    assert not (one.directory / predictions.FILE).exists()
 
 
 def test_predictions_go_with_the_weights(tmp_path: Path) -> None:

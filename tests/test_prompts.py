@@ -13,7 +13,8 @@ from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
 from segsweep.data.sets.digits import Digits, DomainName
 from segsweep.model.heads.prompts import BACKGROUND, Templates, encode, templates, token_ids
-from segsweep.run.facts import class_lines, data_facts
+from segsweep.run.record import data_facts
+from segsweep.run.terminal import class_lines
 from tests.small_coco import content, write
 
 PLAIN = ["{}."]
@@ -133,14 +134,14 @@ def test_classes_are_told_by_their_names_unless_prompted():
 def test_prompts_of_unknown_classes_are_refused_with_the_near_name(tmp_path):
     data = write(tmp_path, prompts={"blot": "a steel bolt"})
     with pytest.raises(UserError, match=r"no class 'blot' .*did you mean 'bolt'.*nut"):
-        data_facts(data, data.classes())
+        data_facts(data)
 
 
 def test_the_record_says_what_each_class_was_told_by(tmp_path):
     renamed = content()
     renamed["categories"][0]["name"] = "Bolt, M4"
     data = write(tmp_path, renamed, renamed, prompts={"nut": "a hexagonal nut"})
-    facts = data_facts(data, data.classes())
+    facts = data_facts(data)
     assert facts["classes"] == ["nut", "Bolt, M4"]
     assert facts["category_ids"] == [4, 9]
     assert facts["prompts"] == ["a hexagonal nut", "Bolt, M4"]

@@ -38,8 +38,8 @@ from segsweep.results.frame import read
 from segsweep.results.tables import ablation
 from segsweep.results.wishes import Limit, Wishes, parse_limit
 from segsweep.run import predictions
-from segsweep.run.facts import data_facts
 from segsweep.run.identity import Run
+from segsweep.run.record import data_facts
 from segsweep.sweep.names import remember
 from segsweep.sweep.sweeper import composing, configs
 from segsweep.verbs.report import main
@@ -247,8 +247,9 @@ def found_all(folder: Path) -> Run:
                 for a in image.annotations
             ]  # fmt: skip
             writer.add(image.image_id, found)
-    known = {"predictions": predictions.facts(run.directory), "analysis": recorded(run)}
-    facts = {"status": "done", "data": data_facts(data, data.classes())}
+    file = predictions.read(run.directory / predictions.FILE)
+    known = {"predictions": file.facts(), "analysis": recorded(run.config, file)}
+    facts = {"status": "done", "data": data_facts(data)}
     write(folder, record("frozen", 99.0, trainable=0) | run.head() | facts | known)
     return run
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import tomllib
 from importlib.metadata import PackageNotFoundError, metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tests.conftest import summary
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = 320  # of a source file
@@ -93,11 +99,22 @@ def test_every_dependency_is_locked() -> None:
     assert names - {name.partition("==")[0].lower() for name in requirements()} == set()
 
 
-def test_malicious_versions_are_excluded() -> None:
+def test_what_advisories_name_is_neither_locked_nor_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (line,) = (d for d in project["dependencies"] if d.startswith("pytorch-lightning"))
-    assert {"!=2.6.2", "!=2.6.3"} <= set(re.split(r",|(?=!=)", line))
-    assert not {f"pytorch-lightning==2.6.{i}" for i in (2, 3)} & set(requirements())
+    extras = project["optional-dependencies"].values()
+    wanted = [Requirement(line) for line in [*project["dependencies"], *chain(*extras)]]
+    locked = [Requirement(line) for line in requirements()]
+    with (ROOT / "tests/advisories.csv").open(newline="") as file:
+        advisories = list(csv.DictReader(file))
+    assert len(advisories) > 5
+    for advisory in advisories:
+        package, fixed = advisory["package"], Version(advisory["fixed"])
+        for requirement in (r for r in [*wanted, *locked] if r.name == package):
+            least = [
+                Version(s.version) for s in requirement.specifier if s.operator in (">=", "==")
+            ]
+            assert max(least) >= fixed, f"{requirement}: {advisory['advisory']}"
+        assert package in {r.name for r in locked}, f"{package} is locked no more: drop its line"
 
 
 def test_dependencies_are_permissively_licensed() -> None:
@@ -136,3 +153,10 @@ def test_the_makefile_stays_short_and_holds_every_command_of_the_documents() -> 
             used = set(re.findall(r"(?:^|`)make (?:--\S+ )*([a-z]+)", text, re.MULTILINE))
             assert used <= targets(), name
     assert {"make demo", "make test"} <= set(re.findall(r"make \w+", texts()["README.md"]))
+
+
+def test_a_line_says_what_skipped_tests_need() -> None:
+    slurm = "Skipped: slurmctld not installed (Debian: apt install slurm-wlm munge)"
+    reasons = [slurm, slurm, "Skipped: no chromium on this machine", "Skipped: needs CUDA"]
+    line = "skipped: 2 need SLURM, 1 needs Chromium, 1 needs a GPU"
+    assert summary(reasons) == line

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from segsweep.base.config import Choice, Config, Hparams, Trainer, fingerprint, neutral, outside
 from segsweep.base.errors import UserError
-from segsweep.base.files import owned, read_json, write_atomically, write_json
+from segsweep.base.files import read_json, write_atomically, write_json
+from segsweep.base.owner import owned
 from segsweep.base.signals import Stopped
 from segsweep.run.identity import Run, State, state_of
 
@@ -36,13 +37,13 @@ class Data(Word):
 
 @dataclass
 class Loose(Config):
-    model: Word = field(default_factory=lambda: Word("", "m"))
-    peft: Word = field(default_factory=lambda: Word("", "p"))
-    data: Data = field(default_factory=lambda: Data("", "d"))
-    metrics: Word = field(default_factory=lambda: Word("", "c"))
-    logger: Word = field(default_factory=lambda: Word("", "none"), metadata={"outside": True})
-    hparams: Hparams = field(default_factory=lambda: Hparams("", "default", lr=1e-3))
-    trainer: Trainer = field(default_factory=lambda: Trainer("", "default"))
+    model: Word = field(default_factory=lambda: Word("m"))
+    peft: Word = field(default_factory=lambda: Word("p"))
+    data: Data = field(default_factory=lambda: Data("d"))
+    metrics: Word = field(default_factory=lambda: Word("c"))
+    logger: Word = field(default_factory=lambda: Word("none"), metadata={"outside": True})
+    hparams: Hparams = field(default_factory=lambda: Hparams("default", lr=1e-3))
+    trainer: Trainer = field(default_factory=lambda: Trainer("default"))
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_a_later_option_at_its_neutral_value_keeps_old_names(config):
         size: int = 1
 
     now = fingerprint(config)
-    config.peft = Before("", "p")
+    config.peft = Before("p")
     assert fingerprint(config) == now
 
 
@@ -135,7 +136,7 @@ def test_a_signal_before_the_first_write_leaves_word_too(config, monkeypatch):
 def test_a_live_owner_is_respected_and_a_dead_one_replaced(config):
     directory = Run(config).directory
     code = (
-        "import sys, time; from pathlib import Path; from segsweep.base.files import owned\n"
+        "import sys, time; from pathlib import Path; from segsweep.base.owner import owned\n"
         "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
@@ -159,7 +160,7 @@ def test_an_earlier_attempt_of_the_same_job_is_awaited(config, monkeypatch):
     """SLURM may begin a job anew while its processes, on a node taken for dead, still run."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     code = (
-        "import os, sys, time; from pathlib import Path; from segsweep.base.files import owned\n"
+        "import os, sys, time; from pathlib import Path; from segsweep.base.owner import owned\n"
         "with owned(Path(sys.argv[1])):\n"
         "    print('mine', flush=True); time.sleep(1); os._exit(0)"
     )
@@ -174,7 +175,7 @@ def test_an_earlier_attempt_of_the_same_job_is_awaited(config, monkeypatch):
 
 def test_only_one_of_many_owns(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from segsweep.base.files import owned\n"
+        "import sys, time; from pathlib import Path; from segsweep.base.owner import owned\n"
         "from segsweep.base.errors import UserError\n"
         "while time.time() < float(sys.argv[2]): pass\n"
         "try:\n"

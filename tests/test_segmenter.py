@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
-from segsweep.model.segmenter import Instances, Segmenter, to_original
+from segsweep.model.segmenter import Segmenter
 from segsweep.task import frames
-from segsweep.task.instances import InstanceTask
+from segsweep.task.frames import to_original
+from segsweep.task.instances import Instances, InstanceTask
 
 SIZE, PADDED = (48, 64), (64, 64)
 SURE = 20.0  # logits in and, negative, out of a mask

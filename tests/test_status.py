@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.base.files import owned, process_started
+from segsweep.base.owner import owned, process_started
 from segsweep.sweep.names import directories
 from segsweep.sweep.status import TAILS, Status, status
 from segsweep.verbs.status import main

@@ -11,7 +11,7 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
-from segsweep.base.files import owned
+from segsweep.base.owner import owned
 from segsweep.run.identity import Run
 from segsweep.verbs import logs, prune
 from tests.records import record, write

@@ -15,8 +15,9 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
-from segsweep.base.files import owned, process_started
+from segsweep.base.owner import owned, process_started
 from segsweep.run.identity import Run, State, state_of
+from segsweep.sweep.control import reopened
 from segsweep.sweep.names import remember
 from segsweep.verbs import cancel, retry
 
@@ -24,7 +25,7 @@ SHORT = ["data.train=4", "data.val=2", "hparams.epochs=1", "trainer.accelerator=
 TRAINS = """
 import sys, time
 from pathlib import Path
-from segsweep.sweep.files import owned
+from segsweep.base.owner import owned
 with owned(Path(sys.argv[1])):
     print("owned", flush=True)
     time.sleep(60)
@@ -114,9 +115,9 @@ def test_a_run_that_begins_anew_keeps_its_config_only(tmp_path: Path) -> None:
     one = run(tmp_path)
     for name in ("last.ckpt", "metrics.jsonl", "delta.safetensors"):
         (one.directory / name).write_text("old")
-    assert retry.again(one.directory, anew=False).name == one.name
+    assert reopened(one.directory, anew=False).name == one.name
     assert (one.directory / "last.ckpt").exists()
-    retry.again(one.directory, anew=True)
+    reopened(one.directory, anew=True)
     assert [path.name for path in one.directory.iterdir()] == ["config.yaml"]
 
 

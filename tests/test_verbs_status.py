@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import owned
+from segsweep.base.owner import owned
 from segsweep.base.terminal import duration, human
 from segsweep.sweep.names import chosen, remember, sweeps
 from segsweep.sweep.status import lines, status

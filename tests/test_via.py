@@ -18,7 +18,7 @@ from segsweep.data.formats import masks
 from segsweep.data.formats.instances import Defect, polygon
 from segsweep.data.formats.via import ViaRegion, read
 from tests.layouts import BLOCK
-from tests.small_coco import REAL
+from tests.small_coco import real_folder
 
 CASES = {
     "v1_regions_dict": [],
@@ -46,28 +46,24 @@ def usable(region: ViaRegion, picture: Path) -> bool:
 
 @pytest.mark.parametrize("case", CASES)
 def test_odd_files_give_what_can_be_used(case: str) -> None:
-    folder = REAL / "defects"
-    if not folder.is_dir():
-        pytest.skip(f"no data at {folder}")
+    folder = real_folder("defects")
     index = {entry["file"]: entry for entry in json.loads((folder / "index.json").read_text())}
     images, faults = read(folder / "via" / f"{case}.json")
     regions = [(r, folder / "images" / image.file) for image in images for r in image.regions]
     number = sum(usable(region, picture) for region, picture in regions)
     assert number == index[f"via/{case}.json"]["usable_annotations"]
-    assert [fault.what for fault in faults] == CASES[case]
+    assert [fault.reason for fault in faults] == CASES[case]
 
 
 def test_a_real_file_of_version_1(tmp_path: Path) -> None:
-    folder = REAL / "rice_leaf"
-    if not folder.is_dir():
-        pytest.skip(f"no data at {folder}")
+    folder = real_folder("rice_leaf")
     useless = ["a polygon of 1 different points has no area", "has no label"]
     for split, told in {"train": useless, "val": []}.items():
         images, faults = read(folder / "original" / split / "via_region_data.json")
         expected = json.loads((folder / f"{split}.json").read_text())
         assert {i.file for i in images} == {i["file_name"] for i in expected["images"]}
         assert sum(len(i.regions) for i in images) == len(expected["annotations"])
-        assert [fault.what for fault in faults] == told
+        assert [fault.reason for fault in faults] == told
         names = {r.attributes["class_id"] for i in images for r in i.regions}
         assert names <= {c["name"] for c in expected["categories"]}
 
@@ -146,4 +142,4 @@ def test_no_content_is_a_crash(tmp_path_factory: pytest.TempPathFactory, content
         for region in image.regions:
             assert len(region.polygon) >= 6
             assert np.isfinite(region.polygon).all()
-    assert all(fault.what for fault in faults)
+    assert all(fault.reason for fault in faults)

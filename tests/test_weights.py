@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from segsweep.base.errors import UserError
 from segsweep.model import weights
-from segsweep.model.family import Backbone, Layout
+from segsweep.model.family import Backbone
 from segsweep.model.maskdino import MaskDINO, to_official
 from segsweep.model.segmenter import Segmenter
 
@@ -34,7 +34,7 @@ def family(**changes) -> MaskDINO:
     dims |= {f"{part}_layers": 1 for part in ("encoder", "decoder")}
     dims |= {f"{part}_ffn": 32 for part in ("encoder", "decoder")}
     dims |= changes
-    return MaskDINO(backbone=Backbone("resnet50", Layout["resnet"], narrow), **dims)
+    return MaskDINO(backbone=Backbone("resnet50", "resnet", narrow), **dims)
 
 
 def build(seed: int = 0, names: Sequence[str] = NAMES) -> Segmenter:
@@ -76,7 +76,7 @@ def file(tmp_path) -> Path:
 def official(tmp_path) -> Path:
     """A checkpoint as detectron2 writes it: official names, aliases and all."""
     path = tmp_path / "official.pth"
-    state = to_official(build().state_dict(), Layout["resnet"])
+    state = to_official(build().state_dict(), "resnet")
     torch.save({"model": state, "iteration": 3}, path)
     return path
 
@@ -123,7 +123,7 @@ def test_official_checkpoint(official):
 
 def test_arrays_of_an_official_checkpoint(tmp_path):
     path = tmp_path / "arrays.pth"
-    state = to_official(build().state_dict(), Layout["resnet"])
+    state = to_official(build().state_dict(), "resnet")
     torch.save({"model": {n: t.numpy() for n, t in state.items()}, "step": np.float64(3)}, path)
     model = build(1)
     family(weights=str(path)).load(model, NAMES, 0)

@@ -76,7 +76,7 @@ def test_the_wheel_composes_elsewhere_without_torch(environment: Path, tmp_path:
 
 
 def test_the_wheel_is_what_runs(environment: Path, tmp_path: Path) -> None:
-    where = "import segsweep.base.config as c; print(c.__file__); print(c.conf_dir())"
+    where = "import segsweep.base.words as c; print(c.__file__); print(c.conf_dir())"
     done = run(environment / "python", "-c", where, cwd=tmp_path)
     assert all(str(environment.parent) in line for line in done.stdout.splitlines())
 

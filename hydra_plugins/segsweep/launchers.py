@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.segsweep.typed_files import open_dicts
 from segsweep.base.config import Config, typed
 from segsweep.base.errors import UserError
+from segsweep.base.hydra_parts import job_return, open_dicts, sweep_config
 from segsweep.base.queue import queue
 from segsweep.run.identity import LIVE, Run, State
 from segsweep.sweep.board import Board, last_words
@@ -54,10 +54,7 @@ for name, conf in (("local", LocalConf), ("slurm", SlurmConf)):
 
 def typed_job(context: HydraContext, config: DictConfig, overrides: Combination) -> Config:
     """Compose one job of a sweep into typed objects."""
-    job = context.config_loader.load_sweep_config(config, overrides)
-    with open_dict(job):
-        del job["hydra"]
-    return typed(job)
+    return typed(sweep_config(context, config, overrides))
 
 
 class RunLauncher(Launcher):
@@ -149,8 +146,6 @@ def watch(jobs: Sequence[Job]) -> dict[Run, State]:
 def returned(job: Job, state: State) -> JobReturn:
     """Return a run's end in Hydra's words; what goes on elsewhere counts as launched."""
     words, run = job
-    result = JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
-    if state not in (State.DONE, *LIVE):
-        result.status = JobStatus.FAILED
-        result.return_value = UserError(f"{state.value}: {last_words(run.directory)}")
-    return result
+    if state in (State.DONE, *LIVE):
+        return job_return(words, None)
+    return job_return(words, UserError(f"{state.value}: {last_words(run.directory)}"))

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from hydra_plugins.segsweep.launchers import Job, RunLauncher, typed_job
 from segsweep.base.errors import UserError
+from segsweep.base.hydra_parts import chosen_launcher, failure
 from segsweep.run.identity import Run
 from segsweep.sweep.names import remember
 from segsweep.sweep.sweeper import Combination, expand
@@ -43,13 +44,9 @@ class ProductSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Make the launcher, and what composes one job."""
-        from hydra.core.plugins import Plugins
-
         self.compose = partial(typed_job, hydra_context, config)
         self.name: str | None = config.hydra.runtime.choices.get("sweep")
-        self.jobs: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.jobs: Launcher = chosen_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Compose and check all runs, skip the finished ones, launch the rest, name the failed."""
@@ -61,9 +58,9 @@ class ProductSweeper(Sweeper):
         else:
             results = self.jobs.launch([words for words, _ in todo], initial_job_idx=0)
         failed = [
-            f"{' '.join(words)}\n    {result._return_value}"
+            f"{' '.join(words)}\n    {error}"
             for (words, _), result in zip(todo, results, strict=True)
-            if result.status != JobStatus.COMPLETED
+            if (error := failure(result)) is not None
         ]
         io = todo[0][1].config.io
         where = f" --results {io.results}" if io.results != "results" else ""

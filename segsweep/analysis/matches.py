@@ -55,11 +55,11 @@ class Matches:
 
         The definitions are those of TIDE (Bolya 2020, sections 2.2 and 2.3); `base` is AP itself.
         """
-        found = self.evaluation.tide_errors(pos_thr=self.iou, bg_thr=BACKGROUND_IOU)
-        values = {"base": {"AP": 100 * found["ap_base"]}}
+        tide = self.evaluation.tide_errors(pos_thr=self.iou, bg_thr=BACKGROUND_IOU)
+        values = {"base": {"AP": 100 * tide["ap_base"]}}
         for key, name in ERRORS.items():
-            count = {"count": found["counts"][key]} if key in found["counts"] else {}
-            values[name] = {"dAP": 100 * found["delta_ap"][key], **count}
+            count = {"count": tide["counts"][key]} if key in tide["counts"] else {}
+            values[name] = {"dAP": 100 * tide["delta_ap"][key], **count}
         return values
 
 
@@ -73,26 +73,26 @@ def match(
     records = {record.image_id: record for record in data.records("val")}
     objects: list[tuple[Record, Annotation]] = []
     images, truth, rows = [], [], []
-    for image_id, found in predicted:
+    for image_id, instances in predicted:
         record = records[image_id]
         images.append({"id": image_id, "height": record.height, "width": record.width})
         truth += truths(record, len(truth) + 1)
         objects += [(record, annotation) for annotation in record.annotations]
         # with its box, a prediction's area would be that of the box
-        rows += [{"image_id": image_id} | {k: one[k] for k in one if k != "bbox"} for one in found]
+        rows += [{"image_id": image_id} | {k: i[k] for k in i if k != "bbox"} for i in instances]
     evaluation = _evaluation(data.classes(), images, truth, rows, iou, max_dets)
     judged = evaluation.image_diagnostics(iou_thr=iou)
     state, finder = judged["dt_status"], judged["gt_match"]
     counted = [number for number in range(1, len(rows) + 1) if number in state]
-    kept = [k for k, (_, annotation) in enumerate(objects) if not annotation.iscrowd]
+    counting_objects = [k for k, (_, annotation) in enumerate(objects) if not annotation.iscrowd]
     scores = np.array([-1.0, *(row["score"] for row in rows)])  # predictions are numbered from 1
     return Matches(
         iou,
         [image["id"] for image in images],
         scores[counted],
         np.array([state[number] == "tp" for number in counted], bool),
-        [objects[k] for k in kept],
-        scores[[finder.get(k + 1) or 0 for k in kept]],
+        [objects[k] for k in counting_objects],
+        scores[[finder.get(k + 1) or 0 for k in counting_objects]],
         evaluation,
     )
 
@@ -102,8 +102,8 @@ def _evaluation(
 ) -> COCOeval:
     """Return COCO's evaluation of masks at one threshold, all sizes together."""
     categories = [{"id": k, "name": name} for k, name in enumerate(classes)]
-    known = COCO({"images": images, "annotations": truth, "categories": categories})
-    evaluation = COCOeval(known, known.load_res(rows), "segm")
+    annotations = COCO({"images": images, "annotations": truth, "categories": categories})
+    evaluation = COCOeval(annotations, annotations.load_res(rows), "segm")
     params = evaluation.params
     params.iou_thrs = [iou]
     params.max_dets = [max_dets]

@@ -52,22 +52,23 @@ def best_score(matches: Matches) -> Operating | None:
     scores, right = matches.scores[order], np.cumsum(matches.right[order])
     if not len(scores) or not right[-1]:
         return None
-    kept = np.arange(1, len(scores) + 1)
-    f1 = 2 * right / (kept + len(matches.found))
+    predictions = np.arange(1, len(scores) + 1)
+    f1 = 2 * right / (predictions + len(matches.found))
     f1[:-1][scores[:-1] == scores[1:]] = -1  # a threshold keeps all predictions of one score
     k = int(f1.argmax())
     share = 100 * right[k]
     recall = share / len(matches.found)
-    return Operating(float(scores[k]), 100 * float(f1[k]), float(share / kept[k]), float(recall))
+    precision = share / predictions[k]
+    return Operating(float(scores[k]), 100 * float(f1[k]), float(precision), float(recall))
 
 
-def recall(found: np.ndarray, score: float) -> dict[str, Any]:
+def recall(scores: np.ndarray, score: float) -> dict[str, Any]:
     """Return how many of some objects predictions of at least a score found."""
-    hits = int((found >= score).sum())
+    hits = int((scores >= score).sum())
     return {
-        "objects": len(found),
+        "objects": len(scores),
         "found": hits,
-        "recall": 100 * hits / len(found) if len(found) else None,
+        "recall": 100 * hits / len(scores) if len(scores) else None,
     }
 
 
@@ -82,8 +83,8 @@ def missed(matches: Matches, score: float, classes: Sequence[str]) -> list[Misse
     """Return the missed objects in the order of evaluation."""
     return [
         Missed(r.image_id, r.file, a.id, classes[a.category], size_of(a.area), a.area)
-        for (r, a), found in zip(matches.objects, matches.found, strict=True)
-        if found < score
+        for (r, a), object_score in zip(matches.objects, matches.found, strict=True)
+        if object_score < score
     ]
 
 
@@ -99,10 +100,10 @@ def calibration(scores: np.ndarray, right: np.ndarray) -> dict[str, Any]:
         mean = 100 * np.bincount(place, scores, BINS) / count
         share = 100 * np.bincount(place, right, BINS) / count
     gap = np.abs(mean - share)
-    known = count > 0
+    occupied = count > 0
     return {
-        "ECE": float((count * gap)[known].sum() / count.sum()) if known.any() else None,
-        "MCE": float(gap[known].max()) if known.any() else None,
+        "ECE": float((count * gap)[occupied].sum() / count.sum()) if occupied.any() else None,
+        "MCE": float(gap[occupied].max()) if occupied.any() else None,
         "predictions": len(scores),
         "bins": [
             [int(n), round(float(m), 2), round(float(s), 2)] if n else [0, None, None]

@@ -25,11 +25,13 @@ def check(config: Config) -> None:
     Raises UserError for columns that are not there or that have too many values, and where no
     predictions are kept to compute them from.
     """
+    from segsweep.task.base import task_of
+
     if not config.data.slices:
         return
-    instances = config.data.task == "instances"
-    if not (instances and config.io.predictions):
-        why = "io.predictions=true" if instances else "instances, not label maps"
+    kept = task_of(config.data).kept
+    if not (kept and config.io.predictions):
+        why = "io.predictions=true" if kept else "instances, not label maps"
         raise UserError(f"data.slices={config.data.slices}: results by slice need {why}")
     values(config.data, config.data.slices)
 
@@ -37,12 +39,12 @@ def check(config: Config) -> None:
 def values(data: DataSet, columns: Sequence[str]) -> dict[str, dict[int, str]]:
     """Return the value of each validation image, by column and image id; raises as `check`."""
     records = data.records("val")
-    known = sorted({column for record in records for column in record.meta})
+    existing = sorted({column for record in records for column in record.meta})
     for column in columns:
-        if column not in known:
+        if column not in existing:
             raise UserError(
                 f"data.slices: images of data={data.name} have no column {column!r}"
-                + (choices(column, known) or "; they have none at all")
+                + (choices(column, existing) or "; they have none at all")
             )
         different = {record.meta.get(column) for record in records}
         if len(different) > MOST:
@@ -70,18 +72,18 @@ def results(
     evaluators: dict[tuple[str, str], Any] = defaultdict(
         lambda: metric.evaluator(config.data, "val")
     )
-    for image_id, found in predicted:
+    for image_id, instances in predicted:
         for column in columns:
             key = column, places[column][image_id]
-            evaluators[key].add(image_id, found)
+            evaluators[key].add(image_id, instances)
             images[key] += 1
     table: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in columns}
     for (column, value), evaluator in sorted(evaluators.items()):
         place = places[column]
-        own = [place[record.image_id] == value for record, _ in matches.objects]
+        in_slice = [place[record.image_id] == value for record, _ in matches.objects]
         table[column][value] = {
             "images": images[column, value],
             metric.key: evaluator.compute()[metric.key],
-            **recall(matches.found[np.array(own, bool)], score),
+            **recall(matches.found[np.array(in_slice, bool)], score),
         }
     return table

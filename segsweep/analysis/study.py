@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
-from segsweep.run import predictions
 
 if TYPE_CHECKING:
     from segsweep.analysis.numbers import Missed
     from segsweep.base.config import Config
-    from segsweep.run.identity import Run
-    from segsweep.run.predictions import Predictions
+    from segsweep.run.predictions import PredictionFile
 
 IOU = 0.5
 
@@ -28,7 +26,7 @@ class Analysis:
 
 def analyse(
     config: Config,
-    predicted: Predictions,
+    predicted: PredictionFile,
     *,
     columns: Sequence[str] = (),
     iou: float = IOU,
@@ -67,17 +65,16 @@ def analyse(
     return Analysis(values, missed)
 
 
-def recorded(run: Run) -> dict[str, Any] | None:
+def recorded(config: Config, predicted: PredictionFile | None) -> dict[str, Any] | None:
     """Return what the record of a run says about its predictions, None where it keeps none."""
-    path = run.directory / predictions.FILE
-    if not path.exists():
+    if predicted is None:
         return None
-    return analyse(run.config, predictions.read(path), columns=run.config.data.slices).numbers
+    return analyse(config, predicted, columns=config.data.slices).numbers
 
 
-def evaluated(config: Config, predicted: Predictions) -> dict[str, float | None]:
+def evaluated(config: Config, predicted: PredictionFile) -> dict[str, float | None]:
     """Compute the run's metrics again from its predictions: the values of its record, exactly."""
     evaluator = config.metrics.evaluator(config.data, "val")
-    for image_id, found in predicted:
-        evaluator.add(image_id, found)
+    for image_id, instances in predicted:
+        evaluator.add(image_id, instances)
     return evaluator.compute()

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from statistics import median
 
-from segsweep.audit.cells import Cell, by
-from segsweep.audit.finding import Certainty, Finding
+from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by
 from segsweep.audit.numbers import Interval, exactly, printed, repairs, short
 
 AP = re.compile(r"(.*?)m?AP(?:[_@]?(50|75))?")
@@ -16,7 +15,7 @@ WHOLE_NUMBERS = ("count", "px", "pixels", "images")
 OVERLAP = {"Dice": ("IoU", "Jaccard"), "mDice": ("mIoU",), "F1": ("IoU",)}
 
 
-def ranges(cells: Sequence[Cell]) -> Iterator[Finding]:
+def ranges(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Percentages lie in [0, 100], counts are whole and positive, spreads not negative."""
     for cell in cells:
         delta = cell.metric.lower().startswith(("delta", "gain", "diff"))
@@ -33,7 +32,7 @@ def ranges(cells: Sequence[Cell]) -> Iterator[Finding]:
             (spread, "No values between 0 and 100 have this standard deviation."),
         ):
             if wrong:
-                yield Finding(
+                yield Contradiction(
                     rule="range",
                     certainty=Certainty.CERTAIN,
                     cells=[cell],
@@ -42,7 +41,7 @@ def ranges(cells: Sequence[Cell]) -> Iterator[Finding]:
                     explanation=why,
                 )
         if cell.metric.endswith("BER") and cell.is_percent and 50 < cell.value <= 100:
-            yield Finding(
+            yield Contradiction(
                 rule="range",
                 certainty=Certainty.UNCLEAR,
                 cells=[cell],
@@ -52,12 +51,12 @@ def ranges(cells: Sequence[Cell]) -> Iterator[Finding]:
             )
 
 
-def precision(cells: Sequence[Cell]) -> Iterator[Finding]:
+def precision(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """AP falls with the threshold: AP75 ≤ AP50 and AP50/10 + AP75/2 ≤ AP ≤ (AP50 + AP75)/2."""
-    families: dict[tuple, dict[str, Cell]] = {}
+    families: dict[tuple, dict[str, PrintedCell]] = {}
     for cell in cells:
-        if found := AP.fullmatch(cell.metric):
-            families.setdefault((cell.row, found[1]), {})[found[2] or ""] = cell
+        if matched := AP.fullmatch(cell.metric):
+            families.setdefault((cell.row, matched[1]), {})[matched[2] or ""] = cell
     ratios: dict[tuple, list[Fraction]] = {}
     for (row, kind), family in families.items():
         if "50" in family and "" in family and family[""].value:
@@ -69,7 +68,7 @@ def precision(cells: Sequence[Cell]) -> Iterator[Finding]:
             yield _not_falling(family, problems, usual)
 
 
-def falling(family: dict[str, Cell], cut: bool = False) -> list[str]:
+def falling(family: dict[str, PrintedCell], cut: bool = False) -> list[str]:
     """Return which of the inequalities between AP, AP50 and AP75 are broken.
 
     COCO's AP is the mean over ten thresholds, 0.50 to 0.95: five of them are not above 0.70, where
@@ -87,14 +86,16 @@ def falling(family: dict[str, Cell], cut: bool = False) -> list[str]:
         wrong.append("AP > AP50")
     if whole.low > ((low + high) * Fraction(1, 2)).high:
         wrong.append("AP > (AP50 + AP75)/2")
-    least = (low if "50" in family else zero) * Fraction(1, 10)
-    least += (high if "75" in family else zero) * Fraction(1, 2)
-    if "50" in family and "75" in family and whole.high < least.low:
+    minimum = (low if "50" in family else zero) * Fraction(1, 10)
+    minimum += (high if "75" in family else zero) * Fraction(1, 2)
+    if "50" in family and "75" in family and whole.high < minimum.low:
         wrong.append("AP < AP50/10 + AP75/2")
     return wrong
 
 
-def _not_falling(family: dict[str, Cell], problems: list[str], usual: Fraction) -> Finding:
+def _not_falling(
+    family: dict[str, PrintedCell], problems: list[str], usual: Fraction
+) -> Contradiction:
     def expected(key: str) -> Fraction | None:
         if "" not in family or "50" not in family:
             return None
@@ -102,11 +103,11 @@ def _not_falling(family: dict[str, Cell], problems: list[str], usual: Fraction) 
         return None if key == "75" else value
 
     fixes = [
-        f"{cell.metric} {cell.text} → {found[0]}"
+        f"{cell.metric} {cell.text} → {fixes_of[0]}"
         for key, cell in family.items()
-        if (found := _ap_repairs(family, key, expected(key)))
+        if (fixes_of := _ap_repairs(family, key, expected(key)))
     ]
-    return Finding(
+    return Contradiction(
         rule="precision",
         certainty=Certainty.EXPLAINED if not falling(family, cut=True) else Certainty.CERTAIN,
         cells=list(family.values()),
@@ -118,7 +119,7 @@ def _not_falling(family: dict[str, Cell], problems: list[str], usual: Fraction) 
     )
 
 
-def _ap_repairs(family: dict[str, Cell], key: str, near: Fraction | None) -> list[str]:
+def _ap_repairs(family: dict[str, PrintedCell], key: str, near: Fraction | None) -> list[str]:
     cell = family[key]
 
     def right(text: str) -> bool:
@@ -127,7 +128,7 @@ def _ap_repairs(family: dict[str, Cell], key: str, near: Fraction | None) -> lis
     return repairs(cell.text, right, near)
 
 
-def accuracy(cells: Sequence[Cell]) -> Iterator[Finding]:
+def accuracy(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """IoU of a class is at most its accuracy, so mIoU ≤ mAcc; all accuracies are at least IoU."""
     rows = by(cells, lambda c: c.row)
     for row in rows.values():
@@ -140,7 +141,7 @@ def accuracy(cells: Sequence[Cell]) -> Iterator[Finding]:
                 )
 
 
-def overlap(cells: Sequence[Cell]) -> Iterator[Finding]:
+def overlap(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """D/(2 - D) ≤ J ≤ D for Jaccard J and Dice D, pooled or as means over images or classes.
 
     Of one mask J = f(D) with f(D) = D/(2 - D), convex, f(0) = 0 and f(1) = 1. So a mean of J is at
@@ -154,12 +155,12 @@ def overlap(cells: Sequence[Cell]) -> Iterator[Finding]:
                     yield from _overlap(named[jaccard], named[dice])
 
 
-def _overlap(jaccard: Cell, dice: Cell) -> Iterator[Finding]:
-    whole = 100 if dice.is_percent else 1
+def _overlap(jaccard: PrintedCell, dice: PrintedCell) -> Iterator[Contradiction]:
+    scale = 100 if dice.is_percent else 1
 
     def least(text: str, cut: bool = False) -> Fraction:
         low = printed(text, cut).low
-        return whole * low / (2 * whole - low)
+        return scale * low / (2 * scale - low)
 
     def right(j: str, d: str, cut: bool = False) -> bool:
         value, upper = printed(j, cut), printed(d, cut).high
@@ -172,7 +173,7 @@ def _overlap(jaccard: Cell, dice: Cell) -> Iterator[Finding]:
         *(_change(dice, t) for t in repairs(dice.text, lambda t: right(jaccard.text, t))[:2]),
     ]
     explained = right(jaccard.text, dice.text, cut=True)
-    yield Finding(
+    yield Contradiction(
         rule="overlap",
         certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
         cells=[jaccard, dice],
@@ -184,16 +185,16 @@ def _overlap(jaccard: Cell, dice: Cell) -> Iterator[Finding]:
     )
 
 
-def _change(cell: Cell, text: str) -> str:
+def _change(cell: PrintedCell, text: str) -> str:
     return f"{cell.metric} {cell.text} → {text}"
 
 
-def _inequality(small: Cell, large: Cell, sign: str, why: str) -> Finding:
-    def fits(cell: Cell, test: Callable[[Interval], bool]) -> list[str]:
+def _inequality(small: PrintedCell, large: PrintedCell, sign: str, why: str) -> Contradiction:
+    def fits(cell: PrintedCell, test: Callable[[Interval], bool]) -> list[str]:
         return [_change(cell, t) for t in repairs(cell.text, lambda t: test(printed(t)))[:2]]
 
     explained = small.interval(cut=True).low <= large.interval(cut=True).high
-    return Finding(
+    return Contradiction(
         rule="accuracy",
         certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
         cells=[small, large],
@@ -205,7 +206,7 @@ def _inequality(small: Cell, large: Cell, sign: str, why: str) -> Finding:
     )
 
 
-def speed(cells: Sequence[Cell]) -> Iterator[Finding]:
+def speed(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Images a second times seconds an image is the batch size."""
     for row in by(cells, lambda c: c.row).values():
         units = {c.unit.lower(): c for c in row}
@@ -215,7 +216,7 @@ def speed(cells: Sequence[Cell]) -> Iterator[Finding]:
             low = rate.interval().low * time.interval().low / 1000
             high = rate.interval().high * time.interval().high / 1000
             if high < 1 or (low > 1 and int(high) < low):
-                yield Finding(
+                yield Contradiction(
                     rule="speed",
                     certainty=Certainty.LIKELY,
                     cells=[rate, time],

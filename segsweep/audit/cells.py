@@ -1,12 +1,17 @@
-"""Published numbers, one cell a line: reading them, and what their names mean."""
+"""Published numbers, one cell a line: reading them, and what is found in them.
+
+Beside a table may lie `roles.csv`: what a method trains, whether it adds anything to the model, and
+whether it is what deltas refer to. A method that is not in it trains the head and what it adds.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,16 +25,27 @@ COLUMNS = (
 )
 OPTIONAL = ("std", "params_m", "params_pct", "note")
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-# These train what is there; all other methods put something into the model.
-TRAIN_WHOLE = ("full_ft", "from_scratch")  # the backbone too
-TRAIN_HEAD = ("fix", "decoder_only", "embeddings_only")  # what every other method trains as well
-ADD_NOTHING = (*TRAIN_WHOLE, *TRAIN_HEAD, "full_head", "bitfit", "norms")
+ROLES = "roles.csv"
+TRAINS = ("whole", "head", "part", "more")
 LOWER_IS_BETTER = ("BER", "MAE", "time", "latency", "memory", "params")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Role:
+    """What a method does to a model: `trains` the backbone too, the head, a part, or head and more.
+
+    Of several methods that train heads the first `line` of the file is the smallest.
+    """
+
+    trains: str = "more"
+    adds: bool = True
+    reference: bool = False  # of the deltas of its table
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class PrintedCell:
     """One number of a table; texts are as printed."""
 
     source: str
@@ -48,6 +64,7 @@ class Cell:
     params_pct: str
     note: str
     line: int
+    role: Role = field(default=Role(), compare=False)
 
     @property
     def value(self) -> Fraction:
@@ -58,7 +75,7 @@ class Cell:
         """Return what the number may stand for."""
         return printed(self.text, cut)
 
-    def now(self, text: str) -> Cell:
+    def now(self, text: str) -> PrintedCell:
         """Return the cell with another number."""
         return replace(self, text=text)
 
@@ -78,8 +95,8 @@ class Cell:
         if re.fullmatch(r"(trainable|trained|updated|tuned)_(params|parameters)\w*", self.metric):
             return "params"
         shares = r"(trainable|trained|updated|tuned)_(pct|percent|ratio|share)(_eq10)?(_min|_max)?"
-        if found := re.fullmatch(shares, self.metric):
-            return "percent" + (found[4] or "")
+        if matched := re.fullmatch(shares, self.metric):
+            return "percent" + (matched[4] or "")
         return self.metric
 
     @property
@@ -99,11 +116,45 @@ class Cell:
         return " · ".join(word for word in words if word)
 
 
-def read(path: Path) -> list[Cell]:
-    """Read a tidy CSV file.
+def read(path: Path, roles: Path | None = None) -> list[PrintedCell]:
+    """Read a tidy CSV file; `roles` is the file that tells of its methods.
 
     Raises:
         UserError: no file, missing columns, or values that are no numbers, named by line.
+    """
+    lines = table(path, COLUMNS, OPTIONAL)
+    by_method = read_roles(roles) if roles else {}
+    wrong: list[str] = []
+    cells = [_cell(number, row, wrong, by_method) for number, row in lines]
+    if wrong:
+        more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise UserError(f"{path}: cannot be read: {'; '.join(wrong[:10])}{more}")
+    return cells
+
+
+def read_roles(path: Path) -> dict[str, Role]:
+    """Return what a file tells of methods, by their names.
+
+    Raises:
+        UserError: missing columns, or a word that is not in TRAINS, by line.
+    """
+    roles = {}
+    for line, row in table(path, ("method", "trains", "adds", "reference")):
+        if row["trains"] not in TRAINS:
+            choices = ", ".join(TRAINS)
+            raise UserError(f"{path}, line {line}: trains {row['trains']!r} (choices: {choices})")
+        adds, reference = (row[key] == "yes" for key in ("adds", "reference"))
+        roles[row["method"]] = Role(row["trains"], adds, reference, line)
+    return roles
+
+
+def table(
+    path: Path, columns: Sequence[str], optional: Sequence[str] = ()
+) -> list[tuple[int, dict[str, str]]]:
+    """Return the lines of a CSV file that has these columns, with their numbers.
+
+    Raises:
+        UserError: it cannot be read, or lacks a column.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -112,33 +163,30 @@ def read(path: Path) -> list[Cell]:
             names = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV: {error}") from error
-    if missing := [name for name in COLUMNS if name not in names]:
-        needed = ", ".join(COLUMNS)
+    if missing := [name for name in columns if name not in names]:
+        beside = f"; {', '.join(optional)} may stand beside them" if optional else ""
         raise UserError(
-            f"{path}: has no column {', '.join(missing)}; needed are {needed}; "
-            f"{', '.join(OPTIONAL)} may stand beside them"
+            f"{path}: has no column {', '.join(missing)}; needed are {', '.join(columns)}{beside}"
         )
-    wrong: list[str] = []
-    cells = [_cell(number, row, wrong) for number, row in lines]
-    if wrong:
-        more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise UserError(f"{path}: cannot be read: {'; '.join(wrong[:10])}{more}")
-    return cells
+    return [(line, {key: (row.get(key) or "").strip() for key in names}) for line, row in lines]
 
 
-def _cell(number: int, row: dict[str, Any], wrong: list[str]) -> Cell:
+def _cell(
+    number: int, row: dict[str, str], wrong: list[str], roles: Mapping[str, Role]
+) -> PrintedCell:
     """Return the cell of one line; append to `wrong` what is no number or no JSON."""
-    field = {key: (row.get(key) or "").strip() for key in (*COLUMNS, *OPTIONAL)}
+    texts = {key: row.get(key, "") for key in (*COLUMNS, *OPTIONAL)}
     for key in ("value", "std", "params_m", "params_pct"):
-        if not NUMBER.fullmatch(field[key]) and (field[key] or key == "value"):
-            wrong.append(f"line {number}: {key} is {field[key]!r}, not a number")
+        if not NUMBER.fullmatch(texts[key]) and (texts[key] or key == "value"):
+            wrong.append(f"line {number}: {key} is {texts[key]!r}, not a number")
     try:
-        params = json.loads(field.pop("method_params") or "{}")
+        params = json.loads(texts.pop("method_params") or "{}")
         pairs = tuple(sorted((key, _scalar(value)) for key, value in params.items()))
     except (ValueError, AttributeError):
         pairs = ()
         wrong.append(f'line {number}: method_params is no JSON object such as {{"r": 8}}')
-    return Cell(text=field.pop("value"), params=pairs, line=number, **field)
+    role = roles.get(texts["method"], Role())
+    return PrintedCell(text=texts.pop("value"), params=pairs, line=number, role=role, **texts)
 
 
 def _scalar(value: Any) -> Any:
@@ -146,9 +194,76 @@ def _scalar(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def by(cells: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
+def smallest_head(cells: Iterable[PrintedCell]) -> PrintedCell | None:
+    """Return a cell of the method that trains what every other one trains as well."""
+    heads = [cell for cell in cells if cell.role.trains == "head"]
+    return min(heads, key=lambda cell: cell.role.line, default=None)
+
+
+def by(items: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
     """Return lists of those that have the same key, in order."""
-    found: dict[Any, list[T]] = {}
-    for cell in cells:
-        found.setdefault(key(cell), []).append(cell)
-    return found
+    groups: dict[Any, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+class Certainty(StrEnum):
+    """How sure a finding is, surest first."""
+
+    CERTAIN = "certain"  # impossible, whatever was rounded or cut
+    LIKELY = "likely"
+    DEFINITION = "definition"  # right, each by another definition
+    UNCLEAR = "unclear"
+    EXPLAINED = "explained"  # rounded or cut digits suffice: told, but not a finding
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A contradiction, the cells that take part, and the smallest changes that would end it."""
+
+    rule: str
+    certainty: Certainty
+    cells: Sequence[PrintedCell]
+    printed: str
+    follows: str
+    explanation: str
+    corrections: Sequence[str] = ()
+    source: str = ""  # of a claim: where it stands
+    table: str = ""
+    id: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Source and table."""
+        first = self.cells[0] if self.cells else None
+        source = self.source or (first.source if first else "")
+        return source, self.table or (first.table if first else "")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the finding as JSON knows it."""
+        source, table = self.place
+        return {
+            "id": self.id,
+            "source": source,
+            "table": table,
+            "rule": self.rule,
+            "certainty": self.certainty.value,
+            "printed": self.printed,
+            "follows": self.follows,
+            "corrections": list(self.corrections),
+            "explanation": self.explanation,
+            "cells": [
+                {
+                    "line": cell.line,
+                    "model": cell.model,
+                    "backbone": cell.backbone,
+                    "method": cell.method,
+                    "method_params": dict(cell.params),
+                    "dataset": cell.dataset,
+                    "metric": cell.metric,
+                    "value": cell.text,
+                }
+                for cell in self.cells
+            ],
+        }

@@ -20,15 +20,12 @@ too, and `min:`, `max:`, `mean:`, `sum:` make one number of many. `= 2 * 2201` s
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from segsweep.audit.cells import Cell
-from segsweep.audit.finding import Certainty, Finding
-from segsweep.audit.kinds import KINDS, WORDS, judge
-from segsweep.audit.statements import Claim, Verdict
+from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, table
+from segsweep.audit.kinds import KINDS, WORDS, Claim, Verdict, judge
 from segsweep.base.errors import UserError
 
 WORDINGS = {
@@ -45,65 +42,64 @@ def read_claims(path: Path) -> list[Claim]:
         UserError: missing columns, an unknown kind, or a stated value that is none, by line.
     """
     names = [field.name for field in fields(Claim)][:-1]
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in names if name not in (reader.fieldnames or [])]:
-            raise UserError(f"{path}: has no column {', '.join(missing)}")
-        found = [
-            Claim(**{name: (row[name] or "").strip() for name in names}, line=reader.line_num)
-            for row in reader
-        ]
-    for claim in found:
+    claims = [
+        Claim(**{name: row[name] for name in names}, line=line) for line, row in table(path, names)
+    ]
+    for claim in claims:
         if claim.kind not in KINDS:
-            known = ", ".join(KINDS)
-            raise UserError(f"{path}, line {claim.line}: no kind {claim.kind!r} (choices: {known})")
+            choices = ", ".join(KINDS)
+            raise UserError(
+                f"{path}, line {claim.line}: no kind {claim.kind!r} (choices: {choices})"
+            )
         if claim.wording not in WORDINGS:
-            known = ", ".join(WORDINGS)
+            choices = ", ".join(WORDINGS)
             where = f"{path}, line {claim.line}"
-            raise UserError(f"{where}: no wording {claim.wording!r} (choices: {known})")
+            raise UserError(f"{where}: no wording {claim.wording!r} (choices: {choices})")
         try:
             if claim.kind not in WORDS and (claim.stated or claim.kind != "best"):
                 claim.bounds()
         except ValueError as error:
             where = f"{path}, line {claim.line}"
             raise UserError(f"{where}: stated is {claim.stated!r}, not a number") from error
-    return found
+    return claims
 
 
 def claims(
-    stated: Sequence[Claim], cells: Sequence[Cell], mended: Sequence[Cell]
-) -> Iterator[Finding]:
+    statements: Sequence[Claim], cells: Sequence[PrintedCell], mended: Sequence[PrintedCell]
+) -> Iterator[Contradiction]:
     """Sentences agree with the cells they speak of, also after the misprints are mended."""
-    resting: dict[str, list[tuple[Claim, Verdict]]] = {}
-    first: dict[str, str] = {}  # which source told the same
-    for claim in stated:
-        verdict, later = judge(claim, cells), judge(claim, mended)
-        if verdict.holds is not False and later.holds is False:
-            resting.setdefault(claim.source, []).append((claim, later))
-        elif verdict.holds is False and later.holds is False:
+    resting_on_misprints: dict[str, list[tuple[Claim, Verdict]]] = {}
+    first_source: dict[str, str] = {}  # which source told the same
+    for claim in statements:
+        verdict, after = judge(claim, cells), judge(claim, mended)
+        if verdict.holds is not False and after.holds is False:
+            resting_on_misprints.setdefault(claim.source, []).append((claim, after))
+        elif verdict.holds is False and after.holds is False:
             certainty, why = WORDINGS[claim.wording], "The sentence and the cells disagree."
-            teller = first.setdefault(verdict.follows, claim.source)
-            if teller != claim.source:
-                why += f" It repeats source {teller}."
+            source = first_source.setdefault(verdict.follows, claim.source)
+            if source != claim.source:
+                why += f" It repeats source {source}."
             yield _finding([(claim, verdict)], certainty, why)
         elif verdict.holds is None:
             why = "The printed digits just miss the sentence; unprinted ones may meet it."
             yield _finding([(claim, verdict)], Certainty.EXPLAINED, why)
-    for found in resting.values():
+    for group in resting_on_misprints.values():
         why = "True of the table as printed only: the sentence rests on a misprint."
-        yield _finding(found, Certainty.CERTAIN, why)
+        yield _finding(group, Certainty.CERTAIN, why)
 
 
-def _finding(found: Sequence[tuple[Claim, Verdict]], certainty: Certainty, why: str) -> Finding:
-    kinds = {claim.wording for claim, _ in found}
+def _finding(
+    judged: Sequence[tuple[Claim, Verdict]], certainty: Certainty, why: str
+) -> Contradiction:
+    kinds = {claim.wording for claim, _ in judged}
     loose = " Its words are loose." if kinds == {"loose"} else ""
-    return Finding(
+    return Contradiction(
         rule="claim",
         certainty=certainty,
-        cells=list(dict.fromkeys(cell for _, verdict in found for cell in verdict.cells)),
-        printed="; ".join(claim.claim for claim, _ in found),
-        follows="; ".join(verdict.follows for _, verdict in found),
+        cells=list(dict.fromkeys(cell for _, verdict in judged for cell in verdict.cells)),
+        printed="; ".join(claim.claim for claim, _ in judged),
+        follows="; ".join(verdict.follows for _, verdict in judged),
         explanation=why + loose,
-        source=found[0][0].source,
+        source=judged[0][0].source,
         table="text",
     )

@@ -9,37 +9,36 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
-from segsweep.audit.cells import ADD_NOTHING, TRAIN_HEAD, TRAIN_WHOLE, Cell, by
-from segsweep.audit.finding import Certainty, Finding
+from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by, smallest_head
 from segsweep.audit.numbers import Interval, exactly, printed, repairs, short, written
 
 EQUATION = "100 · trainable / (base + added)"
 FIXED = "100 · trainable / base"
 ENDS = re.compile(r"_(min|max)$")
-Pair = tuple[Cell, Cell]  # trained parameters, their share in percent
+Pair = tuple[PrintedCell, PrintedCell]  # trained parameters, their share in percent
 
 
-def pairs(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Pair]]:
+def pairs(cells: Sequence[PrintedCell]) -> dict[tuple[str, ...], list[Pair]]:
     """Return counts with their shares of every model, each setting once."""
-    found: dict[tuple[str, ...], list[Pair]] = {}
+    by_model: dict[tuple[str, ...], list[Pair]] = {}
     for (source, *setting), group in by(cells, lambda c: (c.source, *c.setting)).items():
         count = next((c for c in group if c.quantity == "params"), None)
         share = next((c for c in group if c.quantity == "percent"), None)
         if count and share and share.value < 100:
-            found.setdefault((source, *setting[:2]), []).append((count, share))
-    return found
+            by_model.setdefault((source, *setting[:2]), []).append((count, share))
+    return by_model
 
 
 def bases(rows: Sequence[Pair], equation: str, cut: bool = False) -> list[Interval]:
     """Return for each row how large the model may be before anything is added to it."""
-    nothing = [c.interval(cut) for c, _ in rows if c.method in ADD_NOTHING]
+    nothing = [c.interval(cut) for c, _ in rows if not c.role.adds]
     head = min(nothing, key=lambda i: i.middle, default=exactly(0))
-    found = []
+    sizes = []
     for count, share in rows:
         whole = count.interval(cut) * 100 / share.interval(cut)
-        added = count.method not in ADD_NOTHING and equation == EQUATION
-        found.append(whole - (count.interval(cut) - head) if added else whole)
-    return found
+        added = count.role.adds and equation == EQUATION
+        sizes.append(whole - (count.interval(cut) - head) if added else whole)
+    return sizes
 
 
 def agreed(intervals: Sequence[Interval]) -> tuple[Interval, int]:
@@ -50,7 +49,7 @@ def agreed(intervals: Sequence[Interval]) -> tuple[Interval, int]:
     return Interval(best, min(i.high for i in chosen)), len(chosen)
 
 
-def shares(cells: Sequence[Cell]) -> Iterator[Finding]:
+def shares(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """A share is 100 · trainable / (base + added), with one base for all rows of a model."""
     for rows in pairs(cells).values():
         if len(rows) < 3:
@@ -67,19 +66,24 @@ def shares(cells: Sequence[Cell]) -> Iterator[Finding]:
 
 
 def _outlier(
-    rows: Sequence[Pair], count: Cell, share: Cell, base: Interval, equation: str, explained: bool
-) -> Finding:
+    rows: Sequence[Pair],
+    count: PrintedCell,
+    share: PrintedCell,
+    base: Interval,
+    equation: str,
+    explained: bool,
+) -> Contradiction:
     def fits(number: str, percent: str) -> bool:
         changed = [(a, b) for a, b in rows if a is not count]
         changed.append((count.now(number), share.now(percent)))
         return bases(changed, equation)[-1].meets(base)
 
-    alone = bases([*rows, (count, share)], equation)[-1]
-    whole = count.value * 100 / share.value - alone.middle + base.middle
+    by_itself = bases([*rows, (count, share)], equation)[-1]
+    whole = count.value * 100 / share.value - by_itself.middle + base.middle
     expected = 100 * count.value / whole
     fixes = [f"{share.text} % → {t} %" for t in repairs(share.text, lambda t: fits(count.text, t))]
     fixes += [f"{count.text} M → {t} M" for t in repairs(count.text, lambda t: fits(t, share.text))]
-    return Finding(
+    return Contradiction(
         rule="share",
         certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
         cells=[count, share],
@@ -91,7 +95,7 @@ def _outlier(
     )
 
 
-def growth(cells: Sequence[Cell]) -> Iterator[Finding]:
+def growth(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Parameters grow linearly with the one number that varies: rank, repetitions, width."""
     counts = [c for c in cells if c.quantity == "params"]
     families = by(counts, lambda c: (*c.row[:5], c.dataset, c.metric, frozenset(dict(c.params))))
@@ -101,14 +105,14 @@ def growth(cells: Sequence[Cell]) -> Iterator[Finding]:
                 yield _bent(points)
 
 
-def varying(family: Sequence[Cell]) -> Iterator[dict[Fraction, Cell]]:
+def varying(family: Sequence[PrintedCell]) -> Iterator[dict[Fraction, PrintedCell]]:
     """Yield cells by their number, where all else is equal or follows it (as alpha = rank)."""
 
-    def number(cell: Cell) -> tuple[Fraction, ...]:
+    def number(cell: PrintedCell) -> tuple[Fraction, ...]:
         values = [v for _, v in cell.params if isinstance(v, int | float) and v is not True]
         return tuple(dict.fromkeys(Fraction(str(v)) for v in values if v is not False))
 
-    def words(cell: Cell) -> str:
+    def words(cell: PrintedCell) -> str:
         return str([(k, v) for k, v in cell.params if not isinstance(v, int | float)])
 
     for group in by(family, words).values():
@@ -116,7 +120,7 @@ def varying(family: Sequence[Cell]) -> Iterator[dict[Fraction, Cell]]:
             yield {number(c)[0]: c for c in sorted(group, key=number)}
 
 
-def straight(points: dict[Fraction, Cell], cut: bool = False) -> bool:
+def straight(points: dict[Fraction, PrintedCell], cut: bool = False) -> bool:
     """Say whether one line can pass through all printed numbers.
 
     Three at a time suffice, as strips in the plane of slope and constant are convex (Helly).
@@ -129,16 +133,16 @@ def straight(points: dict[Fraction, Cell], cut: bool = False) -> bool:
     return True
 
 
-def _bent(points: dict[Fraction, Cell]) -> Finding:
+def _bent(points: dict[Fraction, PrintedCell]) -> Contradiction:
     explained = straight(points, cut=True)
-    rest = {x: {k: v for k, v in points.items() if k != x} for x in points}
-    suspects = {x: cell for x, cell in points.items() if straight(rest[x])}
+    without = {x: {k: v for k, v in points.items() if k != x} for x in points}
+    suspects = {x: cell for x, cell in points.items() if straight(without[x])}
     fixes = [
         f"{cell.text} → {text}"
         for x, cell in suspects.items()
         for text in repairs(cell.text, lambda t, x=x, c=cell: straight({**points, x: c.now(t)}))
     ]
-    return Finding(
+    return Contradiction(
         rule="growth",
         certainty=Certainty.EXPLAINED if explained else Certainty.LIKELY,
         cells=list(suspects.values()) or list(points.values()),
@@ -150,29 +154,29 @@ def _bent(points: dict[Fraction, Cell]) -> Finding:
     )
 
 
-def columns(cells: Sequence[Cell]) -> Iterator[Finding]:
+def columns(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Numbers of a row that are quoted beside others are those of their own row."""
     for group in by(cells, lambda c: (c.source, *c.setting)).values():
         for column, quantity in (("params_m", "params"), ("params_pct", "percent")):
-            own = next((c for c in group if c.quantity == quantity), None)
+            cell = next((c for c in group if c.quantity == quantity), None)
             quoted = [c for c in group if getattr(c, column) and not ENDS.search(c.quantity)]
-            first = own.text if own else getattr(quoted[0], column) if quoted else ""
-            wrong = [c for c in quoted if not printed(getattr(c, column)).meets(printed(first))]
+            expected = cell.text if cell else getattr(quoted[0], column) if quoted else ""
+            wrong = [c for c in quoted if not printed(getattr(c, column)).meets(printed(expected))]
             if wrong:
-                yield Finding(
+                yield Contradiction(
                     rule="column",
                     certainty=Certainty.CERTAIN,
-                    cells=[*([own] if own else []), *wrong],
+                    cells=[*([cell] if cell else []), *wrong],
                     printed=", ".join(f"{getattr(c, column)} (line {c.line})" for c in wrong),
-                    follows=first,
+                    follows=expected,
                     explanation=f"{column} is not the number of parameters of the same setting.",
                 )
 
 
-def repeated(cells: Sequence[Cell]) -> Iterator[Finding]:
+def repeated(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """A number told in two places is the same in both; a least or largest one is that."""
 
-    def identity(cell: Cell) -> tuple[Any, ...]:
+    def identity(cell: PrintedCell) -> tuple[Any, ...]:
         return *cell.setting, cell.dataset, cell.quantity
 
     for group in by((c for c in cells if c.method), identity).values():
@@ -180,7 +184,7 @@ def repeated(cells: Sequence[Cell]) -> Iterator[Finding]:
         other = [c for c in group[1:] if not c.interval().meets(first.interval())]
         if other:
             inside = all(c.source == first.source for c in other)
-            yield Finding(
+            yield Contradiction(
                 rule="repeated",
                 certainty=Certainty.LIKELY if inside else Certainty.UNCLEAR,
                 cells=[first, *other],
@@ -193,7 +197,7 @@ def repeated(cells: Sequence[Cell]) -> Iterator[Finding]:
         yield from _extreme(cell, cells)
 
 
-def _extreme(cell: Cell, cells: Sequence[Cell]) -> Iterator[Finding]:
+def _extreme(cell: PrintedCell, cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     quantity, _, end = cell.quantity.rpartition("_")
     choose: Callable[..., Fraction] | None = {"min": min, "max": max}.get(end)
     if choose is None:
@@ -208,7 +212,7 @@ def _extreme(cell: Cell, cells: Sequence[Cell]) -> Iterator[Finding]:
         return
     value = choose(c.value for c in members)
     if not any(c.interval().meets(cell.interval()) for c in members if c.value == value):
-        yield Finding(
+        yield Contradiction(
             rule="repeated",
             certainty=Certainty.CERTAIN,
             cells=[cell, *(c for c in members if c.value == value)],
@@ -218,15 +222,15 @@ def _extreme(cell: Cell, cells: Sequence[Cell]) -> Iterator[Finding]:
         )
 
 
-def totals(cells: Sequence[Cell]) -> Iterator[Finding]:
+def totals(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Different backbones have different numbers of parameters."""
-    counts = [c for c in cells if c.quantity == "params" and (c.method in TRAIN_WHOLE + TRAIN_HEAD)]
+    counts = [c for c in cells if c.quantity == "params" and c.role.trains in ("whole", "head")]
     for (_, _, model), table in by(counts, lambda c: (c.source, c.table, c.model)).items():
         rows = {b: {c.method: c for c in group} for b, group in by(table, _backbone).items()}
         for a, b in combinations(rows, 2):
             same = [m for m in rows[a] if m in rows[b] and rows[a][m].text == rows[b][m].text]
-            if any(m in TRAIN_WHOLE for m in same):
-                yield Finding(
+            if any(rows[a][m].role.trains == "whole" for m in same):
+                yield Contradiction(
                     rule="totals",
                     certainty=Certainty.LIKELY,
                     cells=[rows[x][m] for m in same for x in (a, b)],
@@ -237,25 +241,25 @@ def totals(cells: Sequence[Cell]) -> Iterator[Finding]:
                 )
 
 
-def _backbone(cell: Cell) -> str:
+def _backbone(cell: PrintedCell) -> str:
     return cell.backbone
 
 
-def added(cells: Sequence[Cell]) -> Iterator[Finding]:
+def added(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """What a method adds to the head does not jump from one backbone to the next."""
     counts = [c for c in cells if c.quantity == "params" and not c.params]
     for table in by(counts, lambda c: (c.source, c.table, c.model)).values():
-        heads = {c.backbone: c for c in table if c.method == "fix"}
-        rest = [
-            c for c in table if c.method not in TRAIN_WHOLE + TRAIN_HEAD and c.backbone in heads
-        ]
-        extra = {c: c.value - heads[c.backbone].value for c in rest}
-        rows = {m: g for m, g in by(rest, lambda c: c.method).items() if len(g) >= 3}
+        heads = {
+            b: head for b, rows in by(table, _backbone).items() if (head := smallest_head(rows))
+        }
+        others = [c for c in table if c.role.adds and c.backbone in heads]
+        extra = {c: c.value - heads[c.backbone].value for c in others}
+        rows = {m: g for m, g in by(others, lambda c: c.method).items() if len(g) >= 3}
         for group in rows.values():
             usual = median(extra[c] for c in group)
             for cell in group:
                 if usual > 0 and not usual / 2 <= extra[cell] <= usual * 2:
-                    yield Finding(
+                    yield Contradiction(
                         rule="added",
                         certainty=Certainty.UNCLEAR,
                         cells=[cell, heads[cell.backbone]],

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 
-from segsweep.audit.cells import COLUMNS, OPTIONAL, by
-from segsweep.audit.finding import Certainty, Finding
+from segsweep.audit.cells import COLUMNS, OPTIONAL, Certainty, Contradiction, by
 
 STYLES = {
     Certainty.CERTAIN: "bold red",
@@ -23,20 +22,20 @@ MEANINGS = {
 CELLS = 3  # named in a table; the JSON file has all
 
 
-def split(found: Iterable[Finding]) -> tuple[list[Finding], list[Finding]]:
+def split(findings: Iterable[Contradiction]) -> tuple[list[Contradiction], list[Contradiction]]:
     """Return the findings, and what unprinted digits explain."""
-    groups = by(found, lambda f: f.certainty == Certainty.EXPLAINED)
+    groups = by(findings, lambda f: f.certainty == Certainty.EXPLAINED)
     return groups.get(False, []), groups.get(True, [])
 
 
-def summary(found: Sequence[Finding]) -> str:
+def summary(findings: Sequence[Contradiction]) -> str:
     """Return how many findings there are, by certainty."""
-    counts = by(found, lambda f: f.certainty)
+    counts = by(findings, lambda f: f.certainty)
     parts = [f"{len(counts[c])} {c.value}" for c in Certainty if c in counts]
-    return f"{len(found)} findings" + (f": {', '.join(parts)}" if parts else "")
+    return f"{len(findings)} findings" + (f": {', '.join(parts)}" if parts else "")
 
 
-def cells_of(finding: Finding) -> list[str]:
+def cells_of(finding: Contradiction) -> list[str]:
     """Return the names of the first cells, and how many more there are; a claim tells its own."""
     if finding.rule == "claim":
         return []
@@ -45,7 +44,7 @@ def cells_of(finding: Finding) -> list[str]:
     return [*names, f"and {more} more"] if more > 0 else names
 
 
-def show(found: Sequence[Finding]) -> None:
+def show(findings: Sequence[Contradiction]) -> None:
     """Print the findings of every source, and what rounding explains."""
     from rich.console import Console
     from rich.table import Table
@@ -54,7 +53,7 @@ def show(found: Sequence[Finding]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    real, explained = split(found)
+    real, explained = split(findings)
     for source, group in by(real, lambda f: f.place[0]).items():
         grid = Table("finding", "printed", "follows", "why", title=source, title_justify="left")
         grid.show_lines = True
@@ -71,9 +70,9 @@ def show(found: Sequence[Finding]) -> None:
     console.print(summary(real), markup=False, highlight=False)
 
 
-def page(found: Sequence[Finding], rules: Sequence[Callable]) -> str:
+def page(findings: Sequence[Contradiction], rules: Sequence[Callable]) -> str:
     """Return a Markdown page: the rules, then the findings by source."""
-    real, explained = split(found)
+    real, explained = split(findings)
     lines = [
         "# Audit of published numbers",
         "",
@@ -85,7 +84,7 @@ def page(found: Sequence[Finding], rules: Sequence[Callable]) -> str:
         f"columns {', '.join(COLUMNS)};",
         f"{', '.join(OPTIONAL)} may stand beside them.",
         "",
-        *(f"- **{certainty.value}**: {words}" for certainty, words in MEANINGS.items()),
+        *(f"- **{certainty.value}**: {meaning}" for certainty, meaning in MEANINGS.items()),
         "",
         "## Rules",
         "",
@@ -93,6 +92,7 @@ def page(found: Sequence[Finding], rules: Sequence[Callable]) -> str:
         "- Sentences of the text, listed in `claims.csv` beside the table, agree with the cells",
         "  that they speak of, also after the misprints are mended.",
         "- Numbers that a recount contradicts are listed in `misprints.csv`.",
+        "- What a method trains, and whether it adds anything, is listed in `roles.csv`.",
         "",
         f"{summary(real)}.",
     ]
@@ -107,7 +107,7 @@ def page(found: Sequence[Finding], rules: Sequence[Callable]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _entry(finding: Finding) -> list[str]:
+def _entry(finding: Contradiction) -> list[str]:
     fixes = f" Smallest corrections: {', '.join(finding.corrections[:5])}."
     cells = "; ".join(cells_of(finding))
     return [

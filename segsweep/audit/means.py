@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import permutations
 
-from segsweep.audit.cells import Cell, by
-from segsweep.audit.finding import Certainty, Finding
+from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by
 from segsweep.audit.numbers import Interval, exactly, mean, printed, repairs, short, written
 
 ALL = "all members"
@@ -24,21 +23,21 @@ BACKGROUND = frozenset(("background", "bg", "unlabeled", "unlabelled", "other"))
 class Average:
     """A printed mean and its members by name: classes, or data sets with models."""
 
-    target: Cell
-    members: dict[str, Cell]
+    target: PrintedCell
+    members: dict[str, PrintedCell]
 
-    def policies(self) -> dict[str, list[Cell]]:
+    def policies(self) -> dict[str, list[PrintedCell]]:
         """Return the ways to choose what is averaged."""
         cells = list(self.members.values())
-        found = {ALL: cells}
+        policies = {ALL: cells}
         if CLASS_MEAN.fullmatch(self.target.metric):
-            rest = [c for name, c in self.members.items() if name.lower() not in BACKGROUND]
-            return found | {FOREGROUND: rest} if len(rest) < len(cells) else found
+            foreground = [c for name, c in self.members.items() if name.lower() not in BACKGROUND]
+            return policies | {FOREGROUND: foreground} if len(foreground) < len(cells) else policies
         for word in dict.fromkeys(c.dataset for c in cells):
-            found[f"without {word}"] = [c for c in cells if c.dataset != word]
+            policies[f"without {word}"] = [c for c in cells if c.dataset != word]
         for word in dict.fromkeys(c.model for c in cells):
-            found[f"{word} only"] = [c for c in cells if c.model == word]
-        return {name: chosen for name, chosen in found.items() if chosen}
+            policies[f"{word} only"] = [c for c in cells if c.model == word]
+        return {name: chosen for name, chosen in policies.items() if chosen}
 
     def fits(self, policy: str, text: str = "", cut: bool = False) -> bool:
         """Say whether the printed mean, or another, can be the one that a policy gives."""
@@ -53,13 +52,13 @@ class Average:
         return Fraction(sum(c.value for c in chosen), len(chosen))
 
 
-def averages(cells: Sequence[Cell]) -> Iterator[Average]:
+def averages(cells: Sequence[PrintedCell]) -> Iterator[Average]:
     """Yield all printed means that have members in the same table."""
     tables = by(cells, lambda c: (c.source, c.table, c.method, c.params))
     for rows in tables.values():
         for target in rows:
-            if found := CLASS_MEAN.fullmatch(target.metric):
-                start = f"{found[1]}_"
+            if matched := CLASS_MEAN.fullmatch(target.metric):
+                start = f"{matched[1]}_"
                 members = {
                     c.metric.removeprefix(start): c
                     for c in rows
@@ -73,17 +72,17 @@ def averages(cells: Sequence[Cell]) -> Iterator[Average]:
                 yield Average(target, members)
 
 
-def _members(target: Cell, rows: Sequence[Cell]) -> dict[str, Cell]:
+def _members(target: PrintedCell, rows: Sequence[PrintedCell]) -> dict[str, PrintedCell]:
     """Return the cells of single data sets that an average over data sets may stand for."""
-    found = MEAN_METRIC.fullmatch(target.metric)
-    metric = found[1] if found else target.metric
+    matched = MEAN_METRIC.fullmatch(target.metric)
+    metric = matched[1] if matched else target.metric
     single = [c for c in rows if c.metric == metric and not AVERAGE.fullmatch(c.dataset)]
     same = [c for c in single if (c.model, c.backbone) == (target.model, target.backbone)]
     chosen = same or [c for c in single if c.model in target.model.split(" + ")]
     return {f"{c.model} {c.backbone} {c.dataset}": c for c in chosen if c is not target}
 
 
-def means(cells: Sequence[Cell]) -> Iterator[Finding]:
+def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """A printed mean is the mean of its members, all rows of a table over the same ones."""
     columns = by(averages(cells), lambda a: (a.target.source, a.target.table, a.target.metric))
     for column in columns.values():
@@ -107,15 +106,15 @@ def means(cells: Sequence[Cell]) -> Iterator[Finding]:
             yield _mixed({usual: fitting[usual], **others})
 
 
-def _rounding(average: Average, policy: str) -> Iterator[Finding]:
+def _rounding(average: Average, policy: str) -> Iterator[Contradiction]:
     """Yield a remark if only unprinted digits of the members explain the last digit."""
     if not average.target.interval().meets(exactly(average.value(policy))):
         yield _explained(average, policy, "digits of the members that are not printed suffice")
 
 
-def _explained(average: Average, policy: str, why: str) -> Finding:
+def _explained(average: Average, policy: str, why: str) -> Contradiction:
     value = short(average.value(policy))
-    return Finding(
+    return Contradiction(
         rule="mean",
         certainty=Certainty.EXPLAINED,
         cells=[average.target],
@@ -125,16 +124,16 @@ def _explained(average: Average, policy: str, why: str) -> Finding:
     )
 
 
-def _wrong(average: Average, usual: str) -> Finding:
+def _wrong(average: Average, usual: str) -> Contradiction:
     target = average.target
     value = average.value(usual)
-    found = repairs(target.text, lambda text: average.fits(usual, text), near=value)
-    fixes = [f"{target.text} → {text}" for text in found[:1]]
+    corrected = repairs(target.text, lambda text: average.fits(usual, text), near=value)
+    fixes = [f"{target.text} → {text}" for text in corrected[:1]]
     if not fixes:
         fixes = [f"{target.text} → {written(value, target.text)}", *_member_repairs(average, usual)]
     other = [p for p in average.policies() if p != usual and average.fits(p)]
     hint = f" It would be the mean {' or '.join(other)}." if other else ""
-    return Finding(
+    return Contradiction(
         rule="mean",
         certainty=Certainty.LIKELY if other else Certainty.CERTAIN,
         cells=[target, *average.policies()[usual]],
@@ -148,21 +147,21 @@ def _wrong(average: Average, usual: str) -> Finding:
 def _member_repairs(average: Average, policy: str) -> list[str]:
     """Return slips in a member that would explain the mean; few, or none are told."""
     chosen = average.policies()[policy]
-    found = []
+    corrections = []
     for member in chosen:
-        rest = [c.interval() for c in chosen if c is not member]
+        others = [c.interval() for c in chosen if c is not member]
 
-        def right(text: str, rest: list = rest) -> bool:
-            return average.target.interval().meets(mean([*rest, printed(text)]))
+        def right(text: str, others: list = others) -> bool:
+            return average.target.interval().meets(mean([*others, printed(text)]))
 
-        found += [f"{member}: {member.text} → {text}" for text in repairs(member.text, right)]
-    return found if len(found) <= 4 else []
+        corrections += [f"{member}: {member.text} → {text}" for text in repairs(member.text, right)]
+    return corrections if len(corrections) <= 4 else []
 
 
-def _mixed(groups: dict[str, list[Average]]) -> Finding:
+def _mixed(groups: dict[str, list[Average]]) -> Contradiction:
     rows = [average for group in groups.values() for average in group]
     policies = [p for p in (ALL, FOREGROUND) if p in groups or len(groups) == 1]
-    said = "; ".join(
+    rows_text = "; ".join(
         f"{policy}: {', '.join(f'{a.target.method} {a.target.text}' for a in group)}"
         for policy, group in groups.items()
     )
@@ -171,11 +170,11 @@ def _mixed(groups: dict[str, list[Average]]) -> Finding:
         + " / ".join(written(a.value(p), a.target.text) for p in policies if p in a.policies())
         for a in rows
     )
-    return Finding(
+    return Contradiction(
         rule="mean",
         certainty=Certainty.DEFINITION,
         cells=[a.target for a in rows],
-        printed=said,
+        printed=rows_text,
         follows=f"{' / '.join(policies)}: {table}",
         corrections=[f"every row: {policy}" for policy in policies],
         explanation="Rows of one column are means over different members and do not compare."
@@ -194,7 +193,7 @@ def _turned(rows: Sequence[Average], policies: Sequence[str]) -> str:
     return "".join(turned[:3])
 
 
-def deltas(cells: Sequence[Cell]) -> Iterator[Finding]:
+def deltas(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """A printed delta is the difference to the reference row, absolute or by equation 11."""
     columns = by(_deltas(cells), lambda d: (d[0].source, d[0].table, d[0].metric))
     for column in columns.values():
@@ -204,18 +203,18 @@ def deltas(cells: Sequence[Cell]) -> Iterator[Finding]:
             yield from (_no_delta(d, usual) for d in column if d not in fitting[usual])
 
 
-def _no_delta(delta: tuple[Cell, Cell, Cell], usual: str) -> Finding:
-    target, own, reference = delta
-    value = FORMS[usual](own.interval(), reference.interval()).middle
+def _no_delta(delta: tuple[PrintedCell, PrintedCell, PrintedCell], usual: str) -> Contradiction:
+    target, cell, reference = delta
+    value = FORMS[usual](cell.interval(), reference.interval()).middle
 
     def right(text: str) -> bool:
-        return _agrees((target.now(text), own, reference), usual)
+        return _agrees((target.now(text), cell, reference), usual)
 
-    return Finding(
+    return Contradiction(
         rule="delta",
         certainty=Certainty.EXPLAINED if _agrees(delta, usual, cut=True) else Certainty.CERTAIN,
         cells=delta,
-        printed=f"{target.text} for {own.text} against {reference.text}",
+        printed=f"{target.text} for {cell.text} against {reference.text}",
         follows=f"{short(value)} ({usual})",
         corrections=[f"{target.text} → {t}" for t in repairs(target.text, right, near=value)[:1]],
         explanation=f"The column's other rows are {usual}, this one is not.",
@@ -227,27 +226,24 @@ FORMS: dict[str, Callable[[Interval, Interval], Interval]] = {
     "relative, in percent": lambda own, reference: (own / reference - exactly(1)) * 100,
     "relative": lambda own, reference: own / reference - exactly(1),
 }
-REFERENCES = ("full_head", "full_ft", "baseline")
 
 
-def _deltas(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell, Cell]]:
+def _deltas(cells: Sequence[PrintedCell]) -> Iterator[tuple[PrintedCell, PrintedCell, PrintedCell]]:
     """Yield printed deltas with the number of their row and that of the reference row."""
     for row in by(cells, lambda c: (c.source, c.table, c.model, c.backbone, c.dataset)).values():
         numbers = {(c.method, c.params, c.metric): c for c in row}
         for cell in row:
-            if not (found := re.fullmatch(r"delta_(.+)|(.+)_delta", cell.metric)):
+            if not (matched := re.fullmatch(r"delta_(.+)|(.+)_delta", cell.metric)):
                 continue
-            metric = found[1] or found[2]
-            own = numbers.get((cell.method, cell.params, metric))
-            reference = next((c for c in row if _is_reference(c, metric)), None)
-            if own and reference and own is not reference:
-                yield cell, own, reference
+            metric = matched[1] or matched[2]
+            number = numbers.get((cell.method, cell.params, metric))
+            reference = next((c for c in row if c.role.reference and c.metric == metric), None)
+            if number and reference and number is not reference:
+                yield cell, number, reference
 
 
-def _is_reference(cell: Cell, metric: str) -> bool:
-    return cell.method in REFERENCES and cell.metric == metric
-
-
-def _agrees(delta: tuple[Cell, Cell, Cell], form: str, cut: bool = False) -> bool:
-    target, own, reference = (cell.interval(cut) for cell in delta)
-    return target.meets(FORMS[form](own, reference))
+def _agrees(
+    delta: tuple[PrintedCell, PrintedCell, PrintedCell], form: str, cut: bool = False
+) -> bool:
+    target, number, reference = (cell.interval(cut) for cell in delta)
+    return target.meets(FORMS[form](number, reference))

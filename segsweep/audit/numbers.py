@@ -59,8 +59,8 @@ def printed(text: str, cut: bool = False) -> Interval:
     value, unit = Fraction(text), Fraction(1, 10 ** decimals(text))
     if not cut:
         return Interval(value - unit / 2, value + unit / 2)
-    away = unit if value >= 0 else -unit
-    ends = value - away / 2, value + away
+    beyond = unit if value >= 0 else -unit
+    ends = value - beyond / 2, value + beyond
     return Interval(min(ends), max(ends))
 
 
@@ -103,9 +103,9 @@ def slips(text: str) -> Iterator[str]:
 
 def repairs(text: str, right: Callable[[str], bool], near: Fraction | None = None) -> list[str]:
     """Return the numbers one slip away from `text` that are right, nearest to `near` first."""
-    found = [other for other in dict.fromkeys(slips(text)) if right(other)]
+    candidates = [other for other in dict.fromkeys(slips(text)) if right(other)]
     target = Fraction(text) if near is None else near
-    return sorted(found, key=lambda other: abs(Fraction(other) - target))
+    return sorted(candidates, key=lambda other: abs(Fraction(other) - target))
 
 
 def _leading_zero(text: str) -> bool:

@@ -8,9 +8,8 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from segsweep.audit.bounds import AP
-from segsweep.audit.cells import ADD_NOTHING, Cell, by
+from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by, smallest_head
 from segsweep.audit.counts import varying
-from segsweep.audit.finding import Certainty, Finding
 from segsweep.audit.numbers import repairs, short
 
 if TYPE_CHECKING:
@@ -20,13 +19,12 @@ TIED = (("IoU", "Dice"), ("Jaccard", "Dice"), ("mIoU", "mAcc"), ("AP", "AP50", "
 ROWS = 8  # fewer do not show what is usual
 FAR = 9.0  # times the usual distance from the line
 POINTS = 1.0  # percent points; nearer to the line is never told
-SMALLEST = ("fix", "embeddings_only", "decoder_only")  # the first of them is what all train
 DEPTHS = ("I", "repeats", "depth", "layers")
 NOISE = Fraction(98, 100)  # of a measured time
 MARKS = ("bold", "underlined")
 
 
-def relations(cells: Sequence[Cell]) -> Iterator[Finding]:
+def relations(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Metrics that measure nearly the same follow one another over the rows of a table."""
     tables = by(cells, lambda c: (c.source, c.table, c.dataset, c.task, _kind(c)))
     for table in tables.values():
@@ -37,44 +35,44 @@ def relations(cells: Sequence[Cell]) -> Iterator[Finding]:
                 yield from _off_line([[row[name] for name in names] for row in complete])
 
 
-def _kind(cell: Cell) -> str:
-    found = AP.fullmatch(cell.metric)
-    return found[1] if found else ""
+def _kind(cell: PrintedCell) -> str:
+    matched = AP.fullmatch(cell.metric)
+    return matched[1] if matched else ""
 
 
-def _name(cell: Cell) -> str:
-    found = AP.fullmatch(cell.metric)
-    return f"AP{found[2] or ''}" if found else cell.metric
+def _name(cell: PrintedCell) -> str:
+    matched = AP.fullmatch(cell.metric)
+    return f"AP{matched[2] or ''}" if matched else cell.metric
 
 
-def _off_line(rows: list[list[Cell]]) -> Iterator[Finding]:
+def _off_line(rows: list[list[PrintedCell]]) -> Iterator[Contradiction]:
     import numpy as np
 
     values = np.array([[float(c.value) for c in row] for row in rows])
     for index, row in enumerate(rows):
-        far = [
-            (column, *found)
+        outlying = [
+            (column, *distance)
             for column in range(len(row))
-            if (found := _distance(values, index, column))[2]
+            if (distance := _distance(values, index, column))[2]
         ]
-        if not far:
+        if not outlying:
             continue
-        said, fixes = [], []
-        for column, expected, usual, _ in far:
+        expectations, fixes = [], []
+        for column, expected, usual, _ in outlying:
             cell = row[column]
-            said.append(f"{cell.metric} {cell.text}, expected {expected:.1f} ± {usual:.1f}")
-            near = repairs(
+            expectations.append(f"{cell.metric} {cell.text}, expected {expected:.1f} ± {usual:.1f}")
+            candidates = repairs(
                 cell.text,
                 lambda t, e=expected, u=usual: abs(float(t) - e) <= max(2 * u, 0.5),
                 near=Fraction(str(round(expected, 3))),
             )
-            fixes += [f"{cell.metric} {cell.text} → {text}" for text in near[:1]]
-        yield Finding(
+            fixes += [f"{cell.metric} {cell.text} → {text}" for text in candidates[:1]]
+        yield Contradiction(
             rule="relation",
             certainty=Certainty.UNCLEAR,
             cells=row,
             printed=", ".join(f"{c.metric} {c.text}" for c in row),
-            follows="; ".join(said),
+            follows="; ".join(expectations),
             corrections=fixes,
             explanation=f"One of these is far off the line of the other {len(rows) - 1} rows: a "
             "slip, or another way of averaging.",
@@ -88,14 +86,14 @@ def _distance(values: np.ndarray, index: int, column: int) -> tuple[float, float
     """
     import numpy as np
 
-    rest = np.arange(len(values)) != index
+    others = np.arange(len(values)) != index
     inputs = np.c_[np.delete(values, column, axis=1), np.ones(len(values))]
-    weights = np.ones(rest.sum())
+    weights = np.ones(others.sum())
     line, misses = np.zeros(inputs.shape[1]), weights
     for _ in range(30):
         root = np.sqrt(weights)
-        line = np.linalg.lstsq(inputs[rest] * root[:, None], values[rest, column] * root)[0]
-        misses = np.abs(values[rest, column] - inputs[rest] @ line)
+        line = np.linalg.lstsq(inputs[others] * root[:, None], values[others, column] * root)[0]
+        misses = np.abs(values[others, column] - inputs[others] @ line)
         weights = 1 / np.maximum(misses, 0.05)
     usual = max(1.4826 * float(np.median(misses)), 0.05)
     expected = float(inputs[index] @ line)
@@ -103,35 +101,35 @@ def _distance(values: np.ndarray, index: int, column: int) -> tuple[float, float
     return expected, usual, bool(miss > max(FAR * usual, POINTS))
 
 
-def supersets(cells: Sequence[Cell]) -> Iterator[Finding]:
+def supersets(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Training the head and more is not worse than training the head alone."""
     scores = [c for c in cells if c.is_percent and c.quantity == c.metric and "_" not in c.dataset]
-    worse: dict[tuple[str, ...], list[tuple[Cell, Cell]]] = {}
+    worse: dict[tuple[str, ...], list[tuple[PrintedCell, PrintedCell]]] = {}
     for group in by(scores, lambda c: (*c.row[:4], c.dataset, c.task)).values():
         rows = list(by(group, lambda c: c.setting).values())
-        kind = next((m for m in SMALLEST if any(c.method == m for c in group)), None)
-        heads = {c.metric: c for c in group if c.method == kind}
+        smallest = smallest_head(group)
+        heads = {c.metric: c for c in group if smallest and c.method == smallest.method}
         for first in (row[0] for row in rows):  # the headline metric; the others follow it
             head = heads.get(first.metric)
-            if head is None or (first.method in ADD_NOTHING and first.method != "bitfit"):
+            if head is None or first.role.trains != "more":
                 continue
             gain = first.value - head.value
             if (-gain if not first.lower_is_better else gain) > 1:
                 place = first.source, first.table, first.backbone, first.method
                 worse.setdefault(place, []).append((first, head))
-    for found in worse.values():
-        yield Finding(
+    for pairs in worse.values():
+        yield Contradiction(
             rule="superset",
             certainty=Certainty.UNCLEAR,
-            cells=[c for pair in found for c in pair],
-            printed=", ".join(f"{c.metric} {c.text} < {h.text}" for c, h in found),
+            cells=[c for pair in pairs for c in pair],
+            printed=", ".join(f"{c.metric} {c.text} < {h.text}" for c, h in pairs),
             follows="at least the score of the frozen backbone",
-            explanation=f"{found[0][0].method} trains all that {found[0][1].method} trains and "
+            explanation=f"{pairs[0][0].method} trains all that {pairs[0][1].method} trains and "
             "more, but is more than a point worse: badly tuned, or a slip.",
         )
 
 
-def times(cells: Sequence[Cell]) -> Iterator[Finding]:
+def times(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """More layers one after another do not take less time."""
     timed = [c for c in cells if c.metric.endswith(("time", "latency")) and c.unit != "h"]
     layers = [c for c in timed if any(key in DEPTHS for key, _ in c.params)]
@@ -139,7 +137,7 @@ def times(cells: Sequence[Cell]) -> Iterator[Finding]:
         for points in varying(family):
             for (x, less), (y, more) in pairwise(sorted(points.items(), key=lambda p: p[0])):
                 if more.interval().high < less.interval().low * NOISE:
-                    yield Finding(
+                    yield Contradiction(
                         rule="time",
                         certainty=Certainty.LIKELY,
                         cells=[less, more],
@@ -149,7 +147,7 @@ def times(cells: Sequence[Cell]) -> Iterator[Finding]:
                     )
 
 
-def copies(cells: Sequence[Cell]) -> Iterator[Finding]:
+def copies(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Two rows of results are not equal in three numbers or more."""
     results = [c for c in cells if c.quantity == c.metric and c.value.denominator > 1]
     for table in by(results, lambda c: (c.source, c.table)).values():
@@ -159,7 +157,7 @@ def copies(cells: Sequence[Cell]) -> Iterator[Finding]:
             shared = [c for c in a if c.metric in other]
             same = [c for c in shared if other[c.metric] == c.text]
             if len(same) >= 3 and len(same) == len(shared):
-                yield Finding(
+                yield Contradiction(
                     rule="copy",
                     certainty=Certainty.UNCLEAR,
                     cells=[*a, *b],
@@ -169,21 +167,21 @@ def copies(cells: Sequence[Cell]) -> Iterator[Finding]:
                 )
 
 
-def marks(cells: Sequence[Cell]) -> Iterator[Finding]:
+def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Marked cells, bold or underlined, have the same rank in all columns of a table."""
     for mark in MARKS:
-        ranks: dict[Cell, int] = {}
+        ranks: dict[PrintedCell, int] = {}
         for column in by(cells, lambda c: (c.source, c.table, c.dataset, c.metric)).values():
             for cell in column:
                 if mark in cell.note.lower():
                     better = [c for c in column if _beats(c, cell)]
                     ranks[cell] = 1 + len(better)
         for table in by(ranks, lambda c: (c.source, c.table)).values():
-            found = [ranks[c] for c in table]
-            usual = max(set(found), key=found.count)
+            table_ranks = [ranks[c] for c in table]
+            usual = max(set(table_ranks), key=table_ranks.count)
             wrong = [c for c in table if ranks[c] != usual]
             if wrong and 2 * len(wrong) < len(table):
-                yield Finding(
+                yield Contradiction(
                     rule="mark",
                     certainty=Certainty.LIKELY,
                     cells=wrong,
@@ -194,5 +192,5 @@ def marks(cells: Sequence[Cell]) -> Iterator[Finding]:
                 )
 
 
-def _beats(one: Cell, other: Cell) -> bool:
-    return one.value < other.value if other.lower_is_better else one.value > other.value
+def _beats(a: PrintedCell, b: PrintedCell) -> bool:
+    return a.value < b.value if b.lower_is_better else a.value > b.value

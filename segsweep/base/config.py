@@ -1,8 +1,8 @@
 """The typed configuration: what may be said on the command line, and what a run is made of.
 
-Hydra composes `conf/`; every choice of a group names a dataclass in `_target_`, so a mistyped key
-or value fails while composing, and everything below `train.py` sees plain typed objects. Nothing
-here imports torch.
+Hydra composes `conf/`; every word of a group is a dataclass (words.py), so a mistyped key or value
+fails while composing, and everything below `train.py` sees plain typed objects. Nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 
 from segsweep.base.errors import UserError
+from segsweep.base.hydra_parts import initialized
+from segsweep.base.words import GROUPS, files, target_of, without_folders
 
 SCHEMA = 1  # of identities and records; raise it only when old runs must not be mistaken for new
 
@@ -40,7 +42,7 @@ def neutral(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
 
 @dataclass
 class Choice:
-    """One word of a config group: `conf/<group>/<name>.yaml`, made by the class in `_target_`.
+    """One word of a config group: `conf/<group>/<name>.yaml` names the class in `_target_`.
 
     `label` is what tables and figures call it, its word if that is empty, an option's value where
     it says `"{root}"`. Its class says which options stand behind the label always, and how: `shown
@@ -52,7 +54,6 @@ class Choice:
     spelling: ClassVar[dict[str, str]] = {}
     axes: ClassVar[dict[str, str]] = {}
 
-    _target_: str = outside(MISSING)
     name: str = MISSING
     label: str = outside("")
 
@@ -158,57 +159,58 @@ class Config:
             raise UserError(f"repeat={self.repeat}: must not be negative")
 
 
-def conf_dir() -> str:
-    """Return the folder of the configuration: inside the wheel, else beside the package."""
-    here = Path(__file__).resolve().parent.parent
-    inside, beside = here / "conf", here.parent / "conf"
-    return str(inside if inside.is_dir() else beside)
+def class_named(file: Path, target: str) -> type[Choice]:
+    """Return the class that the file of a word names.
 
-
-def schema_of(node: Any) -> type | None:
-    """Return the dataclass that a config node names in `_target_`, or None."""
-    target = node.get("_target_") if OmegaConf.is_dict(node) else None
-    if not isinstance(target, str):
-        return None
+    Raises UserError where that is no class of words.
+    """
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        kind = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"_target_: {target!r} cannot be imported ({error})") from error
-    return found if is_dataclass(found) and isinstance(found, type) else None
+        raise UserError(f"{file}: _target_: {target!r} cannot be imported ({error})") from error
+    if not (isinstance(kind, type) and issubclass(kind, Choice) and is_dataclass(kind)):
+        raise UserError(f"{file}: _target_: {target!r} is no dataclass derived from Choice")
+    return kind
 
 
-def words(group: str) -> dict[str, type]:
-    """Return the dataclass of every word of a config group."""
-    files = sorted(Path(conf_dir(), group).glob("*.yaml"))
-    schemas = {file.stem: schema_of(OmegaConf.load(file)) for file in files}
-    return {word: schema for word, schema in schemas.items() if schema}
+def class_of(group: str, word: Any) -> type[Choice]:
+    """Return the class of a word. Raises UserError for a word that is not installed."""
+    return class_named(*target_of(group, word))
+
+
+def words(group: str) -> dict[str, type[Choice]]:
+    """Return the class of every word of a config group."""
+    return {word: class_of(group, word) for word in files(group)}
 
 
 def typed(cfg: DictConfig) -> Config:
     """Turn a composed or a frozen config into typed objects, with everything resolved.
 
-    Raises `omegaconf.errors.OmegaConfBaseException` or `UserError` for unknown keys, values of the
-    wrong type, values out of range, and a metric that cannot judge the data.
+    Raises `omegaconf.errors.OmegaConfBaseException` or `UserError` for words that are not
+    installed, unknown keys, values of the wrong type, values out of range, and a metric or a
+    method that does not fit the data.
     """
-    merged = OmegaConf.structured(Config)
-    for key, node in cfg.items():
-        schema = schema_of(node)
-        known = OmegaConf.structured(schema) if schema else merged[key]
-        merged[key] = OmegaConf.merge(known, node) if OmegaConf.is_dict(node) else node
-    config = OmegaConf.to_object(merged)
+    schema, content = OmegaConf.structured(Config), OmegaConf.to_container(cfg)
+    assert isinstance(content, dict)
+    for group in GROUPS:
+        node = content.get(group)
+        if not isinstance(node, dict):
+            raise UserError(f"{group}: must hold the keys of a word, not {node!r}")
+        schema[group] = OmegaConf.structured(class_of(group, node.get("name")))
+    config = OmegaConf.to_object(OmegaConf.merge(schema, content))
     assert isinstance(config, Config)
     config.metrics.check(config.data)
+    config.peft.check(config.data)
     return config
 
 
 def compose(overrides: list[str]) -> Config:
     """Compose one config from override strings, as the command line does, without running it."""
     import hydra
-    from hydra.core.global_hydra import GlobalHydra
 
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+    overrides = without_folders(overrides)
+    with initialized():
         return typed(hydra.compose("train", overrides=overrides))
 
 
@@ -234,16 +236,16 @@ def identity(value: Any) -> Any:
     """Return what of a typed config can change a result: the input of its fingerprint."""
     if not is_dataclass(value) or isinstance(value, type):
         return plain(value)
-    kept: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     for f in fields(value):
         item = getattr(value, f.name)
         if f.metadata.get("outside") or (f.metadata.get("neutral") and item == default_of(f)):
             continue
-        kept[f.name] = identity(item)
+        content[f.name] = identity(item)
     fingerprint_of_content = getattr(value, "fingerprint", None)
     if callable(fingerprint_of_content):  # data sets are what they hold, not where they lie
-        kept["fingerprint"] = fingerprint_of_content()
-    return kept
+        content["fingerprint"] = fingerprint_of_content()
+    return content
 
 
 def fingerprint(config: Config) -> str:

@@ -32,7 +32,7 @@ def known_keys(error: OmegaConfBaseException) -> list[str]:
     """Return the keys that the user may have meant."""
     kind: Any = error.object_type
     if isinstance(kind, type) and is_dataclass(kind):
-        return [f.name for f in fields(kind) if not f.name.startswith("_")]
+        return [f.name for f in fields(kind)]
     node = error.parent_node
     return [str(key) for key in node] if node is not None and OmegaConf.is_dict(node) else []
 

@@ -35,8 +35,8 @@ def queue() -> Queue:
 
     Raises UserError when the controller does not answer: nothing may be concluded from silence.
     """
-    said = ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%k")
-    rows = (line.split("|", 2) for line in said.splitlines())
+    answer = ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%k")
+    rows = (line.split("|", 2) for line in answer.splitlines())
     return {job: Queued(state, comment) for job, state, comment in rows}
 
 

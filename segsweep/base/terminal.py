@@ -31,19 +31,19 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def watched(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+def watched(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
     """Yield items and tell of it on stderr: a bar on a terminal, a line now and then elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track
 
-        yield from track(items, what, total, console=Console(stderr=True), transient=True)
+        yield from track(items, title, total, console=Console(stderr=True), transient=True)
         return
-    told = time.monotonic()
+    last = time.monotonic()
     for done, item in enumerate(items):
-        if time.monotonic() > told + QUIET:
-            told = time.monotonic()
-            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+        if time.monotonic() > last + QUIET:
+            last = time.monotonic()
+            print(f"{title}: {done}/{total}", file=sys.stderr, flush=True)
         yield item
 
 

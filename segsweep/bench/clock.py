@@ -54,7 +54,7 @@ class Estimate:
 
 
 def rounds(
-    calls: Sequence[Call], count: int, seconds: float, device: torch.device, what: str
+    calls: Sequence[Call], count: int, seconds: float, device: torch.device, label: str
 ) -> list[Times]:
     """Time calls in turns, `count` rounds or as many as begin within `seconds`, but two at least.
 
@@ -63,13 +63,13 @@ def rounds(
     times = [Times() for _ in calls]
     turns = list(zip(calls, times, strict=True))
     end = time.monotonic() + seconds
-    for number in watched(range(count), count, what):
+    for number in watched(range(count), count, label):
         if number >= 2 and time.monotonic() > end:
             break
-        for call, taken in random.Random(number).sample(turns, len(turns)):
+        for call, samples in random.Random(number).sample(turns, len(turns)):
             wall, cpu = timed(call, device)
-            taken.wall.append(wall)
-            taken.cpu.append(cpu)
+            samples.wall.append(wall)
+            samples.cpu.append(cpu)
     return times
 
 
@@ -85,9 +85,9 @@ def timed(call: Call, device: torch.device) -> tuple[float, float]:
         torch.cuda.synchronize(device)
         wall = begin.elapsed_time(end)
     else:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         call()
-        wall = 1e3 * (time.perf_counter() - begun)
+        wall = 1e3 * (time.perf_counter() - start)
     return wall, 1e3 * (time.process_time() - cpu)
 
 

@@ -13,10 +13,9 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from segsweep.model.torch_parts import EMBEDDING_BAGS, TorchDispatchMode, storage_id, tensors
 
 MIB = 2**20
 Shape = Sequence[int]
@@ -32,11 +31,8 @@ def bilinear_reads(maps: Shape, *_: Any, out_shape: Shape, **__: Any) -> int:
     return 2 * 4 * prod(out_shape)
 
 
-aten = torch.ops.aten
-FORMULAS = {
-    aten._embedding_bag: weighted_rows,
-    aten._embedding_bag_forward_only: weighted_rows,
-    aten.grid_sampler_2d: bilinear_reads,
+FORMULAS = dict.fromkeys(EMBEDDING_BAGS, weighted_rows) | {
+    torch.ops.aten.grid_sampler_2d: bilinear_reads
 }
 
 
@@ -70,15 +66,11 @@ class LiveTensors(TorchDispatchMode):
     ) -> object:
         """Run an operation; storages of its results that are not those of its inputs are new."""
         out = func(*args, **(kwargs or {}))
-        given = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
-        for storage in (tensor.untyped_storage() for tensor in _tensors(out)):
-            key = storage._cdata
+        given = {storage_id(t.untyped_storage()) for t in tensors((args, kwargs))}
+        for storage in (tensor.untyped_storage() for tensor in tensors(out)):
+            key = storage_id(storage)
             if key not in given and key not in self.sizes:
                 self.sizes[key] = storage.nbytes()
                 weakref.finalize(storage, self.sizes.pop, key).atexit = False
         self.peak = max(self.peak, sum(self.sizes.values()))
         return out
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

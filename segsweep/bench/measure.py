@@ -30,9 +30,8 @@ from segsweep.bench.variants import Variant, variants
 from segsweep.data.loader import DIVISOR
 from segsweep.loss.outputs import Output
 from segsweep.model.segmenter import Segmenter
-from segsweep.run.facts import machine_facts
-from segsweep.run.fit import arithmetic
 from segsweep.run.identity import git, now, versions
+from segsweep.run.machine import arithmetic, machine_facts
 from segsweep.run.restore import assemble
 from segsweep.task.instances import InstanceTask
 
@@ -57,20 +56,20 @@ def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[di
     Raises:
         UserError: the model cannot be built, or takes no images of this size.
     """
-    started, begun = now(), time.monotonic()
+    started, start = now(), time.monotonic()
     device, cast = arithmetic(base.trainer)
     model, *_ = assemble(base, plan.texts, plan.texts)
     model.to(device).eval()
     with torch.no_grad(), cast:
         _first(model, plan, device)  # encodes the texts, for the copies too
         named = {"base": base, **settings}
-        found = [v for label, config in named.items() for v in variants(model, config, label)]
-        costs = [_cost(variant.model, plan, device) for variant in found]
-        times = {n: _times(found, n, plan, device) for n in plan.batches}
-    heads = [_head(v, plan, device) for v in found]
+        compared = [v for label, config in named.items() for v in variants(model, config, label)]
+        costs = [_cost(variant.model, plan, device) for variant in compared]
+        times = {n: _times(compared, n, plan, device) for n in plan.batches}
+    heads = [_head(v, plan, device) for v in compared]
     weights = {"weights": base.model.weights or "random", "base_bytes": _bytes(model)}
     common = {"base": heads[0]["id"], **weights, "arrangement": ARRANGEMENT, "warmup": plan.warmup}
-    ended = {"started": started, "ended": now(), "seconds": {"total": time.monotonic() - begun}}
+    ended = {"started": started, "ended": now(), "seconds": {"total": time.monotonic() - start}}
     return [
         {
             **heads[i],
@@ -84,23 +83,23 @@ def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[di
             **ended,
             **machine_facts(),
         }
-        for i, variant in enumerate(found)
+        for i, variant in enumerate(compared)
     ]
 
 
-def numbers(own: Times, base: Times) -> dict[str, Any]:
+def numbers(times: Times, base: Times) -> dict[str, Any]:
     """Return times of an image, and ratios and differences of the same round to the base's."""
-    walls = list(zip(own.wall, base.wall, strict=True))
+    walls = list(zip(times.wall, base.wall, strict=True))
     return {
-        "median_ms": median(own.wall),
-        "iqr_ms": spread(own.wall),
-        "cpu_ms": median(own.cpu),
+        "median_ms": median(times.wall),
+        "iqr_ms": spread(times.wall),
+        "cpu_ms": median(times.cpu),
         "ratio": asdict(Estimate.of([a / b for a, b in walls])),
         "extra_ms": asdict(Estimate.of([a - b for a, b in walls])),
-        "cpu_ratio": asdict(Estimate.of([a / b for a, b in zip(own.cpu, base.cpu, strict=True)])),
+        "cpu_ratio": asdict(Estimate.of([a / b for a, b in zip(times.cpu, base.cpu, strict=True)])),
         "rounds": len(walls),
-        "all_ms": own.wall,
-        "all_cpu_ms": own.cpu,
+        "all_ms": times.wall,
+        "all_cpu_ms": times.cpu,
     }
 
 
@@ -151,16 +150,18 @@ def _cost(model: Segmenter, plan: Plan, device: torch.device) -> dict[str, float
     return {"flops": flops, "peak_mib": peak}
 
 
-def _times(found: Sequence[Variant], number: int, plan: Plan, device: torch.device) -> list[Times]:
+def _times(
+    compared: Sequence[Variant], number: int, plan: Plan, device: torch.device
+) -> list[Times]:
     """Time all variants on a batch of so many images, from pixels to instances."""
     images = _images(plan, number, device)
-    output = found[0].model(images)
-    calls = [_call(variant.model, images, output, plan) for variant in found]
+    output = compared[0].model(images)
+    calls = [_call(variant.model, images, output, plan) for variant in compared]
     for _ in range(plan.warmup):
         for call in calls:
             call()
-    what = f"{found[0].config.model.name}, {number} image{'s' if number > 1 else ''} at once"
-    return rounds(calls, plan.rounds, plan.seconds, device, what)
+    label = f"{compared[0].config.model.name}, {number} image{'s' if number > 1 else ''} at once"
+    return rounds(calls, plan.rounds, plan.seconds, device, label)
 
 
 def _call(model: Segmenter, images: Tensor, output: Output, plan: Plan) -> Callable[[], object]:
@@ -181,16 +182,16 @@ def _call(model: Segmenter, images: Tensor, output: Output, plan: Plan) -> Calla
 def _head(variant: Variant, plan: Plan, device: torch.device) -> dict[str, Any]:
     """What a record says before anything is measured; its id names what is measured."""
     config, counts = variant.config, variant.counts
-    about = {
+    conditions = {
         "form": variant.form,
         "size": "x".join(map(str, plan.size)),
         "classes": len(plan.texts),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
-    told = {**plain(config), "bench": about}
+    described = {**plain(config), "bench": conditions}
     groups = ("model", "peft", "data", "trainer", "bench")
-    content = json.dumps([told[group] for group in groups], sort_keys=True)
+    content = json.dumps([described[group] for group in groups], sort_keys=True)
     key = hashlib.sha256(content.encode()).hexdigest()[:12]
     return {
         "schema": SCHEMA,
@@ -200,7 +201,7 @@ def _head(variant: Variant, plan: Plan, device: torch.device) -> dict[str, Any]:
         "setting": variant.label,
         "status": "done",
         "error": None,
-        "config": told,
+        "config": described,
         "git": git(),
         "versions": versions(),
         "params": {

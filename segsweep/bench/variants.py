@@ -17,7 +17,8 @@ from torch.nn.utils import parametrize
 
 from segsweep.base.config import Config, plain
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.base import Counts, apply, merge, save_delta
+from segsweep.peft.apply import Counts, apply, merge
+from segsweep.peft.delta import save_delta
 
 MERGED, UNMERGED = "merged", "unmerged"
 

@@ -30,21 +30,21 @@ Pair = tuple[Look, Look]
 
 def duplicates(looks: Sequence[tuple[Part, list[Look]]]) -> list[tuple[str, Look, Look]]:
     """Find copies within and across parts, add them to the findings; return pairs to be shown."""
-    where = {id(look): part for part, own in looks for look in own}
-    every = [look for _, own in looks for look in own if look.digest]
-    shown = []
-    for one, other in (*same_bytes(every), *similar(every)):
-        first, second = where[id(one)], where[id(other)]
-        same = one.digest == other.digest
-        if first is second and (not same or one.record.file == other.record.file):
+    where = {id(look): part for part, part_looks in looks for look in part_looks}
+    readable = [look for _, part_looks in looks for look in part_looks if look.digest]
+    pairs = []
+    for first_look, second_look in (*same_bytes(readable), *similar(readable)):
+        first, second = where[id(first_look)], where[id(second_look)]
+        same = first_look.digest == second_look.digest
+        if first is second and (not same or first_look.record.file == second_look.record.file):
             continue
         code = "picture-twice" if first is second else "leak" if same else "leak-similar"
-        names = f"{first.name} {one.record.file} = {second.name} {other.record.file}"
-        second.found.add(code, other.record.file, names)
-        shown.append((code, one, other))
+        names = f"{first.name} {first_look.record.file} = {second.name} {second_look.record.file}"
+        second.defects.add(code, second_look.record.file, names)
+        pairs.append((code, first_look, second_look))
     for part, name, copy in sources(looks):
-        part.found.add("leak-source", name, f"{name} ({copy})")
-    return shown
+        part.defects.add("leak-source", name, f"{name} ({copy})")
+    return pairs
 
 
 def same_bytes(looks: Sequence[Look]) -> Iterator[Pair]:
@@ -63,25 +63,25 @@ def similar(looks: Sequence[Look]) -> Iterator[Pair]:
     )
     hashes = np.array([look.dhash for look in unique], np.uint64)
     smalls = [look.small for look in unique]
-    for one, other in near(hashes, DISTANCE):
-        a, b = smalls[one], smalls[other]
+    for i, j in close_pairs(hashes, DISTANCE):
+        a, b = smalls[i], smalls[j]
         assert a is not None
         assert b is not None
         if np.abs(a.astype(np.int16) - b).mean() <= GREY:
-            yield unique[other], unique[one]
+            yield unique[j], unique[i]
 
 
-def near(hashes: np.ndarray, distance: int) -> list[tuple[int, int]]:
+def close_pairs(hashes: np.ndarray, distance: int) -> list[tuple[int, int]]:
     """Return all pairs of places whose hashes differ in at most `distance` bits. (n,) uint64"""
-    found: set[tuple[int, int]] = set()
+    pairs: set[tuple[int, int]] = set()
     edges = np.linspace(0, 64, distance + 2).astype(int).tolist()
     for low, high in pairwise(edges):
         band = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
         order = np.argsort(band, kind="stable")  # so places rise within a group
         cuts = np.flatnonzero(np.diff(band[order])) + 1
         for group in np.split(order, cuts):
-            found.update(islice(_pairs(hashes, group, distance), MOST - len(found)))
-    return sorted(found)
+            pairs.update(islice(_pairs(hashes, group, distance), MOST - len(pairs)))
+    return sorted(pairs)
 
 
 def _pairs(hashes: np.ndarray, group: np.ndarray, distance: int) -> Iterator[tuple[int, int]]:
@@ -100,8 +100,8 @@ def _pairs(hashes: np.ndarray, group: np.ndarray, distance: int) -> Iterator[tup
 def sources(looks: Sequence[tuple[Part, list[Look]]]) -> Iterator[tuple[Part, str, str]]:
     """Yield names that are augmented copies (Roboflow's `.rf.`) of a photograph of another part."""
     stems: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for part, own in looks:
-        for look in own:
+    for part, part_looks in looks:
+        for look in part_looks:
             match = STEM.match(look.record.file)
             if match:
                 stems[match[1]].setdefault(part.name, look.record.file)

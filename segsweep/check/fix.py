@@ -66,26 +66,28 @@ def fix(data: DataSet, looks: Looks, out: Path) -> str:
     if data.task == "semantic":
         raise UserError("--fix: label maps cannot be mended, only instances")
     fatal = [f for part, _ in looks for f in part.findings() if f.level == "fatal"]
-    stuck = [f"{f.file}: {f.what}" for f in fatal if not f.fixable]
-    for part, own in looks:
-        if not stuck and not any(look.usable and look.record.annotations for look in own):
-            stuck.append(f"{part.name}: nothing that can be used would be left")
-    if stuck:
-        raise UserError("--fix: cannot be mended: " + "; ".join(stuck))
+    unfixable = [f"{f.file}: {f.what}" for f in fatal if not f.fixable]
+    for part, part_looks in looks:
+        if not unfixable and not any(
+            look.usable and look.record.annotations for look in part_looks
+        ):
+            unfixable.append(f"{part.name}: nothing that can be used would be left")
+    if unfixable:
+        raise UserError("--fix: cannot be mended: " + "; ".join(unfixable))
     (out / "images").mkdir(parents=True, exist_ok=True)
-    categories, taken, told = declared(data), {}, []
-    copies = [Copy(part, own, out) for part, own in looks]
+    categories, sources, counts = declared(data), {}, []
+    copies = [Copy(part, part_looks, out) for part, part_looks in looks]
     for copy in copies:
-        content = cleaned(copy, categories, taken)
+        content = cleaned(copy, categories, sources)
         name = Path(copy.part.name).stem if isinstance(data, Single) else copy.part.name
         write_text(out / f"{name}.json", json.dumps(content, allow_nan=False))
-        told.append(f"{name}.json: {len(content['images'])} images, "
+        counts.append(f"{name}.json: {len(content['images'])} images, "
                     f"{len(content['annotations'])} annotations")  # fmt: skip
     rows = [row for copy in copies for row in copy.changes]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("file", "code", "id", "change"), *rows])
     write_text(out / "changes.csv", text.getvalue())
-    return f"wrote {out} ({'; '.join(told)}); {len(rows)} changes are listed in changes.csv"
+    return f"wrote {out} ({'; '.join(counts)}); {len(rows)} changes are listed in changes.csv"
 
 
 def declared(data: DataSet) -> list[dict[str, Any]]:
@@ -93,15 +95,17 @@ def declared(data: DataSet) -> list[dict[str, Any]]:
     if not isinstance(data, Coco):
         pairs = zip(data.category_ids(), data.classes(), strict=True)
         return [{"id": key, "name": name} for key, name in pairs]
-    known = data.files["train"].categories
-    whole = all(isinstance(key, int) for key in known)
+    categories = data.files["train"].categories
+    integral = all(isinstance(key, int) for key in categories)
     return [
-        {"id": key if whole else place, "name": name}
-        for place, (key, name) in enumerate(known.items(), start=1)
+        {"id": key if integral else place, "name": name}
+        for place, (key, name) in enumerate(categories.items(), start=1)
     ]
 
 
-def cleaned(copy: Copy, categories: list[dict[str, Any]], taken: dict[str, Path]) -> dict[str, Any]:
+def cleaned(
+    copy: Copy, categories: list[dict[str, Any]], sources: dict[str, Path]
+) -> dict[str, Any]:
     """Return the content of an annotation file; its pictures are written on the way."""
     part, records = copy.part, [look.record for look in copy.looks if look.usable]
     for finding in part.findings():
@@ -110,25 +114,25 @@ def cleaned(copy: Copy, categories: list[dict[str, Any]], taken: dict[str, Path]
                 copy.log(finding.code, identity, "left out")
             elif finding.code in REWRITTEN:
                 copy.log(finding.code, identity, REWRITTEN[finding.code])
-    raw_images, raw_annotations, rest = originals(part)
-    kept = {id(annotation) for record in records for annotation in record.annotations}
+    raw_images, raw_annotations, other_keys = originals(part)
+    usable = {id(annotation) for record in records for annotation in record.annotations}
     for annotation in read(copy):
-        if id(annotation) not in kept:
+        if id(annotation) not in usable:
             copy.log("picture", annotation.id, "left out with its picture")
     image_id = numbering([r.image_id for r in records], "image-id-text", copy)
     number = numbering([a.id for r in records for a in r.annotations], "annotation-id-twice", copy)
     wrong_areas = {i for f in part.findings() if f.code == "area-disagrees" for i in f.ids}
-    content = {**rest, "images": [], "annotations": [], "categories": categories}
+    content = {**other_keys, "images": [], "annotations": [], "categories": categories}
     for look in copy.looks:
         record = look.record
         if not look.usable:
             continue
         size = {"height": record.height, "width": record.width}
         entry = raw_images.get(record.image_id, {}) | {"id": image_id(record.image_id)} | size
-        content["images"].append(entry | {"file_name": picture(copy, look, taken)})
+        content["images"].append(entry | {"file_name": picture(copy, look, sources)})
         for annotation in record.annotations:
             new = number(annotation.id)
-            segmentation = written(annotation, record, copy)
+            segmentation = segmentation_of(annotation, record, copy)
             if segmentation is None:
                 continue
             area = annotation.area
@@ -148,7 +152,7 @@ def read(copy: Copy) -> list[Annotation]:
     data, part = copy.part.data, copy.part
     if isinstance(data, Coco):
         file = data.files["train" if isinstance(data, Single) else part.name]
-        return [annotation for annotation in file.made if annotation is not None]
+        return [annotation for annotation in file.by_entry if annotation is not None]
     return [annotation for look in copy.looks for annotation in look.record.annotations]
 
 
@@ -160,10 +164,10 @@ def originals(part: Part) -> tuple[dict[Any, dict], dict[int, dict], dict[str, A
     file = data.files["train" if isinstance(data, Single) else part.name]
     content = parse(file.path)
     images = {e.get("id"): e for e in content["images"] if isinstance(e, dict) and hashable(e)}
-    pairs = zip(file.made, content["annotations"], strict=True)
-    annotations = {id(made): entry for made, entry in pairs if made is not None}
-    rest = {key: value for key, value in content.items() if key in ("info", "licenses")}
-    return images, annotations, rest
+    pairs = zip(file.by_entry, content["annotations"], strict=True)
+    annotations = {id(annotation): entry for annotation, entry in pairs if annotation is not None}
+    other_keys = {key: value for key, value in content.items() if key in ("info", "licenses")}
+    return images, annotations, other_keys
 
 
 def hashable(entry: dict[str, Any]) -> bool:
@@ -176,10 +180,10 @@ def numbering(ids: list[Any], code: str, copy: Copy) -> Callable[[Any], int]:
     good = len(set(ids)) == len(ids) and all(isinstance(i, int) and i > 0 for i in ids)
     if good:
         return lambda identity: identity
-    given = iter(range(1, len(ids) + 1))
+    numbers = iter(range(1, len(ids) + 1))
 
     def again(identity: Any) -> int:
-        new = next(given)
+        new = next(numbers)
         if new != identity:
             copy.log(code, identity, f"is now {new}")
         return new
@@ -187,19 +191,17 @@ def numbering(ids: list[Any], code: str, copy: Copy) -> Callable[[Any], int]:
     return again
 
 
-def written(annotation: Annotation, record: Record, copy: Copy) -> Any:
+def segmentation_of(annotation: Annotation, record: Record, copy: Copy) -> Any:
     """Return a segmentation for JSON, cut at the frame, or None if nothing of it is inside."""
-    if isinstance(annotation.segmentation, dict):
-        counts = annotation.segmentation["counts"]
-        text = counts.decode() if isinstance(counts, bytes) else counts
-        return {"size": [record.height, record.width], "counts": text}
-    polygons = [list(ring) for ring in annotation.segmentation]
+    polygons = masks.listed(annotation.segmentation)
+    if isinstance(polygons, dict):
+        return polygons
     cut = [clipped(ring, record.width, record.height) for ring in polygons]
     if cut == polygons:
         return polygons
-    kept = [ring for ring in cut if len(ring) >= 6]
-    copy.log("sticks-out", annotation.id, "cut at the frame" if kept else "left out")
-    return kept or None
+    rings = [ring for ring in cut if len(ring) >= 6]
+    copy.log("sticks-out", annotation.id, "cut at the frame" if rings else "left out")
+    return rings or None
 
 
 def clipped(ring: list[float], width: float, height: float) -> list[float]:
@@ -223,13 +225,13 @@ def clipped(ring: list[float], width: float, height: float) -> list[float]:
     return [value for point in points for value in point]
 
 
-def picture(copy: Copy, look: Look, taken: dict[str, Path]) -> str:
+def picture(copy: Copy, look: Look, sources: dict[str, Path]) -> str:
     """Put the picture of a record into the copy, upright; return its name there."""
     record, source = look.record, copy.part.data.picture(look.record)
     turned = any(code == "picture-turned" for code, _, _ in look.defects)
     if source is not None and not turned:
         name = record.file
-        if taken.setdefault(name, source) != source:
+        if sources.setdefault(name, source) != source:
             name = f"{copy.part.name}-{name}"
         target = copy.out / "images" / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
 from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS, DataSet, Record
 from segsweep.data.findings import Finding, Findings
 from segsweep.data.formats import via
 from segsweep.data.formats.coco_file import CocoFile, examine, parse
-from segsweep.data.formats.images import UNREADABLE, listing, unreadable
+from segsweep.data.formats.images import listing, sizes
 from segsweep.data.sets.coco import Coco, number
 
 OPEN = 0.1  # of the diagonal of its box: a polyline whose ends are farther apart is open
@@ -24,17 +22,17 @@ OPEN = 0.1  # of the diagonal of its box: a polyline whose ends are farther apar
 
 @dataclass
 class Part:
-    """One split or file under check; `found` collects what its pictures tell."""
+    """One split or file under check; `defects` collects what its pictures tell."""
 
     name: str
     data: DataSet
     records: list[Record]
     read: list[Finding]  # by the reader of the annotations
-    found: Findings = field(default_factory=lambda: Findings(""))
+    defects: Findings = field(default_factory=lambda: Findings(""))
 
     def findings(self) -> list[Finding]:
         """Return all findings of this part."""
-        return self.read + self.found.listed()
+        return self.read + self.defects.listed()
 
 
 @dataclass
@@ -62,20 +60,20 @@ class ViaFile(Single):
             return {"train": file}
         examine(file, content)
         for code in ("annotation-id-text", "filled-in"):  # VIA has neither ids nor boxes
-            file.findings.seen.pop(code, None)
+            file.findings.by_code.pop(code, None)
         number(file, file.categories)
         return {"train": file}
 
 
 def parts(data: DataSet) -> list[Part]:
     """Return the splits of a data set, or the one part of a bare file."""
-    found = []
+    result = []
     for split in ("train",) if isinstance(data, Single) else SPLITS:
         records, findings = data.survey(split)
         path = data.files[split].path if isinstance(data, Coco) else f"{data.name} {split}"
         name = Path(path).name if isinstance(data, Single) else split
-        found.append(Part(name, data, records, findings, Findings(str(path))))
-    return found
+        result.append(Part(name, data, records, findings, Findings(str(path))))
+    return result
 
 
 def classes(data: DataSet) -> list[str]:
@@ -94,8 +92,8 @@ def single(path: Path, images: Path | None) -> Single:
         raise UserError(f"{path}: there is no such file")
     if images is not None and not images.is_dir():
         raise UserError(f"--images {images}: there is no such folder")
-    near = [path.parent / "images", path.parent.parent / "images", path.parent]
-    folder = images or next(place for place in near if place.is_dir())
+    candidates = [path.parent / "images", path.parent.parent / "images", path.parent]
+    folder = images or next(place for place in candidates if place.is_dir())
     kind = ViaFile if is_via(path) else Single
     return kind(name=path.stem, train=str(path), images=str(folder.resolve()))
 
@@ -112,31 +110,31 @@ def is_via(path: Path) -> bool:
 
 def coco_of(file: CocoFile, folder: Path, pictures: dict[str, str]) -> dict[str, list[Any]]:
     """Return a VIA file as content of a COCO file; ids of annotations name entry and region."""
-    found, faults = via.read(file.path)
+    images, faults = via.read(file.path)
     for fault in faults:
         where = fault.entry if fault.region is None else f"{fault.entry} region {fault.region}"
-        file.findings.add("region-unusable", where, f"{where}: {fault.what}")
-    lost = {(fault.entry, fault.region) for fault in faults}
-    key = label_key(found)
-    names = {label(region, key) for image in found for region in image.regions} - {""}
+        file.findings.add("region-unusable", where, f"{where}: {fault.reason}")
+    unusable = {(fault.entry, fault.region) for fault in faults}
+    label_name = label_key(images)
+    names = {label(region, label_name) for image in images for region in image.regions} - {""}
     category = {name: place for place, name in enumerate(sorted(names), start=1)}
     content = {"images": [], "annotations": [], "categories": []}
     content["categories"] = [{"id": place, "name": name} for name, place in category.items()]
-    for place, image in enumerate(found, start=1):
+    for place, image in enumerate(images, start=1):
         entry = sized(image, folder, pictures, file.findings)
         if entry is None:
             continue
         content["images"].append({"id": place} | entry)
-        numbers = (n for n in count() if (image.key, n) not in lost)
+        numbers = (n for n in count() if (image.key, n) not in unusable)
         for region, n in zip(image.regions, numbers, strict=False):
-            where, name = f"{image.key} region {n}", label(region, key)
+            where, name = f"{image.key} region {n}", label(region, label_name)
             if not name:
                 file.findings.add("region-unlabelled", where)
                 continue
             if region.gap > OPEN:
                 file.findings.add("polyline-open", where)
-            about = {"id": where, "image_id": place, "category_id": category[name]}
-            content["annotations"].append(about | {"segmentation": [region.polygon]})
+            entry_of = {"id": where, "image_id": place, "category_id": category[name]}
+            content["annotations"].append(entry_of | {"segmentation": [region.polygon]})
     return content
 
 
@@ -149,10 +147,9 @@ def sized(
         findings.add("picture-missing", image.file, f"{image.file} is not in {folder}")
         return None
     try:
-        with Image.open(folder / path) as picture:
-            width, height = ImageOps.exif_transpose(picture).size
-    except UNREADABLE as error:
-        findings.add("picture-broken", image.file, str(unreadable(folder / path, error)))
+        _, (height, width) = sizes(folder / path)
+    except UserError as error:
+        findings.add("picture-broken", image.file, str(error))
         return None
     if image.bytes > 0 and image.bytes != (folder / path).stat().st_size:
         findings.add("picture-changed", image.file)

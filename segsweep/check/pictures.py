@@ -71,26 +71,28 @@ def look_at_all(part: Part, classes: int, workers: int | None = None) -> Iterato
 
 def look(part: Part, record: Record, classes: int) -> Look:
     """Look at one picture and its masks."""
-    found = Look(record)
+    result = Look(record)
     path = part.data.picture(record)
-    if path is not None and not head(path, found):
-        return found
+    if path is not None and not head(path, result):
+        return result
     try:
         pixels = part.data.image(record)
     except (UserError, MemoryError) as error:
-        found.add("picture-broken", detail=f"{record.file}: {str(error).removeprefix(f'{path}: ')}")
-        return found
-    with_pixels(found, pixels, path)
+        result.add(
+            "picture-broken", detail=f"{record.file}: {str(error).removeprefix(f'{path}: ')}"
+        )
+        return result
+    with_pixels(result, pixels, path)
     if record.labels is not None:
-        labels(part, found, classes)
+        labels(part, result, classes)
     else:
-        instances(found, part.data.size)
-    return found
+        instances(result, part.data.size)
+    return result
 
 
-def head(path: Path, found: Look) -> bool:
+def head(path: Path, look: Look) -> bool:
     """Look at the head of a file; tell whether its pixels are worth decoding."""
-    record = found.record
+    record = look.record
     try:
         with Image.open(path) as file:
             width, height = file.size
@@ -99,22 +101,22 @@ def head(path: Path, found: Look) -> bool:
     except UNREADABLE as error:
         pointer = path.is_file() and path.read_bytes()[:40].startswith(b"version https://git-lfs")
         why = "is a Git LFS pointer: run `git lfs pull`" if pointer else str(error)
-        found.add("picture-broken", detail=f"{record.file}: {why}")
+        look.add("picture-broken", detail=f"{record.file}: {why}")
         return False
-    told, sizes = (record.width, record.height), [(width, height)]
+    annotated, sizes = (record.width, record.height), [(width, height)]
     if turn != 1:
-        found.add("picture-turned", detail=f"{record.file} (orientation {turn})")
+        look.add("picture-turned", detail=f"{record.file} (orientation {turn})")
         sizes.append((height, width) if turn >= 5 else (width, height))
-    if told not in sizes:
-        had = f"{record.file} has {width}x{height} pixels, its annotations are for"
-        found.add("picture-size", detail=f"{had} {told[0]}x{told[1]}")
+    if annotated not in sizes:
+        message = f"{record.file} has {width}x{height} pixels, its annotations are for"
+        look.add("picture-size", detail=f"{message} {annotated[0]}x{annotated[1]}")
         return False
     if mode.startswith(DEEP):
-        found.add("picture-deep")
+        look.add("picture-deep")
     if clear:
-        found.add("picture-alpha")
+        look.add("picture-alpha")
     if Image.registered_extensions().get(path.suffix.lower(), kind) != kind:
-        found.add("picture-suffix", detail=f"{record.file} is {kind}")
+        look.add("picture-suffix", detail=f"{record.file} is {kind}")
     return True
 
 
@@ -126,65 +128,65 @@ def transparent(file: Image.Image) -> bool:
     return bool(alpha.min() < 255)
 
 
-def with_pixels(found: Look, pixels: np.ndarray, path: Path | None) -> None:
+def with_pixels(look: Look, pixels: np.ndarray, path: Path | None) -> None:
     """Keep what tells pictures apart, and their brightness. (H, W, 3) uint8"""
     content = path.read_bytes() if path else pixels.tobytes()
-    found.digest = hashlib.sha256(content).digest()
+    look.digest = hashlib.sha256(content).digest()
     flat = pixels.reshape(-1, 3)
     flat = flat[:: max(1, len(flat) // MANY)]
-    found.mean = flat.mean(0)
-    found.square = np.array([np.vdot(c, c) for c in flat.astype(np.float32).T]) / len(flat)
+    look.mean = flat.mean(0)
+    look.square = np.array([np.vdot(c, c) for c in flat.astype(np.float32).T]) / len(flat)
     grey = ImageOps.grayscale(Image.fromarray(pixels))
-    found.small = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))
+    look.small = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))
     if np.asarray(grey.resize((64, 64), Image.Resampling.BOX)).std() < FLAT:
-        found.add("picture-blank")
+        look.add("picture-blank")
         return
     nine = np.asarray(grey.resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
     bits = (np.diff(nine, axis=1) > 0).ravel()  # difference hash: does it get brighter?
-    found.dhash = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    look.dhash = int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def instances(found: Look, size: list[int]) -> None:
+def instances(look: Look, size: list[int]) -> None:
     """Look at the masks of a record: areas, overlaps, objects that are there twice."""
-    record = found.record
+    record = look.record
     frame = (record.height, record.width)
-    kept = [a for a in record.annotations if not a.iscrowd]
-    codes = [masks.to_rle(a.segmentation, frame) for a in kept]
+    objects = [a for a in record.annotations if not a.iscrowd]
+    codes = [masks.to_rle(a.segmentation, frame) for a in objects]
     areas = [masks.area(code) for code in codes]
     shrink = min(1.0, size[0] / record.height) * min(1.0, size[1] / record.width)
-    for annotation, area in zip(kept, areas, strict=True):
-        found.objects.append((annotation.category, area))
+    for annotation, area in zip(objects, areas, strict=True):
+        look.objects.append((annotation.category, area))
         if area * shrink < 1:
-            told = f"{annotation.id} has {area} of {record.width}x{record.height} pixels"
-            found.add("tiny", annotation.id, f"{told}, shown at {size[1]}x{size[0]}")
+            size_text = f"{annotation.id} has {area} of {record.width}x{record.height} pixels"
+            look.add("tiny", annotation.id, f"{size_text}, shown at {size[1]}x{size[0]}")
         if abs(annotation.area - area) > max(SOME, OFF * area):
-            found.add("area-disagrees", annotation.id)
+            look.add("area-disagrees", annotation.id)
     if not 1 < len(codes) <= CROWDED:
         return
     union = masks.area(hotcoco.mask.merge(codes))
-    found.overlap = (sum(areas) - union) / max(union, 1)
-    category = np.array([a.category for a in kept])
+    look.overlap = (sum(areas) - union) / max(union, 1)
+    category = np.array([a.category for a in objects])
     iou = np.triu(hotcoco.mask.iou(codes, codes, [0] * len(codes)), 1)
     twins = (iou > TWIN) & (category[:, None] == category)
     for other in np.flatnonzero(twins.any(0)):
-        one = kept[int(twins[:, other].argmax())]
-        found.add("twin", kept[other].id, f"{one.id} and {kept[other].id} in {record.file}")
+        twin = objects[int(twins[:, other].argmax())]
+        look.add("twin", objects[other].id, f"{twin.id} and {objects[other].id} in {record.file}")
 
 
-def labels(part: Part, found: Look, classes: int) -> None:
+def labels(part: Part, look: Look, classes: int) -> None:
     """Look at the label map of a record."""
-    record = found.record
+    record = look.record
     try:
         values = part.data.label_map(record)
     except UserError as error:
-        found.add("labels-broken", record.labels, str(error))
+        look.add("labels-broken", record.labels, str(error))
         return
     counts = np.bincount(values.ravel(), minlength=256)
     if values.shape != (record.height, record.width):
-        found.add("labels-broken", record.labels, f"{record.labels} is of another size")
+        look.add("labels-broken", record.labels, f"{record.labels} is of another size")
     elif counts[classes:BACKGROUND].any():
         unknown = classes + int(np.flatnonzero(counts[classes:BACKGROUND])[0])
-        found.add("labels-broken", record.labels, f"{record.labels} has class {unknown}")
+        look.add("labels-broken", record.labels, f"{record.labels} has class {unknown}")
     elif not counts[:classes].any():
-        found.add("image-empty", record.image_id)
-    found.pixels = np.append(counts[:classes], counts[[BACKGROUND, IGNORE]])
+        look.add("image-empty", record.image_id)
+    look.pixels = np.append(counts[:classes], counts[[BACKGROUND, IGNORE]])

@@ -63,7 +63,7 @@ def look_at(
             for code, identity, detail in (
                 defect for look in looks[-1][1] for defect in look.defects
             ):
-                part.found.add(code, identity, detail)
+                part.defects.add(code, identity, detail)
     return looks, duplicates(looks)
 
 

@@ -41,9 +41,9 @@ def numbers(looks: Sequence[Look], names: Sequence[str]) -> Numbers:
     areas = np.array([area for look in looks for _, area in look.objects], float)
     per_image = np.array([len(look.objects) for look in looks], int)
     overlaps = np.array([look.overlap for look in looks if len(look.objects) > 1], float)
-    seen = [look for look in looks if look.mean is not None]
-    mean = np.array([look.mean for look in seen]).mean(0) if seen else np.zeros(3)
-    square = np.array([look.square for look in seen]).mean(0) if seen else np.zeros(3)
+    decoded = [look for look in looks if look.mean is not None]
+    mean = np.array([look.mean for look in decoded]).mean(0) if decoded else np.zeros(3)
+    square = np.array([look.square for look in decoded]).mean(0) if decoded else np.zeros(3)
     bins = np.digitize(per_image, STEPS) - 1
     resolutions = Counter(f"{r.width}x{r.height}" for r in records)
     return Numbers(
@@ -93,5 +93,5 @@ def quantiles(values: np.ndarray, digits: int = 1) -> dict[str, float]:
     """Return minimum, median, 90 % and maximum; nothing of nothing."""
     if not len(values):
         return {}
-    found = np.quantile(values, (0, 0.5, 0.9, 1)).round(digits).tolist()
-    return dict(zip(("min", "median", "90 %", "max"), found, strict=True))
+    edges = np.quantile(values, (0, 0.5, 0.9, 1)).round(digits).tolist()
+    return dict(zip(("min", "median", "90 %", "max"), edges, strict=True))

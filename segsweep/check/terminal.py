@@ -39,19 +39,19 @@ def table(report: dict[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
 
-    shown = Table(box=box.SIMPLE_HEAD)
+    grid = Table(box=box.SIMPLE_HEAD)
     columns = ("", "images", "empty", "objects", "classes", "small/medium/large", "per image")
     for column in (*columns, "overlap", "mean", "std"):
-        shown.add_column(column, justify="left" if not column else "right")
+        grid.add_column(column, justify="left" if not column else "right")
     for name, part in report["parts"].items():
-        seen = sum(row["images"] > 0 for row in part["classes"])
+        occurring = sum(row["images"] > 0 for row in part["classes"])
         cells = [name, f"{part['images']:,}", f"{part['without']:,}", f"{part['objects']:,}"]
-        cells += [str(seen), "/".join(map(str, part["sizes"].values()))]
+        cells += [str(occurring), "/".join(map(str, part["sizes"].values()))]
         cells.append(span(part["per_image"], "{:.0f}"))
         cells.append(span({k: 100 * v for k, v in part["overlap"].items()}, "{:.0f} %"))
         cells += [" ".join(f"{v:.0f}" for v in part[key]) for key in ("mean", "std")]
-        shown.add_row(*cells)
-    return shown
+        grid.add_row(*cells)
+    return grid
 
 
 def span(quantiles: dict[str, float], form: str) -> str:

@@ -26,7 +26,7 @@ from segsweep.base.signals import deaf
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, Annotation, Segmentation
 from segsweep.data.formats import masks
-from segsweep.data.formats.images import ORIENTATION, UNREADABLE, read_image, unreadable
+from segsweep.data.formats.images import read_image, sizes
 from segsweep.data.items import MANIFEST, Content, Facts, Item
 from segsweep.data.store import Chosen
 
@@ -79,46 +79,36 @@ class Job:
 
         Raises UserError naming the file for anything that is wrong with the item.
         """
-        sizes = self._sizes()
+        of_file = sizes(self.item.image)
         try:
             content = self.content(self.item)
-            self._check(content, sizes)
+            self._check(content, of_file)
             size = self._size(content)
-            found = [coco_entry(a, content.size, size) for a in content.annotations]
+            entries = [coco_entry(a, content.size, size) for a in content.annotations]
         except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as e:
             beside = self.item.annotation if isinstance(self.item.annotation, Path) else ""
             files = f"{self.item.image} {beside}".rstrip()
             raise UserError(f"{files}: cannot be converted ({e!r})") from e
-        counts = {"objects without a pixel left out": found.count(None), **content.counts}
+        counts = {"objects without a pixel left out": entries.count(None), **content.counts}
         file = self.file if size == content.size else self._picture(content, size)
         image = {"file_name": file, "height": size[0], "width": size[1], "meta": content.meta}
         if content.labels is not None:
             image["labels"] = self._labels(content.labels, size)
         if content.void is not None:
-            image["void"] = listed(resized(content.void, content.size, size))
-        return image, [entry for entry in found if entry], counts
+            image["void"] = masks.listed(resized(content.void, content.size, size))
+        return image, [entry for entry in entries if entry], counts
 
-    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return height and width of the picture as stored and as shown; only its head is read."""
-        try:
-            with Image.open(self.item.image) as picture:
-                (width, height), tags = picture.size, picture.getexif()
-        except UNREADABLE as error:
-            raise unreadable(self.item.image, error) from error
-        turned = tags.get(ORIENTATION, 1) >= 5
-        return (height, width), (width, height) if turned else (height, width)
-
-    def _check(self, content: Content, sizes: Sequence[tuple[int, int]]) -> None:
+    def _check(self, content: Content, of_file: Sequence[tuple[int, int]]) -> None:
         """Compare what was read with the sizes that the picture may have."""
-        if content.size not in sizes:
+        if content.size not in of_file:
             raise UserError(
-                f"{self.item.image}: the file has {shown(sizes[0])} pixels, its annotations are "
-                f"for {shown(content.size)}; they do not belong together"
+                f"{self.item.image}: the file has {wxh(of_file[0])} pixels, its annotations are "
+                f"for {wxh(content.size)}; they do not belong together"
             )
         if content.labels is not None and content.labels.shape != content.size:
             raise UserError(
-                f"{self.item.annotation}: the label map has {shown(content.labels.shape)} pixels, "
-                f"its picture {shown(content.size)}"
+                f"{self.item.annotation}: the label map has {wxh(content.labels.shape)} pixels, "
+                f"its picture {wxh(content.size)}"
             )
 
     def _size(self, content: Content) -> tuple[int, int]:
@@ -151,7 +141,7 @@ class Job:
         return name
 
 
-def shown(size: tuple[int, ...]) -> str:
+def wxh(size: tuple[int, ...]) -> str:
     """Return (height, width) as it is commonly written."""
     return f"{size[1]}x{size[0]}"
 
@@ -178,7 +168,7 @@ def coco_entry(
         box = masks.bbox(rle) if isinstance(segmentation, dict) else extent(segmentation, size)
     return {
         "category": annotation.category,
-        "segmentation": listed(segmentation),
+        "segmentation": masks.listed(segmentation),
         "bbox": box,
         "area": float(area or pixels),
         "iscrowd": int(annotation.iscrowd),
@@ -188,8 +178,8 @@ def coco_entry(
 def extent(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> list[float]:
     """Return the box [x, y, w, h] of the corners of polygons, within the frame."""
     xs, ys = ([v for polygon in polygons for v in polygon[axis::2]] for axis in (0, 1))
-    left, top = max(min(xs), 0), max(min(ys), 0)
-    return [left, top, min(max(xs), size[1]) - left, min(max(ys), size[0]) - top]
+    x, y = max(min(xs), 0), max(min(ys), 0)
+    return [x, y, min(max(xs), size[1]) - x, min(max(ys), size[0]) - y]
 
 
 def resized(
@@ -204,22 +194,13 @@ def resized(
     return masks.encode(nearest(mask, size)[None].astype(bool))[0]
 
 
-def listed(segmentation: Any) -> Any:
-    """Return a segmentation that JSON can hold."""
-    if not isinstance(segmentation, dict):
-        return [list(polygon) for polygon in segmentation]
-    counts = segmentation["counts"]
-    counts = counts.decode() if isinstance(counts, bytes) else counts
-    return {"size": list(segmentation["size"]), "counts": counts}
-
-
 def convert(source: Convertible, chosen: Chosen, folder: Path) -> None:
     """Fill a new folder with a whole set; tell what was found, left out and mended."""
     numbers = {split: len(chosen[split]) for split in SPLITS}
     published = {split: source.facts.images.get(split, numbers[split]) for split in SPLITS}
-    whole = "" if numbers == published else f", published: {source.facts.images}"
-    said = f"{numbers['train']} train and {numbers['val']} val pictures{whole}"
-    print(f"converting {source.name}: {said}", file=sys.stderr, flush=True)
+    published_text = "" if numbers == published else f", published: {source.facts.images}"
+    message = f"{numbers['train']} train and {numbers['val']} val pictures{published_text}"
+    print(f"converting {source.name}: {message}", file=sys.stderr, flush=True)
     started, counts = time.time(), Counter[str]()
     jobs = [
         Job(type(source).content, item, source.file(item), source.longest, folder)
@@ -230,24 +211,24 @@ def convert(source: Convertible, chosen: Chosen, folder: Path) -> None:
         for split in SPLITS:
             entries = [next(results) for _ in chosen[split]]
             write_text(folder / f"{split}.json", json.dumps(coco(source, entries)))
-            for _, _, found in entries:
-                counts.update(found)
+            for _, _, counted in entries:
+                counts.update(counted)
     keys = {split: [item.key for item in chosen[split]] for split in SPLITS}
     write_text(folder / MANIFEST, splits.text(keys))
-    told = "".join(f"; {number} {what}" for what, number in sorted(counts.items()) if number)
-    said = f"  {time.time() - started:.0f} s, {source.converted}{told}"
-    print(said, file=sys.stderr, flush=True)
+    remarks = "".join(f"; {number} {what}" for what, number in sorted(counts.items()) if number)
+    message = f"  {time.time() - started:.0f} s, {source.converted}{remarks}"
+    print(message, file=sys.stderr, flush=True)
 
 
 def coco(source: Convertible, entries: list[Any]) -> dict[str, Any]:
     """Return a split in COCO form; ids count from 1."""
     ids, images, annotations = source.category_ids(), [], []
-    for number, (image, found, _) in enumerate(entries, start=1):
+    for number, (image, objects, _) in enumerate(entries, start=1):
         images.append({"id": number, **image})
-        for entry in found:
-            kept = {"id": len(annotations) + 1, "image_id": number, **entry}
-            kept["category_id"] = ids[kept.pop("category")]
-            annotations.append(kept)
+        for entry in objects:
+            annotation = {"id": len(annotations) + 1, "image_id": number, **entry}
+            annotation["category_id"] = ids[annotation.pop("category")]
+            annotations.append(annotation)
     names = zip(ids, source.classes(), strict=True)
     categories = [{"id": number, "name": name} for number, name in names]
     facts = source.facts
@@ -261,16 +242,16 @@ def _run(jobs: list[Job], name: str) -> Generator[Any]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    shown = {"description": name, "total": len(jobs), "console": console}
-    shown["disable"] = not console.is_terminal
+    options = {"description": name, "total": len(jobs), "console": console}
+    options["disable"] = not console.is_terminal
     workers = min(len(jobs) // SHARE, available())
     if workers < 2:
-        yield from track(map(Job.run, jobs), **shown)
+        yield from track(map(Job.run, jobs), **options)
         return
     start = multiprocessing.get_context("spawn")  # threads and CUDA do not survive a fork
     pool = ProcessPoolExecutor(workers, start, initializer=_worker)
     try:
-        yield from track(pool.map(Job.run, jobs, chunksize=8), **shown)
+        yield from track(pool.map(Job.run, jobs, chunksize=8), **options)
     except BrokenProcessPool as error:
         raise UserError(
             f"data={name}: a process of the conversion was killed; is there enough memory?"

@@ -46,11 +46,11 @@ class Findings:
     """Collects defects of one file; all of one code become one finding."""
 
     file: str
-    seen: dict[str, tuple[list[Any], list[str]]] = field(default_factory=dict)
+    by_code: dict[str, tuple[list[Any], list[str]]] = field(default_factory=dict)
 
     def add(self, code: str, identity: Any = None, detail: str = "") -> None:
         """Note a defect; `identity` is an id of the file or a name, None means the file itself."""
-        ids, details = self.seen.setdefault(code, ([], []))
+        ids, details = self.by_code.setdefault(code, ([], []))
         if identity is not None:
             ids.append(identity)
         if detail and len(details) < SHOWN:
@@ -59,7 +59,7 @@ class Findings:
     def listed(self) -> list[Finding]:
         """Return one finding for each code, the worst first."""
         return ordered(
-            finding(code, self.file, ids, details) for code, (ids, details) in self.seen.items()
+            finding(code, self.file, ids, details) for code, (ids, details) in self.by_code.items()
         )
 
 

@@ -121,12 +121,12 @@ class Samples(Dataset[Sample]):
             return self.cache[index]
         record = self.records[index]
         label_map = self.data.label_map(record) if record.labels else None
-        found = (self.data.image(record), label_map)
-        size = sum(array.nbytes for array in found if array is not None)
+        arrays = (self.data.image(record), label_map)
+        size = sum(array.nbytes for array in arrays if array is not None)
         if size <= self.room:
             self.room -= size
-            self.cache[index] = found
-        return found
+            self.cache[index] = arrays
+        return arrays
 
 
 def loader(
@@ -178,8 +178,8 @@ class Steps:
         for step in self.span:
             epoch, place = divmod(step, self.per_epoch)
             start = place * self.batch_size
-            mine = slice(start + rank, start + self.batch_size, processes)
-            yield [(epoch, index) for index in order(epoch)[mine]]
+            places = slice(start + rank, start + self.batch_size, processes)
+            yield [(epoch, index) for index in order(epoch)[places]]
 
     def order(self, epoch: int) -> list[int]:
         """Return the order of all records in an epoch."""

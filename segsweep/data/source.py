@@ -133,37 +133,38 @@ class Source(DataSet):
         """The pictures of train and val in the order of their keys, all of which exist."""
         from segsweep.data import splits
 
-        found = self.items()
+        parts = self.items()
         pool: dict[str, Item] = {}
-        for item in (item for items in found.values() for item in items):
+        for item in (item for items in parts.values() for item in items):
             if pool.setdefault(item.key, item) is not item:
                 raise UserError(f"data.root={self.root}: {item.key} is named more than once")
         if self.split is not None:
-            found = splits.chosen(Path(self.split), pool)
+            parts = splits.chosen(Path(self.split), pool)
         for split in SPLITS:
-            if not found[split]:
+            if not parts[split]:
                 raise UserError(
                     f"data.root={self.root}: has no pictures of {split}. {self._obtain}"
                 )
-        kept = {split: sorted(found[split], key=lambda item: item.key) for split in SPLITS}
-        lost = [i.key for items in kept.values() for i in items if not i.image.is_file()]
-        if lost:
-            raise UserError(
-                f"data.root={self.root}: pictures are missing: {splits.few(lost)}. {self._obtain}"
-            )
-        return kept
+        chosen = {split: sorted(parts[split], key=lambda item: item.key) for split in SPLITS}
+        missing = [i.key for items in chosen.values() for i in items if not i.image.is_file()]
+        if missing:
+            names = splits.few(missing)
+            raise UserError(f"data.root={self.root}: pictures are missing: {names}. {self._obtain}")
+        return chosen
 
     @cached_property
     def _recipe(self) -> dict[str, Any]:
         """What beside the files decides on the outcome of a conversion."""
         shared = {f.name for f in fields(DataSet)}
-        own = [f for f in fields(self) if f.name not in shared and not f.metadata.get("outside")]
+        options = [
+            f for f in fields(self) if f.name not in shared and not f.metadata.get("outside")
+        ]
         return {
             # names of runs follow from this: as it was before sets had a folder of their own
             "set": f"{type(self).__module__}.{type(self).__qualname__}".replace(".sets.", "."),
             "version": self.version,
             "classes": self.classes(),
-            "options": {f.name: plain(getattr(self, f.name)) for f in own},
+            "options": {f.name: plain(getattr(self, f.name)) for f in options},
         }
 
     @cached_property

@@ -49,19 +49,19 @@ class Rule:
         """
         order = sorted((self._place(item.group or item.key), item.key, item) for item in pool)
         groups = [[item for *_, item in several] for _, several in groupby(order, lambda x: x[0])]
-        found: dict[str, list[Item]] = {"val": [], "train": [], "rest": []}
+        parts: dict[str, list[Item]] = {"val": [], "train": [], "rest": []}
         for split, number in (("val", self.val), ("train", self.train)):
             room = len(order) if number is None else number
-            while groups and len(found[split]) < room:
-                found[split] += groups.pop(0)
-            found["rest"] += found[split][room:]
-            del found[split][room:]
-            if not found[split] or len(found[split]) < (number or 0):
+            while groups and len(parts[split]) < room:
+                parts[split] += groups.pop(0)
+            parts["rest"] += parts[split][room:]
+            del parts[split][room:]
+            if not parts[split] or len(parts[split]) < (number or 0):
                 raise UserError(
                     f"{self.name}: {len(order)} pictures in groups are too few for {self}"
                 )
-        found["rest"] += [item for group in groups for item in group]
-        return found
+        parts["rest"] += [item for group in groups for item in group]
+        return parts
 
     def _place(self, group: str) -> str:
         return sha256(f"{self.name}/{self.seed}/{group}".encode()).hexdigest()
@@ -86,26 +86,26 @@ def read(path: Path) -> dict[str, list[str]]:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"data.split={path}: cannot be read ({error})") from error
-    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+    keys_by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
     first: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         split, tab, key = line.rstrip().partition("\t")
         if not tab or split not in SPLITS:
-            wanted = f"a line is {' or '.join(SPLITS)}, a tab, a key"
-            raise UserError(f"data.split={path}: line {number} is {line!r}; {wanted}")
+            form = f"a line is {' or '.join(SPLITS)}, a tab, a key"
+            raise UserError(f"data.split={path}: line {number} is {line!r}; {form}")
         if key in first:
             raise UserError(
                 f"data.split={path}: {key!r} is on lines {first[key]} and {number}; "
                 "a picture is on one side only, once"
             )
         first[key] = number
-        found[split].append(key)
-    for split, keys in found.items():
+        keys_by_split[split].append(key)
+    for split, keys in keys_by_split.items():
         if not keys:
             raise UserError(f"data.split={path}: has no line of {split}")
-    return found
+    return keys_by_split
 
 
 def chosen(path: Path, pool: Mapping[str, Item]) -> dict[str, list[Item]]:
@@ -120,15 +120,15 @@ def chosen(path: Path, pool: Mapping[str, Item]) -> dict[str, list[Item]]:
             f"data.split={path}: {few(unknown)} of its keys {'are' if unknown[1:] else 'is'} not "
             f"in the set{like(unknown[0], list(pool))}"
         )
-    found = {split: [pool[key] for key in keys[split]] for split in SPLITS}
-    train, val = ({item.group for item in found[split] if item.group} for split in SPLITS)
+    items = {split: [pool[key] for key in keys[split]] for split in SPLITS}
+    train, val = ({item.group for item in items[split] if item.group} for split in SPLITS)
     if train & val:
         warnings.warn(
             f"data.split={path}: {few(sorted(train & val))} groups of pictures that belong "
             "together (bursts, sequences) are on both sides: results will be too good",
             stacklevel=2,
         )
-    return found
+    return items
 
 
 def few(words: Sequence[str]) -> str:
@@ -136,7 +136,7 @@ def few(words: Sequence[str]) -> str:
     return f"{len(words)} ({', '.join(words[:3])}{', ...' if len(words) > 3 else ''})"
 
 
-def like(key: str, known: Sequence[str]) -> str:
+def like(key: str, keys: Sequence[str]) -> str:
     """Return what an unknown key may have meant."""
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; its keys are like {min(known)!r}"
+    near = get_close_matches(key, keys, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; its keys are like {min(keys)!r}"

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import Busy, owned, write_text
+from segsweep.base.files import write_text
+from segsweep.base.owner import Busy, owned
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, Annotation, Record
 from segsweep.data.items import MANIFEST, Item
@@ -66,8 +67,8 @@ def content_hash(recipe: dict[str, Any], items: Chosen) -> str:
     state = sha256(json.dumps([VERSION, recipe], sort_keys=True).encode())
     for split in SPLITS:
         for item in items[split]:
-            what = [split, item.key, item.image.stat().st_size, item.annotation]
-            state.update(json.dumps(what, sort_keys=True, default=default).encode())
+            facts = [split, item.key, item.image.stat().st_size, item.annotation]
+            state.update(json.dumps(facts, sort_keys=True, default=default).encode())
     return state.hexdigest()[:12]
 
 
@@ -95,8 +96,8 @@ class Memo:
         state = self._state()
         where = self.cache / ".keys" / f"{self.name}-{self._digest(str(self.root.resolve()))}"
         with contextlib.suppress(OSError, ValueError):
-            known, *keys = where.read_text().split()
-            if known == state:
+            known_state, *keys = where.read_text().split()
+            if known_state == state:
                 return keys
         keys = hashed()
         with contextlib.suppress(OSError):  # it only costs time
@@ -130,16 +131,16 @@ def ensure(folder: Path, build: Callable[[Path], None]) -> None:
 
     Raises UserError when there is no room, or no right, to write.
     """
-    lock, said = folder.parent / ".converting" / folder.name, False
+    lock, waiting = folder.parent / ".converting" / folder.name, False
     while not (folder / MANIFEST).exists():
         try:
             with owned(lock):
                 if not (folder / MANIFEST).exists():
                     _fill(folder, lock / "new", build)
         except Busy as busy:
-            if not said:
+            if not waiting:
                 print(f"waiting for the conversion of {folder.name}: {busy}", file=sys.stderr)
-            said = True
+            waiting = True
             time.sleep(POLL)
         except OSError as error:
             raise UserError(

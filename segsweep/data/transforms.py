@@ -57,8 +57,8 @@ def training_geometry(data: DataSet, record: Record, generator: torch.Generator)
     low, high = data.scale
     resized = fitted(record, data.size, low + (high - low) * draw[1])
     offset = [
-        int(part * (max(have - want, 0) + 1))
-        for part, have, want in zip(draw[2:], resized, data.size, strict=True)
+        int(part * (max(available - needed, 0) + 1))
+        for part, available, needed in zip(draw[2:], resized, data.size, strict=True)
     ]
     return Geometry(resized, (height, width), (offset[0], offset[1]), flip)
 
@@ -114,10 +114,10 @@ def regions(label_map: np.ndarray, geometry: Geometry) -> tuple[Tensor, Tensor]:
 
     What is unknown, or padded, belongs to no mask.
     """
-    seen = torch.from_numpy(nearest(label_map, geometry, fill=IGNORE))
-    labels = seen.unique()
+    values = torch.from_numpy(nearest(label_map, geometry, fill=IGNORE))
+    labels = values.unique()
     labels = labels[labels < BACKGROUND]
-    return labels.long(), seen == labels[:, None, None]
+    return labels.long(), values == labels[:, None, None]
 
 
 def tight_boxes(stack: Tensor) -> Tensor:
@@ -170,6 +170,6 @@ def nearest(whole: np.ndarray, geometry: Geometry, fill: int = 0) -> np.ndarray:
         )
     )
     columns = whole.shape[1] - 1 - columns if geometry.flip else columns
-    taken = np.full(geometry.size, fill, whole.dtype)
-    taken[: len(rows), : len(columns)] = whole[np.ix_(rows, columns)]
-    return taken
+    pixels = np.full(geometry.size, fill, whole.dtype)
+    pixels[: len(rows), : len(columns)] = whole[np.ix_(rows, columns)]
+    return pixels

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ELSEWHERE = re.compile(r"(?:/|~|\.\.[/\\]|[A-Za-z]:[/\\]).*", re.DOTALL)
 DELTA = "delta.safetensors"
 HALF = 0.5  # the threshold where none could be chosen
-LOGGER = {"_target_": "segsweep.run.logger.base.Logger", "name": "none"}
+LOGGER = {"name": "none"}
 PRIVATE = ("predictions", "log")  # of a record: files that are not handed on
 
 

@@ -14,7 +14,7 @@ from segsweep.data.base import BACKGROUND
 
 if TYPE_CHECKING:
     from segsweep.base.config import Config
-    from segsweep.run.predictions import Predictions
+    from segsweep.run.predictions import PredictionFile
     from segsweep.run.restore import Restored
 
 ByClass = dict[str, dict[str, Any]]
@@ -43,7 +43,7 @@ def measured(restored: Restored) -> tuple[dict[str, Any] | None, ByClass, str]:
     return analysis, {}, f"{what} are lacking: {reason}"
 
 
-def by_class(config: Config, predicted: Predictions) -> ByClass:
+def by_class(config: Config, predicted: PredictionFile) -> ByClass:
     """Return objects and the run's metric, by name of the class; one pass over the predictions."""
     data, key = config.data, config.metrics.key
     records = data.records("val")

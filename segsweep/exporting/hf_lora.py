@@ -9,25 +9,25 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_json
 from segsweep.exporting.labels import facts
-from segsweep.peft.lora import LoRA
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from segsweep.peft.method import Method
     from segsweep.run.restore import Restored
 
 PREFIX = "base_model.model."
 FACTORS = ("lora_A", "lora_B")
 
 
-def check(method: Any) -> None:
+def check(method: Method) -> None:
     """Raise UserError for a method that has no low-rank edits."""
-    if not isinstance(method, LoRA):
+    if method.hf_lora() is None:
         raise UserError(f"format=hf_lora: the run's peft={method.name} is no LoRA; format=bundle")
 
 
@@ -38,12 +38,14 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
     """
     from safetensors.torch import save
 
-    from segsweep.peft.base import delta_state_dict
+    from segsweep.peft.delta import delta_state_dict
 
-    method = restored.config.peft
     delta = delta_state_dict(restored.model)
     edits, modules = edited(restored.model, delta), whole(restored.model, delta)
-    kept = {**edits, **{f"{m}.{n}": t for m, own in modules.items() for n, t in own.items()}}
+    kept = {
+        **edits,
+        **{f"{m}.{n}": t for m, tensors in modules.items() for n, t in tensors.items()},
+    }
     names = {canonical(name) for name in kept}
     left = [name for name in delta if name not in names]
     if not edits:
@@ -64,8 +66,7 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
             "task_type": None,
             "base_model_name_or_path": restored.record["params"]["base"],
             "inference_mode": True,
-            "r": method.rank,
-            "lora_alpha": method.scale * method.rank,
+            **(restored.config.peft.hf_lora() or {}),
             "lora_dropout": 0.0,
             "use_rslora": False,
             "bias": "none",
@@ -91,14 +92,14 @@ def edited(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the factors of edits of whole linear layers, under HF's names."""
     from torch import nn
 
-    found = {}
+    factors = {}
     for name, tensor in delta.items():
         weight, _, factor = name.rpartition(".")
         module, _, attribute = weight.rpartition(".")
         linear = attribute == "weight" and isinstance(model.get_submodule(module), nn.Linear)
         if linear and factor in FACTORS:
-            found[f"{module}.{factor}.weight"] = tensor
-    return found
+            factors[f"{module}.{factor}.weight"] = tensor
+    return factors
 
 
 def whole(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -107,21 +108,23 @@ def whole(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Ten
 
     names = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
     listed = (nn.ModuleList, nn.ModuleDict)  # which HF cannot wrap
-    found: dict[str, dict[str, Tensor]] = {}
+    modules: dict[str, dict[str, Tensor]] = {}
     for path, module in model.named_modules():
-        if any(path.startswith(f"{above}.") for above in found) or isinstance(module, listed):
+        if any(path.startswith(f"{above}.") for above in modules) or isinstance(module, listed):
             continue
         if any(names[id(part)] > 1 for part in module.modules()):
             continue
-        own = {name: delta.get(f"{path}.{name}") for name, _ in module.named_parameters()}
-        if own and all(tensor is not None for tensor in own.values()):
-            found[path] = {name: tensor for name, tensor in own.items() if tensor is not None}
-    return found
+        tensors = {name: delta.get(f"{path}.{name}") for name, _ in module.named_parameters()}
+        if tensors and all(tensor is not None for tensor in tensors.values()):
+            modules[path] = {name: t for name, t in tensors.items() if t is not None}
+    return modules
 
 
 def reasons(model: nn.Module, left: list[str]) -> list[str]:
     """Say which places cannot be expressed, numbers of layers folded."""
-    from segsweep.run.facts import folded
+    from segsweep.peft.sites import named_weights
+    from segsweep.run.record import folded
 
-    places = {name.rpartition(".")[0] if ".lora_" in name else name for name in left}
+    added = {name for name, site in named_weights(model).items() if site.added}
+    places = {name.rpartition(".")[0] if name in added else name for name in left}
     return folded(sorted(places))

@@ -13,7 +13,6 @@ from segsweep.data.base import DataSet
 from segsweep.data.loader import DIVISOR
 
 if TYPE_CHECKING:
-    from segsweep.model.heads.language import LanguageEncoder
     from segsweep.model.segmenter import Segmenter
 
 Program = Callable[[Tensor], dict[str, Tensor]]
@@ -47,42 +46,11 @@ class Inference(nn.Module):
         """
         output = self.head(self.backbone((images - self.mean) / self.std))
         result = output.matching
-        found = {"logits": result.logits[-1]}
+        outputs = {"logits": result.logits[-1]}
         if result.boxes is not None:
-            found["boxes"] = result.boxes[-1]
-        found["masks"] = torch.einsum("bqc,bchw->bqhw", result.embeddings[-1], output.mask_features)
-        return found
-
-
-class KnownTexts(nn.Module):
-    """Stands for a language encoder once its classes are fixed: it holds their embeddings only."""
-
-    text: Tensor
-
-    def __init__(self, encoder: LanguageEncoder) -> None:
-        super().__init__()
-        self.logit_scale = encoder.logit_scale
-        with torch.no_grad():
-            self.register_buffer("text", encoder(draw=False).clone())
-
-    def forward(self, draw: bool) -> Tensor:
-        """Embeddings of the classes -> (K+1, P)"""
-        return self.text
-
-    def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
-        """Logits of embeddings (..., P), as `LanguageEncoder.similarity`."""
-        from segsweep.model.heads.language import LanguageEncoder
-
-        return LanguageEncoder.similarity(self, embeddings, text)  # type: ignore[arg-type]
-
-
-def fix_texts(model: Segmenter) -> None:
-    """Put known texts in the place of a model's language encoder, where it has one."""
-    from segsweep.model.heads.masked_decoder import MaskedPredictor
-
-    predictor = model.sem_seg_head.predictor
-    if isinstance(predictor, MaskedPredictor):
-        predictor.lang_encoder = KnownTexts(predictor.lang_encoder)  # type: ignore[assignment]
+            outputs["boxes"] = result.boxes[-1]
+        masks = torch.einsum("bqc,bchw->bqhw", result.embeddings[-1], output.mask_features)
+        return outputs | {"masks": masks}
 
 
 def frame(data: DataSet) -> tuple[int, int]:
@@ -115,11 +83,11 @@ def examples(data: DataSet, count: int) -> tuple[Tensor, str]:
 @torch.no_grad()
 def outputs(program: Program, images: Tensor, batch: int = 1) -> dict[str, Tensor]:
     """Run a program on images, so many at a time. (B, 3, H, W) -> outputs of all, by name"""
-    found = [program(some) for some in images.split(batch)]
-    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+    batches = [program(chunk) for chunk in images.split(batch)]
+    return {name: torch.cat([outputs[name] for outputs in batches]) for name in batches[0]}
 
 
-def aligned(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+def aligned(outputs: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return outputs with the queries of each image in the order of those that they are to equal.
 
     Queries are a set: Mask DINO ranks them by score, and a rounding exchanges neighbours of nearly
@@ -127,14 +95,14 @@ def aligned(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Te
     """
     from scipy.optimize import linear_sum_assignment
 
-    own, other = (
-        torch.cat([one[name] for name in ("logits", "boxes") if name in one], dim=2)
-        for one in (found, wanted)
+    queries, targets = (
+        torch.cat([tensors[name] for name in ("logits", "boxes") if name in tensors], dim=2)
+        for tensors in (outputs, wanted)
     )
-    costs = torch.cdist(other, own, p=1).nan_to_num(nan=FAR, posinf=FAR)  # (B, Q, Q)
+    costs = torch.cdist(targets, queries, p=1).nan_to_num(nan=FAR, posinf=FAR)  # (B, Q, Q)
     order = torch.stack([torch.as_tensor(linear_sum_assignment(cost)[1]) for cost in costs])
     images = torch.arange(len(order))[:, None]
-    return {name: tensor[images, order] for name, tensor in found.items()}
+    return {name: tensor[images, order] for name, tensor in outputs.items()}
 
 
 def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:
@@ -143,6 +111,6 @@ def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(gap.nan_to_num(nan=torch.inf)) for name, gap in gaps.items()}
 
 
-def told(gaps: dict[str, float]) -> str:
+def in_words(gaps: dict[str, float]) -> str:
     """Say differences in words."""
     return ", ".join(f"{name} {gap:.1e}" for name, gap in gaps.items())

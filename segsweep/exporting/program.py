@@ -53,11 +53,10 @@ def write(restored: Restored, folder: Path, kind: str, batch: int) -> list[str]:
         aligned,
         differences,
         examples,
-        fix_texts,
+        in_words,
         outputs,
-        told,
     )
-    from segsweep.peft.base import merge
+    from segsweep.peft.apply import merge
 
     data, model = restored.config.data, restored.model.requires_grad_(False)
     images, source = examples(data, max(IMAGES, batch))
@@ -66,7 +65,7 @@ def write(restored: Restored, folder: Path, kind: str, batch: int) -> list[str]:
         raise UserError(f"batch={batch}: data={data.name} has fewer validation images to compare")
     wanted = outputs(Inference(model, data), images, batch)  # of the run as it was trained
     merge(model)
-    fix_texts(model)
+    model.sem_seg_head.fix_texts()
     with quiet():
         exported = traced(Inference(model, data).eval(), images[:batch])
         program = (onnx if kind == "onnx" else torch_export)(exported, folder, list(wanted))
@@ -74,12 +73,13 @@ def write(restored: Restored, folder: Path, kind: str, batch: int) -> list[str]:
     allowed = {n: ABSOLUTE + RELATIVE * float(t.abs().max()) for n, t in wanted.items()}
     if not all(gaps[name] <= allowed[name] for name in allowed):  # nor where one is no number
         raise UserError(
-            f"{restored.directory}: the program gives other outputs than the run, {told(gaps)} "
-            f"where {told(allowed)} is allowed ({source}); nothing was written"
+            f"{restored.directory}: the program gives other outputs than the run, {in_words(gaps)} "
+            f"where {in_words(allowed)} is allowed ({source}); nothing was written"
         )
     shapes = {INPUT: images[:batch]} | {name: t[:batch] for name, t in wanted.items()}
     write_json(folder / "model.json", described(restored, shapes, gaps))
-    return [f"  differs from the run by at most {told(gaps)}; allowed {told(allowed)} ({source})"]
+    limits = f"{in_words(gaps)}; allowed {in_words(allowed)}"
+    return [f"  differs from the run by at most {limits} ({source})"]
 
 
 def traced(inference: Any, images: Tensor) -> ExportedProgram:
@@ -127,8 +127,8 @@ def onnx(exported: ExportedProgram, folder: Path, names: list[str]) -> Program:
     )
 
     def run(images: Tensor) -> dict[str, Tensor]:
-        found = session.run(names, {INPUT: images.numpy()})
-        return {name: torch.as_tensor(array) for name, array in zip(names, found, strict=True)}
+        arrays = session.run(names, {INPUT: images.numpy()})
+        return {name: torch.as_tensor(array) for name, array in zip(names, arrays, strict=True)}
 
     return run
 

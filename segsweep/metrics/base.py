@@ -60,15 +60,17 @@ class Metric(Choice):
         """Raise UserError for a data set whose images this metric cannot judge."""
         if data.task in self.tasks:
             return
+        from segsweep.task.base import kind
+
         fitting = [
             word
             for word, metric in words("metrics").items()
             if issubclass(metric, Metric) and data.task in metric.tasks
         ]
+        judged = " or ".join(kind(task).finds for task in self.tasks)
         raise UserError(
-            f"metrics={self.name} judges the task {' or '.join(self.tasks)}, "
-            f"that of data={data.name} is {data.task} "
-            f"(choices: {', '.join(fitting)})"
+            f"metrics={self.name} judges {judged}, but data={data.name} has "
+            f"{kind(data.task).finds} (choices: {', '.join(fitting)})"
         )
 
     def names(self) -> dict[str, tuple[str, str]]:

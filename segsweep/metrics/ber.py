@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segsweep.metrics.label_maps import Binary, Counts, percent
+from segsweep.metrics.label_maps import BinaryMetric, PixelCounts, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class BER(Binary):
+class BER(BinaryMetric):
     """Balanced error rate of a binary set, foreground where its score reaches 0.5."""
 
     key: str = "BER"
@@ -34,13 +34,13 @@ class BER(Binary):
         """Return "balanced error rate"."""
         return "balanced error rate"
 
-    def evaluator(self, data: DataSet, split: str) -> Counts:
+    def evaluator(self, data: DataSet, split: str) -> PixelCounts:
         """Return an empty evaluator for a split."""
-        return Counts(data, split, balanced_error)
+        return PixelCounts(data, split, balanced_error)
 
 
 def balanced_error(counts: np.ndarray) -> dict[str, float | None]:
-    """Return the values of `BER`; see `Counts`. (N, 4) -> percent"""
+    """Return the values of `BER`; see `PixelCounts`. (N, 4) -> percent"""
     return {
         "BER": percent(rates(counts.sum(0, keepdims=True))),
         "BER_image": percent(rates(counts)),

@@ -26,7 +26,7 @@ SMALLEST = 100  # pixels; smaller objects are neither to be found nor wrong to f
 FALSE, TRUE, IGNORED = 0, 1, -1
 
 
-class Matches(NamedTuple):
+class Verdicts(NamedTuple):
     """The predictions of a class in an image: n of them, judged at T thresholds."""
 
     truths: int  # objects that were to be found
@@ -59,7 +59,7 @@ class CityscapesEvaluator:
     def __init__(self, data: DataSet, split: str) -> None:
         self.classes = data.classes()
         self.records = {record.image_id: record for record in data.records(split)}
-        self.matches: list[list[Matches]] = [[] for _ in self.classes]
+        self.matches: list[list[Verdicts]] = [[] for _ in self.classes]
 
     def update(self, batch: Batch, instances: list[Instances]) -> None:
         """Take in the predictions for the images of a batch, at their original sizes."""
@@ -120,7 +120,7 @@ def thresholds() -> np.ndarray:
     return np.arange(0.5, 1.0, 0.05)
 
 
-def match(record: Record, truths: list[Annotation], guesses: list[dict[str, Any]]) -> Matches:
+def match(record: Record, truths: list[Annotation], guesses: list[dict[str, Any]]) -> Verdicts:
     """Measure and judge the predictions of one class in one image; empty ones do not count."""
     import numpy as np
 
@@ -142,7 +142,7 @@ def match(record: Record, truths: list[Annotation], guesses: list[dict[str, Any]
     # pixels that excuse a false positive; a small group counts twice, as in the official program
     excused = masks.intersections(predicted, void).sum(1) + shared @ (group * 1 + small)
     verdicts = judge(shared, area, large, valid, excused)
-    return Matches(int(valid.sum()), np.array([score for score, _ in found]), verdicts)
+    return Verdicts(int(valid.sum()), np.array([score for score, _ in found]), verdicts)
 
 
 def judge(
@@ -164,7 +164,7 @@ def judge(
     return np.select([best, wrong], [TRUE, FALSE], IGNORED)
 
 
-def average_precision(matches: list[Matches]) -> np.ndarray:
+def average_precision(matches: list[Verdicts]) -> np.ndarray:
     """Return the areas under the precision-recall curves of a class, nan without objects. (T,)
 
     Predictions of one score are one point of the curve; it begins at recall 0, precision 1.

@@ -38,7 +38,7 @@ class LabelMaps:
         raise NotImplementedError
 
 
-class Binary(Metric):
+class BinaryMetric(Metric):
     """A metric of sets with one class, the foreground."""
 
     tasks: ClassVar[tuple[str, ...]] = ("semantic",)
@@ -53,7 +53,7 @@ class Binary(Metric):
             )
 
 
-class Counts(LabelMaps):
+class PixelCounts(LabelMaps):
     """Counts the pixels of each image; `values` of all counts (N, 4) are the result.
 
     The counts are true positives, false positives, false negatives and true negatives.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segsweep.metrics.label_maps import Binary, Counts, percent
+from segsweep.metrics.label_maps import BinaryMetric, PixelCounts, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Overlap(Binary):
+class Overlap(BinaryMetric):
     """Dice and IoU of a binary set, foreground where its score reaches 0.5."""
 
     key: str = "IoU_image"
@@ -37,13 +37,13 @@ class Overlap(Binary):
         """Return "foreground overlap"."""
         return "foreground overlap"
 
-    def evaluator(self, data: DataSet, split: str) -> Counts:
+    def evaluator(self, data: DataSet, split: str) -> PixelCounts:
         """Return an empty evaluator for a split."""
-        return Counts(data, split, overlap)
+        return PixelCounts(data, split, overlap)
 
 
 def overlap(counts: np.ndarray) -> dict[str, float | None]:
-    """Return the values of `Overlap`; see `Counts`. (N, 4) -> percent"""
+    """Return the values of `Overlap`; see `PixelCounts`. (N, 4) -> percent"""
     values: dict[str, float | None] = {}
     for ending, rows in {
         "image": counts,

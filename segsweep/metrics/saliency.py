@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import IGNORE
-from segsweep.metrics.label_maps import Binary, LabelMaps, percent
+from segsweep.metrics.label_maps import BinaryMetric, LabelMaps, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ SIGMA, REACH = 5.0, 3  # of the Gaussian of the weighted F-measure, 7 x 7 pixels
 
 
 @dataclass
-class Saliency(Binary):
+class Saliency(BinaryMetric):
     """Measures of a binary set; `beta2` weighs recall against precision in the F-measure."""
 
     key: str = "S"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import Choice, outside, words
 from segsweep.base.errors import UserError
+from segsweep.base.explain import choices
+from segsweep.model.backbones import layouts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,35 +21,35 @@ if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
 
-Layout = Enum(
-    "Layout",
-    {"resnet": "resnet", "swin": "swin", "timm": "timm", "focal": "focal", "focal_dw": "focal_dw"},
-)
 MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
 
 
 @dataclass
 class Backbone:
-    """A timm model by name; `kwargs` go to `timm.create_model`.
+    """A backbone by name; `layout` is the file of `segsweep/model/backbones` that builds it.
 
-    `drop_path` > 0 stays active in training although the backbone is frozen, as in the programs
-    that the published Swin-L and Focal-L numbers come from (there 0.3).
+    `kwargs` go to what has the name there, for most layouts `timm.create_model`. `drop_path` > 0
+    stays active in training although the backbone is frozen, as in the programs that the published
+    Swin-L and Focal-L numbers come from (there 0.3).
     """
 
     name: str = "resnet50"
-    layout: Layout = Layout["resnet"]
+    layout: str = "resnet"
     kwargs: dict[str, Any] = field(default_factory=dict)
     drop_path: float = 0.0
     label: str = outside("")  # what tables call it
-    pretrained: bool = False  # timm's own weights, where no `weights` are loaded
+    pretrained: bool = False  # weights of the backbone alone, where no `weights` are loaded
+
+    def __post_init__(self) -> None:
+        """Refuse a layout that has no file."""
+        if self.layout not in (known := layouts()):
+            message = f"model.backbone.layout={self.layout}: there is no such layout"
+            raise UserError(message + choices(self.layout, known))
 
     def build(self) -> tuple[nn.Module, list[int]]:
         """Build it with random weights, and return the channels of its maps."""
-        from segsweep.model.backbones.timm_models import build_backbone
-
-        return build_backbone(
-            self.name, self.layout.value, dict(self.kwargs), self.drop_path, self.pretrained
-        )
+        file = import_module(f"segsweep.model.backbones.{self.layout}")
+        return file.build(self.name, dict(self.kwargs), self.drop_path, self.pretrained)
 
 
 @dataclass
@@ -56,13 +58,15 @@ class Family(Choice):
 
     `sign` is a weight that checkpoints of this family have under every layout, and no others.
     `language` says whether classes are told by texts, not by numbers alone. The official program
-    reads torch files whose weights stand under the key `envelope`, if that is not empty.
+    has backbones of `layouts`, and reads torch files whose weights stand under the key `envelope`,
+    if that is not empty.
     """
 
     architecture: ClassVar[str] = ""  # what tables call the family
     sign: ClassVar[str] = ""
     envelope: ClassVar[str] = ""
     language: ClassVar[bool] = False
+    layouts: ClassVar[tuple[str, ...]] = ()
 
     backbone: Backbone = field(default_factory=Backbone)
     input: list[int] = field(  # height, width for data sets that leave it to the model

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.errors import UserError
-from segsweep.model.family import MAPS, Family, Layout, multiple
+from segsweep.model.family import MAPS, Family, multiple
 from segsweep.model.layers.norms import GROUPS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ BoxInit = Enum("BoxInit", {"mask2box": "mask2box", "bitmask": "bitmask", "no": "
 
 
 @dataclass
-class LossWeights:
+class MaskDINOWeights:
     """Weights of the five loss terms, and costs of the matcher."""
 
     ce: float = 4.0
@@ -43,6 +43,7 @@ class MaskDINO(Family):
     architecture: ClassVar[str] = "Mask DINO"
     sign: ClassVar[str] = "sem_seg_head.predictor.label_enc.weight"
     envelope: ClassVar[str] = "model"
+    layouts: ClassVar[tuple[str, ...]] = ("resnet", "swin")
 
     hidden: int = 256
     mask_dim: int = 256
@@ -60,7 +61,7 @@ class MaskDINO(Family):
     dn_number: int = 100
     dn_noise: float = 0.4
     points: int = 12544
-    loss: LossWeights = field(default_factory=LossWeights)
+    loss: MaskDINOWeights = field(default_factory=MaskDINOWeights)
     topk: int = 100
     focus_on_box: bool = False
 
@@ -168,6 +169,12 @@ ROLES = {
         )
         for name in ("sampling_offsets", "value_proj")
     ],
+    "keys": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight:k"],
+    "values": [
+        "sem_seg_head.*.value_proj.weight",
+        "sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight:v",
+    ],
+    "feedforward": ["sem_seg_head.*.layers.*.linear2.weight"],
     "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
     "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
 }
@@ -179,8 +186,8 @@ CLASS_TENSORS = [
 ]
 
 # parts of official names and of ours, replaced from top to bottom (and back from bottom to top)
-RENAMED: dict[Layout, list[tuple[str, str]]] = {
-    Layout["resnet"]: [
+RENAMED: dict[str, list[tuple[str, str]]] = {
+    "resnet": [
         (".shortcut.norm.", ".downsample.1."),
         (".shortcut.", ".downsample.0."),
         *((f".conv{i}.norm.", f".bn{i}.") for i in (1, 2, 3)),
@@ -188,7 +195,7 @@ RENAMED: dict[Layout, list[tuple[str, str]]] = {
         *((f"backbone.stem.{part}.", f"backbone.{part}.") for part in ("conv1", "bn1")),
     ],
     # timm merges patches at the start of the next stage
-    Layout["swin"]: [
+    "swin": [
         (f"backbone.layers.{i}.downsample.", f"backbone.layers.{i + 1}.downsample.")
         for i in (2, 1, 0)
     ],
@@ -202,7 +209,7 @@ SHARED = [  # other names of modules that the state dict repeats
 ]
 
 
-def from_official(state: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+def from_official(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
     """Give official weights our names, each tensor once; weights under our names pass."""
     pairs = RENAMED.get(layout, []) if any(map(OFFICIAL.match, state)) else []
     renamed = {}
@@ -217,14 +224,14 @@ def from_official(state: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]
     return renamed
 
 
-def to_official(state: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+def to_official(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
     """Give the whole state dict of a model its official names."""
     renamed = {}
     for name, tensor in state.items():
         for theirs, ours in reversed(RENAMED.get(layout, [])):
             name = name.replace(ours, theirs)
         renamed[name] = tensor
-        if layout is Layout["swin"] and name.endswith(TABLE):
+        if layout == "swin" and name.endswith(TABLE):
             renamed[name.removesuffix(TABLE) + INDEX] = _position_index(tensor.shape[0])
     return renamed
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import outside
-from segsweep.model.family import Backbone, Family, Layout, multiple
+from segsweep.model.family import Backbone, Family, multiple
 from segsweep.model.heads.prompts import Templates, templates, token_ids
 from segsweep.model.layers.norms import GROUPS
 
@@ -26,7 +26,7 @@ TextEncoder = Enum("TextEncoder", {"frozen": "frozen", "trained": "trained"})
 
 
 @dataclass
-class LossWeights:
+class SEEMWeights:
     """Weights of the three loss terms, and costs of the matcher."""
 
     ce: float = 2.0
@@ -61,10 +61,11 @@ class SEEM(Family):
     architecture: ClassVar[str] = "SEEM"
     sign: ClassVar[str] = "sem_seg_head.predictor.lang_encoder.logit_scale"
     language: ClassVar[bool] = True
+    layouts: ClassVar[tuple[str, ...]] = ("focal", "focal_dw")
 
     backbone: Backbone = field(
         default_factory=lambda: Backbone(
-            "focalnet_large_fl4", Layout["focal"], {"normalize_modulator": True}
+            "focalnet_large_fl4", "focal", {"normalize_modulator": True}
         )
     )
     hidden: int = 512
@@ -80,7 +81,7 @@ class SEEM(Family):
     decoder_ffn: int = 2048
     points: int = 12544
     no_object: float = 0.1  # weight of "no object" in the class loss
-    loss: LossWeights = field(default_factory=LossWeights)
+    loss: SEEMWeights = field(default_factory=SEEMWeights)
     topk: int = 100
     templates: Templates = Templates["all81"]
     own_templates: list[str] | None = None  # sentences with {}
@@ -101,6 +102,10 @@ class SEEM(Family):
     def roles(self) -> dict[str, list[str]]:
         """Patterns of the weights and seams that a method may name by one word."""
         projected = [] if self.conv_dim in (None, self.hidden) else [f"{PREDICTOR}input_proj.*"]
+        attention = [
+            "sem_seg_head.pixel_decoder.*.in_proj_weight",
+            "sem_seg_head.predictor.transformer_*.in_proj_weight",
+        ]
         text = TEXT if self.text_encoder is TextEncoder["trained"] else []
         decoder = [*DECODER, *projected, *text]
         return {
@@ -108,9 +113,12 @@ class SEEM(Family):
             "decoder": decoder,
             "embeddings": EMBEDDINGS,
             "deformable": [],
-            "attention": [
-                "sem_seg_head.pixel_decoder.*.in_proj_weight",
-                "sem_seg_head.predictor.transformer_*.in_proj_weight",
+            "attention": attention,
+            "keys": [f"{pattern}:k" for pattern in attention],
+            "values": [f"{pattern}:v" for pattern in attention],
+            "feedforward": [
+                "sem_seg_head.pixel_decoder.*.linear2.weight",
+                "sem_seg_head.predictor.transformer_*.linear2.weight",
             ],
             "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
             "text": TEXT,

@@ -14,24 +14,23 @@ from torch import Tensor, nn
 
 from segsweep.loss.criterion import Criterion
 from segsweep.loss.outputs import Output
-from segsweep.model.backbones.timm_models import DropPath
+from segsweep.model.backbones.timm import drop_paths
+from segsweep.model.layers.seam import auxiliary_losses
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.model.heads.masked_decoder import MaskedPredictor
-    from segsweep.model.heads.predictor import Predictor
-    from segsweep.model.necks.fpn_decoder import FPNDecoder
-    from segsweep.model.necks.pixel_decoder import PixelDecoder
 
 Resize = Literal["bilinear", "bicubic"]
 
 
 class Head(nn.Module):
-    """Everything behind the backbone."""
+    """Everything behind the backbone.
 
-    def __init__(
-        self, pixel_decoder: PixelDecoder | FPNDecoder, predictor: Predictor | MaskedPredictor
-    ):
+    A `pixel_decoder` turns its maps into PixelFeatures, a `predictor` these into an Output. One
+    that is told its classes by texts has `fix_texts()`, which makes constants of their embeddings.
+    """
+
+    def __init__(self, pixel_decoder: nn.Module, predictor: nn.Module):
         super().__init__()
         self.pixel_decoder = pixel_decoder
         self.predictor = predictor
@@ -39,6 +38,10 @@ class Head(nn.Module):
     def forward(self, features: list[Tensor], targets: Sequence[Target] | None = None) -> Output:
         """Maps (B, C_i, H_i, W_i) at strides 4 to 32 -> Output"""
         return self.predictor(self.pixel_decoder(features), targets)
+
+    def fix_texts(self) -> None:
+        """Leave out what only serves to encode the texts of the classes, for good."""
+        getattr(self.predictor, "fix_texts", lambda: None)()
 
 
 class Segmenter(nn.Module):
@@ -75,9 +78,8 @@ class Segmenter(nn.Module):
             for child in self.children():
                 _rest(child)
         if self.drop_path:
-            for module in self.backbone.modules():
-                if isinstance(module, DropPath):
-                    module.train(mode)
+            for module in drop_paths(self.backbone):
+                module.train(mode)
         return self
 
     def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> Output:
@@ -100,9 +102,16 @@ class Segmenter(nn.Module):
             return self.backbone(images)
 
     def loss(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Weighted total as `loss`, and its raw terms under their official names."""
+        """Weighted total as `loss`, and its raw terms under their official names.
+
+        What fillings of seams left as their own loss is a part of the total, and shown in sum.
+        """
         terms = self.criterion(output, targets)
-        return {"loss": self.criterion.total(terms), **{k: v.detach() for k, v in terms.items()}}
+        total = self.criterion.total(terms)
+        if auxiliary := auxiliary_losses(self):
+            terms = {**terms, "loss_auxiliary": torch.stack(auxiliary).sum()}
+            total = total + terms["loss_auxiliary"]
+        return {"loss": total, **{name: term.detach() for name, term in terms.items()}}
 
 
 def _rest(module: nn.Module) -> None:

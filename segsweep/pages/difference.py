@@ -20,7 +20,7 @@ from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record
 from segsweep.metrics.coco import SIZES
 from segsweep.run import predictions
-from segsweep.run.predictions import Predictions
+from segsweep.run.predictions import PredictionFile
 from segsweep.run.restore import finished
 
 
@@ -32,7 +32,7 @@ class ComparedRun:
     label: str
     config: Config
     record: dict[str, Any]
-    predicted: Predictions
+    predicted: PredictionFile
     score: float
     matches: Matches
 

@@ -189,10 +189,10 @@ def predict_folder(
     gallery = Gallery(restored.record["name"], place, out, form)
     config = restored.config
     pictures = folder.Folder(paths, config.data, config.hparams.batch_size, records)
-    from segsweep.run.fit import predictions
+    from segsweep.run.evaluate import predict_batches
 
     batches = watched(pictures, len(pictures), place.name)
-    for batch, results in predictions(config, restored.model, batches, threshold):
+    for batch, results in predict_batches(config, restored.model, batches, threshold):
         for number, result in zip(batch.image_ids, results, strict=True):
             path = paths[number - 1]
             image_id = records[path].image_id if path in records else number

@@ -58,6 +58,11 @@ class Adapter(Method):
         """Whether each repetition returns the attention's output at the start."""
         return self.residual is Residual["lambda"] and self.init is BottleneckInit.zero_up
 
+    @property
+    def mergeable(self) -> bool:
+        """No: a bottleneck is no linear function of a weight."""
+        return False
+
     def hidden(self, width: int) -> int:
         """Divide the width d by the reduction k, exactly."""
         if width % self.reduction:

@@ -1,15 +1,69 @@
-"""The modules that methods add: low-rank weight edits and chains of bottlenecks."""
+"""The modules that methods add: edits and fillings by equations, low-rank edits, bottlenecks.
+
+`Edit` and `Filling` serve a method whose equation is a function of tensors, so that its file needs
+no module of its own, hence no torch while composing.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from segsweep.peft.sites import Site
+
+
+class Edit(nn.Module):
+    """A weight edit by an equation: a function of the weight and of what is learned.
+
+    Args:
+        site: the weight, or the third of its rows, that is edited.
+        equation: takes the site's rows, and the parameters by name; gives as many rows.
+        parameters: of the edit; several edits may share one.
+    """
+
+    def __init__(
+        self, site: Site, equation: Callable[..., Tensor], **parameters: nn.Parameter
+    ) -> None:
+        super().__init__()
+        self.rows, self.start, self.count = site.rows, site.start, site.shape[0]
+        self.equation = equation
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Edit the weight, its other rows unchanged: (out, ...) -> (out, ...)."""
+        parameters = dict(self.named_parameters())
+        if not self.rows:
+            return self.equation(weight, **parameters)
+        end = self.start + self.count
+        edited = self.equation(weight[self.start : end], **parameters)
+        return torch.cat((weight[: self.start], edited, weight[end:]))
+
+
+class Filling(nn.Module):
+    """The filling of a seam by an equation.
+
+    Args:
+        equation: takes the sublayer's output and its input stream, both (B, N, C), and the
+            parameters by name; gives (B, N, C).
+        parameters: of the filling.
+    """
+
+    def __init__(self, equation: Callable[..., Tensor], **parameters: nn.Parameter) -> None:
+        super().__init__()
+        self.equation = equation
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self, y: Tensor, stream: Tensor) -> Tensor:
+        """Fill the seam: 2 x (B, N, C) -> (B, N, C)."""
+        return self.equation(y, stream, **dict(self.named_parameters()))
 
 
 class LowRank(nn.Module):

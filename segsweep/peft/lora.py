@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import II
 
@@ -85,6 +85,10 @@ class LoRA(Method):
         if site.fused and self.fused is Fused.qv:
             return [site.third("q"), site.third("v")]
         return [site]
+
+    def hf_lora(self) -> dict[str, Any]:
+        """Return rank and alpha in HF's words, see `Method.hf_lora`."""
+        return {"r": self.rank, "lora_alpha": self.scale * self.rank}
 
     def size(self, shape: tuple[int, ...]) -> int:
         """rank (out + in)."""

@@ -1,14 +1,17 @@
-"""What every fine-tuning method declares: what it trains and what it adds to the model."""
+"""What every fine-tuning method declares: what it trains, adds, needs, and can be made of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import Choice, outside
+from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from segsweep.data.base import DataSet
 
 Roles = dict[str, list[str]]
 """A model family's names for groups of its weights and seams, each a list of patterns."""
@@ -20,7 +23,16 @@ class Method(Choice):
 
     A new method overrides `inject` (edit weights, fill seams) and `size` (its parameter count
     from its paper's formula); a choice of weights that train as they are needs a yaml alone.
+    What general code and tests must know of it stands below: properties where it depends on the
+    options.
     """
+
+    tasks: ClassVar[tuple[str, ...] | None] = None
+    """Files of `segsweep/task` that it can serve; None: every one."""
+    needs_grid: ClassVar[bool] = False
+    """Whether its fillings must be told where tokens are in the image (`Seam.gives_grid`)."""
+    has_auxiliary_loss: ClassVar[bool] = False
+    """Whether a filling leaves a loss of its own as `auxiliary` in every step of training."""
 
     lr: float = outside(1e-3)
     """Learning rate that `hparams.lr` follows unless given; no part of a run's identity itself."""
@@ -34,6 +46,19 @@ class Method(Choice):
         """Whether the untrained method leaves the model's outputs unchanged."""
         return True
 
+    @property
+    def mergeable(self) -> bool:
+        """Whether all that it adds can be folded into the weights, so that it leaves no seam."""
+        return True
+
+    def check(self, data: DataSet) -> None:
+        """Raise UserError for a data set whose task this method does not serve."""
+        if self.tasks is not None and data.task not in self.tasks:
+            raise UserError(
+                f"peft={self.name} serves the task {' or '.join(self.tasks)}, "
+                f"that of data={data.name} is {data.task}"
+            )
+
     def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
         """Add the method's parameters to a frozen model, return the places' names and shapes."""
         return {}
@@ -41,3 +66,10 @@ class Method(Choice):
     def size(self, shape: tuple[int, ...]) -> int:
         """Count the parameters that the method adds at a place of this shape."""
         return 0
+
+    def hf_lora(self) -> dict[str, Any] | None:
+        """Return what `LoraConfig` of the package peft says of its edits; None: they are others.
+
+        Edits that can be told so are W + lora_alpha / r B A, with factors named lora_A and lora_B.
+        """
+        return None

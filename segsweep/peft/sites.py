@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from segsweep.base.errors import UserError
-from segsweep.model.layers.seam import Seam
+from segsweep.model.layers.seam import Seam, seams
 from segsweep.peft.method import Roles
 
 THIRDS = {"q": 0, "k": 1, "v": 2}
@@ -94,23 +94,30 @@ def match(model: nn.Module, patterns: Iterable[str]) -> list[Site]:
     Raises:
         UserError: a pattern that names no weight, with names that come near.
     """
-    weights, found = named_weights(model), {}
+    weights, sites = named_weights(model), {}
     first = {id(site.parameter): site.name for site in reversed(weights.values())}
     for pattern in patterns:
         glob, _, rows = pattern.partition(":")
         for name in _glob(glob, weights, "weights"):
             site = weights[first[id(weights[name].parameter)]]
             site = site.third(rows) if rows else site
-            found[site.name] = site
+            sites[site.name] = site
     order = {name: index for index, name in enumerate(weights)}
-    return sorted(found.values(), key=lambda site: (order[site.name.partition(":")[0]], site.start))
+    return sorted(sites.values(), key=lambda site: (order[site.name.partition(":")[0]], site.start))
+
+
+def bias_of(model: nn.Module, site: Site) -> Site | None:
+    """Find the bias that is added to what a weight, or its named rows, gives; None without one."""
+    weight = site.name.partition(":")[0]
+    bias = named_weights(model).get(f"{weight.removesuffix('weight')}bias")
+    return bias.third(site.rows) if bias and site.rows else bias
 
 
 def match_seams(model: nn.Module, patterns: Iterable[str]) -> dict[str, Seam]:
     """Find the seams that any of the patterns names; raises as `match`."""
-    seams = {name: module for name, module in model.named_modules() if isinstance(module, Seam)}
-    chosen = {name for pattern in patterns for name in _glob(pattern, seams, "seams")}
-    return {name: seam for name, seam in seams.items() if name in chosen}
+    known = seams(model)
+    chosen = {name for pattern in patterns for name in _glob(pattern, known, "seams")}
+    return {name: seam for name, seam in known.items() if name in chosen}
 
 
 def fill(name: str, seam: Seam, filling: nn.Module) -> None:
@@ -126,25 +133,25 @@ def canonical(model: nn.Module, name: str) -> str:
     The base weight under an edit keeps its name in the base model, and the factors of an edit
     follow it: `self_attn.in_proj_weight:q.lora_A`.
     """
-    path, found, edited = name.partition("parametrizations.")
-    if not found:
+    path, marker, edited = name.partition("parametrizations.")
+    if not marker:
         return name
     weight, part, *rest = edited.split(".")
     if part == "original":
         return path + weight
-    rows = getattr(model.get_submodule(f"{path}{found}{weight}.{part}"), "rows", "")
+    rows = getattr(model.get_submodule(f"{path}{marker}{weight}.{part}"), "rows", "")
     return ".".join([path + weight + (f":{rows}" if rows else ""), *rest])
 
 
 def named_weights(model: nn.Module) -> dict[str, Site]:
     """Find every parameter under all of its names; edited ones belong to the layer they serve."""
-    found = {}
+    sites = {}
     for raw, parameter in model.named_parameters(remove_duplicate=False):
         name, base = canonical(model, raw), raw.endswith(".original")
         path, _, attribute = (name if base else raw).rpartition(".")
         added = not base and ("parametrizations." in raw or ".filling." in raw)
-        found[name] = Site(name, model.get_submodule(path), attribute, parameter, added)
-    return found
+        sites[name] = Site(name, model.get_submodule(path), attribute, parameter, added)
+    return sites
 
 
 def assign(
@@ -173,9 +180,8 @@ def assign(
 
 def _glob(pattern: str, names: Iterable[str], kind: str, key: str = "peft") -> list[str]:
     names = list(names)
-    found = [name for name in names if fnmatchcase(name, pattern)]
-    if found:
-        return found
+    if matching := [name for name in names if fnmatchcase(name, pattern)]:
+        return matching
     near = ", ".join(f"'{name}'" for name in _near(pattern, names))
     raise UserError(
         f"{key}: '{pattern}' matches none of the {len(names)} {kind} of this model; "

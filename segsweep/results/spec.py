@@ -61,7 +61,7 @@ class Spec:
 
 def folder() -> Path:
     """Return where the tables that come with the package are."""
-    from segsweep.base.config import conf_dir
+    from segsweep.base.words import conf_dir
 
     return Path(conf_dir()) / "table"
 

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from segsweep.base.words import files
+
 Values = dict[str, Any]
 """One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
 
@@ -54,10 +56,8 @@ def published_place(method: str) -> int:
 @cache
 def declared(group: str, word: str) -> dict[str, Any]:
     """Return what the yaml of an installed word says, nothing for other words."""
-    from segsweep.base.config import conf_dir
-
-    path = Path(conf_dir(), group, f"{word}.yaml")
-    if not word.isidentifier() or not path.is_file():
+    path = files(group).get(word)
+    if path is None:
         return {}
     import yaml
 
@@ -68,12 +68,9 @@ def declared(group: str, word: str) -> dict[str, Any]:
 @cache
 def class_of(group: str, word: str) -> type | None:
     """Return the class of an installed word; torch is not imported."""
-    from omegaconf import OmegaConf
+    from segsweep.base import config
 
-    from segsweep.base.config import schema_of
-
-    target = declared(group, word).get("_target_")
-    return schema_of(OmegaConf.create({"_target_": target}))
+    return config.class_of(group, word) if declared(group, word) else None
 
 
 @cache

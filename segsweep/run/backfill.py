@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import owned
-from segsweep.run.predictions import FILE, facts
+from segsweep.base.owner import owned
+from segsweep.run.predictions import FILE
 from segsweep.run.restore import finished, restore, same
 
 
@@ -33,7 +33,7 @@ def predict_again(directory: Path, words: list[str]) -> str:
     Nothing else is written. Raises UserError where what the run predicts is not kept, its model or
     its data are not what they were, or other bytes come out than its record names.
     """
-    from segsweep.run.fit import evaluate
+    from segsweep.run.evaluate import evaluate
     from segsweep.task.base import task_of
 
     config, record = finished(directory, words)
@@ -44,16 +44,17 @@ def predict_again(directory: Path, words: list[str]) -> str:
     run = restored.run
     run.config.io.predictions = True
     with owned(directory):
-        values = evaluate(run, restored.model, run.name).compute()
+        evaluation = evaluate(run, restored.model, run.name)
     known = record.get("predictions")
-    if known is not None and facts(directory) != known:
+    if known is not None and evaluation.predictions and evaluation.predictions.facts() != known:
         (directory / FILE).unlink()
         raise UserError(
             f"{directory}: predicts other bytes here than on {record['device']['name']}, where it "
             f"was evaluated; copy {FILE} from there"
         )
     key = config.metrics.key
-    return f"{key} {_text(values[key])}, recorded {_text(record['metrics'][key]['value'])}"
+    value, recorded = evaluation.values[key], record["metrics"][key]["value"]
+    return f"{key} {_text(value)}, recorded {_text(recorded)}"
 
 
 def _text(value: float | None) -> str:

@@ -12,11 +12,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from torch import Tensor, nn
 
-from segsweep.base.config import Config, plain
+from segsweep.base.config import Config
 from segsweep.base.files import write_atomically
 from segsweep.base.signals import Stopped, wish
-from segsweep.peft.base import save_delta
+from segsweep.peft.delta import delta_state_dict
 from segsweep.run.identity import Run
 
 
@@ -33,8 +34,8 @@ class Curve(pl.Callback):
         if not trainer.is_global_zero:
             return
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [x for x in lines if _whole(x) and json.loads(x)["step"] <= trainer.global_step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        valid = [x for x in lines if _whole(x) and json.loads(x)["step"] <= trainer.global_step]
+        self.path.write_text("".join(f"{line}\n" for line in valid))
         self.file = self.path.open("a", encoding="utf-8")
         self.view = self.run.config.logger.open(self.run)
 
@@ -73,73 +74,47 @@ def _whole(line: str) -> bool:
 
 
 class Best(pl.Callback):
-    """Evaluates each validation and keeps the trained tensors of the best one."""
+    """Remembers the trained tensors of the best validation, and stops when patience ends."""
 
-    def __init__(self, run: Run, curve: Curve, base: str) -> None:
-        self.run, self.curve, self.base = run, curve, base
-        self.metric = run.config.metrics
-        self.found: dict[str, Any] | None = None
-        self.last: dict[str, float] = {}
+    def __init__(self, config: Config, curve: Curve) -> None:
+        self.config, self.curve, self.metric = config, curve, config.metrics
+        self.record: dict[str, Any] | None = None  # epoch, step and value of the best validation
+        self.weights: dict[str, Tensor] = {}
+        self.values: dict[str, float | None] = {}  # of the last validation
         self.waited = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"found": self.found, "waited": self.waited}
+        return {"record": self.record, "weights": self.weights, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where an interrupted run stopped."""
-        self.found, self.waited = state_dict["found"], state_dict["waited"]
+        self.record, self.weights = state_dict["record"], state_dict["weights"]
+        self.waited = state_dict["waited"]
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a new evaluation."""
-        self.evaluator = self.metric.evaluator(self.run.config.data, "val")
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Hand what was found to the evaluator."""
-        self.evaluator.update(batch, outputs["found"])
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the metrics, keep the best weights, stop when patience ends."""
-        self.last = self.evaluator.compute()
-        step, value = trainer.global_step, self.last[self.metric.key]
-        self.curve.write(step, **self.last)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Log the metrics, remember the best weights, stop when patience ends."""
+        self.values = pl_module.evaluator.compute()
+        step, value = trainer.global_step, self.values[self.metric.key]
+        self.curve.write(step, **self.values)
+        self.waited += 1
         if self.better(value):
-            self.keep(pl_module, epoch=step // self.curve.per_epoch, step=step, value=value)
+            self.keep(pl_module.model, step, value)
             self.waited = 0
-        else:
-            self.waited += 1
-        patience = self.run.config.hparams.patience
+        patience = self.config.hparams.patience
         trainer.should_stop = patience is not None and self.waited >= patience
 
     def better(self, value: float | None) -> bool:
         """Say whether a value is the best so far; the first one is, even if it is not defined."""
-        if self.found is None or value is None:
-            return self.found is None
-        best, direction = self.found["value"], self.metric.names()[self.metric.key][1]
+        if self.record is None or value is None:
+            return self.record is None
+        best, direction = self.record["value"], self.metric.names()[self.metric.key][1]
         return best is None or (value > best if direction == "higher" else value < best)
 
-    def keep(self, module: Any, *, epoch: int, step: int, value: float | None) -> None:
-        """Write `delta.safetensors` (rank 0)."""
-        self.found = {"epoch": epoch, "step": step, "value": value}
-        if module.global_rank:
-            return
-        config = self.run.config
-        meta = {
-            "run": self.run.name,
-            "method": plain(config.peft),
-            "base": config.model.name,
-            "base_hash": self.base,
-            "best": self.found,
-        }
-        save_delta(self.run.directory / "delta.safetensors", module.model, meta)
+    def keep(self, model: nn.Module, step: int, value: float | None) -> None:
+        """Remember the weights that the model has now."""
+        self.record = {"epoch": step // self.curve.per_epoch, "step": step, "value": value}
+        self.weights = {name: t.cpu().clone() for name, t in delta_state_dict(model).items()}
 
 
 class Checkpoint(pl.Callback):
@@ -194,8 +169,8 @@ class Stop(pl.Callback):
         """Stop if any process that trains this run was told to: all at the same step."""
         signum = wish.asked or 0
         if trainer.world_size > 1:
-            told = torch.tensor(signum, device=trainer.strategy.root_device)
-            signum = int(trainer.strategy.reduce(told, reduce_op="max"))
+            signal_number = torch.tensor(signum, device=trainer.strategy.root_device)
+            signum = int(trainer.strategy.reduce(signal_number, reduce_op="max"))
         if signum:
             if save:
                 self.checkpoint.save(trainer)
@@ -244,7 +219,7 @@ class Progress(pl.Callback):
 
     def score(self) -> str:
         """Return the metric of the last validation."""
-        value = self.best.last.get(self.best.metric.key)
+        value = self.best.values.get(self.best.metric.key)
         return f"  {self.best.metric.key} {value:.2f}" if value is not None else ""
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:

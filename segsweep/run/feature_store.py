@@ -146,8 +146,8 @@ class Disk:
         """Last use, size and path of all that this class writes, killed writers' files as well."""
         for path in self.root.glob(f"{HEX * 16}/*{HEX * 32}.safetensors*"):
             with contextlib.suppress(FileNotFoundError):
-                found = path.stat()
-                yield found.st_mtime, found.st_size, path
+                stat = path.stat()
+                yield stat.st_mtime, stat.st_size, path
 
 
 def _touch(path: Path) -> None:

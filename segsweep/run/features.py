@@ -49,8 +49,8 @@ def cache_features(model: Segmenter, config: Config) -> None:
     if any(parameter.requires_grad for parameter in model.parameters()):
         views = training_views(config.data) or 0
         entries += views * len(trainable(config.data.records("train")))
-    found = {package: versions().get(package) for package in PACKAGES}
-    about = json.dumps([plain(config.model.backbone), found], sort_keys=True)
+    packages = {package: versions().get(package) for package in PACKAGES}
+    about = json.dumps([plain(config.model.backbone), packages], sort_keys=True)
     backbone = f"{content_hash(model.backbone.state_dict())} {about}"
     room = None if config.io.features_gib is None else int(config.io.features_gib * GIB)
     if where == "disk":
@@ -119,13 +119,13 @@ class FeatureCache:
         self.announced = True
         store, size = self.store, size_of(maps)
         total = self.entries * size
-        told = (
+        message = (
             f"  features: at most {self.entries:,} entries of {readable(size)}, {readable(total)} "
             f"in all; {store.count(folder):,} are there; room for {readable(store.room)} in "
             f"{store.where}"
         )
         full = "; the rest will be computed each time" if total > store.room else ""
-        print(told + full, flush=True)
+        print(message + full, flush=True)
 
 
 def surroundings(device: torch.device) -> str:

@@ -1,12 +1,11 @@
-"""The training loop of one run, and its evaluation."""
+"""The training loop of one run."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
-from segsweep.base.config import Config, Trainer
+from segsweep.base.config import Config
 from segsweep.base.errors import UserError
-from segsweep.base.terminal import watched
-from segsweep.data.loader import Batch, TrainLoader, eval_loader
-from segsweep.metrics.base import Evaluator
+from segsweep.data.loader import TrainLoader
 from segsweep.model.segmenter import Segmenter
+from segsweep.peft.delta import load_state
 from segsweep.run.callbacks import Best, Checkpoint, Curve, Progress, Stop
+from segsweep.run.evaluate import validation
 from segsweep.run.identity import Run, tasked
 from segsweep.run.module import Module
-from segsweep.run.predictions import keeping
-from segsweep.task.base import task_of
 
 TALK = (  # of Lightning, about what is deliberate here
-    r".*does not have many workers.*",
-    r".*`IterableDataset`.*",
     r".*before the epoch ended.*",
     r".*LeafSpec.*",
     r".*in eval mode at the start.*",
@@ -53,8 +48,8 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def fit(run: Run, model: Segmenter, base: str) -> dict[str, Any]:
-    """Train, keep the best weights by the validation metric in `delta.safetensors`.
+def fit(run: Run, model: Segmenter, groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Train; the model is left with the best weights by the validation metric.
 
     Goes on from `last.ckpt` where there is one, with the same results as without the
     interruption. Returns epoch, step and value of the best validation.
@@ -63,34 +58,27 @@ def fit(run: Run, model: Segmenter, base: str) -> dict[str, Any]:
     loader = train_loader(config)
     per_epoch = min(len(loader), config.trainer.limit_train or len(loader))
     total = per_epoch * config.hparams.epochs
-    module = Module(config, model.train(), total)  # frozen parts stay in evaluation mode
+    module = Module(config, model.train(), groups, total)  # frozen parts stay in evaluation mode
     curve = Curve(run, per_epoch)
-    best = Best(run, curve, base)
+    best = Best(config, curve)
     last = run.directory / "last.ckpt"
     checkpoint = Checkpoint(last, per_epoch, config.io.save_every)
+    progress = Progress(config, per_epoch, best)
     with quiet():
         trainer = pl.Trainer(
             max_steps=total,
             check_val_every_n_epoch=config.trainer.validate_every,
             limit_val_batches=config.trainer.limit_val,
-            callbacks=[
-                curve,
-                best,
-                checkpoint,
-                Stop(checkpoint),
-                Progress(config, per_epoch, best),
-            ],
+            callbacks=[curve, best, checkpoint, Stop(checkpoint), progress],
             **machine(config),
         )
-        trainer.fit(
-            module,
-            Epochs(module, loader, per_epoch),
-            validation(config),
-            ckpt_path=resumable(last),
-        )
-    if best.found is None:  # fewer epochs than validate_every: the last weights are the best
-        best.keep(module, epoch=config.hparams.epochs, step=total, value=None)
-    return best.found or {}
+        batches = Epochs(module, loader, per_epoch)
+        trainer.fit(module, batches, validation(config), ckpt_path=resumable(last))
+    if best.record is None:  # fewer epochs than validate_every: the last weights are the best
+        best.keep(model, total, None)
+    load_state(model, best.weights)
+    assert best.record is not None
+    return best.record
 
 
 def resumable(last: Path) -> str | None:
@@ -154,52 +142,3 @@ def train_loader(config: Config) -> TrainLoader:
     return TrainLoader(
         config.data, config.hparams.batch_size, seed=config.seed, workers=config.io.workers
     )
-
-
-def validation(config: Config) -> Any:
-    """Return the validation batches."""
-    return eval_loader(config.data, "val", config.hparams.batch_size, config.io.workers)
-
-
-def evaluate(run: Run, model: Segmenter, what: str = "") -> Evaluator:
-    """Evaluate the model on the validation split, in the precision that it trained in.
-
-    Progress is shown under the name `what`, if there is one. Returns the evaluator, which has seen
-    all images.
-    """
-    config = run.config
-    evaluator = config.metrics.evaluator(config.data, "val")
-    loader, limit = validation(config), config.trainer.limit_val
-    batches = itertools.islice(loader, limit)
-    if what:
-        batches = watched(batches, min(len(loader), limit or len(loader)), what)
-    with keeping(run) as keep:
-        for batch, found in predictions(config, model, batches):
-            evaluator.update(batch, found)
-            keep(batch.image_ids, found)
-    return evaluator
-
-
-def predictions(
-    config: Config, model: Segmenter, batches: Iterable[Batch], least: float = 0.0
-) -> Iterator[tuple[Batch, list[Any]]]:
-    """Yield each batch with what the model finds on it, in the precision that it trained in.
-
-    Nothing need be found below the score `least`, but the best.
-    """
-    device, cast = arithmetic(config.trainer)
-    task = task_of(config.data, least)
-    model.to(device).eval()
-    for batch in batches:
-        with cast:
-            found = task.find(model, batch.to(device))
-        yield batch, found
-
-
-def arithmetic(trainer: Trainer) -> tuple[torch.device, torch.autocast]:
-    """Return where a trained model computes, and the context of its precision."""
-    gpu = torch.cuda.is_available() and trainer.accelerator.name != "cpu"
-    device = torch.device("cuda" if gpu else "cpu")
-    precision = trainer.precision.name
-    half = torch.float16 if precision == "fp16" and gpu else torch.bfloat16
-    return device, torch.autocast(device.type, half, enabled=precision != "fp32")

@@ -34,7 +34,8 @@ from omegaconf import OmegaConf
 
 from segsweep.base.config import SCHEMA, Config, Trainer, fingerprint, plain
 from segsweep.base.errors import UserError
-from segsweep.base.files import is_live, owned, read_json, write_json, write_text
+from segsweep.base.files import read_json, write_json, write_text
+from segsweep.base.owner import is_live, owned
 from segsweep.base.queue import Queue
 from segsweep.base.signals import Stopped, leave, wish
 
@@ -94,6 +95,11 @@ class Run:
         self.id = fingerprint(config)
         self.name = f"{config.model.name}-{config.peft.name}-{config.data.name}-{self.id}"
         self.directory = Path(config.io.results) / "runs" / self.name
+
+    @property
+    def delta(self) -> Path:
+        """The file of the trained tensors of the best epoch."""
+        return self.directory / "delta.safetensors"
 
     def state(self, queue: Queue | None = None) -> State:
         """Compute this run's state."""
@@ -191,8 +197,8 @@ class Run:
             write_json(self.directory / "failed.json", record)
         except OSError as second:
             print(f"{self.directory}: failed.json could not be written ({second})")
-        told = "; the same command goes on" if stopped else f": {type(error).__name__}: {error}"
-        print(f"{record['status']}: {self.directory}{told}", flush=True)
+        outcome = "; the same command goes on" if stopped else f": {type(error).__name__}: {error}"
+        print(f"{record['status']}: {self.directory}{outcome}", flush=True)
 
 
 def rank(trainer: Trainer) -> int:
@@ -242,13 +248,13 @@ def versions() -> dict[str, str]:
     """Return the versions of the packages that numbers depend on."""
     import platform
 
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 class Phases:

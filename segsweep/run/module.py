@@ -13,13 +13,15 @@ from torch.nn.utils import parametrize
 
 from segsweep.base.config import Config, Hparams, Schedule
 from segsweep.data.loader import Batch
+from segsweep.metrics.base import Evaluator
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.base import delta_state_dict, load_state
+from segsweep.peft.delta import delta_state_dict, load_state
 from segsweep.peft.method import Roles
 from segsweep.peft.sites import Site, assign, named_weights
 from segsweep.task.base import task_of
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
+         nn.SyncBatchNorm, nn.Embedding)  # fmt: skip
 POSITIONS = ("relative_position_bias_table", "positional_embedding")  # of Swin, of CLIP
 
 
@@ -83,11 +85,23 @@ def undecayed(site: Site) -> bool:
 class Module(pl.LightningModule):
     """Trains what the PEFT method left trainable; everything random is a function of the step."""
 
-    def __init__(self, config: Config, model: Segmenter, total_steps: int) -> None:
+    evaluator: Evaluator  # of the validation that is going on, or of the last one
+
+    def __init__(
+        self,
+        config: Config,
+        model: Segmenter,
+        groups: list[dict[str, Any]],
+        total_steps: int,
+    ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold the delta only
-        self.config, self.model, self.total_steps = config, model, total_steps
-        self.task = task_of(config.data)
+        self.config, self.model, self.groups = config, model, groups
+        self.total_steps, self.task = total_steps, task_of(config.data)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW over what trains."""
+        return torch.optim.AdamW(self.groups)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed this step and set its learning rate."""
@@ -102,15 +116,13 @@ class Module(pl.LightningModule):
             output = self.model(batch.images, batch.targets)
             return self.model.loss(output, batch.targets)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return what is found on each image of the batch."""
-        return {"found": self.task.find(self.model, batch)}
+    def on_validation_start(self) -> None:
+        """Begin a new evaluation."""
+        self.evaluator = self.config.metrics.evaluator(self.config.data, "val")
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW over what trains."""
-        return torch.optim.AdamW(
-            parameter_groups(self.model, self.config.hparams, self.config.model.roles)
-        )
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Hand what is found on each image of the batch to the evaluator."""
+        self.evaluator.update(batch, self.task.find(self.model, batch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the delta only: the frozen base is never written."""

@@ -45,11 +45,11 @@ class Writer:
     def add(self, image_id: int, predicted: Found) -> None:
         """Write the instances of one image in the COCO form, as the metric takes them in."""
         size = predicted[0]["segmentation"]["size"] if predicted else None
-        found = [
-            (one["category_id"], one["score"], one["bbox"], one["segmentation"]["counts"])
-            for one in predicted
+        instances = [
+            (entry["category_id"], entry["score"], entry["bbox"], entry["segmentation"]["counts"])
+            for entry in predicted
         ]
-        self.put({"image_id": image_id, "size": size, "found": found})
+        self.put({"image_id": image_id, "size": size, "found": instances})
 
     def put(self, value: dict[str, Any]) -> None:
         """Write one line."""
@@ -73,21 +73,23 @@ def writing(path: Path, head: dict[str, Any]) -> Iterator[Writer]:
 
 @contextmanager
 def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]]:
-    """Keep what an evaluation finds, where `io.predictions` says so and there are instances.
+    """Keep what an evaluation finds, where `io.predictions` says so and its task can be kept.
 
-    Yields a function of image ids and their instances (`segmenter.Instances`), batch by batch.
+    Yields a function of image ids and what was found on them, batch by batch. Afterwards the file
+    is there, whole, or there is none.
     """
+    from segsweep.task.base import task_of
+
     config, path = run.config, run.directory / FILE
     path.unlink(missing_ok=True)  # of an earlier attempt
-    if not config.io.predictions or config.data.task != "instances":
+    if not (config.io.predictions and task_of(config.data).kept):
         yield lambda image_ids, instances: None
         return
-    data = config.data
     head = {
         "run": run.id,
         "split": "val",
-        "classes": data.classes(),
-        "data": data.fingerprint(),
+        "classes": config.data.classes(),
+        "data": config.data.fingerprint(),
     }
     with writing(path, head) as writer:
 
@@ -99,7 +101,7 @@ def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionFile:
     """A file of predictions; iterating reads it image by image, as often as asked."""
 
     path: Path
@@ -111,6 +113,13 @@ class Predictions:
         next(lines)
         for line in lines:
             yield line["image_id"], as_coco(line)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a record says about the file: name, bytes and hash."""
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = self.path.stat().st_size
+        return {"file": self.path.name, "bytes": size, "sha256": digest}
 
 
 def as_coco(line: dict[str, Any]) -> Found:
@@ -126,7 +135,7 @@ def as_coco(line: dict[str, Any]) -> Found:
     ]
 
 
-def read(path: Path) -> Predictions:
+def read(path: Path) -> PredictionFile:
     """Open a file of predictions.
 
     Raises UserError when it is absent, damaged, or of a newer layout.
@@ -135,10 +144,10 @@ def read(path: Path) -> Predictions:
     schema = head.get("schema") if isinstance(head, dict) else None
     if head is None or schema != SCHEMA:
         raise UserError(f"{path}: predictions of schema {schema}, this version reads {SCHEMA}")
-    return Predictions(path, head)
+    return PredictionFile(path, head)
 
 
-def of_run(directory: Path) -> Predictions:
+def of_run(directory: Path) -> PredictionFile:
     """Open the predictions of a finished run, which its record names with their hash.
 
     Raises UserError when the run has not finished, kept none, or kept others.
@@ -147,33 +156,25 @@ def of_run(directory: Path) -> Predictions:
     if record is None:
         raise UserError(f"{directory}: has no record.json yet; its run has not finished")
     path, known = directory / FILE, record.get("predictions")
+    there = path.is_file()
     again = (
         f"make them: python -m segsweep predict run={record.get('id')} split=val; or give its "
         "command line again with force=true"
     )
-    if known is None and path.is_file():  # of the verb `predict`
-        found = read(path)
-        if (found.head["run"], found.head["data"]) == (record["id"], record["data"]["fingerprint"]):
-            return found
+    if known is None and there:  # of the verb `predict`
+        file = read(path)
+        if (file.head["run"], file.head["data"]) == (record["id"], record["data"]["fingerprint"]):
+            return file
     if known is None:
         raise UserError(
             f"{directory}: kept no predictions (io.predictions=false, a set of label maps, or a "
             f"run of an earlier version); {again}"
         )
-    if facts(directory) != known:
-        state = "is not the file that record.json names" if path.is_file() else "is gone"
-        raise UserError(f"{path}: {state}; {again}")
+    if not there:
+        raise UserError(f"{path}: is gone; {again}")
+    if PredictionFile(path, {}).facts() != known:
+        raise UserError(f"{path}: is not the file that record.json names; {again}")
     return read(path)
-
-
-def facts(directory: Path) -> dict[str, Any] | None:
-    """Return what a record says about a run's file of predictions: name, bytes and hash."""
-    path = directory / FILE
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

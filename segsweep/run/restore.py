@@ -19,25 +19,32 @@ from segsweep.base.config import Config, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices, explain
 from segsweep.base.files import read_json
+from segsweep.base.words import GROUPS
 from segsweep.run.identity import Run
 
 if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
-    from segsweep.peft.base import Counts
+    from segsweep.peft.apply import Counts
 
 
 def load(directory: Path) -> Config:
     """Read the frozen config of a run directory, wherever it lies now.
 
-    Raises UserError when there is none, or none that this version can read.
+    Classes follow from its words; those that configs of earlier versions name are not looked at.
+
+    Raises UserError when there is none, or none that this installation can read.
     """
     path = directory / "config.yaml"
     if not path.is_file():
         raise UserError(f"{path} does not exist: not a run directory")
     try:
-        cfg = OmegaConf.load(path)
-        config = typed(cast("DictConfig", cfg))
+        cfg = cast("DictConfig", OmegaConf.load(path))
+        for group in GROUPS:
+            cfg[group].pop("_target_", None)
+        config = typed(cfg)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (OmegaConfBaseException, YAMLError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: cannot be read as a config ({explain(error)})") from error
     config.io.results = str(directory.parent.parent)
@@ -94,7 +101,7 @@ def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> 
         UserError: the run has not finished, its weights were deleted, the base weights are gone or
             are others now.
     """
-    from segsweep.peft.base import load_delta
+    from segsweep.peft.delta import load_delta
 
     config, record = finished(directory, words)
     classes = record["data"]["classes"]
@@ -117,7 +124,7 @@ def assemble(
     """Build the model of a config, load the base weights, apply the method: ready to be trained."""
     import torch
 
-    from segsweep.peft.base import apply
+    from segsweep.peft.apply import apply
 
     torch.manual_seed(config.seed)
     model = config.model.build(texts)
@@ -144,7 +151,7 @@ def move(data: Any, word: str) -> None:
     Raises UserError for anything else.
     """
     key, _, value = word.partition("=")
-    outside = [f.name for f in fields(data) if f.metadata.get("outside") and f.name[0] != "_"]
+    outside = [f.name for f in fields(data) if f.metadata.get("outside")]
     places = [f"data.{name}" for name in outside if isinstance(getattr(data, name), str | None)]
     if key not in places:
         raise UserError(
@@ -159,11 +166,11 @@ def same(directory: Path, config: Config, record: dict[str, Any]) -> Run:
 
     Raises UserError where they are gone or others.
     """
-    found, known = config.data.fingerprint(), record["data"]["fingerprint"]
-    if found != known:
+    fingerprint, recorded = config.data.fingerprint(), record["data"]["fingerprint"]
+    if fingerprint != recorded:
         raise UserError(
-            f"{directory}: data={config.data.name} changed since the run ({known} then, {found} "
-            "now); say where the old ones lie, as in data.root=FOLDER"
+            f"{directory}: data={config.data.name} changed since the run ({recorded} then, "
+            f"{fingerprint} now); say where the old ones lie, as in data.root=FOLDER"
         )
     run = Run(config)
     if run.id != record["id"]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from segsweep.base.files import read_json
 from segsweep.run.identity import State
+from segsweep.sweep.status import status
 
 EVERY = 60  # seconds between two summaries where nothing moves
 ROWS = 20  # running ones that a terminal shows
@@ -28,7 +29,7 @@ class Board:
         self.ended: dict[Path, State] = {}
         self.console = Console(highlight=False, soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
-        self.told = time.monotonic()
+        self.last_summary = time.monotonic()
 
     def __enter__(self) -> Board:
         if self.console.is_terminal:
@@ -56,18 +57,18 @@ class Board:
             self.ended[run] = state
             self.say(state.value, run, last_words(run) if state is not State.DONE else score(run))
 
-    def say(self, word: str, run: Path, more: str = "") -> None:
+    def say(self, word: str, run: Path, details: str = "") -> None:
         """Print a line that stays."""
         count = f"[{len(self.ended)}/{len(self.labels)}]"
         line = f"{count} {word:11} {run.name}  {self.labels[run]}"
-        self.console.print(Text(f"{line}\n{' ' * 4}{more}" if more else line))
+        self.console.print(Text(f"{line}\n{' ' * 4}{details}" if details else line))
 
     def tick(self) -> None:
         """Show how far the running ones are: now on a terminal, now and then elsewhere."""
         if self.console.is_terminal:
             self.live.update(Group(*self.rows()), refresh=True)
-        elif time.monotonic() - self.told > EVERY:
-            self.told = time.monotonic()
+        elif time.monotonic() - self.last_summary > EVERY:
+            self.last_summary = time.monotonic()
             self.console.print(Text(self.summary()))
 
     def rows(self) -> list[Table | Text]:
@@ -89,8 +90,6 @@ class Board:
 
 def progress(run: Path) -> str:
     """Return epoch and metric of a running one."""
-    from segsweep.sweep.status import status
-
     now = status(run)
     parts = [f"epoch {now.epoch:g}/{now.epochs}"] if now.epoch is not None else ["setting up"]
     parts += [f"{now.metric} {now.value:.2f}"] if now.value is not None else []

@@ -54,16 +54,16 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Known:
+class FinishedRun:
     """A finished run: its record and what its folder holds."""
 
     record: Record
     disk: float
 
 
-def known(runs: Sequence[Path]) -> list[Known]:
+def finished_runs(runs: Sequence[Path]) -> list[FinishedRun]:
     """Read the records of finished runs; unreadable ones teach nothing."""
-    found = []
+    finished = []
     for run in runs:
         try:
             record = read_json(run / "record.json")
@@ -72,8 +72,10 @@ def known(runs: Sequence[Path]) -> list[Known]:
         if record and {"seconds", "memory", "data"} <= {*record} and _whole(run, record):
             sizes = {p.name: p.lstat().st_size for p in run.iterdir() if p.is_file()}
             # a checkpoint holds the trained tensors and AdamW's two averages of each
-            found.append(Known(record, sum(sizes.values()) + 3 * sizes.get("delta.safetensors", 0)))
-    return found
+            finished.append(
+                FinishedRun(record, sum(sizes.values()) + 3 * sizes.get("delta.safetensors", 0))
+            )
+    return finished
 
 
 def _whole(run: Path, record: Record) -> bool:
@@ -90,26 +92,28 @@ def _curve(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def estimate(config: Config, images: Callable[[], int], runs: Sequence[Known]) -> Cost:
+def estimate(config: Config, images: Callable[[], int], runs: Sequence[FinishedRun]) -> Cost:
     """Estimate from the runs most like this one. `images` counts its training images."""
-    wanted = plain(config)
-    comparable = [run for run in runs if _comparable(wanted, run.record["config"])]
-    for words, key in ALIKE.items():
-        alike = [run for run in comparable if key(run.record["config"]) == key(wanted)]
+    config_plain = plain(config)
+    comparable = [run for run in runs if _comparable(config_plain, run.record["config"])]
+    for description, key in ALIKE.items():
+        alike = [run for run in comparable if key(run.record["config"]) == key(config_plain)]
         if alike:
-            return _from(wanted, images, alike, f"{len(alike)} run(s) {words}")
+            return _from(config_plain, images, alike, f"{len(alike)} run(s) {description}")
     return Cost()
 
 
-def _comparable(wanted: Record, config: Record) -> bool:
+def _comparable(planned: Record, config: Record) -> bool:
     """Say whether a record was measured on such a machine."""
-    return all(wanted["trainer"].get(k) == config["trainer"].get(k) for k in ALWAYS)
+    return all(planned["trainer"].get(k) == config["trainer"].get(k) for k in ALWAYS)
 
 
-def _from(wanted: Record, images: Callable[[], int], alike: list[Known], source: str) -> Cost:
-    trainer = wanted["trainer"]
+def _from(
+    planned: Record, images: Callable[[], int], alike: list[FinishedRun], source: str
+) -> Cost:
+    trainer = planned["trainer"]
     devices = trainer["devices"] * trainer.get("nodes", 1)
-    work = wanted["hparams"]["epochs"] * images()
+    work = planned["hparams"]["epochs"] * images()
     seconds = [_seconds(run.record, work) for run in alike]
     cuda = [m for run in alike if (m := run.record["memory"].get("peak_cuda_mib"))]
     return Cost(
@@ -124,8 +128,8 @@ def _from(wanted: Record, images: Callable[[], int], alike: list[Known], source:
 def _seconds(record: Record, work: float) -> float:
     """Return the seconds that `work` images would have taken in this run."""
     seconds, config = record["seconds"], record["config"]
-    done = config["hparams"]["epochs"] * record["data"]["images"]["train"]
-    return seconds["total"] + seconds.get("train", 0.0) * (work / done - 1)
+    images = config["hparams"]["epochs"] * record["data"]["images"]["train"]
+    return seconds["total"] + seconds.get("train", 0.0) * (work / images - 1)
 
 
 def probe(config: Config) -> Cost:
@@ -136,7 +140,7 @@ def probe(config: Config) -> Cost:
     with tempfile.TemporaryDirectory(prefix="segsweep-probe") as folder:
         short = copy.deepcopy(config)
         short.io.results, short.io.log_every, short.io.progress = folder, 1, False
-        short.logger = Logger("segsweep.run.logger.base.Logger", "none")
+        short.logger = Logger("none")
         short.hparams.epochs, short.hparams.patience = 2, None
         limits = short.trainer
         limits.limit_train = min(limits.limit_train or BATCHES, BATCHES)
@@ -146,15 +150,15 @@ def probe(config: Config) -> Cost:
         run.directory.mkdir(parents=True)
         run.prepare()
         command = [sys.executable, "-m", "segsweep", "work", str(run.directory)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode:
+            last = (process.stderr or process.stdout).strip().splitlines()[-1:]
             raise UserError(f"the probe of {run.name} failed: {''.join(last)}")
-        (measured,) = known([run.directory])
+        (measured,) = finished_runs([run.directory])
         return _extrapolated(config, measured, _curve(run.directory))
 
 
-def _extrapolated(config: Config, measured: Known, curve: list[dict[str, Any]]) -> Cost:
+def _extrapolated(config: Config, measured: FinishedRun, curve: list[dict[str, Any]]) -> Cost:
     """Turn a probe's times per batch into those of the whole run."""
     record, size = measured.record, config.hparams.batch_size
     images, seconds = record["data"]["images"], record["seconds"]

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import Busy, owned
+from segsweep.base.owner import Busy, owned
 from segsweep.base.signals import CHILD, Stopped, leave, wish
 from segsweep.run.identity import Run, State
 from segsweep.sweep.board import Board
@@ -54,11 +54,11 @@ def gpus() -> list[str]:
         return [name for word in visible.split(",") if (name := word.strip()) not in ("", "-1")]
     try:
         command = ["nvidia-smi", "-L"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        listing = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return []
-    parts = re.findall(r"UUID: (MIG-[^)]+)\)", said.stdout)  # of GPUs that are cut in parts
-    return parts or re.findall(r"^GPU (\d+):", said.stdout, re.MULTILINE)
+    parts = re.findall(r"UUID: (MIG-[^)]+)\)", listing.stdout)  # of GPUs that are cut in parts
+    return parts or re.findall(r"^GPU (\d+):", listing.stdout, re.MULTILINE)
 
 
 class Places:

@@ -29,8 +29,8 @@ def remember(results: Path, name: str, runs: Mapping[str, Sequence[str]]) -> Pat
         raise UserError(f"io.sweep={name}: letters, digits, '_', '-' and '.' make a sweep's name")
     path = results / "sweeps" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = {run: " ".join(w for w in words if not HIDDEN.match(w)) for run, words in runs.items()}
-    write_json(path, {"name": name, "runs": _runs(path) | own})
+    added = {run: " ".join(w for w in words if not HIDDEN.match(w)) for run, words in runs.items()}
+    write_json(path, {"name": name, "runs": _runs(path) | added})
     return path
 
 
@@ -66,7 +66,7 @@ def chosen(results: Path, words: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(run for word in words for run in _named(results, word)))
 
 
-def one(results: Path, word: str) -> Path:
+def single_run(results: Path, word: str) -> Path:
     """Return the run directory that a word names.
 
     Raises UserError when it names none or several.
@@ -112,13 +112,13 @@ def _named(results: Path, word: str) -> list[Path]:
     if (path / "config.yaml").is_file():
         return [path]
     runs = directories(results)
-    found = [r for r in runs if r.name == word or r.name.rpartition("-")[2].startswith(word)]
-    if len(found) == 1:
-        return found
-    if found:
-        raise UserError(f"{word}: several runs begin so: {', '.join(r.name for r in found[:5])}")
-    known = [*sweeps(results), *(run.name for run in runs)]
-    near = get_close_matches(word, known, n=1)
+    matching = [r for r in runs if r.name == word or r.name.rpartition("-")[2].startswith(word)]
+    if len(matching) == 1:
+        return matching
+    if matching:
+        raise UserError(f"{word}: several runs begin so: {', '.join(r.name for r in matching[:5])}")
+    names = [*sweeps(results), *(run.name for run in runs)]
+    near = get_close_matches(word, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UserError(
         f"{word}: neither a sweep nor a run in {results}{hint} "

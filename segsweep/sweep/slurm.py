@@ -14,6 +14,7 @@ requeued by its own batch script (`AFTER`). submitit writes that script. No torc
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -25,9 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import Busy, owned, read_json, write_json
+from segsweep.base.files import read_json, write_json
+from segsweep.base.owner import Busy, owned
 from segsweep.base.queue import Queue, ask, queue
+from segsweep.base.words import FOLDERS
 from segsweep.run.identity import LIVE, Run, State, git, now
+from segsweep.sweep.submitit_parts import batch_script, log_name
 
 LOCKED = 300  # seconds to wait for another command that submits into the same folder
 LOG = "log.txt"
@@ -84,9 +88,9 @@ class Slurm:
                 f"hydra.launcher.signal_delay={self.signal_delay}: must be more than 0 and at most "
                 f"half of the time limit, hydra.launcher.time={self.time} minutes"
             )
-        for key, least in (("cpus_per_task", 1), ("array_parallelism", 1), ("retries", 0)):
-            if getattr(self, key) < least:
-                raise UserError(f"hydra.launcher.{key}={getattr(self, key)}: at least {least}")
+        for key, minimum in (("cpus_per_task", 1), ("array_parallelism", 1), ("retries", 0)):
+            if getattr(self, key) < minimum:
+                raise UserError(f"hydra.launcher.{key}={getattr(self, key)}: at least {minimum}")
 
 
 def submit(runs: Sequence[Run], options: Slurm) -> dict[str, str]:
@@ -100,7 +104,7 @@ def submit(runs: Sequence[Run], options: Slurm) -> dict[str, str]:
         live = queue()
         recover(root, live)
         todo = [run for run in runs if wanted(run, run.state(live)) and _prepared(run)]
-        for group in _alike(todo):
+        for group in alike(todo):
             for start in range(0, len(group), most := max_array_size()):
                 jobs |= _submit(root, group[start : start + most], options)
         prune(root, live)
@@ -114,16 +118,21 @@ def wanted(run: Run, state: State) -> bool:
 
 def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
     """Return the batch script of `count` runs that ask for the same as this one."""
-    import submitit
-
     trainer, folder = run.config.trainer, intent.with_suffix("").absolute()
-    executor = submitit.SlurmExecutor(folder, python=options.python)
     asked = {key: getattr(options, key) for key in SAME if getattr(options, key) is not None}
     gpus = options.gpus_per_node
     if gpus is None and options.gres is None and trainer.accelerator.name == "gpu":
         gpus = trainer.devices
     after = AFTER.format(folder=shlex.quote(str(folder)), retries=options.retries)
-    executor.update_parameters(
+    exports = [f"export OMP_NUM_THREADS={options.cpus_per_task}"]
+    if FOLDERS in os.environ:  # also where a site does not hand the environment on
+        exports.append(f"export {FOLDERS}={shlex.quote(os.environ[FOLDERS])}")
+    return batch_script(
+        folder,
+        options.python,
+        f"-u -m segsweep work {shlex.quote(str(intent.absolute()))}",
+        intent.stem,
+        count,
         **asked,
         job_name="segsweep",
         comment=intent.stem,
@@ -132,7 +141,7 @@ def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
         gpus_per_node=gpus,
         signal_delay_s=options.signal_delay,
         stderr_to_stdout=True,
-        setup=[f"export OMP_NUM_THREADS={options.cpus_per_task}", *options.setup],
+        setup=[*exports, *options.setup],
         srun_args=[
             f"--cpus-per-task={options.cpus_per_task}",
             f"--wait={TOGETHER}",
@@ -146,10 +155,6 @@ def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
             **options.sbatch,
         },
     )
-    if count > 1:
-        executor.parameters["map_count"] = count
-    command = f"{executor.python} -u -m segsweep work {shlex.quote(str(intent.absolute()))}"
-    return executor._make_submission_file_text(command, intent.stem)
 
 
 def _submit(root: Path, runs: Sequence[Run], options: Slurm) -> dict[str, str]:
@@ -167,11 +172,11 @@ def _submit(root: Path, runs: Sequence[Run], options: Slurm) -> dict[str, str]:
     batch.write_text(script(runs[0], options, path, len(runs)))
     write_json(path, intent)
     try:
-        said = ask("sbatch", "--parsable", str(batch))
+        answer = ask("sbatch", "--parsable", str(batch))
     except UserError:
         _forget(path)
         raise
-    return _remember(path, intent, said.split(";")[0].strip())
+    return _remember(path, intent, answer.split(";")[0].strip())
 
 
 def _remember(path: Path, intent: dict[str, Any], number: str) -> dict[str, str]:
@@ -182,13 +187,13 @@ def _remember(path: Path, intent: dict[str, Any], number: str) -> dict[str, str]
         directory = path.parent.parent / name
         earlier = read_json(directory / "job.json") or {"attempts": 0}
         again = earlier.get("comment") == path.stem
-        known = {key: intent[key] for key in ("submitted", "launcher", "git")}
-        known |= {"id": job, "comment": path.stem, "log": str(directory / LOG)}
-        known["attempts"] = earlier["attempts"] + (not again)
-        write_json(directory / "job.json", known)
+        job_facts = {key: intent[key] for key in ("submitted", "launcher", "git")}
+        job_facts |= {"id": job, "comment": path.stem, "log": str(directory / LOG)}
+        job_facts["attempts"] = earlier["attempts"] + (not again)
+        write_json(directory / "job.json", job_facts)
         with contextlib.suppress(FileNotFoundError):
             (directory / LOG).unlink()
-        (directory / LOG).symlink_to(Path("..", ".submit", path.stem, f"{job}_0_log.out"))
+        (directory / LOG).symlink_to(Path("..", ".submit", path.stem, log_name(job)))
     write_json(path, intent | {"id": number})
     return jobs
 
@@ -223,16 +228,18 @@ def prune(root: Path, live: Queue) -> None:
 
 def max_array_size() -> int:
     """Return how many jobs an array may have."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
-    return int(found[1]) if found else 1000
+    matched = re.search(
+        r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE
+    )
+    return int(matched[1]) if matched else 1000
 
 
-def _alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Return runs grouped by what they ask for: the jobs of an array are alike."""
+def alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return runs grouped by folder and what they ask for: the jobs of an array are alike."""
     groups: dict[Any, list[Run]] = {}
     for run in runs:
-        trainer = run.config.trainer
-        kind = (trainer.nodes, trainer.devices, trainer.accelerator)
+        trainer, folder = run.config.trainer, run.directory.parent
+        kind = (trainer.nodes, trainer.devices, trainer.accelerator, folder)
         groups.setdefault(kind, []).append(run)
     return list(groups.values())
 

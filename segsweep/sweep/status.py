@@ -60,8 +60,8 @@ def survey(results: Path, words: Sequence[str]) -> tuple[list[Status], list[str]
     except UserError as error:
         reason = str(error).splitlines()[0]
         warning = [f"states of submitted runs are by their files alone: {reason}"]
-    made = settings(results)
-    return [replace(status(r, now), setting=made.get(r.name, "")) for r in runs], warning
+    made_by = settings(results)
+    return [replace(status(r, now), setting=made_by.get(r.name, "")) for r in runs], warning
 
 
 def jobs(runs: Sequence[Path]) -> Queue | None:
@@ -92,9 +92,9 @@ def status(directory: Path, now: Queue | None = None) -> Status:
     """Compute what the files of one run say. A file that is no JSON makes its state unreadable."""
     try:
         state = state_of(directory, now)
-        said = _record(directory) if state is State.DONE else _curve(directory, state)
-        notes = _note(directory, state), said.pop("silence", "")
-        return Status(directory.name, state.value, note=", ".join(filter(None, notes)), **said)
+        fields = _record(directory) if state is State.DONE else _curve(directory, state)
+        notes = _note(directory, state), fields.pop("silence", "")
+        return Status(directory.name, state.value, note=", ".join(filter(None, notes)), **fields)
     except (ValueError, KeyError, TypeError) as error:
         return Status(directory.name, UNREADABLE, note=f"{type(error).__name__}: {error}")
 
@@ -103,14 +103,14 @@ def lines(runs: Sequence[Status], everything: bool = True) -> Iterator[str]:
     """Return aligned lines for a terminal, what needs a look first, the totals last."""
     by_state = {state: [run for run in runs if run.state == state] for state in URGENT}
     few = len(runs) if everything or len(runs) <= SCREEN else FEW
-    shown = [run for group in by_state.values() for run in group[:few]]
+    selected = [run for group in by_state.values() for run in group[:few]]
     common = shared([run.setting.split() for run in runs if run.setting])
     cells = [(r.state, r.run, _progress(r), _metric(r), _setting(r, common), _left(r), r.note)
-             for r in shown]  # fmt: skip
-    for place, (line, run) in enumerate(zip(aligned(cells), shown, strict=True), start=1):
+             for r in selected]  # fmt: skip
+    for place, (line, run) in enumerate(zip(aligned(cells), selected, strict=True), start=1):
         yield line
         hidden = len(by_state[run.state]) - few
-        if hidden > 0 and (place == len(shown) or shown[place].state != run.state):
+        if hidden > 0 and (place == len(selected) or selected[place].state != run.state):
             yield f"... {hidden} more {run.state} (--state {run.state} shows them)"
     totals = Counter(run.state for run in runs)
     counts = ", ".join(f"{totals[state]} {state}" for state in reversed(URGENT) if totals[state])
@@ -135,42 +135,42 @@ def _record(directory: Path) -> dict[str, Any]:
     """Return when a finished run was best, and its first metric then."""
     record = read_json(directory / "record.json") or {}
     best = record.get("best") or {}
-    found = {"epochs": record["config"]["hparams"]["epochs"]}
-    found |= {"epoch": best.get("epoch"), "step": best.get("step")}
-    found |= {"seconds": record.get("seconds", {}).get("total")}
+    fields = {"epochs": record["config"]["hparams"]["epochs"]}
+    fields |= {"epoch": best.get("epoch"), "step": best.get("step")}
+    fields |= {"seconds": record.get("seconds", {}).get("total")}
     for name, metric in record.get("metrics", {}).items():
-        return found | {"metric": name, "value": metric["value"]}
-    return found
+        return fields | {"metric": name, "value": metric["value"]}
+    return fields
 
 
 def _curve(directory: Path, state: State) -> dict[str, Any]:
     """Return progress and last metric of an unfinished run from the end of its curve."""
-    found: dict[str, Any] = {"epochs": _epochs(directory)}
+    fields: dict[str, Any] = {"epochs": _epochs(directory)}
     for size in TAILS:
         curve = tail(directory / "metrics.jsonl", size, whole=True)
-        if curve and "step" not in found:
+        if curve and "step" not in fields:
             last = json.loads(curve[-1])
-            found |= {"step": last["step"], "epoch": last["epoch"]}
-            found |= _pace(directory, curve, found["epochs"]) if state is State.RUNNING else {}
+            fields |= {"step": last["step"], "epoch": last["epoch"]}
+            fields |= _pace(directory, curve, fields["epochs"]) if state is State.RUNNING else {}
         # lines of training steps carry a learning rate, those of validations metrics
         for text in (text for text in reversed(curve) if b'"lr":' not in text):
             line = json.loads(text)
             name = next(key for key in line if key not in LOGGED)
-            return found | {"metric": name, "value": line[name]}
-    return found
+            return fields | {"metric": name, "value": line[name]}
+    return fields
 
 
 def _pace(directory: Path, curve: list[bytes], epochs: int | None) -> dict[str, Any]:
     """Estimate the end of a running run from the lines of the process that runs it now."""
-    begun = (read_json(directory / "owner") or {}).get("started", 0.0)
-    own = [line for line in map(json.loads, curve) if line["time"] >= begun]
-    gained = own[-1]["epoch"] - own[0]["epoch"] if own else 0.0
+    started = (read_json(directory / "owner") or {}).get("started", 0.0)
+    lines = [line for line in map(json.loads, curve) if line["time"] >= started]
+    gained = lines[-1]["epoch"] - lines[0]["epoch"] if lines else 0.0
     if not gained or not epochs:
         return {}
-    took = (own[-1]["time"] - own[0]["time"]) / gained
-    silence = time.time() - own[-1]["time"]
-    said = {"silence": f"silent for {duration(silence)}"} if silence > SILENT else {}
-    return said | {"ends": own[-1]["time"] + took * (epochs - own[-1]["epoch"])}
+    took = (lines[-1]["time"] - lines[0]["time"]) / gained
+    silence = time.time() - lines[-1]["time"]
+    silent = {"silence": f"silent for {duration(silence)}"} if silence > SILENT else {}
+    return silent | {"ends": lines[-1]["time"] + took * (epochs - lines[-1]["epoch"])}
 
 
 def tail(path: Path, size: int, whole: bool = False) -> list[bytes]:
@@ -182,17 +182,17 @@ def tail(path: Path, size: int, whole: bool = False) -> list[bytes]:
             text = file.read()
     except FileNotFoundError:
         return []
-    found = (text.rpartition(b"\n")[0] if whole else text).split(b"\n")[1 if start else 0 :]
-    return [line for line in found if line.strip()]
+    lines = (text.rpartition(b"\n")[0] if whole else text).split(b"\n")[1 if start else 0 :]
+    return [line for line in lines if line.strip()]
 
 
 def _epochs(directory: Path) -> int | None:
     """Return hparams.epochs of the frozen config; a regular expression is 100 times a parser."""
     try:
-        found = EPOCHS.search((directory / "config.yaml").read_bytes())
+        matched = EPOCHS.search((directory / "config.yaml").read_bytes())
     except FileNotFoundError:
         return None
-    return int(found[1]) if found else None
+    return int(matched[1]) if matched else None
 
 
 def _note(directory: Path, state: State) -> str:
@@ -234,5 +234,5 @@ def _setting(run: Status, common: Sequence[str]) -> str:
 def _left(run: Status) -> str:
     if not run.ends:
         return ""
-    left = run.ends - time.time()
-    return f"{duration(left)} left" if left > 0 else "ending"
+    seconds = run.ends - time.time()
+    return f"{duration(seconds)} left" if seconds > 0 else "ending"

@@ -17,27 +17,25 @@ import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from segsweep.base.config import Config, conf_dir, typed
+from segsweep.base.config import Config, typed
+from segsweep.base.hydra_parts import initialized, parsed
+from segsweep.base.words import without_folders
 
 Combination = list[str]  # override strings of one run
 
 
 def alternatives(words: Sequence[str]) -> dict[str, list[str]]:
     """Parse override words; `{"peft.rank": ["peft.rank=2", "peft.rank=4"]}` for `peft.rank=2,4`."""
-    hydra = GlobalHydra.instance()
-    loader = hydra.config_loader() if hydra.is_initialized() else None  # knows what glob(*) means
-    parsed: dict[str, list[str]] = {}
-    for override in OverridesParser.create(loader).parse_overrides(list(words)):
+    values: dict[str, list[str]] = {}
+    for override in parsed(words):
         key = override.get_key_element()
         if override.is_sweep_override():
-            parsed[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            parsed[key] = [str(override.input_line)]
-    return parsed
+            values[key] = [str(override.input_line)]
+    return values
 
 
 def product(words: Sequence[str]) -> list[Combination]:
@@ -66,10 +64,10 @@ def expand(
 
 def narrow(combinations: list[Combination], key: str, words: list[str]) -> list[Combination]:
     """Keep combinations that have one of `words`; put words that none has in the key's place."""
-    kept = [c for c in combinations if any(word in words for word in c)]
+    having = [c for c in combinations if any(word in words for word in c)]
     new = [word for word in words if not any(word in c for c in combinations)]
     without = distinct([[w for w in c if not w.startswith(f"{key}=")] for c in combinations])
-    return kept + [[*c, word] for word in new for c in without]
+    return having + [[*c, word] for word in new for c in without]
 
 
 def distinct(combinations: list[Combination]) -> list[Combination]:
@@ -82,15 +80,12 @@ def composing(arguments: Sequence[str]) -> Iterator[tuple[DictConfig, list[Combi
     """Set up Hydra for a command line; give its own config, and what each run would override."""
     import hydra
 
-    words = [word for word in arguments if word not in ("-m", "--multirun")]
+    words = [w for w in without_folders(arguments) if w not in ("-m", "--multirun")]
     hydras = [w for w in words if w.startswith(("+sweep=", "hydra.", "hydra/", "+hydra"))]
-    paths = [word for word in hydras if word.startswith("hydra.searchpath=")]
-    own = [word for word in words if word not in hydras]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+    overrides = [word for word in words if word not in hydras]
+    with initialized():
         whole = hydra.compose("train", overrides=hydras, return_hydra_config=True)
-        combinations = expand(whole.hydra.sweeper.blocks, own)
-        yield whole, [[*paths, *combination] for combination in combinations]
+        yield whole, expand(whole.hydra.sweeper.blocks, overrides)
 
 
 def configs(arguments: Sequence[str]) -> Iterator[tuple[Combination, Config]]:

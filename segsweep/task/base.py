@@ -34,6 +34,7 @@ class Task(ABC):
 
     least: float = 0.0
 
+    finds: ClassVar[str]  # in words
     kept: ClassVar[bool] = False  # what is found stands in the file of predictions of a run
 
     @abstractmethod
@@ -70,4 +71,9 @@ class Task(ABC):
 
 def task_of(data: DataSet, least: float = 0.0) -> Task:
     """Return the task that a data set declares."""
-    return import_module(f"segsweep.task.{data.task}").TASK(least)
+    return kind(data.task)(least)
+
+
+def kind(word: str) -> type[Task]:
+    """Return the class of a task."""
+    return import_module(f"segsweep.task.{word}").TASK

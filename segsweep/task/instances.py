@@ -47,6 +47,7 @@ class Instances:
 class InstanceTask(Task):
     """Finds the best instances of each image."""
 
+    finds: ClassVar[str] = "instances"
     kept: ClassVar[bool] = True
 
     def read(self, model: Segmenter, output: Output, b: int, view: View) -> Instances:
@@ -59,15 +60,15 @@ class InstanceTask(Task):
         # a query may stand for several classes, its mask is made once
         once, which = queries.unique(return_inverse=True)
         factors = result.embeddings[-1, b, once].float(), output.mask_features[b].float()
-        found, certainty = _masks(*factors, view, model.resize)
+        masks_of_queries, certainty = _masks(*factors, view, model.resize)
         if not model.focus_on_box:
             scores = scores * certainty[which]
         if result.boxes is None:
-            boxes = bitmask(found)[which]
+            boxes = bitmask(masks_of_queries)[which]
         else:
             boxes = _boxes(result.boxes[-1, b, queries], *view)
         scores, order = scores.sort(descending=True, stable=True)
-        return Instances(scores, labels[order], boxes[order], found[which[order]])
+        return Instances(scores, labels[order], boxes[order], masks_of_queries[which[order]])
 
     def _best(self, model: Segmenter, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, queries and classes of the best pairs of both. (Q, C) -> 3 x (topk or less,)"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class SemanticMap:
 class SemanticTask(Task):
     """Finds the best class of every pixel of each image."""
 
+    finds: ClassVar[str] = "label maps"
+
     def read(self, model: Segmenter, output: Output, b: int, view: View) -> SemanticMap:
         """Best classes of the pixels of image b."""
         result, features = output.matching, output.mask_features[b].float()
@@ -53,14 +55,14 @@ def best_classes(each: Tensor, logits: Tensor, view: View, resize: Resize) -> Se
     unit = torch.eye(height, device=logits.device)[None, None]
     heights = (size[0], height), (padded_size[0], height), (original[0], height)
     rows = frames.to_original(unit, *heights, resize)[0, 0]  # (H, h)
-    found = []
+    strips = []
     for strip in rows.split(max(1, frames.CELLS // (sum(each.shape) * original[1]))):
         used, n = strip.any(0), len(strip)
         masks = torch.einsum("rh,qhw->qrw", strip[:, used], logits[:, used])[None]
         widths = (n, size[1]), (n, padded_size[1]), (n, original[1])
         masks = frames.to_original(masks, *widths, resize)[0].sigmoid_()
-        found.append(torch.einsum("qk,qrw->krw", each, masks).max(0))
-    scores, classes = (torch.cat(part) for part in zip(*found, strict=True))
+        strips.append(torch.einsum("qk,qrw->krw", each, masks).max(0))
+    scores, classes = (torch.cat(part) for part in zip(*strips, strict=True))
     return SemanticMap(classes.to(torch.uint8), scores.clamp_(max=1))
 
 

@@ -10,96 +10,29 @@ same command line, or `retry`, goes on where they stopped.
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
-import socket
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-from segsweep.base.errors import UserError
-from segsweep.base.files import is_live, read_json, write_json
-from segsweep.base.queue import Queue, ask
-from segsweep.run.identity import LIVE, now, state_of
+from segsweep.run.identity import LIVE, state_of
+from segsweep.sweep import control
 from segsweep.sweep.names import chosen, named_or_all, sweeps
 from segsweep.sweep.status import jobs
-
-BATCH = 500  # jobs that one call of scancel ends
+from segsweep.verbs.parser import add_results, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """End the chosen runs; 1 if one of them cannot be reached from here."""
-    parser = argparse.ArgumentParser("python -m segsweep cancel", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = verb_parser("cancel", __doc__)
     parser.add_argument("what", nargs="*", help="sweeps, runs or folders")
     parser.add_argument("--all", action="store_true", help="all runs")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    add_results(parser)
     options = parser.parse_args(argv)
     named_or_all("cancel", options.what, options.all)
     runs = chosen(options.results, options.what)
     queue = jobs(runs)
     live = [run for run in runs if state_of(run, queue) in LIVE]
-    submitted = {run: job for run in live if (job := _job(run, queue))}
-    cancel(submitted)
     wide = options.all or any(word in sweeps(options.results) for word in options.what)
-    here, away = stop([run for run in live if run not in submitted], wide)
+    cancelled, stopped, unreachable = control.cancel(live, queue, wide)
     print(
         f"{len(runs)} runs, {len(live)} of them live: "
-        f"{len(submitted)} jobs cancelled, {len(here)} processes told to stop"
+        f"{cancelled} jobs cancelled, {stopped} processes told to stop"
     )
-    print(*away, sep="\n", end="\n" if away else "")
-    return 1 if away else 0
-
-
-def _job(run: Path, queue: Queue | None) -> dict[str, Any] | None:
-    """Return the job of a run, if it is in the queue."""
-    job = read_json(run / "job.json")
-    return job if job and queue and job["id"] in queue else None
-
-
-def cancel(submitted: dict[Path, dict[str, Any]]) -> None:
-    """Cancel jobs, and remember that it was wanted: such a run is interrupted, not lost.
-
-    Raises UserError when SLURM refuses.
-    """
-    for run, job in submitted.items():
-        write_json(run / "job.json", job | {"cancelled": now()})
-    ids = [job["id"] for job in submitted.values()]
-    for start in range(0, len(ids), BATCH):
-        ask("scancel", *ids[start : start + BATCH])
-
-
-def stop(runs: Sequence[Path], wide: bool) -> tuple[set[int], list[str]]:
-    """Tell the processes that train runs to stop; `wide`: also the command that started them.
-
-    Returns the processes that were told, and a sentence for each run that others must be told of.
-    """
-    told: set[int] = set()
-    away: list[str] = []
-    for run in runs:
-        owner = read_json(run / "owner")
-        if owner is None or not is_live(owner):  # it ended meanwhile
-            continue
-        if owner["host"] != socket.gethostname():
-            away.append(f"{run.name}: process {owner['pid']} on {owner['host']}; cancel it there")
-            continue
-        told.add((wide and _launcher(owner["pid"])) or owner["pid"])
-    for pid in told:
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
-        except PermissionError as error:
-            raise UserError(f"process {pid} belongs to somebody else") from error
-    return told, away
-
-
-def _launcher(pid: int) -> int | None:
-    """Return the process that started this one, if it is a command of segsweep, too."""
-    try:
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        words = Path(f"/proc/{parent}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return None
-    return parent if b"segsweep" in words else None
+    print(*unreachable, sep="\n", end="\n" if unreachable else "")
+    return 1 if unreachable else 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
 from segsweep.exporting.place import seal, staged, truth, vacant, verify
-from segsweep.sweep.names import one, spoken
+from segsweep.sweep.names import single_run, spoken
 
 if TYPE_CHECKING:
     from segsweep.run.restore import Restored
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("export: name a run, as in run=3f2a91")
     if options.batch < 1:
         raise UserError(f"batch={options.batch}: must be at least 1")
-    directory = one(options.results, options.run)
+    directory = single_run(options.results, options.run)
     out = options.out or options.results / "exports" / directory.name / options.format
     vacant(out, options.force)
     check(directory, options)

@@ -5,32 +5,31 @@ python -m segsweep logs 3f2a91 --follow
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 from segsweep.base.files import read_json
 from segsweep.run.identity import LIVE, state_of
-from segsweep.sweep.names import one
+from segsweep.sweep.names import single_run
 from segsweep.sweep.status import jobs
+from segsweep.verbs.parser import add_results, verb_parser
 
 PAUSE = 1.0  # seconds between two looks at a log that grows
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the end of the log of one run, and the traceback if its last attempt failed."""
-    parser = argparse.ArgumentParser("python -m segsweep logs", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = verb_parser("logs", __doc__)
     parser.add_argument("run", help="name or id of a run, also its beginning, or its folder")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    add_results(parser)
     parser.add_argument("-n", "--lines", type=int, default=50, help="last lines; 0: all (50)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     options = parser.parse_args(argv)
-    run = one(options.results, options.run)
-    shown = show(run / "log.txt", options.lines)
+    run = single_run(options.results, options.run)
+    position = show(run / "log.txt", options.lines)
     if options.follow:
-        shown = follow(run, shown)
-    print(ending(run, shown), end="")
+        position = follow(run, position)
+    print(ending(run, position), end="")
     return 0
 
 
@@ -40,32 +39,32 @@ def show(log: Path, lines: int) -> int:
         text = log.read_bytes()
     except FileNotFoundError:
         return 0
-    wanted = text.splitlines(keepends=True)[-lines:]
-    print(b"".join(wanted).decode(errors="replace"), end="", flush=True)
+    lines_shown = text.splitlines(keepends=True)[-lines:]
+    print(b"".join(lines_shown).decode(errors="replace"), end="", flush=True)
     return len(text)
 
 
-def follow(run: Path, shown: int) -> int:
+def follow(run: Path, position: int) -> int:
     """Print what is added to the log behind `shown` bytes until the run neither waits nor runs."""
     while True:
         live = state_of(run, jobs([run])) in LIVE
         try:
             with (run / "log.txt").open("rb") as file:
-                file.seek(shown)
-                added = file.read()
+                file.seek(position)
+                text = file.read()
         except FileNotFoundError:  # it waits
-            added = b""
-        print(added.decode(errors="replace"), end="", flush=True)
-        shown += len(added)
+            text = b""
+        print(text.decode(errors="replace"), end="", flush=True)
+        position += len(text)
         if not live:
-            return shown
+            return position
         time.sleep(PAUSE)
 
 
-def ending(run: Path, shown: int) -> str:
+def ending(run: Path, position: int) -> str:
     """Return why the last attempt failed, or that there is nothing to show."""
     failure = read_json(run / "failed.json")
     if failure and failure.get("status") == "failed":
         error = failure.get("error") or {}
         return f"--- failed {failure.get('ended', '')}\n{error.get('traceback', '').rstrip()}\n"
-    return "" if shown else f"{run.name}: no log yet ({state_of(run, jobs([run])).value})\n"
+    return "" if position else f"{run.name}: no log yet ({state_of(run, jobs([run])).value})\n"

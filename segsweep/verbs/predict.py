@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 
 from segsweep.base.errors import UserError
-from segsweep.sweep.names import chosen, one, spoken
+from segsweep.sweep.names import chosen, single_run, spoken
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"predict: images= needs one run, as in run=3f2a91, not {options.runs}")
     if not 0 <= options.threshold <= 1:
         raise UserError(f"threshold={options.threshold}: must lie in [0, 1]")
-    directory = one(options.results, options.runs[0])
+    directory = single_run(options.results, options.runs[0])
     place = options.images.expanduser()
     out = options.out or options.results / "predictions" / directory.name / place.resolve().name
     file = options.annotations and options.annotations.expanduser()

@@ -7,44 +7,21 @@ python -m segsweep status --state failed      only some
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from segsweep.sweep.status import URGENT, lines, survey
+from segsweep.verbs.parser import add_results, verb_parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the state of the chosen runs, once or until they are over."""
-    options = _parser().parse_args(argv)
-    while True:
-        runs, warning = survey(options.results, options.what)
-        shown = [run for run in runs if not options.state or run.state in options.state]
-        if options.watch:
-            print("\x1b[H\x1b[J" if os.isatty(1) else "", end="")  # a cleared terminal
-        if options.json:
-            print(*warning, sep="\n", end="\n" if warning else "", file=sys.stderr)
-            print(json.dumps([asdict(run) for run in shown], indent=1))
-        elif runs:
-            print("\n".join([*warning, *lines(shown, options.all or bool(options.state))]))
-        else:
-            print(f"No runs in {options.results / 'runs'} yet.")
-        live = any(run.state in ("running", "pending") for run in runs)
-        if not (options.watch and live):
-            return 0
-        print(f"(again every {options.watch:g} s until all is over; Ctrl-C ends)", flush=True)
-        time.sleep(options.watch)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep status", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = verb_parser("status", __doc__)
     parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    add_results(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of lines")
     parser.add_argument("--all", action="store_true", help="show every run, however many")
     parser.add_argument(
@@ -53,4 +30,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch", nargs="?", type=float, const=10.0, metavar="S", help="again every S (10) seconds"
     )
-    return parser
+    options = parser.parse_args(argv)
+    while True:
+        runs, warning = survey(options.results, options.what)
+        selected = [run for run in runs if not options.state or run.state in options.state]
+        if options.watch:
+            print("\x1b[H\x1b[J" if os.isatty(1) else "", end="")  # a cleared terminal
+        if options.json:
+            print(*warning, sep="\n", end="\n" if warning else "", file=sys.stderr)
+            print(json.dumps([asdict(run) for run in selected], indent=1))
+        elif runs:
+            print("\n".join([*warning, *lines(selected, options.all or bool(options.state))]))
+        else:
+            print(f"No runs in {options.results / 'runs'} yet.")
+        live = any(run.state in ("running", "pending") for run in runs)
+        if not (options.watch and live):
+            return 0
+        print(f"(again every {options.watch:g} s until all is over; Ctrl-C ends)", flush=True)
+        time.sleep(options.watch)

@@ -13,10 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from segsweep.base.config import conf_dir, typed
+from segsweep.base.config import typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
-from segsweep.base.files import owned
+from segsweep.base.owner import owned
+from segsweep.base.words import conf_dir
 from segsweep.run.identity import Run, tasked
 from segsweep.train import train
 

@@ -95,7 +95,8 @@ def family() -> Any:
     """The config of a word of conf/model."""
 
     def load(word: str) -> MaskDINO:
-        chosen = OmegaConf.load(ROOT / "conf" / "model" / f"{word}.yaml")
+        chosen: Any = OmegaConf.load(ROOT / "conf" / "model" / f"{word}.yaml")
+        del chosen["_target_"]
         merged = OmegaConf.merge(OmegaConf.structured(MaskDINO), chosen)
         return cast(MaskDINO, OmegaConf.to_object(merged))
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from segsweep.peft.base import apply, delta_state_dict
+from segsweep.peft.apply import apply
+from segsweep.peft.delta import delta_state_dict
 from segsweep.peft.method import Method, Roles
 
 Names = Sequence[tuple[str, str]]  # patterns of official names and what stands for them in ours

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / os.environ.get("SEGSWEEP_GOLDEN", "../shared/golden")
+FOLDER = ROOT / os.environ.get("SEGSWEEP_GOLDEN", "tests/data/golden")
 HEAD = "sem_seg_head."
 
 

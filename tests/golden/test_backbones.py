@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.model.backbones.timm_models import build_backbone
-from segsweep.model.family import MAPS, Layout
+from segsweep.model.family import MAPS, Backbone
 from segsweep.model.maskdino import from_official, to_official
 from segsweep.model.weights import tensors
 
@@ -18,7 +17,7 @@ STEM = 64  # channels of timm's plain stem, which cannot be chosen
 
 
 def own(golden, file: str, layout: str) -> dict[str, Tensor]:
-    mapped = from_official(golden.state(file), Layout[layout])
+    mapped = from_official(golden.state(file), layout)
     return {name.removeprefix("backbone."): tensor for name, tensor in mapped.items()}
 
 
@@ -54,7 +53,7 @@ def test_resnet(golden):
         "channels": [n // 4 for n in outputs],
         "base_width": 256 / narrowing,
     }
-    backbone, channels = build_backbone("resnet50", "resnet", kwargs)
+    backbone, channels = Backbone("resnet50", "resnet", kwargs).build()
     assert channels == outputs
     backbone.load_state_dict(state)
     check(golden, "backbone_resnet50", backbone)
@@ -69,7 +68,7 @@ def test_swin(golden):
         "num_heads": swin["heads"],
         "window_size": swin["window"],
     }
-    backbone, channels = build_backbone("swin_tiny_patch4_window7_224", "swin", kwargs)
+    backbone, channels = Backbone("swin_tiny_patch4_window7_224", "swin", kwargs).build()
     assert channels == [swin["embed"] * 2**i for i in range(4)]
     backbone.load_state_dict(own(golden, "backbone_swin", "swin"))
     check(golden, "backbone_swin", backbone)
@@ -78,7 +77,7 @@ def test_swin(golden):
 def test_swin_position_index(golden):
     """The index that timm keeps to itself is written again as in the official file."""
     state = golden.state("backbone_swin")
-    back = to_official(from_official(state, Layout["swin"]), Layout["swin"])
+    back = to_official(from_official(state, "swin"), "swin")
     assert back.keys() == state.keys()
     assert all(back[name].equal(tensor) for name, tensor in state.items())
     assert all(back[name].dtype == tensor.dtype for name, tensor in state.items())

@@ -11,8 +11,8 @@ from segsweep.data.loader import collate
 from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
 from segsweep.loss.maskdino import MaskDINOCriterion
-from segsweep.model.segmenter import Instances, Segmenter
-from segsweep.task.instances import InstanceTask
+from segsweep.model.segmenter import Segmenter
+from segsweep.task.instances import Instances, InstanceTask
 
 pytestmark = pytest.mark.golden
 

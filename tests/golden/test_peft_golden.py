@@ -18,7 +18,7 @@ from segsweep.base.config import compose
 from segsweep.model.layers.deformable import DeformableAttention
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.adapter import Adapter, Residual
-from segsweep.peft.base import apply, merge
+from segsweep.peft.apply import apply, merge
 from segsweep.peft.lora import Fused, LoRA
 from segsweep.peft.select import Select
 from segsweep.peft.sites import canonical

@@ -12,7 +12,7 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
-from segsweep.base.files import owned
+from segsweep.base.owner import owned
 from segsweep.base.queue import queue
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.slurm import Slurm, prune, recover, submit

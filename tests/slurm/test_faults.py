@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.base.files import is_live, read_json
+from segsweep.base.files import read_json
+from segsweep.base.owner import is_live
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 

@@ -28,14 +28,14 @@ Id = Any  # a whole number; text in files that training refuses
 class CocoFile:
     """What can be used of an annotation file; categories of annotations are the ids of the file.
 
-    `made` holds what was made of each entry of the file, None for what is left out.
+    `by_entry` has the annotation of each entry of the file, None for what is left out.
     """
 
     path: Path
     categories: dict[Id, str]  # id -> name, by rising id
     records: list[Record]
     findings: Findings
-    made: list[Annotation | None] = field(default_factory=list)
+    by_entry: list[Annotation | None] = field(default_factory=list)
 
     def listed(self) -> list[Finding]:
         """Return what is wrong with the file, the worst first."""
@@ -101,7 +101,7 @@ def parse(path: Path) -> dict[str, Any]:
     return content
 
 
-def known(value: Any) -> Id:
+def valid_id(value: Any) -> Id:
     """Return an id: a whole number, also as 3.0, or text. None for anything else."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -116,18 +116,18 @@ def text(value: Any) -> str:
 
 def categories(entries: list[Any], findings: Findings) -> dict[Id, str]:
     """Return the declared names by rising id."""
-    found: dict[Id, str] = {}
+    names: dict[Id, str] = {}
     for entry in entries:
-        key = known(entry.get("id")) if isinstance(entry, dict) else None
+        key = valid_id(entry.get("id")) if isinstance(entry, dict) else None
         if key is None or not isinstance(entry.get("name"), str):
             findings.add("category-broken", detail=text(entry)[:60])
             continue
-        if key in found:
+        if key in names:
             findings.add("category-id-twice", key)
         if isinstance(key, str):
             findings.add("category-id-text", key)
-        found[key] = text(entry["name"])
-    return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+        names[key] = text(entry["name"])
+    return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
 def named(file: CocoFile, entries: list[Any]) -> dict[Id, str]:
@@ -137,27 +137,27 @@ def named(file: CocoFile, entries: list[Any]) -> dict[Id, str]:
     another one and has none itself.
     """
     used = Counter(a.category for record in file.records for a in record.annotations)
-    declared = [e for e in entries if isinstance(e, dict) and known(e.get("id")) is not None]
-    above = {known(e["id"]): e.get("supercategory") for e in declared}
-    found: dict[Id, str] = {}
+    declared = [e for e in entries if isinstance(e, dict) and valid_id(e.get("id")) is not None]
+    above = {valid_id(e["id"]): e.get("supercategory") for e in declared}
+    classes: dict[Id, str] = {}
     for key, name in file.categories.items():
         children = (k for k, parent in above.items() if parent == name and k != key)
         is_root = above.get(key) in (None, "", "none", name) and next(children, None) is not None
         if is_root and not used[key]:
             file.findings.add("category-root", key, f"{key} {name!r}")
-        elif name in found.values():
+        elif name in classes.values():
             file.findings.add("category-name-twice", key, f"{key} {name!r}")
-            found[key] = f"{name} ({key})"
+            classes[key] = f"{name} ({key})"
         else:
-            found[key] = name
+            classes[key] = name
         if not used[key] and not is_root:
             file.findings.add("category-empty", key, f"{key} {name!r}")
-    return found
+    return classes
 
 
 def images(entries: list[Any], findings: Findings) -> dict[Id, Record | None]:
     """Return the records by id, still without annotations; None for an id that occurs twice."""
-    found: dict[Id, Record | None] = {}
+    records: dict[Id, Record | None] = {}
     names: Counter[str] = Counter()
     for entry in entries:
         try:
@@ -170,19 +170,19 @@ def images(entries: list[Any], findings: Findings) -> dict[Id, Record | None]:
         key = record.image_id
         if isinstance(key, str):
             findings.add("image-id-text", key)
-        if key in found:
+        if key in records:
             findings.add("image-id-twice", key)
-        found[key] = None if key in found else record
+        records[key] = None if key in records else record
         names[record.file] += 1
     for name, count in names.items():
         if count > 1:
             findings.add("image-file-twice", name)
-    return found
+    return records
 
 
 def image(entry: dict[str, Any]) -> Record:
     """Return an entry of `images`. Raises KeyError, TypeError or ValueError for a bad one."""
-    key, height, width = (known(entry[name]) for name in ("id", "height", "width"))
+    key, height, width = (valid_id(entry[name]) for name in ("id", "height", "width"))
     if key is None:
         raise ValueError(f"its id {entry['id']!r} is no whole number")
     if not isinstance(height, int) or not isinstance(width, int):
@@ -198,31 +198,31 @@ def image(entry: dict[str, Any]) -> Record:
 
 def attach(file: CocoFile, entries: list[Any], records: dict[Id, Record | None]) -> None:
     """Append the usable annotations to their records."""
-    seen: set[Id] = set()
+    known_ids: set[Id] = set()
     for entry in entries:
-        number: Id = known(entry.get("id")) if isinstance(entry, dict) else text(entry)[:60]
-        made = None
+        number: Id = valid_id(entry.get("id")) if isinstance(entry, dict) else text(entry)[:60]
+        usable = None
         try:
             record = home(entry, file.categories, records)
-            number_checked(number, seen, file.findings)
+            number_checked(number, known_ids, file.findings)
             if record is not None:
-                made = annotation(entry, record, file.findings)
-                made.category, made.id = known(entry["category_id"]), number or 0
-                record.annotations.append(made)
+                usable = annotation(entry, record, file.findings)
+                usable.category, usable.id = valid_id(entry["category_id"]), number or 0
+                record.annotations.append(usable)
         except Defect as defect:
             detail = f"annotation {number}: {defect.detail}" if defect.detail else ""
             name = "without id" if number is None else number
             file.findings.add(defect.code, name, detail)
-        file.made.append(made)
+        file.by_entry.append(usable)
 
 
 def home(entry: Any, categories: dict[Id, str], records: dict[Id, Record | None]) -> Record | None:
     """Return the record of an annotation, None for one of several. Raises Defect."""
     fields = entry if isinstance(entry, dict) else {}
     for key in ("image_id", "category_id"):
-        if known(fields.get(key)) is None:
+        if valid_id(fields.get(key)) is None:
             raise Defect("annotation-broken", f"has no {key!r}")
-    image, category = known(fields["image_id"]), known(fields["category_id"])
+    image, category = valid_id(fields["image_id"]), valid_id(fields["category_id"])
     if image not in records:
         raise Defect("annotation-orphan", f"there is no image {image!r}")
     if category not in categories:
@@ -231,35 +231,35 @@ def home(entry: Any, categories: dict[Id, str], records: dict[Id, Record | None]
     return records[image]
 
 
-def number_checked(number: Id | None, seen: set[Id], findings: Findings) -> None:
+def number_checked(number: Id | None, known_ids: set[Id], findings: Findings) -> None:
     """Note ids that evaluators trip over; `seen` are those of the file so far."""
     if number is None or isinstance(number, str):
         findings.add("annotation-id-text", "without id" if number is None else number)
-    if number in seen:
+    if number in known_ids:
         findings.add("annotation-id-twice", number)
     if number == 0:
         findings.add("annotation-id-zero", number)
     if number is not None:
-        seen.add(number)
+        known_ids.add(number)
 
 
 def judge(file: CocoFile, entries: list[Any]) -> None:
     """Find what is wrong with the file as a whole and with images as a whole."""
-    found, dropped = file.findings, file.made.count(None)
+    findings, dropped = file.findings, file.by_entry.count(None)
     has_mask = any(e.get("segmentation") for e in entries if isinstance(e, dict))
     crowds = [a.iscrowd for record in file.records for a in record.annotations]
     if not entries:
-        found.add("no-annotations")
+        findings.add("no-annotations")
     elif not has_mask:
-        found.add("boxes-only")
+        findings.add("boxes-only")
     elif dropped == len(entries):
-        found.add("nothing-usable")
+        findings.add("nothing-usable")
     elif all(crowds):
-        found.add("all-crowd")
+        findings.add("all-crowd")
     elif dropped > len(entries) / 2:
-        found.add("mostly-dropped", detail=f"{dropped} of {len(entries)}")
+        findings.add("mostly-dropped", detail=f"{dropped} of {len(entries)}")
     for record in file.records:
         if not record.annotations:
-            found.add("image-empty", record.image_id)
+            findings.add("image-empty", record.image_id)
         elif all(a.iscrowd for a in record.annotations):
-            found.add("image-crowd-only", record.image_id)
+            findings.add("image-crowd-only", record.image_id)

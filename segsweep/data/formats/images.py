@@ -25,11 +25,11 @@ def listing(folder: Path) -> dict[str, str]:
         for where, _, names in os.walk(folder, followlinks=True)
         for name in names
     ]
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for path in paths:
         name = path.rpartition("/")[2]
-        found[name] = "" if name in found else path  # no bare name for two files
-    return {name: path for name, path in found.items() if path} | {path: path for path in paths}
+        by_name[name] = "" if name in by_name else path  # no bare name for two files
+    return {name: path for name, path in by_name.items() if path} | {path: path for path in paths}
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -43,8 +43,8 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         with Image.open(path) as file:
             file.load()
             upright = ImageOps.exif_transpose(file)
-            shown = file if size and file.size == size[::-1] != upright.size else upright
-            pixels = to_rgb(shown)
+            image = file if size and file.size == size[::-1] != upright.size else upright
+            pixels = to_rgb(image)
     except UNREADABLE as error:
         raise unreadable(path, error) from error
     if size and pixels.shape[:2] != size:
@@ -53,6 +53,19 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             f"its annotations are for {size[1]}x{size[0]}; they do not belong together"
         )
     return pixels
+
+
+def sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (height, width) of a picture as stored and as shown; only its head is read.
+
+    Raises UserError for a file that is missing or broken.
+    """
+    try:
+        with Image.open(path) as file:
+            (width, height), orientation = file.size, file.getexif().get(ORIENTATION, 1)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    return (height, width), (width, height) if orientation >= 5 else (height, width)
 
 
 def unreadable(path: Path, error: Exception) -> UserError:

@@ -63,15 +63,15 @@ def trusted(
         return rle, (x, y, x + width, y + height)
     if not isinstance(segmentation, list):
         raise Defect("mask-form")
-    kept, boxes, useless = [], [], []
+    rings, boxes, useless = [], [], []
     for points in segmentation:
         try:
             ring, box = polygon(points, image)
-            kept.append(ring)
+            rings.append(ring)
             boxes.append(box)
         except Defect as defect:
             useless.append(defect)
-    if not kept:
+    if not rings:
         raise useless[0]
     if useless:
         findings.add("ring-dropped", name)
@@ -79,7 +79,7 @@ def trusted(
     bounds = min(left), min(top), max(right), max(bottom)
     if min(bounds) < 0 or bounds[2] > image.width or bounds[3] > image.height:
         findings.add("sticks-out", name)
-    return kept, bounds
+    return rings, bounds
 
 
 def run_lengths(segmentation: dict[str, Any], image: Record) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def run_lengths(segmentation: dict[str, Any], image: Record) -> dict[str, Any]:
     size = (image.height, image.width)
     try:
         if tuple(segmentation["size"]) != size:
-            told = f"its size {segmentation['size']} is not the image's {list(size)}"
-            raise Defect("rle-size", told)
+            message = f"its size {segmentation['size']} is not the image's {list(size)}"
+            raise Defect("rle-size", message)
         rle = masks.to_rle(segmentation, size)
         filled, area = masks.filled(rle), masks.area(rle)
     except KeyError as error:
@@ -96,8 +96,8 @@ def run_lengths(segmentation: dict[str, Any], image: Record) -> dict[str, Any]:
     except (TypeError, ValueError, OverflowError) as error:
         raise Defect("rle-broken", str(error)) from error
     if filled != size[0] * size[1]:
-        told = f"its runs fill {filled} pixels, the image has {size[0] * size[1]}"
-        raise Defect("rle-broken", told)
+        message = f"its runs fill {filled} pixels, the image has {size[0] * size[1]}"
+        raise Defect("rle-broken", message)
     if not area:
         raise Defect("no-area")
     return rle
@@ -143,13 +143,15 @@ def agrees(box: Any, bounds: Bounds, image: Record) -> TypeGuard[list[float]]:
     x, y, width, height = box
     if width <= 0 or height <= 0:
         return False
-    told = (x, y, x + width, y + height)
-    return near(told, bounds) or near(inside(told, image), inside(bounds, image))
+    corners = (x, y, x + width, y + height)
+    return boxes_agree(corners, bounds) or boxes_agree(
+        inside(corners, image), inside(bounds, image)
+    )
 
 
-def near(one: Bounds, other: Bounds) -> bool:
+def boxes_agree(a: Bounds, b: Bounds) -> bool:
     """Tell whether no side of two boxes differs by more than SLACK."""
-    return max(map(abs, map(operator.sub, one, other))) <= SLACK
+    return max(map(abs, map(operator.sub, a, b))) <= SLACK
 
 
 def is_number(value: Any) -> TypeGuard[float]:

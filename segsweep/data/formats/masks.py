@@ -58,6 +58,15 @@ def encode(masks: np.ndarray) -> list[dict[str, Any]]:
     return [{**code, "counts": code["counts"].decode()} for code in codes]
 
 
+def listed(segmentation: Segmentation) -> Any:
+    """Return a segmentation that JSON can hold."""
+    if not isinstance(segmentation, dict):
+        return [list(polygon) for polygon in segmentation]
+    counts = segmentation["counts"]
+    counts = counts.decode() if isinstance(counts, bytes) else counts
+    return {"size": list(segmentation["size"]), "counts": counts}
+
+
 def filled(rle: dict[str, Any]) -> int:
     """Return how many pixels the runs of a compressed RLE fill, holes included.
 

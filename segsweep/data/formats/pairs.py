@@ -18,7 +18,7 @@ from PIL import Image
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND
-from segsweep.data.formats.images import ORIENTATION, UNREADABLE, to_rgb, unreadable
+from segsweep.data.formats.images import UNREADABLE, sizes, to_rgb, unreadable
 from segsweep.data.items import Content, Item, pictures
 from segsweep.data.splits import few
 
@@ -32,18 +32,18 @@ def by_stem(*folders: Path, suffix: str = "", without: str | None = None) -> dic
     `without` are left out; both whatever their case. So are hidden files, among them the "._" ones
     of macOS. Raises UserError for folders without any, and for equal stems.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in (path for folder in folders for path in pictures(folder)):
         whole = path.stem.lower()
         if not whole.endswith(suffix) or (without and whole.endswith(without)):
             continue
         stem = path.stem[: len(whole) - len(suffix)]
-        if stem in found:
-            raise UserError(f"{found[stem]} and {path.name}: two files of one name; remove one")
-        found[stem] = path
-    if not found:
+        if stem in files:
+            raise UserError(f"{files[stem]} and {path.name}: two files of one name; remove one")
+        files[stem] = path
+    if not files:
         raise UserError(f"{folders[0]}: holds no pictures" + (f" *{suffix}.*" if suffix else ""))
-    return found
+    return files
 
 
 def pair(
@@ -57,10 +57,10 @@ def pair(
     halves = [f"{images[stem]} has no mask" for stem in images if stem not in masks]
     halves += [f"{masks[stem]} has no picture" for stem in masks if stem not in images]
     if halves:
-        told = f"{root}: {few(halves)}, without the other half"
+        message = f"{root}: {few(halves)}, without the other half"
         if not skip or len(halves) == len(images) + len(masks):
-            raise UserError(f"{told}; complete the archive, or move them elsewhere")
-        warnings.warn(f"{told}; left out", stacklevel=2)
+            raise UserError(f"{message}; complete the archive, or move them elsewhere")
+        warnings.warn(f"{message}; left out", stacklevel=2)
     return [
         Item(path.relative_to(root).as_posix(), path, masks[stem])
         for stem, path in images.items()
@@ -81,9 +81,9 @@ def table(path: Path) -> list[Item]:
     if not rows or not {"image", "label"} <= {*rows[0]}:
         raise UserError(f"{path}: must have lines below a first one that names image and label")
     names = [[(row[c] or "").replace("\\", "/") for c in ("image", "label")] for row in rows]
-    lost = [name for row in names for name in row if not (path.parent / name).is_file()]
-    if lost:
-        raise UserError(f"{path}: {few(lost)} of its files are not in {path.parent}")
+    missing = [name for row in names for name in row if not (path.parent / name).is_file()]
+    if missing:
+        raise UserError(f"{path}: {few(missing)} of its files are not in {path.parent}")
     twice = [name for name, count in Counter(image for image, _ in names).items() if count > 1]
     if twice:
         raise UserError(f"{path}: {few(twice)} of its pictures are named more than once")
@@ -99,13 +99,13 @@ def binary(path: Path) -> tuple[np.ndarray, int]:
     """
     values = to_rgb(opened(path)).max(axis=2)
     counts = np.bincount(values.ravel(), minlength=256)
-    found = np.flatnonzero(counts)
-    if len(found) <= 2 and (len(found) == 1 or found[0] == 0):
+    values_used = np.flatnonzero(counts)
+    if len(values_used) <= 2 and (len(values_used) == 1 or values_used[0] == 0):
         return np.where(values > 0, 0, BACKGROUND).astype(np.uint8), 0
-    if found[-1] <= THRESHOLD:
+    if values_used[-1] <= THRESHOLD:
         raise UserError(
             f"{path}: a mask of 0 and 255, or of 0 and one other value, is needed; "
-            f"this has {len(found)} values, none above {found[-1]}"
+            f"this has {len(values_used)} values, none above {values_used[-1]}"
         )
     grey = int(values.size - counts[0] - counts[255])
     return np.where(values > THRESHOLD, 0, BACKGROUND).astype(np.uint8), grey
@@ -127,8 +127,9 @@ def indexed(path: Path, classes: Mapping[int, int]) -> np.ndarray:
     if values.dtype.kind not in "ui":
         raise UserError(f"{path}: holds {mask.mode} values, not class numbers")
     quick = values.dtype == np.uint8  # to count is much faster than to sort
-    found = (np.flatnonzero(np.bincount(values.ravel())) if quick else np.unique(values)).tolist()
-    unknown = [value for value in found if value not in classes]
+    used = np.flatnonzero(np.bincount(values.ravel())) if quick else np.unique(values)
+    values_used = used.tolist()
+    unknown = [value for value in values_used if value not in classes]
     if unknown:
         share = np.isin(values, unknown).mean()
         known = f"{min(classes)} to {max(classes)}" if len(classes) > 12 else sorted(classes)
@@ -136,8 +137,8 @@ def indexed(path: Path, classes: Mapping[int, int]) -> np.ndarray:
             f"{path}: values {unknown[:8]} ({100 * share:.2g} % of the pixels) are no classes; "
             f"known are {known}"
         )
-    places = np.zeros(found[-1] + 1, np.uint8)
-    places[found] = [classes[value] for value in found]
+    places = np.zeros(values_used[-1] + 1, np.uint8)
+    places[values_used] = [classes[value] for value in values_used]
     return places[values.astype(np.int64)]
 
 
@@ -156,15 +157,11 @@ def fitted(image: Path, mask: Path, labels: np.ndarray, **counts: int) -> Conten
 
     Raises UserError where they are not, whether the picture is shown upright or as it is stored.
     """
-    try:
-        with Image.open(image) as file:
-            size, turned = file.size[::-1], file.getexif().get(ORIENTATION, 1) >= 5
-    except UNREADABLE as error:
-        raise unreadable(image, error) from error
-    if labels.shape not in (size, size[::-1] if turned else size):
+    stored, upright = sizes(image)
+    if labels.shape not in (stored, upright):
         raise UserError(
             f"{mask}: the mask has {labels.shape[1]}x{labels.shape[0]} pixels, its picture "
-            f"{image.name} {size[1]}x{size[0]}; they do not belong together"
+            f"{image.name} {stored[1]}x{stored[0]}; they do not belong together"
         )
     height, width = labels.shape
     return Content((height, width), labels=labels, counts=counts)

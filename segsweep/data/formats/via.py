@@ -52,7 +52,7 @@ class ViaFault:
 
     entry: str
     region: int | None
-    what: str
+    reason: str
 
 
 def read(path: Path) -> tuple[list[ViaImage], list[ViaFault]]:
@@ -90,24 +90,24 @@ def _image(
 ) -> tuple[ViaImage, dict[int, ViaRegion]]:
     """Return a picture, still without regions, and its regions by number."""
     regions = entry["regions"]
-    found: dict[int, ViaRegion] = {}
+    shapes: dict[int, ViaRegion] = {}
     for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
         try:
-            found[number] = _region(region)
+            shapes[number] = _region(region)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            what = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            faults.append(ViaFault(key, number, what))
+            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            faults.append(ViaFault(key, number, reason))
     size = entry.get("size")
-    return ViaImage(key, entry["filename"], size if isinstance(size, int) else -1, []), found
+    return ViaImage(key, entry["filename"], size if isinstance(size, int) else -1, []), shapes
 
 
 def _drop_unlabelled(
     images: list[tuple[ViaImage, dict[int, ViaRegion]]], faults: list[ViaFault]
 ) -> None:
     """Give the pictures their regions; those without a label only if no region has one."""
-    labelled = any(any(r.attributes.values()) for _, found in images for r in found.values())
-    for image, found in images:
-        for number, region in found.items():
+    labelled = any(any(r.attributes.values()) for _, shapes in images for r in shapes.values())
+    for image, shapes in images:
+        for number, region in shapes.items():
             if any(region.attributes.values()) or not labelled:
                 image.regions.append(region)
             else:
@@ -131,8 +131,8 @@ def _region(region: Any) -> ViaRegion:
         ends = hypot(points[0][0] - points[-1][0], points[0][1] - points[-1][1])
         gap = ends / hypot(right - left, bottom - top)
     attributes = region.get("region_attributes")
-    told = attributes.items() if isinstance(attributes, dict) else ()
-    texts = {str(key): _text(value) for key, value in told}
+    entries = attributes.items() if isinstance(attributes, dict) else ()
+    texts = {str(key): _text(value) for key, value in entries}
     return ViaRegion(name, [v for point in points for v in point], texts, gap)
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from segsweep.data.items import Facts, Item
-from segsweep.data.sets.paired import Binary
+from segsweep.data.sets.paired import BinaryMasks
 
 
 @dataclass
-class CAMO(Binary):
+class CAMO(BinaryMasks):
     """Camouflaged objects; val is the published test part."""
 
     facts: ClassVar[Facts] = Facts(

@@ -143,8 +143,8 @@ def number(file: CocoFile, classes: dict[Any, str]) -> None:
     places = {category: k for k, category in enumerate(classes)}
     unknown = {c: name for c, name in file.categories.items() if classes.get(c) != name}
     if unknown and classes:
-        told = ", ".join(f"{category} {name!r}" for category, name in classes.items())
-        detail = f"{unknown} are not in train ({told})"
+        classes_text = ", ".join(f"{category} {name!r}" for category, name in classes.items())
+        detail = f"{unknown} are not in train ({classes_text})"
         file.findings.add("category-other-split", detail=detail)
     for record in file.records:
         known = [a for a in record.annotations if a.category in places]
@@ -155,20 +155,20 @@ def number(file: CocoFile, classes: dict[Any, str]) -> None:
 
 def locate(file: CocoFile, pictures: dict[str, str], folder: Path) -> None:
     """Replace file names by paths that exist; images whose picture is lost are left out."""
-    found, lost = [], []
+    existing, missing = [], []
     for record in file.records:
         path = pictures.get(record.file.replace("\\", "/"))
         if path is None:
-            lost.append(record.file)
+            missing.append(record.file)
         else:
             record.file = path
-            found.append(record)
-    start = f"{len(lost)} of {len(file.records)} images are not in {folder}: "
-    for place, name in enumerate(lost):
+            existing.append(record)
+    start = f"{len(missing)} of {len(file.records)} images are not in {folder}: "
+    for place, name in enumerate(missing):
         near = pictures.get(PureWindowsPath(name).name)  # splits at / and at \\
         hint = f"{name} (is it {near}?)" if near else name
         file.findings.add("picture-missing", name, hint if place else start + hint)
-    file.records = found
+    file.records = existing
 
 
 @lru_cache(maxsize=64)

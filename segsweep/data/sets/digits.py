@@ -49,9 +49,9 @@ class Digits(DataSet):
     def __post_init__(self) -> None:
         """Refuse counts and sides that could only fail later."""
         super().__post_init__()
-        for key, least in {"train": 1, "val": 1, "side": 32}.items():
-            if getattr(self, key) < least:
-                raise UserError(f"data.{key}={getattr(self, key)}: must be at least {least}")
+        for key, minimum in {"train": 1, "val": 1, "side": 32}.items():
+            if getattr(self, key) < minimum:
+                raise UserError(f"data.{key}={getattr(self, key)}: must be at least {minimum}")
 
     def classes(self) -> list[str]:
         """Return the names of the domain's classes."""
@@ -74,8 +74,8 @@ class Digits(DataSet):
         """Return a hash of what is drawn."""
         from segsweep.data.sets.scenes import VERSION
 
-        what = (VERSION, self.domain.name, self.train, self.val, self.side)
-        return sha256(repr(what).encode()).hexdigest()[:12]
+        content = (VERSION, self.domain.name, self.train, self.val, self.side)
+        return sha256(repr(content).encode()).hexdigest()[:12]
 
     @cached_property
     def _records(self) -> dict[str, list[Record]]:

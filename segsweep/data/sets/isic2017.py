@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from segsweep.data.items import Facts, Item
-from segsweep.data.sets.paired import Binary
+from segsweep.data.sets.paired import BinaryMasks
 
 
 @dataclass
-class ISIC2017(Binary):
+class ISIC2017(BinaryMasks):
     """Skin lesions, up to 30 megapixels; Jaccard and Dice are means over images."""
 
     facts: ClassVar[Facts] = Facts(

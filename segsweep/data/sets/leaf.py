@@ -55,8 +55,8 @@ def originals(items: list[Item], most: int) -> list[Item]:
             "by their names; left out",
             stacklevel=2,
         )
-    lost = {item.key for item in copies}
-    return [item for item in items if item.key not in lost]
+    copied_keys = {item.key for item in copies}
+    return [item for item in items if item.key not in copied_keys]
 
 
 def beginnings(stem: str) -> set[str]:

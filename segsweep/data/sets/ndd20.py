@@ -126,9 +126,9 @@ class NDD20(Source):
 def meta(item: Item) -> dict[str, str]:
     """Return the columns of a picture: what holds for any of its outlines."""
     via, _ = item.annotation
-    told = [region.attributes for region in via.regions]
-    species = sorted({a["species"] for a in told if a.get("species")})
-    focus = {a["out of focus"] for a in told if a.get("out of focus")}
+    attributes = [region.attributes for region in via.regions]
+    species = sorted({a["species"] for a in attributes if a.get("species")})
+    focus = {a["out of focus"] for a in attributes if a.get("out of focus")}
     return {
         "water": item.key.partition("/")[0].lower(),
         "species": "+".join(species) or "unknown",

@@ -49,12 +49,12 @@ class Paired(Source):
         for name in (*images, masks):
             if not (base / name).is_dir():
                 raise UserError(f"{base}: has no folder {name}. {self._obtain}")
-        found = by_stem(*(base / name for name in images), without=without)
-        return pair(base, found, by_stem(base / masks, suffix=suffix), skip=skip)
+        pictures = by_stem(*(base / name for name in images), without=without)
+        return pair(base, pictures, by_stem(base / masks, suffix=suffix), skip=skip)
 
 
 @dataclass
-class Binary(Paired):
+class BinaryMasks(Paired):
     """A set of one class against background."""
 
     foreground: ClassVar[str]
@@ -101,7 +101,7 @@ class Binary(Paired):
 
 
 @dataclass
-class Pooled(Binary):
+class Pooled(BinaryMasks):
     """A set of one class whose published split is not known here: a rule parts the pool."""
 
     division: ClassVar[Rule]

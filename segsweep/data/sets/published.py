@@ -33,8 +33,10 @@ class Published(Source):
 
     def items(self) -> dict[str, list[Item]]:
         """Return the pictures of all splits that are there; train and val must be."""
-        there = [split for split, (file, _) in self.files.items() if (self._base / file).is_file()]
-        return {split: self._items(split) for split in dict.fromkeys(("train", "val", *there))}
+        existing = [
+            split for split, (file, _) in self.files.items() if (self._base / file).is_file()
+        ]
+        return {split: self._items(split) for split in dict.fromkeys(("train", "val", *existing))}
 
     def _items(self, split: str) -> list[Item]:
         """Read an annotation file; what is useless in it is left out with a warning of counts."""
@@ -45,13 +47,13 @@ class Published(Source):
             raise UserError(f"{self._base}: needs {file.name} and {folder}. {self._obtain}")
         content = read(file)
         place = {c: k for k, c in enumerate(sorted(self._known(file, content.categories)))}
-        there = {path.name.lower(): path for path in folder.iterdir()}  # suffixes in any case
+        pictures = {path.name.lower(): path for path in folder.iterdir()}  # suffixes in any case
         items = []
         for record in content.records:
             for annotation in record.annotations:
                 annotation.category = place[annotation.category]
             name = Path(record.file).name
-            image = there.get(name.lower(), folder / name)
+            image = pictures.get(name.lower(), folder / name)
             items.append(Item(image.relative_to(self._base).as_posix(), image, record))
         return items
 
@@ -65,12 +67,12 @@ class Published(Source):
     def _base(self) -> Path:
         """The folder of the set: `root`, or what its archive unpacks to therein."""
         file, _ = self.files["train"]
-        found = self.place(file, *(f"{archive}/{file}" for archive in self.archives))
-        return Path(str(found).removesuffix(file))
+        path = self.place(file, *(f"{archive}/{file}" for archive in self.archives))
+        return Path(str(path).removesuffix(file))
 
     def _known(self, file: Path, categories: dict[int, str]) -> dict[int, str]:
         """Return the categories of a file if they are the classes, by rising id."""
-        found = [categories[key] for key in sorted(categories)]
-        if found != self.names:
-            raise UserError(f"{file}: its classes are {found}, those of the set {self.names}")
+        names = [categories[key] for key in sorted(categories)]
+        if names != self.names:
+            raise UserError(f"{file}: its classes are {names}, those of the set {self.names}")
         return categories

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from segsweep.data.items import Facts, Item
-from segsweep.data.sets.paired import Binary
+from segsweep.data.sets.paired import BinaryMasks
 
 
 @dataclass
-class Road(Binary):
+class Road(BinaryMasks):
     """Roads from the air."""
 
     facts: ClassVar[Facts] = Facts(

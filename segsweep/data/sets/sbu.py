@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from segsweep.data.items import Facts, Item
-from segsweep.data.sets.paired import Binary
+from segsweep.data.sets.paired import BinaryMasks
 
 
 @dataclass
-class SBU(Binary):
+class SBU(BinaryMasks):
     """Shadows; the balanced error rate counts the pixels of the whole set, not of each image."""
 
     facts: ClassVar[Facts] = Facts(

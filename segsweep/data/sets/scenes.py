@@ -181,11 +181,11 @@ class Canvas:
 
     def instances(self, amodal: bool) -> tuple[list[int], np.ndarray]:
         """Return labels and masks of what can be seen. -> K labels, (K, side, side) bool"""
-        least = PIXELS * (self.side / 128) ** 2
-        kept, labels = [], []
+        minimum = PIXELS * (self.side / 128) ** 2
+        masks, labels = [], []
         for k, (label, whole) in enumerate(zip(self.labels, self.masks, strict=True)):
             mask = whole if amodal else whole & (self.owner == k)
-            if mask.sum() >= max(least, SEEN * whole.sum()):
-                kept.append(mask)
+            if mask.sum() >= max(minimum, SEEN * whole.sum()):
+                masks.append(mask)
                 labels.append(label)
-        return labels, np.array(kept, bool).reshape(-1, self.side, self.side)
+        return labels, np.array(masks, bool).reshape(-1, self.side, self.side)

@@ -80,15 +80,15 @@ class Semantic(Source):
     def _values(self) -> tuple[dict[str, int], list[int], list[int]]:
         """The values in the masks: of the classes by name, ignored ones, those of background."""
         if self.labels:
-            found, where = {"classes": dict(self.labels)}, "data.labels"
+            content, where = {"classes": dict(self.labels)}, "data.labels"
         else:
             path = self.place("classes.json")
-            found, where = read(path), str(path)
-        names = found["classes"]
+            content, where = read(path), str(path)
+        names = content["classes"]
         if isinstance(names, list):
             names = {name: k for k, name in enumerate(names)}
-        ignore = [*self.ignore_label, *listed(found.get("ignore_label"))]
-        background = [*self.background_label, *listed(found.get("background_label"))]
+        ignore = [*self.ignore_label, *listed(content.get("ignore_label"))]
+        background = [*self.background_label, *listed(content.get("background_label"))]
         twice = Counter([*names.values(), *{*ignore}, *{*background}])
         clash = any(count > 1 or value < 0 for value, count in twice.items())
         if clash or not 0 < len(names) <= BACKGROUND:
@@ -102,21 +102,25 @@ class Semantic(Source):
 def read(path: Path) -> dict[str, Any]:
     """Read classes.json. Raises UserError for anything that is not of its form."""
     try:
-        found = json.loads(path.read_text("utf-8-sig"))
+        content = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
-    found = found if isinstance(found, dict) else {"classes": found}
-    names = found.get("classes")
+    content = content if isinstance(content, dict) else {"classes": content}
+    names = content.get("classes")
     values = list(names.values()) if isinstance(names, dict) else []
     texts = list(names) if isinstance(names, list | dict) else [None]
-    numbers = [*values, *listed(found.get("ignore_label")), *listed(found.get("background_label"))]
+    numbers = [
+        *values,
+        *listed(content.get("ignore_label")),
+        *listed(content.get("background_label")),
+    ]
     whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
     if not whole or not all(isinstance(t, str) for t in texts) or len({*texts}) < len(texts):
         raise UserError(
             f'{path}: must be like {{"classes": ["sky", "road"], "ignore_label": 11}}, names once '
             "each, values whole numbers"
         )
-    return found
+    return content
 
 
 def listed(value: Any) -> list[Any]:

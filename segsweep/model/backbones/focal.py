@@ -6,13 +6,38 @@ program pads before each strided convolution and timm does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
+from timm.models.focalnet import FocalNet
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from timm.models.focalnet import FocalNet, FocalNetBlock
+from segsweep.base.errors import UserError
+from segsweep.model.backbones.timm import create
+
+SMALL = {
+    "name": "FocalNet",
+    "kwargs": {"embed_dim": 8, "depths": [1, 1, 1, 1], "focal_levels": [2] * 4}
+    | {"focal_windows": [3] * 4, "use_post_norm": True, "use_overlap_down": True},
+}
+
+
+def build(
+    name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
+) -> tuple[nn.Module, list[int]]:
+    """Build a FocalNet with output norms, and the channels of its maps; raises as `timm.create`."""
+    backbone = FocalFeatures(focalnet(name, "focal", kwargs, drop_path, pretrained))
+    return backbone, backbone.channels
+
+
+def focalnet(
+    name: str, layout: str, kwargs: dict[str, Any], drop_path: float, pretrained: bool
+) -> FocalNet:
+    """Build a FocalNet of timm without its classifier; raises as `timm.create`."""
+    sizes = {"num_classes": 0, "drop_path_rate": drop_path, **kwargs}
+    focal = create(name, pretrained, **sizes)
+    if not isinstance(focal, FocalNet):
+        raise UserError(f"model.backbone.name={name} is no FocalNet, as layout={layout} wants")
+    return focal
 
 
 class FocalFeatures(nn.Module):
@@ -33,35 +58,3 @@ class FocalFeatures(nn.Module):
             normed = self.get_submodule(f"norm{i}")(x.permute(0, 2, 3, 1))
             maps.append(normed.permute(0, 3, 1, 2).contiguous())
         return maps
-
-
-class DepthwiseBlock(nn.Module):
-    """The block of SEEM's Focal-T v1, holding the parts of a timm block with post-norm.
-
-    A depthwise convolution precedes each half, and the norms act on the stream, not on what is
-    added to it.
-    """
-
-    def __init__(self, block: FocalNetBlock):
-        super().__init__()
-        dw1, dw2 = (nn.Conv2d(block.dim, block.dim, 3, padding=1, groups=block.dim) for _ in "12")
-        self.dw1, self.modulation, self.norm1_post = dw1, block.modulation, block.norm1_post
-        self.dw2, self.mlp, self.norm2_post = dw2, block.mlp, block.norm2_post
-        self.ls1, self.drop_path1 = block.ls1, block.drop_path1
-        self.ls2, self.drop_path2 = block.ls2, block.drop_path2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)"""
-        x = x + self.dw1(x)
-        x = self.norm1_post(x + self.drop_path1(self.ls1(self.modulation(x))))
-        x = x + self.dw2(x)
-        return self.norm2_post(x + self.drop_path2(self.ls2(self.mlp(x))))
-
-
-def depthwise(focal: FocalNet) -> FocalNet:
-    """Turn a timm FocalNet with post-norm into the kind of SEEM's Focal-T v1, in place."""
-    focal.stem.proj.padding = (3, 3)  # the 7 x 7 convolution of timm has 2
-    for stage in focal.layers:
-        blocks = cast("Iterable[FocalNetBlock]", stage.get_submodule("blocks"))
-        stage.add_module("blocks", nn.ModuleList(DepthwiseBlock(block) for block in blocks))
-    return focal

@@ -12,6 +12,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from segsweep.model.layers.attention import Attention
+from segsweep.model.torch_parts import changes
 
 CHUNK = 256  # texts that are encoded at once
 
@@ -137,8 +138,7 @@ class LanguageEncoder(nn.Module):
 
     def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
         """Logits of embeddings (..., P) for the classes with embeddings (K+1, P) -> (..., K+1)"""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return self.logit_scale.exp() * F.linear(unit(embeddings), text.float())
+        return similarity(self.logit_scale, embeddings, text)
 
     def train(self, mode: bool = True) -> LanguageEncoder:
         """Set the mode; what trains is encoded anew (fused optimizers do not count versions)."""
@@ -158,7 +158,7 @@ class LanguageEncoder(nn.Module):
 
         They are kept until a weight changes. Tensors of inference mode would not serve training.
         """
-        weights = [(id(p), p._version) for p in self._weights()]
+        weights = [(id(p), changes(p)) for p in self._weights()]
         if self.drawable is None or self.average is None or weights != self._encoded_with:
             autocast = torch.autocast(self.lang_proj.device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), autocast:
@@ -173,7 +173,33 @@ class LanguageEncoder(nn.Module):
         """Token ids (K+1, T, L) -> embeddings (K+1, T, P)"""
         chunks = ids.flatten(0, 1).split(CHUNK)
         shown = track(chunks, "class texts", transient=True, disable=len(chunks) < 4)
-        return torch.cat([self.encode(some) for some in shown]).unflatten(0, ids.shape[:2])
+        return torch.cat([self.encode(chunk) for chunk in shown]).unflatten(0, ids.shape[:2])
+
+
+class KnownTexts(nn.Module):
+    """Stands for a language encoder once its classes are fixed: it holds their embeddings only."""
+
+    text: Tensor
+
+    def __init__(self, encoder: LanguageEncoder) -> None:
+        super().__init__()
+        self.logit_scale = encoder.logit_scale
+        with torch.no_grad():
+            self.register_buffer("text", encoder(draw=False).clone())
+
+    def forward(self, draw: bool) -> Tensor:
+        """Embeddings of the classes -> (K+1, P)"""
+        return self.text
+
+    def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
+        """Logits of embeddings (..., P) for the classes with embeddings (K+1, P) -> (..., K+1)"""
+        return similarity(self.logit_scale, embeddings, text)
+
+
+def similarity(logit_scale: Tensor, embeddings: Tensor, text: Tensor) -> Tensor:
+    """Scaled cosines, in single precision. (), (..., P), (K+1, P) -> (..., K+1)"""
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return logit_scale.exp() * F.linear(unit(embeddings), text.float())
 
 
 def unit(x: Tensor) -> Tensor:

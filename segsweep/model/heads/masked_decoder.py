@@ -8,20 +8,18 @@ clicks, scribbles or words have no part here. Module names follow the official s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segsweep.loss.outputs import Labelled, Output, PredictionSets
+from segsweep.model.heads.language import KnownTexts, LanguageEncoder
 from segsweep.model.layers.attention import MLP, Attention
 from segsweep.model.layers.position import map_position
 from segsweep.model.layers.seam import Seam
 from segsweep.model.necks.pixel_decoder import PixelFeatures, convolution, xavier_matrices
-
-if TYPE_CHECKING:
-    from segsweep.model.heads.language import LanguageEncoder
 
 LEVELS = 3  # strides 32, 16, 8, taken in turns
 
@@ -128,7 +126,12 @@ class MaskedPredictor(nn.Module):
             nn.Sequential() if conv_dim == hidden else convolution(conv_dim, hidden, 1)
             for _ in range(LEVELS)
         )
-        self.lang_encoder = language
+        self.lang_encoder: LanguageEncoder | KnownTexts = language
+
+    def fix_texts(self) -> None:
+        """Leave out the text encoder: the embeddings of the classes are constants from now on."""
+        if isinstance(self.lang_encoder, LanguageEncoder):
+            self.lang_encoder = KnownTexts(self.lang_encoder)
 
     def forward(self, features: PixelFeatures, targets: Sequence[Labelled] | None = None) -> Output:
         """Features -> Output of S = layers + 1 sets; targets say that this is training

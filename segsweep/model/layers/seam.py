@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 
@@ -9,11 +11,14 @@ class Seam(nn.Module):
     """A place after a sublayer: the identity until a method fills it.
 
     A seam has no parameters and no entries in the state dict, so a model with empty seams has
-    the names of the published checkpoints.
+    the names of the published checkpoints. A filling may leave a loss of its own, a scalar, in its
+    attribute `auxiliary`; it is added to that of the model.
 
     Args:
         width: C, the number of channels of the tokens that pass.
     """
+
+    gives_grid: ClassVar[bool] = False  # whether it tells where tokens are in the image
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -27,3 +32,14 @@ class Seam(nn.Module):
     def extra_repr(self) -> str:
         """Show the width in the printed model."""
         return str(self.width)
+
+
+def seams(model: nn.Module) -> dict[str, Seam]:
+    """Find all seams of a model by their dotted names."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Seam)}
+
+
+def auxiliary_losses(model: nn.Module) -> list[Tensor]:
+    """Collect what fillings left as their own loss in the last forward pass. -> scalars"""
+    losses = [getattr(seam.filling, "auxiliary", None) for seam in seams(model).values()]
+    return [loss for loss in losses if loss is not None]

@@ -15,8 +15,10 @@ from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.model.seem import from_official
-from segsweep.model.segmenter import Instances, Segmenter, Size, to_original
-from segsweep.task.instances import InstanceTask
+from segsweep.model.segmenter import Segmenter
+from segsweep.task.base import Size
+from segsweep.task.frames import to_original
+from segsweep.task.instances import Instances, InstanceTask
 
 from .test_backbones import family
 

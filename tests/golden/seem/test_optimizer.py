@@ -9,7 +9,7 @@ import torch
 
 from segsweep.base.config import Config, compose
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.base import apply
+from segsweep.peft.apply import apply
 from segsweep.run.module import learning_rate_factor, parameter_groups
 
 pytestmark = pytest.mark.golden

@@ -10,7 +10,7 @@ from injected import ADAPTER_NAMES, LORA_NAMES, ours, put, wrapped
 
 from segsweep.model.seem import SEEM
 from segsweep.peft.adapter import Adapter, Residual
-from segsweep.peft.base import merge
+from segsweep.peft.apply import merge
 from segsweep.peft.layers import Bottlenecks
 from segsweep.peft.lora import Fused, LoRA
 

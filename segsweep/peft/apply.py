@@ -1,0 +1,88 @@
+"""Applying a method to a model, and folding it into the weights.
+
+The order is fixed: build, load base weights, freeze all, inject, unfreeze what is named, count.
+`apply` does the last four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from segsweep.base.errors import UserError
+from segsweep.model.layers.seam import seams
+from segsweep.peft.delta import remember_buffers, trained
+from segsweep.peft.method import Method, Roles
+from segsweep.peft.sites import match, resolve
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of parameters after a method is applied; each tensor counts once."""
+
+    trainable: int
+    added: int
+    total: int
+
+    @property
+    def percent(self) -> float:
+        """100 trainable / (base + added): equation 10 of the paper on Mask DINO and SEEM."""
+        return 100 * self.trainable / self.total
+
+
+def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
+    """Freeze the model, add the method's parameters, unfreeze the weights it names, count.
+
+    Args:
+        model: a built model with its base weights; changed in place.
+        method: the chosen word of `conf/peft`.
+        roles: the model family's patterns for the words in `method.train` and its targets.
+
+    Raises:
+        UserError: a role or a pattern names nothing, a size does not fit the model, or the model
+            does not give what the method needs.
+        RuntimeError: the parameters counted are not those of the method's formula.
+    """
+    if method.needs_grid and not all(s.gives_grid for s in seams(model).values()):
+        raise UserError(
+            f"peft={method.name} must know where tokens are in the image, which the seams of this "
+            "model do not tell; choose another method, or a model with such seams"
+        )
+    model.requires_grad_(False)
+    remember_buffers(model)
+    base = _count(model.parameters())
+    places = method.inject(model, roles)
+    sites = match(model, resolve(method.train, roles))
+    selected = [site.parameter for site in sites if not site.parameter.requires_grad]
+    for parameter in selected:
+        parameter.requires_grad_(True)
+    added = sum(method.size(shape) for shape in places.values())
+    counts = Counts(_count(p for _, p in trained(model)), added, _count(model.parameters()))
+    expected = (added + _count(selected), base + added)
+    if (counts.trainable, counts.total) != expected:
+        raise RuntimeError(
+            f"{method.name}: {counts.trainable:,} of {counts.total:,} parameters train, "
+            f"by the method's formula {expected[0]:,} of {expected[1]:,} should"
+        )
+    return counts
+
+
+def merge(model: nn.Module) -> list[str]:
+    """Fold all weight edits into the weights, so that the base's names are back.
+
+    Returns:
+        Names of the seams that stay filled: fillings are not folded. An empty list means that the
+        model is a plain base model again.
+    """
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            for attribute in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
+    return [name for name, seam in seams(model).items() if seam.filling is not None]
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)

@@ -1,0 +1,99 @@
+"""What a record says about a run: data, metrics, parameters, optimizer, delta."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from segsweep.base.config import plain
+
+if TYPE_CHECKING:
+    from segsweep.peft.apply import Counts
+    from segsweep.run.identity import Run
+
+
+def data_facts(data: Any) -> dict[str, Any]:
+    """Return what a record says about its data; reads both splits, so bad data fail here."""
+    background = {"background": data.background} if data.task == "semantic" else {}
+    return background | {
+        "fingerprint": data.fingerprint(),
+        "classes": data.classes(),
+        "category_ids": data.category_ids(),
+        "prompts": data.texts(),
+        "images": {split: len(data.records(split)) for split in ("train", "val")},
+        "split": data.split_facts(),
+    }
+
+
+def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]:
+    """Return value, unit, direction and protocol of each metric; null where it is undefined."""
+    described, protocol = metric.names(), metric.protocol()
+    return {
+        name: {
+            "value": value,
+            "unit": described[name][0],
+            "direction": described[name][1],
+            "protocol": protocol,
+        }
+        for name, value in values.items()
+    }
+
+
+def count_facts(counts: Counts, base: str, base_hash: str) -> dict[str, Any]:
+    """Return parameter counts; percent is equation 10: trainable / (base + added)."""
+    return {
+        "trainable": counts.trainable,
+        "total": counts.total,
+        "percent": counts.percent,
+        "base": base,
+        "base_hash": base_hash,
+    }
+
+
+def optimizer_facts(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what AdamW is told: rate before the schedule, decay, and the tensors they hold for."""
+    return [
+        {
+            "lr": group["base_lr"],  # before the schedule
+            "weight_decay": group["weight_decay"],
+            "parameters": sum(parameter.numel() for parameter in group["params"]),
+            "tensors": folded(group["names"]),
+        }
+        for group in groups
+    ]
+
+
+def folded(names: list[str]) -> list[str]:
+    """Join names that differ in consecutive numbers: `layers.{0..8}.norm.weight`.
+
+    That is the notation of shells, whose expansion gives exactly the names.
+    """
+    rows = [tuple(name.split(".")) for name in names]
+    for place in range(max(map(len, rows), default=0)):
+        alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for parts in rows:
+            number = place < len(parts) and parts[place].isdigit()
+            key = (*parts[:place], "", *parts[place + 1 :]) if number else parts
+            alike.setdefault(key, []).append(parts)
+        rows = [row for several in alike.values() for row in _joined(several, place)]
+    return [".".join(parts) for parts in rows]
+
+
+def _joined(alike: list[tuple[str, ...]], place: int) -> list[tuple[str, ...]]:
+    """Make one of names that differ in the number at a place, if the numbers leave no gap."""
+    if len(alike) == 1:
+        return alike
+    first, last = int(alike[0][place]), int(alike[-1][place])
+    if [int(parts[place]) for parts in alike] != list(range(first, last + 1)):
+        return alike
+    return [(*alike[0][:place], f"{{{first}..{last}}}", *alike[0][place + 1 :])]
+
+
+def delta_facts(run: Run, base_hash: str, best: dict[str, Any]) -> dict[str, Any]:
+    """Return what a delta file says of itself."""
+    return {
+        "run": run.name,
+        "method": plain(run.config.peft),
+        "base": run.config.model.name,
+        "base_hash": base_hash,
+        "best": best,
+    }

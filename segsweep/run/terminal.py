@@ -1,0 +1,57 @@
+"""What a run says on the terminal: what is about to be trained, and what came out."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from segsweep.run.identity import Run
+
+if TYPE_CHECKING:
+    from segsweep.model.family import Family
+    from segsweep.model.weights import LoadReport
+    from segsweep.peft.apply import Counts
+
+
+def announce(
+    name: str, model: Family, loaded: LoadReport, counts: Counts, data: dict[str, Any]
+) -> None:
+    """Say what is about to be trained."""
+    print(f"run {name}")
+    print(f"  {loaded}")
+    print(
+        f"  trains {counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.2f} %)",
+        flush=True,
+    )
+    if model.language:
+        print(class_lines(data), flush=True)
+
+
+def class_lines(data: dict[str, Any]) -> str:
+    """Say what a language-driven model is told of each class: swapped names show at a glance."""
+    rows = list(zip(data["category_ids"], data["classes"], data["prompts"], strict=True))
+    if len(rows) > 20:
+        words = [f"{k}/{c} {name}" for k, (c, name, _) in enumerate(rows)]
+        words = [w if t == n else f"{w} = {t}" for w, (_, n, t) in zip(words, rows, strict=True)]
+        head = "  classes (id/category name = text): "
+        return textwrap.fill(", ".join(words), 100, initial_indent=head, subsequent_indent="    ")
+    lines = [("id", "category", "name", "text"), *((k, *row) for k, row in enumerate(rows))]
+    width = max(len(name) for _, _, name, _ in lines)
+    return "\n".join(f"  {k:>4} {c:>9}  {name:<{width}}  {text}" for k, c, name, text in lines)
+
+
+def conclude(run: Run, record: dict[str, Any]) -> None:
+    """Say what came out, and which paths matter next."""
+    metrics = {k: m["value"] for k, m in record["metrics"].items() if m["value"] is not None}
+    key = run.config.metrics.key
+    shown = [key, *[name for name in metrics if name != key]][:6]
+    print("  " + "  ".join(f"{name} {metrics[name]:.2f}" for name in shown if name in metrics))
+    for column, values in (record["analysis"] or {"slices": {}})["slices"].items():
+        scores = [f"{v} {score[key]:.2f}" for v, score in values.items() if score[key] is not None]
+        print(f"  {key} by {column}: " + "  ".join(scores))
+    seconds, memory = record["seconds"], record["memory"]["peak_rss_mib"]
+    print(f"  {seconds['total']:.0f} s, peak memory {memory:.0f} MiB")
+    print(f"  record  {run.directory / 'record.json'}")
+    if record["best"]:
+        print(f"  weights {run.delta}")
+    print("  table   python -m segsweep collect", flush=True)

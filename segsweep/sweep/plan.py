@@ -1,0 +1,243 @@
+"""What a command line would run, what is missing for it, and what it would cost.
+
+Every combination is composed and checked: keys and values, data, base weights. Nothing is started,
+and nothing is written but by `save`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segsweep.base.config import Config, plain, typed
+from segsweep.base.errors import UserError
+from segsweep.base.explain import explain
+from segsweep.base.owner import owned
+from segsweep.base.terminal import aligned, duration, human, shared
+from segsweep.model.files import locate
+from segsweep.run.identity import LIVE, Run, State, state_of
+from segsweep.sweep.cost import Cost, estimate, finished_runs, probe
+from segsweep.sweep.names import directories, remember
+from segsweep.sweep.slurm import Slurm, alike, script
+from segsweep.sweep.status import jobs
+from segsweep.sweep.sweeper import Combination, composing
+
+
+@dataclass
+class Planned:
+    """One combination: its run if it can be composed, and all that is to be known of it."""
+
+    words: Combination
+    run: Run | None = None
+    state: str = "refused"
+    faults: list[str] = field(default_factory=list)
+    same: str | None = None  # words of the combination that means the same run
+    cost: Cost = field(default_factory=Cost)
+
+    @property
+    def to_run(self) -> bool:
+        """Whether this run would be started."""
+        over = (State.DONE.value, *(state.value for state in LIVE))
+        if self.run is None or self.same:
+            return False
+        return self.state not in over or (self.state == "done" and self.run.config.force)
+
+    def described(self, starts: bool) -> dict[str, Any]:
+        """Return a line of the plan for JSON."""
+        name = self.run.name if self.run is not None else None
+        identity = {"overrides": self.words, "run": name, "state": self.state, "same_as": self.same}
+        return identity | {"starts": starts, "faults": self.faults, **self.cost.plain()}
+
+
+def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Planned]]:
+    """Return Hydra's own config, and every combination of a command line, composed and checked.
+
+    `fetch` downloads base weights. What is wrong with one combination is kept with it, not raised.
+    Raises UserError for words that say no sweep.
+    """
+    try:
+        with composing(overrides) as (hydra_config, combinations):
+            plan = [_composed(words) for words in combinations]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+    _check(plan, fetch)
+    return hydra_config, plan
+
+
+def _composed(words: Combination) -> Planned:
+    try:
+        return Planned(words, Run(typed(hydra.compose("train", overrides=words))))
+    except (HydraException, OmegaConfBaseException) as error:
+        return Planned(words, faults=[explain(error)])
+    except UserError as error:
+        return Planned(words, faults=[str(error)])
+
+
+def _check(plan: Sequence[Planned], fetch: bool) -> None:
+    """Find states, combinations that mean the same run, and missing data and weights."""
+    queue = jobs([entry.run.directory for entry in plan if entry.run is not None])
+    by_name: dict[str, Planned] = {}
+    missing = _missing(fetch)
+    for entry in plan:
+        if entry.run is None:
+            continue
+        entry.state = state_of(entry.run.directory, queue).value
+        earlier = by_name.setdefault(entry.run.name, entry)
+        if earlier is not entry:
+            entry.same = " ".join(earlier.words)
+        elif entry.to_run:
+            entry.faults += missing(entry.run.config)
+
+
+def _missing(fetch: bool) -> Callable[[Config], list[str]]:
+    """Return what says what a run would not find; each data set and file is looked for once."""
+    faults: dict[str, list[str]] = {}
+
+    def once(key: str, look: Callable[[], object]) -> list[str]:
+        if key not in faults:
+            try:
+                look()
+                faults[key] = []
+            except UserError as error:
+                faults[key] = [str(error)]
+        return faults[key]
+
+    def missing(config: Config) -> list[str]:
+        weights = config.model.weights
+        of_data = once(json.dumps(plain(config.data)), config.data.texts)
+        if weights is None:
+            return of_data
+        return of_data + once(weights, lambda: locate(weights, download=fetch))
+
+    return missing
+
+
+def price(plan: Sequence[Planned], measure: bool) -> None:
+    """Estimate what is to be run; `measure` probes what no finished run is like."""
+    folders = {entry.run.config.io.results for entry in plan if entry.run is not None}
+    evidence = finished_runs([run for folder in folders for run in directories(Path(folder))])
+    probed: dict[str, Cost] = {}
+    for entry in plan:
+        if entry.run is None or not entry.to_run or entry.faults:
+            continue
+        config = entry.run.config
+        images = cache(lambda data=config.data: len(data.records("train")))
+        entry.cost = estimate(config, images, evidence)
+        if measure and entry.cost.hours is None:
+            groups = (config.model, config.data, config.hparams, config.trainer)
+            key = json.dumps([config.peft.name, *map(plain, groups)])  # ranks cost about the same
+            if key not in probed:
+                print(f"probing {' '.join(entry.words)}", file=sys.stderr)
+                probed[key] = probe(config)
+            entry.cost = probed[key]
+
+
+def within(plan: Sequence[Planned], most: float | None, trim: bool) -> tuple[list[Planned], float]:
+    """Return the runs that would be started, in order, and the hours that are known of them.
+
+    `trim` leaves out, from the first one that exceeds `most` hours on, all that follow.
+    """
+    starting: list[Planned] = []
+    total = 0.0
+    for entry in (entry for entry in plan if entry.to_run):
+        hours = entry.cost.hours or 0.0
+        if trim and most is not None and total + hours > most:
+            break
+        starting.append(entry)
+        total += hours
+    return starting, total
+
+
+def refuse(plan: Sequence[Planned], total: float, most: float) -> None:
+    """Raise UserError when runs take more than `most` hours, or nobody knows how many."""
+    unknown = [e for e in plan if e.to_run and e.cost.hours is None and not e.faults]
+    if unknown:
+        raise UserError(
+            f"--max-hours: nothing is known of {len(unknown)} runs, first of "
+            f"{' '.join(unknown[0].words) or 'the default'}; --probe measures them"
+        )
+    if total > most:
+        raise UserError(
+            f"--max-hours={most:g}: these runs take about {total:.1f} hours; "
+            "--trim keeps the first ones that fit"
+        )
+
+
+def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
+    """Return the plan as text: its runs, the totals, and what is wrong or missing."""
+    common = shared([entry.words for entry in plan])
+    rows: list[Sequence[str]] = [("", "hours", "memory", "GPU memory", "disk", "as", "")]
+    for entry in plan:
+        trimmed = entry.to_run and entry not in starting
+        state = f"same as {entry.same}" if entry.same else "too much" if trimmed else entry.state
+        cost = entry.cost if entry.to_run else Cost(source="")
+        hours = "" if cost.hours is None else f"{cost.hours:.2f}"
+        sizes = ["" if s is None else human(s) for s in (cost.memory, cost.cuda, cost.disk)]
+        words = " ".join(word for word in entry.words if word not in common)
+        rows.append((state, hours, *sizes, cost.source, words))
+    first = [f"all: {' '.join(common)}"] if common else []
+    return [*first, *aligned(rows), _summary(plan, starting), *_troubles(plan)]
+
+
+def _troubles(plan: Sequence[Planned]) -> list[str]:
+    """Return what is wrong or missing, each once, with the first combination that has it."""
+    by_fault: defaultdict[str, list[Planned]] = defaultdict(list)
+    for entry in plan:
+        for fault in entry.faults:
+            by_fault[fault].append(entry)
+    return [
+        f"{fault}  ({len(entries)} run(s), first {' '.join(entries[0].words) or 'the default'})"
+        for fault, entries in by_fault.items()
+    ]
+
+
+def _summary(plan: Sequence[Planned], starting: Sequence[Planned]) -> str:
+    """Return the totals in a line."""
+    same = sum(entry.same is not None for entry in plan)
+    hours = [entry.cost.hours for entry in starting]
+    text = f"{len(plan) - same} runs: {len(starting)} to run"
+    if refused := sum(entry.run is None for entry in plan):
+        text += f", {refused} refused"
+    if same:
+        text += f", {same} combinations mean the same run as another"
+    if known_hours := sum(h for h in hours if h is not None):
+        text += f"; about {duration(3600 * known_hours)} of computing"
+    if None in hours:
+        text += f"; nothing is known of {hours.count(None)} (--probe measures them)"
+    disk = sum(entry.cost.disk or 0 for entry in starting)
+    return text + (f"; at most {human(disk)} of disk" if disk else "")
+
+
+def header(hydra_config: DictConfig, starting: Sequence[Planned]) -> list[str]:
+    """Return what sbatch would be asked for by `slurm`: an array of jobs for each kind of run."""
+    launcher = OmegaConf.to_container(hydra_config.hydra.launcher, resolve=False)
+    assert isinstance(launcher, dict)
+    if not str(launcher.get("_target_")).endswith("SlurmLauncher"):
+        return []
+    options = Slurm(**{str(k): v for k, v in launcher.items() if k in Slurm.__dataclass_fields__})
+    text: list[str] = []
+    for runs in alike([entry.run for entry in starting if entry.run is not None]):
+        intent = runs[0].directory.parent / ".submit" / "0.json"  # submission takes its own number
+        batch = script(runs[0], options, intent, len(runs))
+        text += [line for line in batch.splitlines() if line.startswith("#SBATCH")]
+    return text
+
+
+def save(starting: Sequence[Planned], name: str) -> None:
+    """Freeze the configs of runs under a sweep's name; `retry` starts them."""
+    for run, words in ((entry.run, entry.words) for entry in starting):
+        if run is not None:
+            with owned(run.directory):
+                run.prepare()
+            remember(Path(run.config.io.results), name, {run.name: words})

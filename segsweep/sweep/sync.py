@@ -1,0 +1,71 @@
+"""Finished runs sent to Weights & Biases, each once, replayed from their files."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json, write_json
+from segsweep.run.identity import now
+from segsweep.run.logger.wandb import Wandb, obstacle, start
+
+MARKER = "wandb.json"  # in the folder of a run that was sent
+
+
+def unsent(finished: Sequence[Path]) -> list[Path]:
+    """Return the runs that were not sent yet."""
+    return [run for run in finished if not (run / MARKER).exists()]
+
+
+def check() -> None:
+    """Raise UserError without key or network."""
+    if reason := obstacle():
+        raise UserError(f"sync: {reason}")
+
+
+def send(directory: Path, changes: dict[str, str]) -> str:
+    """Send one finished run and return its address; `changes` take the place of the logger's keys.
+
+    Raises UserError when the server refuses.
+    """
+    record = read_json(directory / "record.json") or {}
+    keys = {f.name for f in fields(Wandb)}
+    logger = {key: value for key, value in record["config"]["logger"].items() if key in keys}
+    settings = Wandb(**{**logger, **changes})
+    identity = {"id": record["id"], "name": record["name"], "config": record["config"]}
+    with tempfile.TemporaryDirectory(prefix="segsweep-sync") as folder:
+        try:
+            run = start(settings, **identity, directory=Path(folder), mode="online")
+        except Exception as error:  # of many kinds: refused key, unknown entity, ...
+            raise UserError(f"sync: {directory.name}: {type(error).__name__}: {error}") from error
+        try:
+            _replay(run, directory / "metrics.jsonl")
+            run.summary.update(_summary(record))
+            url = run.url or run.path
+        finally:
+            run.finish()
+    write_json(directory / MARKER, {"url": url, "sent": now()})
+    return url
+
+
+def _replay(run: Any, curve: Path) -> None:
+    """Log the lines of a curve that the server does not have."""
+    next_step = run.step
+    for text in curve.read_text(encoding="utf-8").splitlines() if curve.exists() else ():
+        line = json.loads(text)
+        step, time = line.pop("step"), line.pop("time")
+        if step >= next_step:
+            run.log(line | {"_timestamp": time}, step=step)
+
+
+def _summary(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table of runs shows: final metrics, trained parameters, memory, seconds."""
+    values = {name: metric["value"] for name, metric in record.get("metrics", {}).items()}
+    for group in ("params", "memory", "seconds"):
+        values |= {f"{group}/{key}": value for key, value in record.get(group, {}).items()}
+    return {key: value for key, value in values.items() if value is not None}
