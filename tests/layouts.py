@@ -6,25 +6,26 @@ import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
-from segsweep.base.config import class_of
-from segsweep.base.words import conf_dir
+import tests
 from segsweep.data.source import Source
+from tests import words
 
 HEIGHT, WIDTH = 40, 60
 BLOCK = [10, 5, 30, 5, 30, 25, 10, 25]  # polygon of pixels [5:25, 10:30]
-MODULES = ("layouts", "layouts_city", "layouts_semantic")
+MODULES = [m.name for m in iter_modules(tests.__path__) if m.name.startswith("layouts")]
 MORE = {"ndd20": ["train=20", "val=5"]}  # of the fakes' own
 
 
 def kind(name: str) -> type:
     """The class of a set."""
-    return class_of("data", name)
+    return words.class_of("data", name)
 
 
 def make(name: str, root: Path) -> Path:
@@ -39,11 +40,11 @@ def make(name: str, root: Path) -> Path:
 
 def source(name: str, root: Path, cache: Path, *more: str) -> Source:
     """A set as its yaml and words of the command line make it, without composing a run."""
-    node: Any = OmegaConf.load(Path(conf_dir(), "data", f"{name}.yaml"))
+    node: Any = OmegaConf.load(words.files("data")[name])
     for key in ("_target_", "defaults"):
         node.pop(key, None)
-    words = [f"root={root}", f"cache={cache}", *MORE.get(name, []), *more]
-    data = OmegaConf.merge(OmegaConf.structured(kind(name)), node, OmegaConf.from_dotlist(words))
+    keys = [f"root={root}", f"cache={cache}", *MORE.get(name, []), *more]
+    data = OmegaConf.merge(OmegaConf.structured(kind(name)), node, OmegaConf.from_dotlist(keys))
     config = OmegaConf.create({"model": {"input": [64, 64]}, "data": data})
     data = OmegaConf.to_object(config.data)
     assert isinstance(data, Source)

@@ -17,7 +17,6 @@ from pycocotools import mask as oracle
 
 from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
-from segsweep.base.words import conf_dir
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
 from segsweep.data.formats import masks
 from segsweep.data.source import Source
@@ -25,9 +24,9 @@ from segsweep.data.transforms import evaluation_geometry, sample
 from segsweep.run.record import data_facts
 from tests.layouts import BLOCK, HEIGHT, WIDTH, kind, make, ndd20, picture, source
 from tests.small_coco import real_folder
+from tests.words import files
 
-WORDS = sorted(path.stem for path in Path(conf_dir(), "data").glob("*.yaml"))
-SOURCES = [w for w in WORDS if issubclass(kind(w), Source) and kind(w).facts.images]
+SOURCES = [w for w in files("data") if issubclass(kind(w), Source) and kind(w).facts.images]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the box is not that of the mask")

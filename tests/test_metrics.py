@@ -14,12 +14,12 @@ from segsweep.data.loader import Batch
 from segsweep.metrics.base import Metric, of_classes
 from segsweep.task.instances import Instances
 from segsweep.task.semantic import SemanticMap
-from tests.words import compose, files, kind
+from tests.words import class_of, compose, files
 
 SIDE = 64
 BLOCKS = [(4, 4, 40, 36), (20, 16, 30, 40)]  # x, y, width, height of the thing on each image
 WORDS = list(files("metrics"))
-TASKS = [(word, task) for word in WORDS for task in kind("metrics", word).tasks]
+TASKS = [(word, task) for word in WORDS for task in class_of("metrics", word).tasks]
 
 
 def mask(number: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def judged(request: pytest.FixtureRequest) -> tuple[Metric, Any]:
 
 def metric_of(word: str) -> Metric:
     """A metric as its yaml makes it, with data of a task that it judges."""
-    task = kind("metrics", word).tasks[0]
+    task = class_of("metrics", word).tasks[0]
     data = ["data=digits"] if task == "instances" else ["data=kvasir", "data.root=any"]
     return compose([*data, f"metrics={word}"]).metrics
 
@@ -112,10 +112,11 @@ def test_the_truth_is_the_best_and_nothing_is_worse(judged: tuple[Metric, Any]) 
             assert best == pytest.approx(100 if better == "higher" else 0, abs=0.5)
 
 
-def test_a_wrong_image_is_worse_than_a_right_one(judged: tuple[Metric, Any]) -> None:
+def test_a_missed_thing_is_worse_than_a_found_one(judged: tuple[Metric, Any]) -> None:
     metric, values = judged
     better = metric.names()[metric.key][1]
-    right, half = (values(mask(0), mask(n))[0][metric.key] for n in (1, 0))
+    nothing = np.zeros((SIDE, SIDE), bool)
+    right, half = (values(mask(0), there)[0][metric.key] for there in (mask(1), nothing))
     assert right > half if better == "higher" else right < half
 
 
