@@ -75,11 +75,6 @@ class Contest:
         return [value if self.higher else -value for value in candidate.values]
 
 
-def is_reference(run: LabelledRun) -> bool:
-    """Say whether a run trained the full head, with which the others are compared."""
-    return run.method == "full_head"
-
-
 def contests(runs: list[Values], records: dict[str, Record]) -> list[Contest]:
     """Return the contests of finished runs: a data set each, or several where metrics differ.
 
@@ -127,7 +122,7 @@ def _candidate(
     return Candidate(
         name=name,
         model=runs[0].model,
-        reference=is_reference(runs[0]),
+        reference=runs[0].reference,
         values=_by_seed(runs, key),
         trained=trained,
         size=(fmean(stored) if stored else BYTES * trained) / MB,

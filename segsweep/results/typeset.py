@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.files import write_text
+from segsweep.base.shell import render
 from segsweep.results.cells import Table
 from segsweep.results.forms import Entry, Sheet, csv_text, markdown, sheet
 from segsweep.results.trace import sources
 
 SHOWN = 4  # runs that a tooltip names
-TEMPLATE = Path(__file__).with_name("page.html")
 SYMBOLS = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -126,13 +126,8 @@ def _entry(entry: Entry) -> str:
 
 def html(tables: list[Table]) -> str:
     """Return the page of some tables; links lead to `../runs`, as from `results/tables`."""
-    from jinja2 import Environment
-
     shown = [_shown(i, sheet(table)) for i, table in enumerate(tables)]
-    environment = Environment(autoescape=True, trim_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=tables[0].spec.heading, tables=shown
-    )
+    return render("results/page.html", title=tables[0].spec.heading, tables=shown)
 
 
 def _shown(number: int, page: Sheet) -> dict[str, Any]:

@@ -53,9 +53,8 @@ def predict_again(directory: Path, words: list[str]) -> str:
             f"was evaluated; copy {FILE} from there"
         )
     key = config.metrics.key
-    return (
-        f"{key} {_text(evaluation.values[key])}, recorded {_text(record['metrics'][key]['value'])}"
-    )
+    value, recorded = evaluation.values[key], record["metrics"][key]["value"]
+    return f"{key} {_text(value)}, recorded {_text(recorded)}"
 
 
 def _text(value: float | None) -> str:

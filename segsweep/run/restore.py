@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from segsweep.base.config import Config, typed
+from segsweep.base.config import Choice, Config, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices, explain
 from segsweep.base.files import read_json
@@ -151,7 +151,8 @@ def move(data: Any, word: str) -> None:
     Raises UserError for anything else.
     """
     key, _, value = word.partition("=")
-    outside = [f.name for f in fields(data) if f.metadata.get("outside")]
+    labels = {f.name for f in fields(Choice)}  # of any word, no place
+    outside = [f.name for f in fields(data) if f.metadata.get("outside") and f.name not in labels]
     places = [f"data.{name}" for name in outside if isinstance(getattr(data, name), str | None)]
     if key not in places:
         raise UserError(
