@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -31,7 +32,9 @@ class Label:
     color: str
 
 
-def place(ax: Axes, labels: list[Label], lines: list[list[tuple[float, float]]]) -> None:
+def place(
+    ax: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tuple[float, float]]]
+) -> None:
     """Write every label where it covers least; `lines` are the polylines to keep clear of.
 
     The axes must have their final limits and size. Boxes are (left, bottom, right, top) in
@@ -61,7 +64,7 @@ def place(ax: Axes, labels: list[Label], lines: list[list[tuple[float, float]]])
         )
 
 
-def _points(ax: Axes, data: list[tuple[float, float]]) -> np.ndarray:
+def _points(ax: Axes, data: Sequence[tuple[float, float]]) -> np.ndarray:
     """Return data coordinates as typographic points on the page. (n, 2)"""
     return ax.transData.transform(np.asarray(data, float)) * 72 / ax.figure.dpi
 
