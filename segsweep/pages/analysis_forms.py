@@ -22,7 +22,7 @@ Analyses = Mapping[str, Analysis]
 LEFT = ("run", "column", "value")
 
 
-def row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
+def run_row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
     """Return what a table says of a run, by column; AP is that at the IoU of the analysis."""
     errors, recall = numbers["errors"] or {}, numbers["recall"]
     return {
@@ -31,8 +31,8 @@ def row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
         "IoU": numbers["iou"],
         "score": numbers["score"],
         "AP": errors.get("base", {}).get("AP"),
-        **{f"recall {size}": found["recall"] for size, found in recall.items()},
-        **{f"dAP {short}": errors.get(name, {}).get("dAP") for short, name in TYPES.items()},
+        **{f"recall {size}": objects["recall"] for size, objects in recall.items()},
+        **{f"dAP {short}": errors.get(kind, {}).get("dAP") for short, kind in TYPES.items()},
         "ECE": numbers["calibration"]["ECE"],
     }
 
@@ -40,9 +40,9 @@ def row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
 def slices(name: str, numbers: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what a table says of the slices of a run."""
     return [
-        {"run": name, "column": column, "value": value, **found}
+        {"run": name, "column": column, "value": value, **metrics}
         for column, by_value in numbers["slices"].items()
-        for value, found in by_value.items()
+        for value, metrics in by_value.items()
     ]
 
 
@@ -58,16 +58,16 @@ def tables(analyses: Analyses) -> Iterator[Table]:
             table.add_column(
                 column, no_wrap=column in LEFT, justify="left" if column in LEFT else "right"
             )
-        for one in rows:
-            table.add_row(*(_text(one.get(column)) for column in columns))
+        for row in rows:
+            table.add_row(*(_text(row.get(column)) for column in columns))
         if rows:
             yield table
 
 
 def _rows(analyses: Analyses) -> dict[str, list[dict[str, Any]]]:
     return {
-        "runs": [row(name, one.numbers) for name, one in analyses.items()],
-        "slices": [r for name, one in analyses.items() for r in slices(name, one.numbers)],
+        "runs": [run_row(name, analysis.numbers) for name, analysis in analyses.items()],
+        "slices": [row for name, a in analyses.items() for row in slices(name, a.numbers)],
     }
 
 
@@ -89,7 +89,7 @@ def write(analyses: Analyses, folder: Path) -> Iterator[Path]:
 
     for name, analysis in analyses.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        missed = [one._asdict() for one in analysis.missed]
+        missed = [instance._asdict() for instance in analysis.missed]
         texts = {
             "analysis.json": json.dumps(analysis.numbers, indent=1, allow_nan=False) + "\n",
             "missed.csv": csv_text(missed, Missed._fields),

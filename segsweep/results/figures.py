@@ -16,7 +16,7 @@ from pathlib import Path
 
 from segsweep.results.canvas import Style, styles
 from segsweep.results.cells import Cell, Table, mean
-from segsweep.results.lines import Lines, curve_chart, curves, size_chart, sizes
+from segsweep.results.lines import Lines, Sizes, curve_chart, curves, size_chart, sizes
 from segsweep.results.panels import Panel, panels
 from segsweep.results.scatter import delta_chart, tradeoff_chart
 from segsweep.results.spec import load
@@ -53,9 +53,9 @@ def priced(tables: list[Table], cost: str) -> list[Panel]:
     return [panel for panel in every if len(panel.priced(cost)) > 1]
 
 
-def size_figure(tables: list[Table], stem: Path) -> list[Path]:
+def size_figure(families: list[Sizes], stem: Path) -> list[Path]:
     """Draw what was run in several sizes; return the files written."""
-    return size_chart([family for table in tables for family in sizes(table)]).save(stem)
+    return size_chart(families).save(stem)
 
 
 def curve_figure(drawable: list[Lines], stem: Path) -> list[Path]:
@@ -94,7 +94,8 @@ def of_reported(runs: list[Values], folder: Path) -> Iterator[Drawing]:
         if model.word in tables:
             yield partial(delta_figure, [tables[model.word]], folder / name)
     alpha = build(replace(spec, reported="000 A1"), runs, ("reported",))
-    yield partial(size_figure, [_light(table) for table in alpha], folder / "peft_alpha")
+    families = [family for table in alpha for family in sizes(_light(table))]
+    yield partial(size_figure, families, folder / "peft_alpha")
     yield from _common(list(tables.values()), folder, "peft_")
 
 
@@ -105,7 +106,8 @@ def draw_published(runs: list[Values], folder: Path) -> list[Path]:
 
 def _common(tables: list[Table], folder: Path, prefix: str) -> Iterator[Drawing]:
     """Yield what needs nothing but tables."""
-    yield partial(size_figure, tables, folder / f"{prefix}size")
+    families = [family for table in tables for family in sizes(table)]
+    yield partial(size_figure, families, folder / f"{prefix}size")
     for name, cost in COSTS.items():
         yield partial(tradeoff_figure, tables, cost, folder / f"{prefix}{name}")
 

@@ -32,7 +32,9 @@ class Label:
     color: str
 
 
-def place(ax: Axes, labels: list[Label], lines: Sequence[Sequence[tuple[float, float]]]) -> None:
+def place(
+    ax: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tuple[float, float]]]
+) -> None:
     """Write every label where it covers least; `lines` are the polylines to keep clear of.
 
     The axes must have their final limits and size. Boxes are (left, bottom, right, top) in

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 KEY = "key"  # the metric of every run's own config.metrics.key
 
@@ -71,6 +75,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.yaml"))
 
 
+@cache
+def _schema() -> DictConfig:
+    """Return what may stand in a table; making it takes longer than its use."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(Spec)
+
+
 def load(word: str) -> Spec:
     """Read a table by its name or its file.
 
@@ -87,8 +99,8 @@ def load(word: str) -> Spec:
     from yaml import YAMLError
 
     try:
-        known = OmegaConf.merge(OmegaConf.structured(Spec), {"name": path.stem})
-        spec = OmegaConf.to_object(OmegaConf.merge(known, OmegaConf.load(path)))
+        given = OmegaConf.merge({"name": path.stem}, OmegaConf.load(path))
+        spec = OmegaConf.to_object(OmegaConf.merge(_schema(), given))
     except (OmegaConfBaseException, YAMLError) as error:
         from segsweep.base.explain import explain
 

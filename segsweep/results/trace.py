@@ -6,10 +6,11 @@ A number of ours comes from runs, their configs and commits; a published one fro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
-from segsweep.results.cells import MISSING, Cell, Column, Table
+from segsweep.results.cells import MISSING, Column, Table
 from segsweep.results.evidence import LEAST
 from segsweep.results.pivot import Observation
 from segsweep.results.reported import FILE, PRINTED_MEAN
@@ -179,16 +180,6 @@ class Provenance:
         return f"{self.name}  {self.file}  {self.about}".rstrip()
 
 
-@dataclass(frozen=True)
-class Traced:
-    """One number of a table and what it follows from."""
-
-    row: str
-    column: str
-    text: str
-    sources: list[Provenance]
-
-
 def sources(runs: tuple[Values, ...]) -> list[Provenance]:
     """Return where the runs behind a number are recorded."""
     return [_source(run) for run in runs]
@@ -206,21 +197,15 @@ def _source(run: Values) -> Provenance:
     return Provenance(run["id"], f"runs/{directory}/config.yaml", about)
 
 
-def trace(table: Table) -> Iterator[Traced]:
-    """Yield every number of a table with its sources, row by row."""
-    for row in table.rows:
-        for column in table.columns:
-            cell: Cell = table.cell(row, column)
-            if cell.value is not None:
-                text = cell.text(table.decimals(column))
-                yield Traced(" ".join(row.labels), heading(column), text, sources(cell.runs))
-
-
 def as_text(tables: list[Table]) -> str:
-    """Return the sources of all numbers, for the terminal."""
+    """Return every number of some tables with its sources, row by row, for the terminal."""
     lines = []
     for table in tables:
-        for traced in trace(table):
-            lines.append(f"{table.title} {traced.row} | {traced.column} | {traced.text}".strip())
-            lines += [f"    {source.text()}" for source in traced.sources]
+        for row, column in product(table.rows, table.columns):
+            cell = table.cell(row, column)
+            if cell.value is not None:
+                place = f"{' '.join(row.labels)} | {heading(column)}"
+                text = cell.text(table.decimals(column))
+                lines.append(f"{table.title} {place} | {text}".strip())
+                lines += [f"    {source.text()}" for source in sources(cell.runs)]
     return "\n".join(lines) + "\n"

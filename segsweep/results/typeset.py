@@ -27,24 +27,11 @@ SYMBOLS = {
     "“": "``",
     "”": "''",
 }
-MATHS = {
-    "±": r"\pm",
-    "≈": r"\approx",
-    "≤": r"\le",
-    **{character: character for character in "<>|"},
-    "−": "-",
-    "·": r"\cdot",
-    "√": r"\surd",
-    "δ": r"\delta",
-    "α": r"\alpha",
-    "β": r"\beta",
-    "κ": r"\kappa",
-    "λ": r"\lambda",
-    "φ": r"\varphi",
-    "²": "^2",
-    "₁": "_1",
-    "₂": "_2",
-}
+SIGNS = "±≈≤−·√δαβκλφ²₁₂<>|"
+COMMANDS = (
+    r"\pm \approx \le - \cdot \surd \delta \alpha \beta \kappa \lambda \varphi ^2 _1 _2 < > |"
+)
+MATHS = dict(zip(SIGNS, COMMANDS.split(), strict=True))
 ESCAPED = str.maketrans(SYMBOLS | {symbol: f"${text}$" for symbol, text in MATHS.items()})
 
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from segsweep.base.words import files
 
@@ -23,8 +23,7 @@ REPORTED = Path("reported")  # below the results, or in the package
 MILLION = 1e6
 
 
-@dataclass(frozen=True)
-class PublishedName:
+class PublishedName(NamedTuple):
     """What a word of the studies is called here: our word and, where it has none, its label."""
 
     word: str
@@ -34,9 +33,14 @@ class PublishedName:
 @cache
 def published(kind: str) -> dict[str, PublishedName]:
     """Return the printed words of a kind (peft, data, metric, ...), in the studies' order."""
+    return {printed: PublishedName(*name) for of, printed, *name in _names() if of == kind}
+
+
+@cache
+def _names() -> list[list[str]]:
+    """Read the lines "kind,printed,word,label"."""
     with (reported_folder() / "names.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["kind"] == kind]
-    return {row["printed"]: PublishedName(row["word"], row["label"]) for row in rows}
+        return list(csv.reader(file))
 
 
 def reported_folder() -> Path:

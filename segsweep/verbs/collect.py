@@ -9,13 +9,13 @@ Only files are read, at any time, also while a sweep runs; nothing here imports 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from segsweep.results.frame import Records
     from segsweep.results.wording import Values
 
 USAGE = """Reads results/runs/*/record.json and writes the ablation table, every table of conf/table
@@ -41,7 +41,8 @@ def collect(results: Path, metric: str = "segm_AP") -> int:
 
     Raises UserError for a metric that no run has.
     """
-    from segsweep.results import forms, frame, tables
+    from segsweep.base.files import write_text
+    from segsweep.results import forms, frame, tables, typeset
     from segsweep.results.figures import of_runs
     from segsweep.results.studio import studio
 
@@ -54,15 +55,16 @@ def collect(results: Path, metric: str = "segm_AP") -> int:
             console.print(f"No finished runs in {results / 'runs'} yet. Start some:", markup=False)
             console.print("  python -m segsweep -m peft=lora peft.rank=2,4,8,16", markup=False)
             return 0
-        found = tables.ablation(records.runs, metric)
-        figures.draw(of_runs(found, results / "figures", results / "runs"))
-        for table in found:
+        ablation = tables.ablation(records.runs, metric)
+        figures.draw(of_runs(ablation, results / "figures", results / "runs"))
+        for table in ablation:
             console.print(forms.terminal(table))
-        written = [
-            *_ablation(results / "tables", found, records),
-            *_published(results, [*records.runs, *records.bench], only_with_ours=True),
-            *figures.paths(),
-        ]
+        written = typeset.write(ablation, results / "tables" / "ablation") if ablation else []
+        if records.runs:  # not benchmarks only
+            written.append(results / "tables" / "runs.csv")
+            write_text(written[-1], records.csv_text())
+        written += _named(results, [*records.runs, *records.bench])
+        written += figures.paths()
     return _wrote(console, written)
 
 
@@ -77,37 +79,22 @@ def published(results: Path) -> int:
 
     with studio() as figures:
         figures.draw(of_reported(read(results), results / "figures"))
-        written = [*_published(results, [], only_with_ours=False), *figures.paths()]
+        written = [*_named(results), *figures.paths()]
     return _wrote(_console(), written)
 
 
-def _ablation(folder: Path, found: list, records: Records) -> list[Path]:
-    from segsweep.base.files import write_text
-    from segsweep.results.typeset import write
-
-    if not records.runs:
-        return []  # benchmarks only
-    paths = write(found, folder / "ablation") if found else []
-    write_text(folder / "runs.csv", records.csv_text())
-    return [*paths, folder / "runs.csv"]
-
-
-def _published(results: Path, ours: list[Values], only_with_ours: bool) -> list[Path]:
-    """Write every other table of conf/table that has numbers."""
-    from segsweep.results import spec, tables
+def _named(results: Path, ours: Sequence[Values] = ()) -> list[Path]:
+    """Write the other tables of conf/table: those that ours belong to, without ours all."""
+    from segsweep.results import spec, tables, typeset
     from segsweep.results.reported import path_of, read
-    from segsweep.results.typeset import write
 
     runs = [*(read(results) if path_of(results).is_file() else []), *ours]
-    origins = ("reported", "ours") if only_with_ours else ("reported",)
+    origins = ("reported", "ours") if ours else ("reported",)
     paths = []
     for name in spec.names():
-        if name == "ablation":
-            continue
-        found = tables.build(spec.load(name), runs, origins)
-        if only_with_ours and not any(row.origin == "ours" for t in found for row in t.rows):
-            continue
-        paths += write(found, results / "tables" / name) if found else []
+        built = tables.build(spec.load(name), runs, origins) if name != "ablation" else []
+        if any(row.origin == origins[-1] for table in built for row in table.rows):
+            paths += typeset.write(built, results / "tables" / name)
     return paths
 
 
