@@ -30,7 +30,7 @@ REPEATS = {"tiny, 8 x 128 x 128": 5, "R50, 1 x 512 x 512": 1}
 
 def run(case: str, side: str) -> dict[str, Any]:
     config = compose([*CASES[case], "model.weights=null", "data.train=8", f"peft={side}"])
-    batch = next(iter(TrainLoader(config.data, config.hparams.batch_size, seed=0)))
+    batch = next(TrainLoader(config.data, config.hparams.batch_size, seed=0).batches(0))
     torch.manual_seed(0)
     state: dict[str, Any] = {}
 

@@ -246,7 +246,7 @@ def test_a_data_set_is_mended_and_trains(tmp_path: Path, capsys: pytest.CaptureF
     (cut,) = [a for a in text["annotations"] if a.get("attributes") == {"a": 1}]
     assert cut["bbox"] == [0, 8, 64, 22]
     assert [c["id"] for c in text["categories"]] == [4, 9]
-    assert len(next(iter(TrainLoader(copied, 2, 0))).image_ids) == 2
+    assert len(next(TrainLoader(copied, 2, 0).batches(0)).image_ids) == 2
     assert main(["data=coco", f"data.root={tmp_path / 'copy'}", "--quiet", *out]) == 0
     assert main([*words[:1], f"data.root={tmp_path / 'copy'}", "--quiet", "--strict", *out]) == 1
     with pytest.raises(UserError, match="not empty"):

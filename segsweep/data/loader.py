@@ -187,34 +187,24 @@ class Steps:
 
 
 class TrainLoader:
-    """The batches of training. Each iteration is an epoch, the first one what is left of it.
+    """The batches of training, from any global step on as if the steps before had been taken.
 
-    `start_step` is the global step to go on from, as if the steps before it had been taken. Crowds
-    and images without instances are left out, the last incomplete batch of an epoch is dropped; a
-    set smaller than a batch is one batch.
+    Crowds and images without instances are left out, the last incomplete batch of an epoch is
+    dropped; a set smaller than a batch is one batch.
 
     Raises UserError if no image has an instance to learn.
     """
 
-    def __init__(
-        self, data: DataSet, batch_size: int, seed: int, workers: int = 0, start_step: int = 0
-    ) -> None:
+    def __init__(self, data: DataSet, batch_size: int, seed: int, workers: int = 0) -> None:
         records = trainable(data.records("train"))
         if not records:
             raise UserError(f"data={data.name}: no training image has an annotated instance")
-        self.start = start_step
         self._steps = Steps(len(records), min(batch_size, len(records)), seed)
         self._loader = loader(data, records, self._steps, workers, seed)
 
     def __len__(self) -> int:
         """Steps per epoch."""
         return self._steps.per_epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        # a generator: the epoch begins with its first batch, not when somebody tries iter()
-        start = self.start
-        self.start = start - start % len(self) + len(self)
-        yield from self.batches(start, self.start - start)
 
     def share(self, rank: int, processes: int) -> None:
         """Serve one process's share of every batch.
@@ -232,6 +222,11 @@ class TrainLoader:
         """Yield the batches of global steps `step`, `step` + 1 ...; `count` of them, or endless."""
         self._steps.span = itertools.count(step) if count is None else range(step, step + count)
         yield from served(self._loader)
+
+    def epoch(self, step: int, per_epoch: int | None = None) -> Iterator[Batch]:
+        """Yield what is left of the epoch that a global step belongs to."""
+        per_epoch = per_epoch or len(self)
+        yield from self.batches(step, per_epoch - step % per_epoch)
 
 
 class EvalLoader:

@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEn
 
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
-from segsweep.data.loader import TrainLoader
+from segsweep.data.loader import Batch, TrainLoader
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.delta import load_state
 from segsweep.run.callbacks import Best, Checkpoint, Curve, Progress, Stop
@@ -130,11 +130,10 @@ class Epochs:
     def __init__(self, module: Module, loader: TrainLoader, per_epoch: int) -> None:
         self.module, self.loader, self.per_epoch = module, loader, per_epoch
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         """Yield what is left of the epoch that the next optimizer step belongs to."""
-        step = self.module.global_step
         self.loader.share(self.module.global_rank, self.module.trainer.world_size)
-        yield from self.loader.batches(step, self.per_epoch - step % self.per_epoch)
+        yield from self.loader.epoch(self.module.global_step, self.per_epoch)
 
 
 def train_loader(config: Config) -> TrainLoader:
