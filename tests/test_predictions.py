@@ -17,8 +17,8 @@ from segsweep.base.files import read_json
 from segsweep.run import predictions
 from segsweep.run.identity import OWN_FILES, Run, State
 from segsweep.run.restore import load
+from segsweep.sweep.leftovers import leftovers
 from segsweep.train import train
-from segsweep.verbs import prune
 
 HEAD = {"run": "abc", "split": "val", "classes": ["a"], "data": "f"}
 FOUND = [
@@ -133,7 +133,7 @@ def test_predictions_go_with_the_weights(tmp_path: Path) -> None:
     one = Run(compose([f"io.results={tmp_path}", "force=true"]))
     one.directory.mkdir(parents=True)
     path = write(one.directory / predictions.FILE)
-    assert [w.kind for w in prune.waste(one.directory, State.FAILED)] == ["predictions"]
+    assert [file.kind for file in leftovers({one.directory: State.FAILED}, None)] == ["predictions"]
     assert path.name in OWN_FILES
     one.prepare()
     assert not path.exists()
