@@ -221,7 +221,7 @@ def test_any_scene_scores_by_the_words_of_the_rules(images: list[Any], random: A
     np.testing.assert_allclose(got, plainly(maps, guesses), atol=1e-9)
     pairs = list(zip(records, guesses, strict=True))
     random.shuffle(pairs)
-    shuffled = [(record, random.real_folder(found, len(found))) for record, found in pairs]
+    shuffled = [(record, random.sample(found, len(found))) for record, found in pairs]
     again = evaluated(*map(list, zip(*shuffled, strict=True))).by_class()
     np.testing.assert_allclose(again, got, atol=1e-9)
 
