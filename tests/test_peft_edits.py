@@ -12,6 +12,7 @@ from segsweep.model.layers.seam import Seam
 from segsweep.peft.adapter import Adapter, BottleneckInit, Residual
 from segsweep.peft.apply import apply, merge
 from segsweep.peft.delta import delta_state_dict
+from segsweep.peft.ia3 import IA3, Place
 from segsweep.peft.lora import Fused, LoRA, LowRankInit
 from segsweep.peft.method import Method
 from segsweep.peft.select import Select
@@ -130,7 +131,8 @@ def test_merge_names_the_adapters_that_stay(net):
 
 
 def test_edits_and_fillings_compile_into_one_graph(net):
-    apply(net, lora(), ROLES)
+    apply(net, IA3(name="ia3", train=[], rows=["*.qkv.weight:k"], columns=["*.fc.weight"]), ROLES)
+    lora(targets=["*.qkv.weight:v"]).inject(net, ROLES)
     adapter().inject(net, ROLES)
     randomise(net)
     x = torch.randn(2, 5, 12, dtype=torch.double)
@@ -175,6 +177,38 @@ def test_lora_inits():
         b = 0.0 if init is LowRankInit.standard else (2 / 772) ** 0.5
         assert delta["0.weight.lora_A"].std().item() == pytest.approx(a, rel=0.08)
         assert delta["0.weight.lora_B"].std().item() == pytest.approx(b, rel=0.08)
+
+
+def test_ia3_scales_what_keys_values_and_hidden_features_are(net):
+    qkv, fc = (copy.deepcopy(layer) for layer in (net.blocks[0].attn["qkv"], net.blocks[0].fc))
+    rows = ["blocks.*.attn.qkv.weight:k", "blocks.*.attn.qkv.weight:v"]
+    method = IA3(name="ia3", train=[], rows=rows, columns=["blocks.*.fc.weight"])
+    counts = apply(net, method, ROLES)
+    assert counts.added == counts.trainable == 2 * 3 * 12
+    assert method.mergeable
+    randomise(net)
+    delta, x = delta_state_dict(net), torch.randn(2, 5, 12, dtype=torch.double)
+    k, v, hidden = (
+        delta[f"blocks.0.{name}.ia3"]
+        for name in ("attn.qkv.weight:k", "attn.qkv.weight:v", "fc.weight")
+    )
+    expected = qkv(x) * torch.cat((torch.ones(12), k, v))
+    for merged in (False, True):
+        if merged:
+            assert merge(net) == []
+            assert net.state_dict().keys() == Net().state_dict().keys()
+        torch.testing.assert_close(net.blocks[0].attn["qkv"](x), expected)
+        torch.testing.assert_close(net.blocks[0].fc(x), fc(x * hidden))
+
+
+def test_ia3_scales_what_attention_gives(net):
+    method = IA3(name="ia3", train=[], place=Place.activations)
+    assert apply(net, method, ROLES).added == 2 * 12
+    assert not method.mergeable
+    randomise(net)
+    y, stream = torch.randn(2, 2, 5, 12, dtype=torch.double)
+    scale = delta_state_dict(net)["blocks.0.after_attn.filling.ia3"]
+    torch.testing.assert_close(net.blocks[0].after_attn(y, stream), scale * y)
 
 
 def test_counts_are_of_tensors_not_of_names(net):

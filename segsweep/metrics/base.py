@@ -25,7 +25,7 @@ class Evaluator(Protocol):
     `of_classes`.
     """
 
-    def update(self, batch: Batch, found: list[Any], /) -> None:
+    def update(self, batch: Batch, predictions: list[Any], /) -> None:
         """Take in what a model found on the images of a batch, in its order."""
         ...
 

@@ -51,8 +51,8 @@ def rates(counts: np.ndarray) -> np.ndarray:
     """Return the mean of both error rates of each row, nan without pixels. (N, 4) -> (N,)"""
     import numpy as np
 
-    found, wrong, missed, quiet = counts.T
-    sides = np.stack([found + missed, quiet + wrong])
-    errors = np.stack([missed, wrong]) / np.maximum(sides, 1)
+    hits, false_alarms, misses, rejections = counts.T
+    sides = np.stack([hits + misses, rejections + false_alarms])
+    errors = np.stack([misses, false_alarms]) / np.maximum(sides, 1)
     number = (sides > 0).sum(0)
     return np.where(number > 0, errors.sum(0) / np.maximum(number, 1), np.nan)

@@ -63,8 +63,8 @@ class CityscapesEvaluator:
 
     def update(self, batch: Batch, instances: list[Instances]) -> None:
         """Take in the predictions for the images of a batch, at their original sizes."""
-        for image_id, found in zip(batch.image_ids, instances, strict=True):
-            self.add(image_id, found.coco)
+        for image_id, predictions in zip(batch.image_ids, instances, strict=True):
+            self.add(image_id, predictions.coco)
 
     def add(self, image_id: int, predicted: list[dict[str, Any]]) -> None:
         """Take in one image and its predictions, in the COCO form but with contiguous classes."""
@@ -129,8 +129,8 @@ def match(record: Record, truths: list[Annotation], guesses: list[dict[str, Any]
     size = record.height, record.width
     guesses = sorted(guesses, key=lambda g: g["score"], reverse=True)
     coded = [(g["score"], masks.to_rle(g["segmentation"], size)) for g in guesses]
-    found = [(score, rle) for score, rle in coded if masks.area(rle)]
-    predicted = [rle for _, rle in found]
+    visible = [(score, rle) for score, rle in coded if masks.area(rle)]
+    predicted = [rle for _, rle in visible]
     true = [masks.to_rle(t.segmentation, size) for t in truths]
     void = [] if record.void is None else [masks.to_rle(record.void, size)]
 
@@ -142,7 +142,7 @@ def match(record: Record, truths: list[Annotation], guesses: list[dict[str, Any]
     # pixels that excuse a false positive; a small group counts twice, as in the official program
     excused = masks.intersections(predicted, void).sum(1) + shared @ (group * 1 + small)
     verdicts = judge(shared, area, large, valid, excused)
-    return Verdicts(int(valid.sum()), np.array([score for score, _ in found]), verdicts)
+    return Verdicts(int(valid.sum()), np.array([score for score, _ in visible]), verdicts)
 
 
 def judge(

@@ -69,8 +69,8 @@ class CocoEvaluator:
 
     def update(self, batch: Batch, instances: list[Instances]) -> None:
         """Take in the predictions for the images of a batch, at their original sizes."""
-        for image_id, found in zip(batch.image_ids, instances, strict=True):
-            self.add(image_id, found.coco)
+        for image_id, predictions in zip(batch.image_ids, instances, strict=True):
+            self.add(image_id, predictions.coco)
 
     def add(self, image_id: int, predicted: list[dict[str, Any]]) -> None:
         """Take in one image and its predictions, in the COCO form but with contiguous classes."""
@@ -104,9 +104,9 @@ class CocoEvaluator:
 
     def each_class(self) -> list[dict[str, Any]]:
         """Return AP of masks and boxes of each class; see `base.of_classes`."""
-        found = self._precision
+        precision = self._precision
         return [
-            {"class": name} | {f"{kind}_AP": mean(p[:, :, k, 0]) for kind, p in found.items()}
+            {"class": name} | {f"{kind}_AP": mean(p[:, :, k, 0]) for kind, p in precision.items()}
             for k, name in enumerate(self.classes)
         ]
 
@@ -116,13 +116,13 @@ class CocoEvaluator:
 
         (thresholds, recalls, classes, areas). Once: a stream that has answered is spent.
         """
-        found = {}
+        precision = {}
         for kind, stream in self.streams.items():
             evaluated = stream.finalize()
             evaluated.accumulate()
             assert evaluated.eval is not None
-            found[kind] = evaluated.eval["precision"][..., -1]
-        return found
+            precision[kind] = evaluated.eval["precision"][..., -1]
+        return precision
 
 
 def truths(record: Record, first: int) -> list[dict[str, Any]]:

@@ -26,12 +26,12 @@ class LabelMaps:
         self.data = data
         self.records = {record.image_id: record for record in data.records(split)}
 
-    def update(self, batch: Batch, found: list[SemanticMap]) -> None:
+    def update(self, batch: Batch, maps: list[SemanticMap]) -> None:
         """Take in the predictions for the images of a batch, in its order."""
-        for image_id, one in zip(batch.image_ids, found, strict=True):
-            predicted = one.label_map(self.data.background).cpu().numpy()
+        for image_id, semantic in zip(batch.image_ids, maps, strict=True):
+            predicted = semantic.label_map(self.data.background).cpu().numpy()
             truth = self.data.label_map(self.records[image_id])
-            self.add(truth, predicted, one.scores.cpu().numpy())
+            self.add(truth, predicted, semantic.scores.cpu().numpy())
 
     def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
         """Take in two label maps (H, W) uint8, and the scores (H, W) of the best classes."""
@@ -76,8 +76,8 @@ class PixelCounts(LabelMaps):
         from segsweep.data.base import IGNORE
 
         known = truth != IGNORE
-        there, found = truth[known] == 0, predicted[known] == 0
-        both = np.bincount(2 * there + found, minlength=4)  # by truth, then by prediction
+        true, positive = truth[known] == 0, predicted[known] == 0
+        both = np.bincount(2 * true + positive, minlength=4)  # by truth, then by prediction
         self.counts.append([int(both[k]) for k in (3, 1, 2, 0)])
 
     def compute(self) -> dict[str, float | None]:

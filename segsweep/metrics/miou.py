@@ -72,18 +72,18 @@ class Confusion(LabelMaps):
         import numpy as np
 
         side, known = self.classes + 1, truth != IGNORE
-        true, said = (
+        true, positive = (
             np.minimum(x[known], self.classes).astype(np.int64) for x in (truth, predicted)
         )
-        self.pixels += np.bincount(true * side + said, minlength=side**2).reshape(side, side)
+        self.pixels += np.bincount(true * side + positive, minlength=side**2).reshape(side, side)
 
     def by_class(self) -> tuple[np.ndarray, np.ndarray]:
         """Return IoU and accuracy of each class and of the background. 2 x (K + 1,), nan if none"""
         import numpy as np
 
-        found, true, said = self.pixels.diagonal(), self.pixels.sum(1), self.pixels.sum(0)
+        right, true, positive = self.pixels.diagonal(), self.pixels.sum(1), self.pixels.sum(0)
         with np.errstate(invalid="ignore"):  # 0 / 0 is what is not defined
-            return found / (true + said - found), found / true
+            return right / (true + positive - right), right / true
 
     def each_class(self) -> list[dict[str, Any]]:
         """Return IoU and Acc of each class, at last of the background; see `base.of_classes`."""

@@ -49,10 +49,10 @@ def overlap(counts: np.ndarray) -> dict[str, float | None]:
         "image": counts,
         "set": counts.sum(0, keepdims=True)[: len(counts)],
     }.items():
-        found, wrong, missed, _ = rows.T
-        either = found + wrong + missed
+        hits, false_alarms, misses, _ = rows.T
+        union = hits + false_alarms + misses
         # as if an image of nothing had one pixel, found
-        found, either = found + (either == 0), either + (either == 0)
-        values[f"Dice_{ending}"] = percent(2 * found / (either + found))
-        values[f"IoU_{ending}"] = percent(found / either)
+        hits, union = hits + (union == 0), union + (union == 0)
+        values[f"Dice_{ending}"] = percent(2 * hits / (union + hits))
+        values[f"IoU_{ending}"] = percent(hits / union)
     return values

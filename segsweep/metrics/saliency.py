@@ -180,6 +180,6 @@ def weighted_f(grey: np.ndarray, mask: np.ndarray, beta2: float) -> float:
         smooth = convolve1d(smooth, weights / weights.sum(), axis, mode="constant")
     inside = np.minimum(error, smooth)[mask]
     outside = (error * (2 - np.exp(np.log(0.5) / 5 * distance)))[~mask]
-    found, recall = inside.size - inside.sum(), 1 - inside.mean()
-    precision = found / (found + outside.sum() + EPS)
+    hits, recall = inside.size - inside.sum(), 1 - inside.mean()
+    precision = hits / (hits + outside.sum() + EPS)
     return float((1 + beta2) * recall * precision / (recall + beta2 * precision + EPS))
