@@ -14,7 +14,7 @@ def train(run: Run) -> dict[str, Any]:
     """
     from segsweep.analysis import slices, study
     from segsweep.peft.delta import base_hash, save_delta
-    from segsweep.run import machine, record, terminal
+    from segsweep.run import machine, messages, record
     from segsweep.run.evaluate import evaluate
     from segsweep.run.features import cache_features
     from segsweep.run.fit import fit
@@ -32,7 +32,7 @@ def train(run: Run) -> dict[str, Any]:
         groups = parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)
         if first:
-            terminal.announce(run.name, config.model, loaded, counts, data)
+            messages.announce(run.name, config.model, loaded, counts, data)
     with phase("train"):
         if counts.trainable:
             best = fit(run, model, groups)  # leaves the best weights in the model
@@ -56,5 +56,5 @@ def train(run: Run) -> dict[str, Any]:
         "seconds": phase.total(),
         **machine.machine_facts(),
     }
-    terminal.conclude(run, body)
+    messages.conclude(run, body)
     return body

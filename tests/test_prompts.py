@@ -14,7 +14,7 @@ from segsweep.base.errors import UserError
 from segsweep.data.sets.digits import Digits, DomainName
 from segsweep.model.heads.prompts import BACKGROUND, Templates, encode, templates, token_ids
 from segsweep.run.record import data_facts
-from segsweep.run.terminal import class_lines
+from segsweep.run.messages import class_lines
 from tests.small_coco import content, write
 
 PLAIN = ["{}."]
