@@ -13,8 +13,8 @@ from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
 from segsweep.data.sets.digits import Digits, DomainName
 from segsweep.model.heads.prompts import BACKGROUND, Templates, encode, templates, token_ids
-from segsweep.run.record import data_facts
 from segsweep.run.messages import class_lines
+from segsweep.run.record import data_facts
 from tests.small_coco import content, write
 
 PLAIN = ["{}."]
