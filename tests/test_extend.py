@@ -15,7 +15,7 @@ EXAMPLE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
 CONTRACTS = {  # test file -> tests of the new word
     "tests/test_peft.py": "shift and not seem_tiny",
     "tests/test_data_sources.py": "crates",
-    "tests/test_backbones.py": "plain",
+    "tests/test_backbone_layouts.py": "plain",
     "tests/test_metrics.py": "counting",
 }
 RUN = """

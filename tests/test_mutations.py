@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segsweep.base.errors import UserError
+from segsweep.check.report import described, look_at
 from segsweep.data.findings import accept
 from segsweep.data.formats import masks
 from segsweep.data.sets.coco import Coco
-from segsweep.verbs.check_data import described, look_at
 from tests.small_coco import HEIGHT, REAL, WIDTH, content, write
 
 EXAMPLES = int(os.environ.get("SEGSWEEP_MUTATIONS", "300"))
@@ -113,7 +113,7 @@ def test_a_changed_file_gives_a_message_or_a_set_that_can_be_used(folder: Path, 
 LIMITED = """
 import resource, sys, warnings
 from pathlib import Path
-from segsweep.verbs.check_data import look_at
+from segsweep.check.report import look_at
 from segsweep.check.page import overlay
 from segsweep.check.parts import single
 used = int(next(x for x in open("/proc/self/status") if x.startswith("VmSize")).split()[1]) * 1024
