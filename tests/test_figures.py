@@ -11,11 +11,17 @@ from pathlib import Path
 import pytest
 
 from segsweep.results import frame, reported
-from segsweep.results.figures import COSTS, curve_figure, delta_figure, of_runs, tradeoff_figure
-from segsweep.results.lines import curves, read, sizes
-from segsweep.results.panels import PlotPoint, front, panels
+from segsweep.results.charts.figures import (
+    COSTS,
+    curve_figure,
+    delta_figure,
+    of_runs,
+    tradeoff_figure,
+)
+from segsweep.results.charts.lines import curves, read, sizes
+from segsweep.results.charts.panels import PlotPoint, front, panels
+from segsweep.results.charts.studio import studio
 from segsweep.results.spec import load
-from segsweep.results.studio import studio
 from segsweep.results.tables import ablation, build
 from segsweep.verbs.collect import main
 from tests.records import record, write

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from segsweep.results.canvas import MOST, Chart, styles
 from segsweep.results.cells import Table
-from segsweep.results.embed import svg
-from segsweep.results.figures import priced
-from segsweep.results.lines import curve_chart, curves
-from segsweep.results.panels import panels
-from segsweep.results.scatter import delta_chart, tradeoff_chart
+from segsweep.results.charts.canvas import MOST, Chart, styles
+from segsweep.results.charts.embed import svg
+from segsweep.results.charts.figures import priced
+from segsweep.results.charts.lines import curve_chart, curves
+from segsweep.results.charts.panels import panels
+from segsweep.results.charts.scatter import delta_chart, tradeoff_chart
 from segsweep.results.wording import QUANTITIES, Values
 
 COSTS = ("delta.bytes", "bench.median_ms", "memory.peak_cuda_mib")

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from segsweep.results.canvas import BAR, BLACK, GREY, Chart, Painted, Style, head
 from segsweep.results.cells import Row, Table
-from segsweep.results.panels import Panel, panels
+from segsweep.results.charts.canvas import BAR, BLACK, GREY, Chart, Painted, Style, head
+from segsweep.results.charts.panels import Panel, panels
 from segsweep.results.settings import LabelledRun, arrange, order
 from segsweep.results.wording import Values, axis_name, key_metric, metric_name
 

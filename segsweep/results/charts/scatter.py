@@ -9,9 +9,19 @@ from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from segsweep.results.canvas import BAR, BLACK, GREY, Chart, Painted, Style, handle, head, remark
-from segsweep.results.labels import Label
-from segsweep.results.panels import Panel, PlotPoint, front
+from segsweep.results.charts.canvas import (
+    BAR,
+    BLACK,
+    GREY,
+    Chart,
+    Painted,
+    Style,
+    handle,
+    head,
+    remark,
+)
+from segsweep.results.charts.labels import Label
+from segsweep.results.charts.panels import Panel, PlotPoint, front
 from segsweep.results.wording import QUANTITIES
 
 if TYPE_CHECKING:

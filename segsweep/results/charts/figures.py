@@ -14,13 +14,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from segsweep.results.canvas import Style, styles
 from segsweep.results.cells import Cell, Table, mean
-from segsweep.results.lines import Lines, Sizes, curve_chart, curves, size_chart, sizes
-from segsweep.results.panels import Panel, panels
-from segsweep.results.scatter import delta_chart, tradeoff_chart
+from segsweep.results.charts.canvas import Style, styles
+from segsweep.results.charts.lines import Lines, Sizes, curve_chart, curves, size_chart, sizes
+from segsweep.results.charts.panels import Panel, panels
+from segsweep.results.charts.scatter import delta_chart, tradeoff_chart
+from segsweep.results.charts.studio import Drawing
 from segsweep.results.spec import load
-from segsweep.results.studio import Drawing
 from segsweep.results.tables import build
 from segsweep.results.wording import Values, published
 

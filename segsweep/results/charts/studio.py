@@ -45,7 +45,7 @@ class Studio:
 def studio() -> Iterator[Studio]:
     """Open a studio; it costs nothing to open one and to draw nothing."""
     start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(["segsweep.results.figures", *FORMATS])
+    start.set_forkserver_preload(["segsweep.results.charts.figures", *FORMATS])
     _ensure_running()
     pool = ProcessPoolExecutor(min(MOST, _processors()), start, initializer=_worker)
     try:

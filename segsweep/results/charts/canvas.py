@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from segsweep.results.labels import Label
+    from segsweep.results.charts.labels import Label
 
 BLACK, GREY = "#111111", "#6b6b6b"
 COLUMNS = 3  # panels side by side
@@ -119,7 +119,7 @@ class Chart:
     @contextmanager
     def painted(self, remarks: bool = True) -> Iterator[tuple[Figure, list[tuple[Axes, Painted]]]]:
         """Paint at most 12 panels, the legend below them, then the labels."""
-        from segsweep.results.labels import place
+        from segsweep.results.charts.labels import place
 
         with _grid(min(len(self.painters), MOST), self.size) as (figure, axes, width):
             painters = zip(axes, self.painters, strict=False)

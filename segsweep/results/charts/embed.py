@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from segsweep.results.canvas import Chart
+from segsweep.results.charts.canvas import Chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
