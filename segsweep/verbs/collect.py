@@ -43,8 +43,7 @@ def collect(results: Path, metric: str = "segm_AP") -> int:
     """
     from segsweep.base.files import write_text
     from segsweep.results import forms, frame, tables, typeset
-    from segsweep.results.charts.figures import of_runs
-    from segsweep.results.charts.studio import studio
+    from segsweep.results.charts.figures import of_runs, studio
 
     console = _console()
     with studio() as figures, frame.unwatched():
@@ -73,8 +72,7 @@ def published(results: Path) -> int:
 
     Raises UserError where these cannot be read.
     """
-    from segsweep.results.charts.figures import of_reported
-    from segsweep.results.charts.studio import studio
+    from segsweep.results.charts.figures import of_reported, studio
     from segsweep.results.reported import read
 
     with studio() as figures:

@@ -26,15 +26,12 @@ SPACE = re.compile(r"\s*([MLCQHVz,;:])\s*|\s+")
 
 
 def svg(chart: Chart, name: str) -> str:
-    """Return a chart as an element of a page, which says the remarks itself.
-
-    `name` tells it from others there.
-    """
+    """Return a chart as an element of a page; `name` tells it from others there."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     text = io.StringIO()
-    with chart.painted(remarks=False) as (figure, panels):
+    with chart.painted() as (figure, panels):
         for ax, painted in panels:
             for label in ax.texts:
                 label.set_path_effects([])  # which make outlines of text; the page has its own
