@@ -192,7 +192,7 @@ def head(ax: Axes, title: str, above: str) -> None:
 
 def remark(ax: Axes, text: str, height: float) -> None:
     """Write a remark into a panel."""
-    look = {"ha": "center", "va": "top", "color": GREY, "style": "italic"}
+    look: dict[str, Any] = {"ha": "center", "va": "top", "color": GREY, "style": "italic"}
     ax.text(0.5, height, text, transform=ax.transAxes, **look)
 
 

@@ -113,12 +113,8 @@ class Panel:
         """Return why this is not delta, or nothing."""
         if self.reference is not None:
             return ""
-        why = (
-            "no full-head mean"
-            if self.column.is_mean
-            else f"no full-head run with {self.metric} > 0"
-        )
-        return f"{why}: {self.metric} itself, not δ"
+        missing = "mean" if self.column.is_mean else f"run with {self.metric} > 0"
+        return f"no full-head {missing}: {self.metric} itself, not δ"
 
 
 def panels(table: Table) -> list[Panel]:
