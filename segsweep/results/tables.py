@@ -30,8 +30,6 @@ from segsweep.results.spec import KEY, Spec, load
 from segsweep.results.trace import notes
 from segsweep.results.wording import QUANTITIES, Values
 
-__all__ = ["AVERAGE", "Cell", "Column", "Row", "Table", "ablation", "build"]
-
 
 def ablation(records: list[Values], metric: str = "segm_AP") -> list[Table]:
     """Return the automatic table: settings x data sets, one table per model.
@@ -150,7 +148,7 @@ def _row(
     origin = "ours" if not by_column else run.values["origin"]  # a row that ours are to fill
     facts = {}
     for name in spec.facts:
-        of_columns = (mean(o.run.values.get(name) for o in some) for some in by_column.values())
+        of_columns = (mean(o.run.values.get(name) for o in group) for group in by_column.values())
         value = mean(of_columns)
         facts[name] = None if value is None else value * QUANTITIES[name].factor
     return Row(key, origin, run, cells, _average(cells), facts)

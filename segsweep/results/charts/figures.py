@@ -32,7 +32,7 @@ from segsweep.results.charts.panels import Panel, panels
 from segsweep.results.charts.scatter import delta_chart, tradeoff_chart
 from segsweep.results.spec import load
 from segsweep.results.tables import build
-from segsweep.results.wording import Values, published
+from segsweep.results.wording import Values, published, table_of
 
 COSTS = {
     "pareto": "params.trainable",
@@ -92,7 +92,7 @@ def of_reported(runs: list[Values], folder: Path) -> Iterator[Drawing]:
     Its Figure 6 is the mean panel of SEEM, its Figure 7 that of Mask DINO with a ResNet-50, without
     Cityscapes.
     """
-    cells = [run for run in runs if _table(run) == "000 2a"]
+    cells = [run for run in runs if table_of(run) == "000 2a"]
     spec = replace(load("ablation"), reported="000 2a")
     built = build(spec, _timed(cells, runs), ("reported",))
     tables = {table.title: _light(table) for table in built}
@@ -141,7 +141,7 @@ def _timed(cells: list[Values], runs: list[Values]) -> list[Values]:
     """Join the published times to the precisions of the same setting on the same data set."""
     key = "bench.median_ms"
     times = {
-        _setting(run): {key: run[key]} for run in runs if _table(run) == "000 3" and key in run
+        _setting(run): {key: run[key]} for run in runs if table_of(run) == "000 3" and key in run
     }
     return [run | times.get(_setting(run), {}) for run in cells]
 
@@ -150,10 +150,6 @@ def _setting(run: Values) -> frozenset:
     """Return what a published number is about: model, data set, method with its options."""
     about = (item for item in run.items() if item[0].startswith("config.peft."))
     return frozenset([*about, run["model"], run["data_set"]])
-
-
-def _table(run: Values) -> str:
-    return f"{run['source.document']} {run['source.table']}"
 
 
 class Studio:
