@@ -11,6 +11,7 @@ from segsweep.results.charts.figures import priced, styles_of
 from segsweep.results.charts.lines import curve_chart, curves
 from segsweep.results.charts.panels import panels
 from segsweep.results.charts.scatter import delta_chart, tradeoff_chart
+from segsweep.results.frame import unwatched
 from segsweep.results.wording import QUANTITIES, Values
 
 COSTS = ("delta.bytes", "bench.median_ms", "memory.peak_cuda_mib")
@@ -20,6 +21,7 @@ Groups = dict[str, list[str]]
 """Charts as SVG by the heading of their group."""
 
 
+@unwatched()
 def groups(tables: list[Table], runs: list[Values], directories: Path) -> Groups:
     """Return all charts that there are numbers for; `directories` holds the folders of the runs."""
     looks = styles_of(tables)

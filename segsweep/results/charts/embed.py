@@ -79,11 +79,11 @@ def _written(node: ElementTree.Element) -> str:
 
 def _of_group(attributes: dict[str, str]) -> dict[str, str]:
     """Replace the id of a group by its tip."""
-    kept = {key: value for key, value in attributes.items() if key != "id"}
-    if (name := attributes.get("id", "")).startswith(TIP):
+    name = attributes.pop("id", "")
+    if name.startswith(TIP):
         tip = name.removeprefix(TIP)
-        kept |= {"tabindex": "0", "role": "img", "aria-label": tip, "data-tip": tip}
-    return kept
+        attributes |= {"tabindex": "0", "role": "img", "aria-label": tip, "data-tip": tip}
+    return attributes
 
 
 def _short(key: str, value: str) -> str:

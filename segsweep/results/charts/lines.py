@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -115,17 +116,12 @@ def _size_line(ax: Axes, family: Sizes, panel: Panel, number: int, relative: boo
 def read(path: Path, metric: str) -> Curve:
     """Read the validations of a `metrics.jsonl`; a broken last line is left out."""
     word, curve = f'"{metric}"'.encode(), {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return {}
-    for line in lines:
-        if word in line:
-            try:
-                values = json.loads(line)
-                curve[float(values["epoch"])] = float(values[metric])
-            except (ValueError, TypeError, KeyError):
-                continue
+    with suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, TypeError, KeyError):
+                if word in line:
+                    values = json.loads(line)
+                    curve[float(values["epoch"])] = float(values[metric])
     return curve
 
 
