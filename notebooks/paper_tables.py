@@ -23,7 +23,8 @@ from pathlib import Path
 from IPython.display import Image, Markdown, display
 
 from segsweep.audit.rules import audit
-from segsweep.results import figures, forms, frame, reported, spec, tables
+from segsweep.results import forms, frame, reported, spec, tables
+from segsweep.results.charts import figures
 
 RESULTS = Path("results")
 published = reported.read(RESULTS)

@@ -14,11 +14,11 @@ import pytest
 from segsweep.base.config import compose, fingerprint, identity
 from segsweep.base.errors import UserError
 from segsweep.results import frame
-from segsweep.results.canvas import Style
 from segsweep.results.cells import Cell, Row, Table
+from segsweep.results.charts.canvas import Style
+from segsweep.results.charts.panels import panels
+from segsweep.results.charts.scatter import Series
 from segsweep.results.forms import csv_text, markdown
-from segsweep.results.panels import panels
-from segsweep.results.scatter import Series
 from segsweep.results.tables import ablation
 from segsweep.verbs.collect import main
 from tests.records import record, write
@@ -391,7 +391,7 @@ def test_equal_records_give_equal_files(tmp_path: Path) -> None:
 def test_labels_do_not_cover_points_or_each_other(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from segsweep.results.labels import Label, place
+    from segsweep.results.charts.labels import Label, place
 
     ax = Figure(figsize=(4, 3)).subplots()
     ax.set(xscale="log", xlim=(1e5, 1e8), ylim=(-30, 5))

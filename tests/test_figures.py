@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from segsweep.results import frame, reported
-from segsweep.results.figures import COSTS, curve_figure, delta_figure, of_runs, tradeoff_figure
-from segsweep.results.lines import curves, read, sizes
-from segsweep.results.panels import PlotPoint, front, panels
+from segsweep.results.charts.figures import (
+    COSTS,
+    delta_figure,
+    of_runs,
+    studio,
+    tradeoff_figure,
+)
+from segsweep.results.charts.lines import curve_chart, curves, read, sizes
+from segsweep.results.charts.panels import PlotPoint, front, panels
 from segsweep.results.spec import load
-from segsweep.results.studio import studio
 from segsweep.results.tables import ablation, build
 from segsweep.verbs.collect import main
 from tests.records import record, write
@@ -106,7 +111,7 @@ def test_curves_are_means_over_seeds_and_broken_lines_are_left_out(tmp_path: Pat
         (directory / "metrics.jsonl").write_text(text + '\n{"epoch": 4, "segm_AP"')
     assert read(directory / "metrics.jsonl", "segm_AP") == {1.0: 11.0, 2.0: 21.0, 3.0: 31.0}
     runs = frame.read(tmp_path).runs
-    _, svg, _ = curve_figure(curves(runs, tmp_path / "runs"), tmp_path / "curves")
+    _, svg, _ = curve_chart(curves(runs, tmp_path / "runs")).save(tmp_path / "curves")
     assert "epoch" in words(svg)
     assert "LoRA (r=8)" in words(svg)
 

@@ -33,10 +33,9 @@ from segsweep.results.candidates import (
     outcomes,
     timed,
 )
-from segsweep.results.decision import brief, decide
+from segsweep.results.decision import Limit, Wishes, brief, decide, parse_limit
 from segsweep.results.frame import read
 from segsweep.results.tables import ablation
-from segsweep.results.wishes import Limit, Wishes, parse_limit
 from segsweep.run import predictions
 from segsweep.run.identity import Run
 from segsweep.run.record import data_facts

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.analysis.matches import TYPES
-from segsweep.results.canvas import GREY, LOOK, save
+from segsweep.results.charts.canvas import GREY, LOOK, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,9 @@ from math import inf
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from segsweep.results.cells import mean
 from segsweep.results.settings import LabelledRun, Values, arrange, order
-from segsweep.results.wording import metric_name
+from segsweep.results.wording import key_metric, metric_name
 
 LATENCY, SIZE = "latency", "size"
 MB, BYTES = 1e6, 4  # of a parameter, where no checkpoint tells
@@ -82,7 +83,7 @@ def contests(runs: list[Values], records: dict[str, Record]) -> list[Contest]:
     """
     groups: dict[tuple[str, str, str], list[LabelledRun]] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
-        key = run.values.get("config.metrics.key") or "segm_AP"
+        key = key_metric(run.values)
         protocol = run.values.get(f"metrics.{key}.protocol") or ""
         groups.setdefault((run.data_set, key, protocol), []).append(run)
     names = [data_set for data_set, _, _ in groups]
@@ -115,30 +116,23 @@ def _contest(title: str, key: str, runs: list[LabelledRun], records: dict[str, R
 def _candidate(
     name: str, key: str, runs: list[LabelledRun], records: dict[str, Record]
 ) -> Candidate:
-    trained = fmean(run.values.get("params.trainable") or 0 for run in runs)
-    stored = [size for run in runs if (size := run.values.get("delta.bytes")) is not None]
-    details = [records.get(run.values["id"], {}) for run in runs]
-    times = [time for run in runs if (time := run.values.get("bench.median_ms")) is not None]
+    values = [run.values for run in runs]
+    trained = fmean(run.get("params.trainable") or 0 for run in values)
+    stored = mean(run.get("delta.bytes") for run in values)
+    details = [records.get(run["id"], {}) for run in values]
+    # the repeats of a seed are no further evidence
+    by_seed = [(run.get("config.seed", 0), run.get(f"metrics.{key}.value")) for run in values]
     return Candidate(
         name=name,
         model=runs[0].model,
         reference=runs[0].reference,
-        values=_by_seed(runs, key),
+        values=[*_means(by_seed).values()],
         trained=trained,
-        size=(fmean(stored) if stored else BYTES * trained) / MB,
-        latency=fmean(times) if times else None,
-        measures=_means(measures(record, key) for record in details),
+        size=(BYTES * trained if stored is None else stored) / MB,
+        latency=mean(run.get("bench.median_ms") for run in values),
+        measures=_means(item for record in details for item in measures(record, key).items()),
         outcomes=[points for record in details if (points := outcomes(record.get("analysis")))],
     )
-
-
-def _by_seed(runs: list[LabelledRun], key: str) -> list[float]:
-    """Return a value for each seed, the mean of its repeats: they are no further evidence."""
-    seeds: dict[int, list[float]] = {}
-    for run in runs:
-        if (value := run.values.get(f"metrics.{key}.value")) is not None:
-            seeds.setdefault(run.values.get("config.seed", 0), []).append(float(value))
-    return [fmean(values) for values in seeds.values()]
 
 
 def measures(record: Record, key: str) -> dict[str, float]:
@@ -158,13 +152,13 @@ def measures(record: Record, key: str) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def _means(runs: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each measure over the runs that have it."""
-    by_name: dict[str, list[float]] = {}
-    for values in runs:
-        for name, value in values.items():
-            by_name.setdefault(name, []).append(value)
-    return {name: fmean(values) for name, values in by_name.items()}
+def _means(values: Iterable[tuple[Any, float | None]]) -> dict[Any, float]:
+    """Return the means of the values that share a key."""
+    by_key: dict[Any, list[float]] = {}
+    for key, value in values:
+        if value is not None:
+            by_key.setdefault(key, []).append(float(value))
+    return {key: fmean(group) for key, group in by_key.items()}
 
 
 def outcomes(analysis: dict[str, Any] | None) -> list[OperatingPoint]:
@@ -191,9 +185,8 @@ def outcomes(analysis: dict[str, Any] | None) -> list[OperatingPoint]:
 
 
 def _point(score: float, right: float, wrong: float, objects: int) -> OperatingPoint:
-    missed = max(0.0, objects - right)
-    values = score, 1000 * missed / objects, 1000 * wrong / objects
-    return OperatingPoint(*(round(v, 3) for v in values))
+    missed = 1000 * max(0.0, objects - right) / objects
+    return OperatingPoint(round(score, 3), round(missed, 3), round(1000 * wrong / objects, 3))
 
 
 def timed(runs: Sequence[Values], bench: Sequence[Values]) -> list[Values]:
@@ -204,9 +197,9 @@ def timed(runs: Sequence[Values], bench: Sequence[Values]) -> list[Values]:
     """
     last = sorted(bench, key=lambda measured: str(measured.get("ended")))
     merged = (measured for measured in last if measured.get("config.bench.form") != "unmerged")
-    times = {_kind(m): m["bench.median_ms"] for m in merged if "bench.median_ms" in m}
-    pairs = ((run, times.get(_kind(run))) for run in runs)
-    return [run if time is None else run | {"bench.median_ms": time} for run, time in pairs]
+    key = "bench.median_ms"
+    times = {_kind(m): {key: m[key]} for m in merged if m.get(key) is not None}
+    return [run | times.get(_kind(run), {}) for run in runs]
 
 
 def _kind(run: Values) -> frozenset[tuple[str, Any]]:

@@ -46,14 +46,6 @@ class Cell:
         """Return the value as it is printed; values that print alike are equally good."""
         return None if self.value is None else f"{self.value:.{decimals}f}"
 
-    def repeated(self) -> list[list[float]]:
-        """Return the values of every seed that was run more than once, each place apart."""
-        groups: dict[tuple, list[float]] = defaultdict(list)
-        for place, values in self.repeats.items():
-            for (seed, _), value in values.items():
-                groups[place, seed].append(value)
-        return [group for group in groups.values() if len(group) > 1]
-
     def text(self, decimals: int = 2) -> str:
         """Return what a reader sees: "42.31", "42.31 ± 0.40 (3)", "failed" or a dash."""
         if self.value is None:
@@ -73,9 +65,9 @@ class Column:
     kinds: tuple[tuple[str, str], ...] = ()  # (metric, protocol) of its numbers
     is_mean: bool = False
 
-    def best(self, values: Iterable[float]) -> float | None:
+    def best(self, values: Iterable[float | None]) -> float | None:
         """Return the best of some values, None where there is none or no contest."""
-        known = list(values)
+        known = [value for value in values if value is not None]
         if not known or not self.direction:
             return None
         return max(known) if self.direction == "higher" else min(known)
@@ -109,11 +101,6 @@ class Row:
         """The method with its options."""
         return self.run.setting
 
-    @property
-    def percent(self) -> float | None:
-        """The share of parameters that train, equation 10."""
-        return self.facts.get("params.percent")
-
 
 @dataclass(frozen=True)
 class Table:
@@ -135,14 +122,11 @@ class Table:
         """Return how many decimals a column is printed with."""
         return self.spec.digits.get(column.metric, self.spec.decimals)
 
-    def values(self, column: Column, origin: str) -> list[float]:
-        """Return the values of a column, ours and published ones apart."""
-        cells = [self.cell(row, column) for row in self.rows if row.origin == origin]
-        return [cell.value for cell in cells if cell.value is not None]
-
     def best(self, column: Column, origin: str) -> str | None:
-        """Return the best value of a column as it is printed."""
-        return Cell(column.best(self.values(column, origin))).rounded(self.decimals(column))
+        """Return the best value of a column as it is printed, of ours or of published ones."""
+        cells = (self.cell(row, column) for row in self.rows if row.origin == origin)
+        top = column.best(cell.value for cell in cells)
+        return Cell(top).rounded(self.decimals(column))
 
     def noise(self, column: Column, origin: str) -> float | None:
         """Return the standard deviation over seeds that holds for a column.
@@ -162,7 +146,12 @@ class Table:
 
         It is the standard deviation of runs of the same seed, pooled over the column's cells.
         """
-        groups = [group for row in self.rows for group in self.cell(row, column).repeated()]
+        seeds: dict[tuple, list[float]] = defaultdict(list)
+        for row in self.rows:
+            for place, values in self.cell(row, column).repeats.items():
+                for (seed, _), value in values.items():
+                    seeds[row.labels, place, seed].append(value)
+        groups = [group for group in seeds.values() if len(group) > 1]
         sd = pooled(groups)
         if sd is None:
             return None
@@ -173,22 +162,18 @@ class Table:
         """Return the rows whose value differs from the best by no more than the noise."""
         tied: set[Key] = set()
         for origin in ("ours", "reported"):
-            cells = {
-                r.labels: c
-                for r in self.rows
-                if r.origin == origin and (c := self.cell(r, column)).value is not None
-            }
-            top = column.best(c.value for c in cells.values() if c.value is not None)
+            rows = [row for row in self.rows if row.origin == origin]
+            cells = {row.labels: self.cell(row, column) for row in rows}
+            top, bold = column.best(c.value for c in cells.values()), self.best(column, origin)
             if top is None:
                 continue
             noise = self.noise(column, origin)
-            spread = {key: _spread(cell, noise) for key, cell in cells.items()}
-            best = next(spread[key] for key, cell in cells.items() if cell.value == top)
+            best = next(_spread(cell, noise) for cell in cells.values() if cell.value == top)
             for key, cell in cells.items():
-                here, value = spread[key], cell.value or 0.0
-                if cell.rounded(self.decimals(column)) == self.best(column, origin):
-                    continue  # printed alike, so bold itself
-                if here and best and within_noise(top - value, here, best):
+                here = _spread(cell, noise)
+                if cell.value is None or cell.rounded(self.decimals(column)) == bold:
+                    continue  # nothing, or printed alike, so bold itself
+                if here and best and within_noise(top - cell.value, here, best):
                     tied.add(key)
         return tied
 

@@ -8,14 +8,20 @@ numbers and sentences that hold whatever is wished for: a page only filters and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from statistics import fmean, stdev
 from typing import Any
 
-from segsweep.results.candidates import LATENCY, Candidate, Contest
+from segsweep.base.errors import UserError
+from segsweep.base.explain import choices
+from segsweep.results.candidates import LATENCY, SIZE, Candidate, Contest, OperatingPoint
 from segsweep.results.evidence import ENOUGH, FACTOR, pooled, within_noise
-from segsweep.results.wishes import UNITS, Limit, Wishes
+
+UNITS = {LATENCY: " ms", SIZE: " MB"}
+LIMIT = re.compile(r"(.+?)\s*(>=|<=|≥|≤)\s*(-?\d+(?:\.\d+)?)\s*")
 
 WORDS = {
     "choice": "Choose {name}: {value}, {size} to store per task, {latency}.",
@@ -45,9 +51,78 @@ WORDS = {
 }
 
 
-def said(key: str, **values: object) -> str:
+def worded(key: str, **values: object) -> str:
     """Return a sentence, or a part of one, with its values."""
     return WORDS[key].format(**values)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What must hold: `what` is at most, or at least, `bound`."""
+
+    what: str
+    at_most: bool
+    bound: float
+
+    def met(self, candidate: Candidate) -> bool:
+        """Say whether a candidate holds it; what was not measured does not."""
+        return self.distance(candidate) <= 0
+
+    def distance(self, candidate: Candidate) -> float:
+        """Return by how much a candidate breaks it, infinity where nothing measured it."""
+        value = candidate.measured().get(self.what)
+        if value is None:
+            return inf
+        return value - self.bound if self.at_most else self.bound - value
+
+    def text(self) -> str:
+        """Return "latency ≤ 20.00 ms"."""
+        sign = "≤" if self.at_most else "≥"
+        return f"{self.what} {sign} {self.bound:.2f}{UNITS.get(self.what, '')}"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the use asks for; a cost is in any unit, per object missed and per false alarm."""
+
+    latency: float | None = None
+    size: float | None = None
+    miss_cost: float = 0.0
+    false_alarm_cost: float = 0.0
+    must: list[Limit] = field(default_factory=list)
+
+    def limits(self) -> list[Limit]:
+        """Return the caps that are given and what must pass."""
+        caps = {LATENCY: self.latency, SIZE: self.size}
+        return [*(Limit(k, True, v) for k, v in caps.items() if v is not None), *self.must]
+
+    def priced(self) -> bool:
+        """Say whether errors cost anything."""
+        return self.miss_cost > 0 or self.false_alarm_cost > 0
+
+    def cheapest(self, points: Sequence[OperatingPoint]) -> OperatingPoint:
+        """Return the operating point of least expected cost, of equal ones the first."""
+        return min(points, key=self.cost)
+
+    def cost(self, point: OperatingPoint) -> float:
+        """Return the expected cost per 1,000 objects."""
+        return self.miss_cost * point.missed + self.false_alarm_cost * point.false
+
+    def costs(self, candidate: Candidate) -> list[float]:
+        """Return the least expected cost of each run that kept predictions."""
+        return [self.cost(self.cheapest(points)) for points in candidate.outcomes]
+
+
+def parse_limit(text: str, known: Iterable[str]) -> Limit:
+    """Read "camera=night>=40". Raises UserError for what nothing measured."""
+    match = LIMIT.fullmatch(text)
+    names = list(known)
+    if not match:
+        raise UserError(f"--must-pass {text!r}: say what and how much, as in 'segm_APs>=30'")
+    what, sign, bound = match.groups()
+    if what not in names:
+        raise UserError(f"--must-pass {text!r}: no finished run has {what!r}{choices(what, names)}")
+    return Limit(what, sign in ("<=", "≤"), float(bound))
 
 
 @dataclass(frozen=True)
@@ -78,22 +153,20 @@ def decide(contest: Contest, wishes: Wishes) -> Decision:
         return Decision(None, [], broken, _nothing(tried, limits))
     priced = [c for c in fit if c.outcomes] if wishes.priced() else []
     ranked = priced or fit  # nor do others tell the noise
-    if priced:
-        gains = {c.name: [-cost for cost in wishes.costs(c)] for c in ranked}
-    else:
-        gains = {c.name: contest.gains(c) for c in ranked}
+    costs = {c.name: [-cost for cost in wishes.costs(c)] for c in priced}
+    gains = costs or {c.name: contest.gains(c) for c in ranked}
     best = max(ranked, key=lambda c: fmean(gains[c.name]))
     tied = [c for c in ranked if c is best or _alike(gains, c, best)]
     chosen = min(tied, key=Candidate.burden)
-    there = said("worth", cost=_spread(wishes.costs(best))) if priced else _value(contest, best)
+    there = worded("worth", cost=_spread(wishes.costs(best))) if priced else _value(contest, best)
     if len(fit) == 1:
-        why = said("only")
+        why = worded("only")
     elif chosen is best:
-        why = said("best", n=len(fit))
+        why = worded("best", n=len(fit))
     else:
-        why = said("tie", best=best.name, there=there, size=_mb(best))
-    price = _price(wishes, chosen) if priced else said(
-        "unpriced" if wishes.priced() else "free", metric=contest.metric)  # fmt: skip
+        why = worded("tie", best=best.name, there=there, size=_mb(best))
+    unpriced = worded("unpriced" if wishes.priced() else "free", metric=contest.metric)
+    price = _price(wishes, chosen) if priced else unpriced
     words = [_choice(contest, chosen), why, price, _left(contest, chosen)]
     return Decision(chosen.name, [c.name for c in fit], broken, words)
 
@@ -144,13 +217,12 @@ def gap(contest: Contest, candidate: Candidate) -> Gap | None:
 def _alike(gains: dict[str, list[float]], a: Candidate, b: Candidate) -> bool | None:
     """Say whether two candidates are within noise; None where no seeds tell what noise is."""
     shared = pooled(gains.values())
-    spreads = []
-    for values in (gains[a.name], gains[b.name]):
-        sd = stdev(values) if len(values) >= ENOUGH else shared
-        if sd is None:
-            return None
-        spreads.append((sd, len(values)))
-    return within_noise(fmean(gains[a.name]) - fmean(gains[b.name]), *spreads)
+    both = gains[a.name], gains[b.name]
+    first, second = (stdev(values) if len(values) >= ENOUGH else shared for values in both)
+    if first is None or second is None:
+        return None
+    spreads = (first, len(both[0])), (second, len(both[1]))
+    return within_noise(fmean(both[0]) - fmean(both[1]), *spreads)
 
 
 def _moments(values: list[float]) -> dict[str, float]:
@@ -159,17 +231,15 @@ def _moments(values: list[float]) -> dict[str, float]:
 
 
 def _choice(contest: Contest, c: Candidate) -> str:
-    latency = said("not_measured") if c.latency is None else f"{c.latency:.2f} ms an image"
-    value = _value(contest, c)
-    return said("choice", name=c.name, value=value, size=_mb(c), latency=latency)
+    latency = worded("not_measured") if c.latency is None else f"{c.latency:.2f} ms an image"
+    return worded("choice", name=c.name, value=_value(contest, c), size=_mb(c), latency=latency)
 
 
 def _price(wishes: Wishes, chosen: Candidate) -> str:
     points = [wishes.cheapest(points) for points in chosen.outcomes]
     score, missed, false = (fmean(values) for values in zip(*points, strict=True))
-    cost = fmean(wishes.costs(chosen))
-    return said("cost", cost=f"{cost:.2f}", missed=f"{missed:.1f}", false=f"{false:.1f}",
-                score=f"{score:.2f}")  # fmt: skip
+    numbers = {"missed": f"{missed:.1f}", "false": f"{false:.1f}", "score": f"{score:.2f}"}
+    return worded("cost", cost=f"{fmean(wishes.costs(chosen)):.2f}", **numbers)
 
 
 def _left(contest: Contest, chosen: Candidate) -> str:
@@ -182,41 +252,38 @@ def _left(contest: Contest, chosen: Candidate) -> str:
         compared = max(others, key=lambda c: fmean(contest.gains(c)))
     distance = gap(contest, compared)
     if distance is None:
-        return said("no_reference", model=chosen.model)
-    return said(
+        return worded("no_reference", model=chosen.model)
+    return worded(
         "left" if distance.above <= 0 else "ahead",
         name=compared.name,
         gap=f"{abs(distance.above):.2f} {contest.metric}",
         value=_value(contest, distance.reference),
-        noise=said("unknown" if distance.noise is None else "noise" if distance.noise else "real"),
+        noise=worded({None: "unknown", True: "noise", False: "real"}[distance.noise]),
     )
 
 
 def _nothing(tried: list[Candidate], limits: list[Limit]) -> list[str]:
     """Say which limit binds: without it something would qualify; else what each rules out."""
     if not tried:
-        return [said("empty")]
-    words = [said("nothing")]
+        return [worded("empty")]
+    words = [worded("nothing")]
     for limit in limits:
         known = [c for c in tried if limit.distance(c) < inf]
         if not known:
-            cure = said("bench") if limit.what == LATENCY else ""
-            words.append(said("unmeasured", limit=limit.text(), cure=cure))
+            cure = worded("bench") if limit.what == LATENCY else ""
+            words.append(worded("unmeasured", limit=limit.text(), cure=cure))
             continue
         missed = [c for c in tried if not limit.met(c)]
         free = [c for c in missed if all(other.met(c) for other in limits if other is not limit)]
         nearest = min(free or known, key=limit.distance)
-        values = {"limit": limit.text(), "name": nearest.name, "value": _here(limit, nearest)}
+        here = nearest.measured().get(limit.what)
+        value = "" if here is None else f"{limit.what} {here:.2f}{UNITS.get(limit.what, '')}"
+        values = {"limit": limit.text(), "name": nearest.name, "value": value}
         if free and nearest in known:
-            words.append(said("binding", **values))
+            words.append(worded("binding", **values))
         elif missed:
-            words.append(said("conflict", k=len(missed), n=len(tried), **values))
+            words.append(worded("conflict", k=len(missed), n=len(tried), **values))
     return words
-
-
-def _here(limit: Limit, c: Candidate) -> str:
-    value = c.measured().get(limit.what)
-    return f"{limit.what} {value:.2f}{UNITS.get(limit.what, '')}" if value is not None else ""
 
 
 def _value(contest: Contest, c: Candidate) -> str:

@@ -48,9 +48,9 @@ def pooled(groups: Iterable[Sequence[float]]) -> float | None:
     return sqrt(sum((len(group) - 1) * deviation(group) ** 2 for group in several) / freedom)
 
 
-def within_noise(difference: float, one: tuple[float, int], other: tuple[float, int]) -> bool:
+def within_noise(difference: float, a: tuple[float, int], b: tuple[float, int]) -> bool:
     """Say whether two means differ by at most two standard errors; each is (sd, seeds)."""
-    error = sqrt(sum(sd**2 / max(n, 1) for sd, n in (one, other)))
+    error = sqrt(sum(sd**2 / max(n, 1) for sd, n in (a, b)))
     return abs(difference) <= FACTOR * error
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from segsweep.results.cells import MISSING, Cell, Column, Row, Table
+from segsweep.results.cells import MISSING, Column, Row, Table
 from segsweep.results.pivot import column_fields
-from segsweep.results.trace import TIE
+from segsweep.results.trace import TIE, sources
 from segsweep.results.wording import QUANTITIES, Values, document, protocol_in_words
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+SHOWN = 4  # runs that a tip names
 PERCENT = ("%", "percent")
 STUBS = {"setting": "Setting", "method": "Method", "data_set": "Data set", "origin": "Origin"}
 CSV_COLUMNS = (
@@ -35,6 +37,12 @@ class Entry:
     bold: bool = False
     tie: bool = False
     runs: tuple[Values, ...] = field(default=(), compare=False)
+
+    def tip(self) -> str:
+        """Return what a page says where the pointer is on it: the first runs, and how many more."""
+        names = [source.text() for source in sources(self.runs[:SHOWN])]
+        more = len(self.runs) - SHOWN
+        return "\n".join([*names, *([f"and {more} more"] if more > 0 else [])])
 
     def marked(self) -> str:
         """Return the text with the mark of a tie."""
@@ -56,17 +64,13 @@ class Sheet:
         """Return the headings of all columns in one line."""
         return [*self.stub, *(" ".join(label for label in head if label) for head in self.head)]
 
-    def spans(self, level: int) -> list[tuple[str, int]]:
-        """Return the headings of a level with the number of columns that each spans."""
-        spans: list[tuple[str, int]] = []
-        previous = None
-        for head in self.head:
-            if head[: level + 1] == previous:
-                spans[-1] = (spans[-1][0], spans[-1][1] + 1)
-            else:
-                spans.append((head[level], 1))
-            previous = head[: level + 1]
-        return spans
+    def levels(self) -> list[list[tuple[str, int]]]:
+        """Return the levels of headings, top-down, each with the columns that a heading spans."""
+        levels = []
+        for level in range(len(self.head[0]) if self.head else 0):
+            groups = groupby(self.head, key=lambda head: head[: level + 1])
+            levels.append([(labels[level], len([*heads])) for labels, heads in groups])
+        return levels
 
 
 def sheet(table: Table) -> Sheet:
@@ -74,13 +78,12 @@ def sheet(table: Table) -> Sheet:
     depth = len(table.columns[0].labels) if table.columns else 1
     facts = [QUANTITIES[name].heading for name in table.spec.facts]
     compared = ["δ (%)", "p (n)"] if any(row.test for row in table.rows) else []
-    lone = [(*[""] * (depth - 1), text) for text in facts]
-    last = [(*[""] * (depth - 1), text) for text in compared]
+    first, last = ([(*[""] * (depth - 1), text) for text in texts] for texts in (facts, compared))
     return Sheet(
         title=table.title or table.spec.heading,
         caption=caption(table),
         stub=[STUBS.get(name, name.rpartition(".")[2].capitalize()) for name in table.fields],
-        head=[*lone, *(column.labels for column in table.columns), *last],
+        head=[*first, *(column.labels for column in table.columns), *last],
         body=_body(table, bool(compared)),
         notes=table.notes,
     )
@@ -141,38 +144,26 @@ def _body(table: Table, compared: bool) -> list[list[Entry]]:
 def _column(table: Table, column: Column) -> list[Entry]:
     """Return the entries of a column; numbers that are no metric are aligned among themselves."""
     cells = [table.cell(row, column) for row in table.rows]
-    ties = table.ties(column)
-    decimals = table.decimals(column)
+    ties, decimals = table.ties(column), table.decimals(column)
+    texts = [cell.text(decimals) for cell in cells]
     if column.metric in QUANTITIES and not column.direction:
-        return [
-            Entry(text, runs=cell.runs)
-            for text, cell in zip(
-                aligned([c.value for c in cells], table.spec.digits.get(column.metric)),
-                cells,
-                strict=True,
-            )
-        ]
+        texts = aligned([cell.value for cell in cells], table.spec.digits.get(column.metric))
     best = {origin: table.best(column, origin) for origin in ("ours", "reported")}
     return [
         Entry(
-            cell.text(decimals),
-            bold=_is_best(cell, best[row.origin], decimals),
+            text,
+            bold=cell.value is not None and cell.rounded(decimals) == best[row.origin],
             tie=row.labels in ties,
             runs=cell.runs,
         )
-        for row, cell in zip(table.rows, cells, strict=True)
+        for row, cell, text in zip(table.rows, cells, texts, strict=True)
     ]
-
-
-def _is_best(cell: Cell, best: str | None, decimals: int) -> bool:
-    return best is not None and cell.rounded(decimals) == best
 
 
 def _comparison(row: Row) -> list[Entry]:
     delta = MISSING if row.delta is None else f"{row.delta:+.2f}".replace("-", "−")
-    if row.test is None:
-        return [Entry(delta), Entry(MISSING)]
-    return [Entry(delta), Entry(row.test.text() + (" *" if row.remains else ""))]
+    test = row.test.text() + (" *" if row.remains else "") if row.test else MISSING
+    return [Entry(delta), Entry(test)]
 
 
 def aligned(values: list[float | None], decimals: int | None = None) -> list[str]:
@@ -213,13 +204,14 @@ def csv_text(tables: list[Table]) -> str:
         if i == 0:
             writer.writerow([*(labels[j] for j in shown), *CSV_COLUMNS])
         for row in table.rows:
+            percent = row.facts.get("params.percent")
             for column in table.columns:
                 if column.is_mean:
                     continue
                 c = table.cell(row, column)
                 texts = [*([table.title] if table.spec.split else []), *row.labels, *column.labels]
                 protocols = " & ".join(protocol for _, protocol in column.kinds if protocol)
-                numbers = [column.metric, protocols, row.method, row.origin, c.trained, row.percent]
+                numbers = [column.metric, protocols, row.method, row.origin, c.trained, percent]
                 runs = " ".join(run["id"] for run in c.runs)
                 writer.writerow(
                     [*(texts[j] for j in shown), *numbers, c.value, c.sd, c.seeds, c.failed, runs]

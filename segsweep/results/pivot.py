@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from segsweep.results.wording import (
     metric_name,
     natural,
     published_place,
+    table_of,
 )
 
 ORIGINS = ("reported", "ours")
@@ -50,7 +52,8 @@ def row_fields(spec: Spec, origins: Sequence[str]) -> list[str]:
 
 def qualifying(spec: Spec, runs: list[Values]) -> list[Values]:
     """Return the numbers of the published table, then the runs of ours that fit its columns."""
-    printed = [run for run in runs if run["origin"] == "reported" and _is_of(run, spec.reported)]
+    published = (run for run in runs if run["origin"] == "reported")
+    printed = [run for run in published if table_of(run) == spec.reported]
     timed = any(metric.startswith(BENCH) for metric in spec.metrics)  # a table of benchmarks
     ours = [r for r in runs if r["origin"] == "ours" and timed == (r.get("kind") == "bench")]
     if spec.reported:
@@ -115,16 +118,9 @@ def _order(spec: Spec, name: str, label: str, observation: Observation) -> tuple
     return 0, natural(label if value is None else str(value))
 
 
-def _is_of(run: Values, table: str) -> bool:
-    return f"{run['source.document']} {run['source.table']}" == table
-
-
 def _fits(run: Values, where: dict[str, Any]) -> bool:
-    for key, wanted in where.items():
-        values = wanted if isinstance(wanted, list) else [wanted]
-        if recorded(run, key) not in values:
-            return False
-    return True
+    wanted = {key: v if isinstance(v, list) else [v] for key, v in where.items()}
+    return all(recorded(run, key) in values for key, values in wanted.items())
 
 
 def recorded(run: Values, key: str) -> Any:
@@ -145,11 +141,9 @@ def _numbers(run: LabelledRun, spec: Spec) -> list[tuple[str, float | None]]:
 
 def _value(values: Values, metric: str) -> float | None:
     """Return a metric, or another recorded number in the unit of its column."""
-    if metric in QUANTITIES:
-        value = values.get(metric)
-        return None if value is None else QUANTITIES[metric].factor * value
-    value = values.get(f"metrics.{metric}.value")
-    return None if value is None else float(value)
+    quantity = QUANTITIES.get(metric)
+    value = values.get(metric if quantity else f"metrics.{metric}.value")
+    return None if value is None else float(value) * (quantity.factor if quantity else 1.0)
 
 
 def _label(run: LabelledRun, metric: str, name: str, spec: Spec) -> str:
@@ -172,15 +166,13 @@ def _distinct(observed: list[Observation], fields: Sequence[str]) -> list[Observ
 
     The label of their row then names setting and model, as far as these differ.
     """
-    inside: dict[tuple, set[tuple[str, str]]] = {}
+    inside: dict[tuple, set[tuple[str, str]]] = defaultdict(set)
     for o in observed:
-        place = (o.title, o.row, o.column, o.run.data_set)
-        inside.setdefault(place, set()).add((o.run.setting, o.run.model))
-    mixed: dict[tuple[Key, Key], list[bool]] = {}
+        inside[o.title, o.row, o.column, o.run.data_set].add((o.run.setting, o.run.model))
+    mixed: dict[tuple[Key, Key], list[bool]] = defaultdict(lambda: [False, False])
     for (title, row, *_), pairs in inside.items():
-        differ = mixed.setdefault((title, row), [False, False])
-        for i in (0, 1):
-            differ[i] |= len({pair[i] for pair in pairs}) > 1
+        for i, names in enumerate(zip(*pairs, strict=True)):
+            mixed[title, row][i] |= len({*names}) > 1
     at = max(i for i, name in enumerate(fields) if name != "origin")
 
     def labels(o: Observation) -> Key:
@@ -196,16 +188,16 @@ def _distinct(observed: list[Observation], fields: Sequence[str]) -> list[Observ
 
 def _apart(observed: list[Observation], fields: Sequence[str]) -> list[Observation]:
     """Name the protocol in the heading of columns that would otherwise mix several."""
-    protocols: dict[Key, set[str]] = {}
+    protocols: dict[Key, set[str]] = defaultdict(set)
     for o in observed:
         if o.protocol and o.value is not None:
-            protocols.setdefault(o.column, set()).add(o.protocol)
+            protocols[o.column].add(o.protocol)
     if all(len(several) < 2 for several in protocols.values()):
         return observed
     at = fields.index("metric") if "metric" in fields else 0
 
     def labels(o: Observation) -> Key:
-        if len(protocols.get(o.column, ())) < 2 or not o.protocol:
+        if len(protocols[o.column]) < 2 or not o.protocol:
             return o.column
         return (*o.column[:at], f"{o.column[at]} ({o.protocol})", *o.column[at + 1 :])
 

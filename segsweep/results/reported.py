@@ -128,6 +128,5 @@ def _number(row: dict[str, str]) -> Values:
 
 def _protocol(data_set: str, metric: str) -> str:
     """Return by which rules a precision was computed; the studies say so of no other metric."""
-    if not metric.startswith(("segm_AP", "bbox_AP")):
-        return ""
-    return "Cityscapes" if data_set == "Cityscapes" else "COCO"
+    rules = "Cityscapes" if data_set == "Cityscapes" else "COCO"
+    return rules if metric.startswith(("segm_AP", "bbox_AP")) else ""

@@ -99,7 +99,10 @@ def arrange(runs: list[Values]) -> list[LabelledRun]:
     details = _details(examples, "peft", keys)
     models, cells = ([run[key] for run in examples] for key in ("model", "data_set"))
     rows = list(zip(models, methods, details, strict=True))
-    details = _joined(details, _differences_inside_cells(examples, rows, cells, keys))
+    # what else runs of the same cell disagree on, apart from seeds and places of files
+    others = [key for key in keys if not key.startswith(("config.peft.", "config.model."))]
+    others = [key for key in others if not any("/" in str(run.get(key)) for run in examples)]
+    details = _joined(details, _shown(examples, _differing(examples, others, rows, cells)))
     families = [_family(run, "peft") for run in examples]
     references = [_is_reference(run) for run in examples]
     places = list(zip(methods, families, details, references, strict=True))
@@ -143,16 +146,15 @@ def _label(run: Values, group: str) -> str:
 
 def _family(run: Values, group: str) -> str:
     """Return what a run's word of a config group is called; nothing if an option names it."""
-    label = _label(run, group)
-    return "" if naming_option(label) else label or run[f"config.{group}.name"]
+    label = _label(run, group) or run[f"config.{group}.name"]
+    return "" if naming_option(label) else label
 
 
 def _labels(runs: list[Values], group: str, keys: list[str]) -> list[str]:
     """Return what each run's word of a config group is called, with its details."""
-    labelled = zip(runs, _details(runs, group, keys), strict=True)
     return [
         in_parentheses(_family(run, group), detail) or run[f"config.{group}.name"]
-        for run, detail in labelled
+        for run, detail in zip(runs, _details(runs, group, keys), strict=True)
     ]
 
 
@@ -184,8 +186,8 @@ def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
     # a run that failed before it read its data is known by the same words in another run
     known = {place: content for place, content in zip(places, contents, strict=True) if content}
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
-    one_each = dict(zip(contents, runs, strict=True))
-    labels = dict(zip(one_each, _labels(list(one_each.values()), "data", keys), strict=True))
+    examples = dict(zip(contents, runs, strict=True))
+    labels = dict(zip(examples, _labels(list(examples.values()), "data", keys), strict=True))
     labels = {content: _of_folder(label) for content, label in labels.items()}
     uses = Counter(labels.values())
     return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
@@ -197,27 +199,12 @@ def _of_folder(name: str) -> str:
     return name if naming_option(label) else label or name
 
 
-def _differences_inside_cells(
-    runs: list[Values], rows: Sequence[Hashable], data_sets: list[str], keys: list[str]
-) -> list[str]:
-    """Name what else runs of the same cell disagree on, apart from seeds and places of files."""
-    others = [
-        key
-        for key in keys
-        if not key.startswith(("config.peft.", "config.model."))
-        and not any(_is_path(run.get(key)) for run in runs)
-    ]
-    return _shown(runs, _differing(runs, others, rows, data_sets))
-
-
 def _keys(runs: list[Values]) -> list[str]:
     """Return the keys of the config that differ between runs and can change a result."""
     first: Values = {}
     differing: set[str] = set()
     for run in runs:
-        for key, value in run.items():
-            if first.setdefault(key, value) != value:
-                differing.add(key)
+        differing |= {k for k, value in run.items() if first.setdefault(k, value) != value}
     chosen = (key for key in first if key in differing and key.startswith("config."))
     return [key for key in chosen if not OUTSIDE.match(key)]
 
@@ -283,10 +270,6 @@ def _spelled(runs: list[Values], key: str) -> dict[object, str]:
     full = {value: symbols.get(value, str(value)) for value in values}
     short = {value: text.rstrip("/").rpartition("/")[2] for value, text in full.items()}
     return short if len(set(short.values())) == len(values) else full
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and "/" in value
 
 
 def _joined(left: list[str], right: list[str]) -> list[str]:

@@ -30,8 +30,6 @@ from segsweep.results.spec import KEY, Spec, load
 from segsweep.results.trace import notes
 from segsweep.results.wording import QUANTITIES, Values
 
-__all__ = ["AVERAGE", "Cell", "Column", "Row", "Table", "ablation", "build"]
-
 
 def ablation(records: list[Values], metric: str = "segm_AP") -> list[Table]:
     """Return the automatic table: settings x data sets, one table per model.
@@ -89,14 +87,9 @@ def _to_fill(
     """Return the rows that are published and that ours, if there are any here, are to fill."""
     if not any(o.run.values["origin"] == "ours" for o in shown):
         return []
-    asked = []
-    for observation in observed:
-        if observation.run.values["origin"] == "reported":
-            row = list(observation.row)
-            if "origin" in fields:
-                row[fields.index("origin")] = "ours"
-            asked.append((tuple(row), observation))
-    return asked
+    at = fields.index("origin") if "origin" in fields else len(fields)
+    published = [o for o in observed if o.run.values["origin"] == "reported"]
+    return [((*o.row[:at], *["ours"] * (at < len(fields)), *o.row[at + 1 :]), o) for o in published]
 
 
 def _columns(spec: Spec, observed: list[Observation]) -> list[Column]:
@@ -109,11 +102,10 @@ def _columns(spec: Spec, observed: list[Observation]) -> list[Column]:
 
 def _column(labels: Key, observed: list[Observation]) -> Column:
     metric = observed[0].metric
+    direction = _recorded_of_metric(observed, "direction") or "higher"
+    unit = _recorded_of_metric(observed, "unit")
     if quantity := QUANTITIES.get(metric):
         direction, unit = quantity.direction, quantity.unit
-    else:
-        direction = _recorded_of_metric(observed, "direction") or "higher"
-        unit = _recorded_of_metric(observed, "unit")
     kinds = {(o.metric, o.protocol): None for o in observed if o.value is not None}
     return Column(labels, metric, unit, direction, tuple(kinds))
 
@@ -150,8 +142,7 @@ def _row(
     origin = "ours" if not by_column else run.values["origin"]  # a row that ours are to fill
     facts = {}
     for name in spec.facts:
-        of_columns = (mean(o.run.values.get(name) for o in some) for some in by_column.values())
-        value = mean(of_columns)
+        value = mean(mean(o.run.values.get(name) for o in group) for group in by_column.values())
         facts[name] = None if value is None else value * QUANTITIES[name].factor
     return Row(key, origin, run, cells, _average(cells), facts)
 
@@ -225,19 +216,13 @@ def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:
             compared.append(row)
             continue
         pairs = _differences(row, base, columns)
-        test = sign_flips(pairs) if pairs else None
-        compared.append(replace(row, delta=_delta(row, base), test=test))
+        here, there = row.average.value, base.average.value
+        delta = None if here is None or not there else 100 * (here - there) / there  # equation 11
+        compared.append(replace(row, delta=delta, test=sign_flips(pairs) if pairs else None))
     tested = [row for row in compared if row.test]
     adjusted = holm([row.test.p for row in tested if row.test])
     remains = {row.labels: p < LEVEL for row, p in zip(tested, adjusted, strict=True)}
     return [replace(row, remains=remains.get(row.labels, False)) for row in compared]
-
-
-def _delta(row: Row, base: Row) -> float | None:
-    """Return equation 11 in percent."""
-    if row.average.value is None or not base.average.value:
-        return None
-    return 100 * (row.average.value - base.average.value) / base.average.value
 
 
 def _differences(row: Row, base: Row, columns: list[Column]) -> list[float]:

@@ -13,11 +13,10 @@ from typing import Any
 
 from segsweep.base.files import write_text
 from segsweep.base.shell import render
-from segsweep.results.cells import Table
+from segsweep.results.cells import MISSING, Table
 from segsweep.results.forms import Entry, Sheet, csv_text, markdown, sheet
 from segsweep.results.trace import sources
 
-SHOWN = 4  # runs that a tooltip names
 SYMBOLS = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -75,12 +74,11 @@ def _table(label: str, page: Sheet) -> str:
 def _head(page: Sheet) -> list[str]:
     """Return the rows of headings; those that span several columns are underlined."""
     lines = []
-    depth = len(page.head[0]) if page.head else 1
-    for level in range(depth):
-        last = level == depth - 1
-        cells = [escaped(text) if last else "" for text in page.stub]
+    levels = page.levels() or [[]]
+    for level in levels:
+        cells = [escaped(text) if level is levels[-1] else "" for text in page.stub]
         rules, at = [], len(page.stub) + 1
-        for text, width in page.spans(level):
+        for text, width in level:
             spanned = rf"\multicolumn{{{width}}}{{c}}{{{escaped(text)}}}" if width > 1 else None
             cells.append(spanned if spanned and text else escaped(text) + " &" * (width - 1))
             if text and width > 1:
@@ -119,7 +117,6 @@ def html(tables: list[Table]) -> str:
 
 def _shown(number: int, page: Sheet) -> dict[str, Any]:
     """Return one table as the template wants it."""
-    depth = len(page.head[0]) if page.head else 0
     stubs, heads = len(page.stub), page.flat()[len(page.stub) :]
     groups, traced, line = [], [], 0
     for _, rows in groupby(page.body, key=lambda row: row[0].text if stubs > 1 else ""):
@@ -129,28 +126,20 @@ def _shown(number: int, page: Sheet) -> dict[str, Any]:
             ids = [f"t{number}r{line}c{k}" for k in range(len(page.head))]
             cells = [_cell(entry, anchor) for entry, anchor in zip(row[stubs:], ids, strict=True)]
             traced += _traced(row, heads, ids, stubs)
-            first = [] if stubs > 1 and i else [_stub(row[0], len(group) if stubs > 1 else 1)]
-            rest = [_stub(entry, 1) for entry in row[1:stubs]]
-            shown.append({"labels": [*first, *rest], "cells": cells})
+            spans = [len(group) if stubs > 1 else 1, *[1] * (stubs - 1)]
+            labels = [{"text": e.text, "rows": n} for e, n in zip(row, spans, strict=False)]
+            shown.append({"labels": labels[1:] if stubs > 1 and i else labels, "cells": cells})
             line += 1
         groups.append(shown)
-    levels = [page.spans(level) for level in range(depth)]
-    return {"page": page, "levels": levels, "groups": groups, "traced": traced}
-
-
-def _stub(entry: Entry, rows: int) -> dict[str, Any]:
-    return {"text": entry.text, "rows": rows}
+    return {"page": page, "levels": page.levels(), "groups": groups, "traced": traced}
 
 
 def _cell(entry: Entry, anchor: str) -> dict[str, Any]:
-    names = [source.text() for source in sources(entry.runs[:SHOWN])]
-    more = len(entry.runs) - SHOWN
-    kind = "best" if entry.bold else "none" if entry.text == "—" else ""
     return {
         "text": entry.marked(),
         "id": anchor if entry.runs else "",
-        "title": "\n".join([*names, *([f"and {more} more"] if more > 0 else [])]),
-        "kind": kind,
+        "title": entry.tip(),
+        "kind": "best" if entry.bold else "none" if entry.text == MISSING else "",
     }
 
 

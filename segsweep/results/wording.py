@@ -97,9 +97,9 @@ def forms(group: str, word: str) -> dict[str, str]:
     """
     from segsweep.base.config import words
 
-    own = class_of(group, word)
-    classes = [own] if own else words(group).values()
-    return {key: form for one in classes for key, form in getattr(one, "shown", {}).items()}
+    installed = class_of(group, word)
+    classes = [installed] if installed else words(group).values()
+    return {key: form for cls in classes for key, form in getattr(cls, "shown", {}).items()}
 
 
 def spelling(group: str, word: str) -> dict[str, str]:
@@ -181,6 +181,11 @@ def document(source: str, table: str) -> str:
     """Return "VFM-Adapter (002), table 1": where a published number stands."""
     known = published("source").get(source)
     return f"{known.label if known else source} ({source}), table {table}"
+
+
+def table_of(run: Values) -> str:
+    """Return "000 2a": the published table that a published number stands in."""
+    return f"{run['source.document']} {run['source.table']}"
 
 
 def natural(text: str, short_first: bool = False) -> list[tuple[int, float, str]]:

@@ -43,8 +43,7 @@ def collect(results: Path, metric: str = "segm_AP") -> int:
     """
     from segsweep.base.files import write_text
     from segsweep.results import forms, frame, tables, typeset
-    from segsweep.results.figures import of_runs
-    from segsweep.results.studio import studio
+    from segsweep.results.charts.figures import of_runs, studio
 
     console = _console()
     with studio() as figures, frame.unwatched():
@@ -73,9 +72,8 @@ def published(results: Path) -> int:
 
     Raises UserError where these cannot be read.
     """
-    from segsweep.results.figures import of_reported
+    from segsweep.results.charts.figures import of_reported, studio
     from segsweep.results.reported import read
-    from segsweep.results.studio import studio
 
     with studio() as figures:
         figures.draw(of_reported(read(results), results / "figures"))

@@ -18,7 +18,7 @@ from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
     from segsweep.pages.report.content import ReportContent
-    from segsweep.results.wishes import Wishes
+    from segsweep.results.decision import Wishes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,7 +80,7 @@ def _amount(text: str) -> float:
 
 
 def _wishes(options: argparse.Namespace, report: ReportContent) -> Wishes:
-    from segsweep.results.wishes import Wishes, parse_limit
+    from segsweep.results.decision import Wishes, parse_limit
 
     known = dict.fromkeys(name for contest in report.contests for name in contest.measures())
     must = [parse_limit(text, known) for text in options.must_pass]

@@ -16,9 +16,9 @@ from segsweep.pages.report import charts
 from segsweep.results import frame, reported, spec, tables
 from segsweep.results.candidates import SIZES, Contest, Record, contests, timed
 from segsweep.results.cells import Table
-from segsweep.results.forms import Entry, Sheet, sheet
+from segsweep.results.forms import Entry, sheet
 from segsweep.results.settings import Values
-from segsweep.results.trace import code, sources
+from segsweep.results.trace import code
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import Status, survey
 
@@ -26,7 +26,6 @@ PRICES = (
     *("params.trainable", "params.percent"),
     *("delta.bytes", "seconds.train", "memory.peak_cuda_mib"),
 )
-SHOWN = 4  # runs that a tooltip names
 NAMED = 3  # words of a title
 TROUBLE = ("failed", "lost", "unreadable", "interrupted")
 
@@ -202,22 +201,16 @@ def shown(table: Table) -> dict[str, Any]:
     page = sheet(table)
     rows = [[_entry(entry, place < len(page.stub)) for place, entry in enumerate(row)]
             for row in page.body]  # fmt: skip
-    return {"page": page, "levels": _levels(page), "rows": rows}
-
-
-def _levels(page: Sheet) -> list[list[tuple[str, int]]]:
-    return [page.spans(level) for level in range(len(page.head[0]) if page.head else 0)]
+    return {"page": page, "levels": page.levels(), "rows": rows}
 
 
 def _entry(entry: Entry, stub: bool) -> dict[str, Any]:
-    names = [source.text() for source in sources(entry.runs[:SHOWN])]
-    more = [f"and {len(entry.runs) - SHOWN} more"] if len(entry.runs) > SHOWN else []
     ours = entry.runs and entry.runs[0]["origin"] == "ours"
     return {
         "stub": stub,
         "text": entry.marked(),
         "kind": "best" if entry.bold else "",
-        "tip": "\n".join([*names, *more]),
+        "tip": entry.tip(),
         "run": entry.runs[0]["id"] if ours else "",
         "sort": number(entry.text),
     }

@@ -8,8 +8,7 @@ from typing import Any
 from segsweep.base import shell
 from segsweep.pages.report import charts, content
 from segsweep.pages.report.content import ReportContent
-from segsweep.results.decision import brief, decide, gap, terms
-from segsweep.results.wishes import Wishes
+from segsweep.results.decision import Wishes, brief, decide, gap, terms
 
 MOST = 3_000_000  # bytes of a page
 LISTED = 500  # runs of a list

@@ -9,14 +9,28 @@ from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from segsweep.results.canvas import BAR, BLACK, GREY, Chart, Painted, Style, handle, head, remark
-from segsweep.results.labels import Label
-from segsweep.results.panels import Panel, PlotPoint, front
-from segsweep.results.wording import QUANTITIES
+from segsweep.results.charts.canvas import (
+    BAR,
+    BLACK,
+    GREY,
+    Chart,
+    Painted,
+    Style,
+    handle,
+    head,
+    remark,
+)
+from segsweep.results.charts.labels import Label
+from segsweep.results.charts.panels import Panel, PlotPoint, front
+from segsweep.results.wording import QUANTITIES, Quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NOISES = {  # by whether repeats tell it
+    True: "standard deviation of same-seed repeats",
+    False: "pooled standard deviation over seeds",
+}
 MARKED: dict[str, Any] = {"markersize": 5.5, "zorder": 3, **BAR}
 
 
@@ -30,30 +44,19 @@ class Series:
 
     def draw(self, ax: Axes) -> None:
         """Draw the line with its markers and error bars."""
-        ax.errorbar(
-            [p.x for p in self.points],
-            [p.value for p in self.points],
-            [p.sd for p in self.points] if any(p.sd for p in self.points) else None,
-            color=self.style.color,
-            marker=self.style.marker,
-            linestyle=self.style.line,
-            linewidth=1.2,
-            markerfacecolor=self.style.color if self.main else "white",
-            **MARKED,
-        )
+        x, y, sd = zip(*((p.x, p.value, p.sd) for p in self.points), strict=True)
+        look = _look(self.style, self.main) | {"linestyle": self.style.line, "linewidth": 1.2}
+        ax.errorbar(x, y, sd if any(sd) else None, **look)
 
     def labels(self) -> list[Label]:
         """Return "r=2", then "4", "8", ... along the main line, the whole detail elsewhere."""
-        texts = []
-        for i, point in enumerate(self.points):
-            size, rest = point.label()
+        labels = []
+        for i, p in enumerate(self.points):
+            size, rest = p.label()
             short = size.rpartition("=")[2] if i else size
-            texts.append(short if self.main else f"{size}, {rest}".strip(", "))
-        return [
-            Label(p.x, p.value, text, self.style.color)
-            for p, text in zip(self.points, texts, strict=True)
-            if text
-        ]
+            text = short if self.main else f"{size}, {rest}".strip(", ")
+            labels.append(Label(p.x, p.value, text, self.style.color))
+        return [label for label in labels if label.text]
 
     def paths(self) -> list[list[tuple[float, float]]]:
         """Return the line and the error bars, each as a polyline in data units."""
@@ -61,22 +64,24 @@ class Series:
         return [[(p.x, p.value) for p in self.points], *bars]
 
 
-def delta_chart(panels: Sequence[Panel], styles: dict[str, Style], **options: Any) -> Chart:
+def _look(style: Style, filled: bool) -> dict[str, Any]:
+    """Return how points are drawn; `filled` ones stand out."""
+    face = style.color if filled else "white"
+    return {"color": style.color, "marker": style.marker, "markerfacecolor": face, **MARKED}
+
+
+def delta_chart(panels: Sequence[Panel], styles: dict[str, Style]) -> Chart:
     """Return delta to the full head against trained parameters, panel by panel."""
     bars = any(point.sd for panel in panels for point in panel.points())
     remarks = [*(["bars: ± standard deviation over seeds"] if bars else []), *_bands(panels)]
-    return Chart([partial(_delta, panel, styles) for panel in panels], remarks, **options)
+    return Chart([partial(_delta, panel, styles) for panel in panels], remarks)
 
 
 def _bands(panels: Sequence[Panel]) -> list[str]:
     """Say what the bands are, and where there is none because repeats are equal, as on a CPU."""
     noises = [panel.noise() for panel in panels if panel.reference is not None]
     drawn = {noise.repeats for noise in noises if noise and noise.sd}
-    words = {
-        True: "standard deviation of same-seed repeats",
-        False: "pooled standard deviation over seeds",
-    }
-    kinds = ", else ".join(text for repeats, text in words.items() if repeats in drawn)
+    kinds = ", else ".join(text for repeats, text in NOISES.items() if repeats in drawn)
     equal = any(noise.repeats and not noise.sd for noise in noises if noise)
     return [
         *([f"band: ± {kinds}"] if kinds else []),
@@ -134,10 +139,9 @@ def _series(points: list[PlotPoint], styles: dict[str, Style]) -> list[Series]:
         for point in sorted(points, key=lambda p: p.x):
             if point.row.method == method:
                 lines.setdefault(point.label()[1], []).append(point)
-        longest = max(len(line) for line in lines.values())
-        alone = sum(len(line) == longest for line in lines.values()) == 1
-        for line in lines.values():
-            series.append(Series(line, styles[method], main=alone and len(line) == longest))
+        lengths = [len(line) for line in lines.values()]
+        longest = max(lengths) if lengths.count(max(lengths)) == 1 else None
+        series += [Series(line, styles[method], len(line) == longest) for line in lines.values()]
     return series
 
 
@@ -177,12 +181,10 @@ def _frozen(ax: Axes, panel: Panel) -> None:
         ax.text(0.99, height, text.replace("-", "−"), color=GREY, fontsize=7, **right)
 
 
-def tradeoff_chart(
-    panels: Sequence[Panel], cost: str, styles: dict[str, Style], **options: Any
-) -> Chart:
+def tradeoff_chart(panels: Sequence[Panel], cost: str, styles: dict[str, Style]) -> Chart:
     """Return the metric against a cost with its Pareto front: what no cheaper setting beats."""
     remarks = ["line: Pareto front; hollow: beaten by a cheaper setting"]
-    return Chart([partial(_tradeoff, p, cost, styles) for p in panels], remarks, **options)
+    return Chart([partial(_tradeoff, p, cost, styles) for p in panels], remarks)
 
 
 def _tradeoff(panel: Panel, cost: str, styles: dict[str, Style], ax: Axes) -> Painted:
@@ -192,10 +194,7 @@ def _tradeoff(panel: Panel, cost: str, styles: dict[str, Style], ax: Axes) -> Pa
     best = front(points, panel.column.direction != "lower")
     ax.step([p.x for p in best], [p.value for p in best], where="post", color=GREY, lw=1.0)
     for p in points:
-        style = styles[p.row.method]
-        face = style.color if p in best else "white"
-        look = {"color": style.color, "marker": style.marker, "markerfacecolor": face}
-        ax.errorbar(p.x, p.value, p.sd or None, **look, **MARKED)
+        ax.errorbar(p.x, p.value, p.sd or None, **_look(styles[p.row.method], p in best))
     costs = [p.x for p in points]
     if max(costs) > 10 * min(costs):
         _logarithmic(ax, min(costs) / 1.7, max(costs) * 1.7, "{x:g}")
@@ -215,12 +214,10 @@ def _tradeoff(panel: Panel, cost: str, styles: dict[str, Style], ax: Axes) -> Pa
             if p.row.run.detail
         ],
         lines=[*([(p.x, p.value)] for p in points), *steps],
-        tips=[
-            (
-                f"{p.row.setting}: {panel.metric} {p.value:.2f}{_spread(p)}, "
-                f"{quantity.name} {p.x:.4g} {quantity.unit}",
-                [(p.x, p.value)],
-            )
-            for p in points
-        ],
+        tips=[(_tradeoff_tip(panel, p, quantity), [(p.x, p.value)]) for p in points],
     )
+
+
+def _tradeoff_tip(panel: Panel, p: PlotPoint, cost: Quantity) -> str:
+    value = f"{panel.metric} {p.value:.2f}{_spread(p)}"
+    return f"{p.row.setting}: {value}, {cost.name} {p.x:.4g} {cost.unit}"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from segsweep.results.canvas import BAR, BLACK, GREY, Chart, Painted, Style, head
 from segsweep.results.cells import Row, Table
-from segsweep.results.panels import Panel, panels
+from segsweep.results.charts.canvas import BAR, BLACK, GREY, Chart, Painted, Style, head, styles
+from segsweep.results.charts.panels import Panel, panels
 from segsweep.results.settings import LabelledRun, arrange, order
 from segsweep.results.wording import Values, axis_name, key_metric, metric_name
 
@@ -66,9 +67,8 @@ def size_chart(families: Sequence[Sizes]) -> Chart:
 
     Lines are data sets: delta to the full head, or the metric itself where that was not trained.
     """
-    names = [_name(panel) for family in families for panel in panels(family.table)]
-    columns = list(dict.fromkeys(names))
-    return Chart([partial(_sizes, family, columns) for family in families])
+    names = dict.fromkeys(_name(p) for family in families for p in panels(family.table))
+    return Chart([partial(_sizes, family, list(names)) for family in families])
 
 
 def _sizes(family: Sizes, columns: list[str], ax: Axes) -> Painted:
@@ -84,8 +84,7 @@ def _sizes(family: Sizes, columns: list[str], ax: Axes) -> Painted:
     ax.set_xticks(values, [f"{value:g}" for value in values], minor=False)
     ax.minorticks_off()
     ax.set_xlabel(family.name)
-    unit = f" ({shown[0].unit})" if shown[0].unit else ""
-    ax.set_ylabel(shown[0].quantity() if relative else f"{shown[0].metric}{unit}")
+    ax.set_ylabel(shown[0].quantity() if relative else shown[0].plain_quantity())
     if relative:
         ax.axhline(0, color=BLACK, linewidth=0.8, zorder=1)
     handles, names = ax.get_legend_handles_labels()
@@ -93,50 +92,36 @@ def _sizes(family: Sizes, columns: list[str], ax: Axes) -> Painted:
 
 
 def _name(panel: Panel) -> str:
-    return "mean of the data sets" if panel.is_mean else panel.title()
+    return "mean of the data sets" if panel.column.is_mean else panel.title()
 
 
 def _size_line(ax: Axes, family: Sizes, panel: Panel, number: int, relative: bool) -> None:
     """Draw one data set, or the mean, over the sizes of a family."""
     points = []
+    panel = panel if relative else replace(panel, reference=None)
     for value, row in sorted(family.rows.items()):
-        cell = panel.table.cell(row, panel.column)
-        plain = cell.value is not None and not relative
-        drawn = (cell.value, cell.sd or 0.0) if plain else panel.drawn(cell)
-        if drawn is not None:
+        if drawn := panel.drawn(panel.table.cell(row, panel.column)):
             points.append((value, *drawn))
     if not points:
         return
-    color = BLACK if panel.is_mean else SHADES[number % len(SHADES)]
-    ax.errorbar(
-        [x for x, _, _ in points],
-        [y for _, y, _ in points],
-        [sd for *_, sd in points] if any(sd for *_, sd in points) else None,
-        color=color,
-        ecolor=color if panel.is_mean else GREY,
-        marker=MARKERS[number % len(MARKERS)],
-        markersize=5,
-        linewidth=2.0 if panel.is_mean else 1.1,
-        linestyle="-" if panel.is_mean else ("--", "-.", ":")[number % 3],
-        label=_name(panel),
-        **BAR,
-    )
+    x, y, sd = zip(*points, strict=True)
+    look: dict[str, Any] = {"color": SHADES[number % len(SHADES)], "ecolor": GREY}
+    look |= {"linewidth": 1.1, "linestyle": ("--", "-.", ":")[number % 3]}
+    if panel.column.is_mean:
+        look = {"color": BLACK, "ecolor": BLACK, "linewidth": 2.0, "linestyle": "-"}
+    look |= {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, **BAR}
+    ax.errorbar(x, y, sd if any(sd) else None, label=_name(panel), **look)
 
 
 def read(path: Path, metric: str) -> Curve:
     """Read the validations of a `metrics.jsonl`; a broken last line is left out."""
     word, curve = f'"{metric}"'.encode(), {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return {}
-    for line in lines:
-        if word in line:
-            try:
-                values = json.loads(line)
-                curve[float(values["epoch"])] = float(values[metric])
-            except (ValueError, TypeError, KeyError):
-                continue
+    with suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, TypeError, KeyError):
+                if word in line:
+                    values = json.loads(line)
+                    curve[float(values["epoch"])] = float(values[metric])
     return curve
 
 
@@ -149,18 +134,14 @@ def curves(runs: list[Values], directories: Path) -> list[Lines]:
     for run in arrange([run for run in runs if run["status"] == "done"]):
         settings = places.setdefault((run.model, run.data_set), {})
         settings.setdefault(run.setting, []).append(run)
-    drawable = []
-    left = FILES
+    drawable, left = [], FILES
     for place, settings in sorted(places.items()):
         lines = {}
         ordered = sorted(settings.items(), key=lambda setting: order(setting[1][0]))
         for setting, members in ordered[:SETTINGS]:
-            chosen = members[: min(SEEDS, left)]
+            chosen = [run.values for run in members[: min(SEEDS, left)]]
             left -= len(chosen)
-            files = [directories / str(run.values.get("name")) / "metrics.jsonl" for run in chosen]
-            curve = _mean(
-                [read(f, key_metric(r.values)) for f, r in zip(files, chosen, strict=True)]
-            )
+            curve = _mean([_curve(run, directories) for run in chosen])
             if len(curve) > 1:
                 lines[setting] = (members[0], curve)
         if lines:
@@ -179,11 +160,12 @@ def _mean(curves: list[Curve]) -> Curve:
     return {epoch: fmean(curve[epoch] for curve in known) for epoch in shared}
 
 
-def curve_chart(drawable: Sequence[Lines], styles: dict[str, Style], **options: Any) -> Chart:
+def curve_chart(drawable: Sequence[Lines]) -> Chart:
     """Return a panel for every model and data set."""
-    dashes = _dashes(drawable, styles)
-    options = {"size": (4.6, 3.4)} | options
-    return Chart([partial(_curves, lines, styles, dashes) for lines in drawable], **options)
+    looks = styles(run for _, lines in drawable for run, _ in lines.values())
+    dashes = _dashes(drawable, looks)
+    painters = [partial(_curves, lines, looks, dashes) for lines in drawable]
+    return Chart(painters, size=(4.6, 3.4))
 
 
 def _curves(drawn: Lines, styles: dict[str, Style], dashes: dict[str, Any], ax: Axes) -> Painted:
@@ -199,7 +181,8 @@ def _curves(drawn: Lines, styles: dict[str, Style], dashes: dict[str, Any], ax: 
         epoch, value = points[-1]
         painted.tips.append((f"{setting}: {value:.2f} at epoch {epoch:g}", points))
     run = next(iter(lines.values()))[0].values
-    name, unit = metric_name(key_metric(run)), run.get(f"metrics.{key_metric(run)}.unit")
+    metric = key_metric(run)
+    name, unit = metric_name(metric), run.get(f"metrics.{metric}.unit")
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"{name} ({unit})" if unit else name)
     return painted

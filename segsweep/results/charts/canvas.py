@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from segsweep.results.labels import Label
+    from segsweep.results.charts.labels import Label
 
 BLACK, GREY = "#111111", "#6b6b6b"
 COLUMNS = 3  # panels side by side
@@ -77,13 +77,12 @@ def styles(runs: Iterable[LabelledRun]) -> dict[str, Style]:
     return _turns(sized, SIZED) | _turns(single, SINGLE) | dict.fromkeys(references, REFERENCE)
 
 
-def _turns(methods: Iterable[str], cycle: Sequence[Style]) -> dict[str, Style]:
+def _turns(methods: Iterable[str], cycle: list[Style]) -> dict[str, Style]:
     """Let methods take styles in turn, which start again when all are taken."""
     chosen: dict[str, Style] = {}
-    for method in sorted(methods, key=lambda method: (published_place(method), method)):
-        place, taken = published_place(method), list(chosen.values())
-        turns = [cycle[(place + i) % len(cycle)] for i in range(len(cycle))]
-        chosen[method] = min(turns, key=taken.count)
+    for place, method in sorted((published_place(method), method) for method in methods):
+        start = place % len(cycle)
+        chosen[method] = min(cycle[start:] + cycle[:start], key=[*chosen.values()].count)
     return chosen
 
 
@@ -109,6 +108,10 @@ class Chart:
     remarks: Sequence[str] = ()
     size: tuple[float, float] = (3.7, 3.0)  # of a panel, inches
 
+    def apart(self, size: tuple[float, float]) -> list[Chart]:
+        """Return a chart for each panel, as for a page, which says the remarks itself."""
+        return [replace(self, painters=[paint], remarks=(), size=size) for paint in self.painters]
+
     def save(self, stem: Path) -> list[Path]:
         """Write `stem`.png, .svg and .pdf; return their paths, none without panels."""
         if not self.painters:
@@ -117,17 +120,16 @@ class Chart:
             return list(save(figure, stem))
 
     @contextmanager
-    def painted(self, remarks: bool = True) -> Iterator[tuple[Figure, list[tuple[Axes, Painted]]]]:
+    def painted(self) -> Iterator[tuple[Figure, list[tuple[Axes, Painted]]]]:
         """Paint at most 12 panels, the legend below them, then the labels."""
-        from segsweep.results.labels import place
+        from segsweep.results.charts.labels import place
 
         with _grid(min(len(self.painters), MOST), self.size) as (figure, axes, width):
-            painters = zip(axes, self.painters, strict=False)
-            panels = [(ax, paint(ax)) for ax, paint in painters]
+            panels = [(ax, paint(ax)) for ax, paint in zip(axes, self.painters, strict=False)]
             handles = {k: v for _, painted in panels for k, v in painted.handles.items()}
             more = len(self.painters) - MOST
-            left_out = [f"{more} more in the tables"] if more > 0 else []
-            _legend(figure, handles, [*self.remarks, *left_out] if remarks else [], 2 * width)
+            notes = [*self.remarks, *([f"{more} more in the tables"] if more > 0 else [])]
+            _legend(figure, handles, notes, 2 * width)
             settle(figure)
             for ax, painted in panels:
                 if painted.labels:
@@ -143,8 +145,8 @@ def _grid(panels: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list
 
     width = 2 if panels == 4 else min(panels, COLUMNS)
     height = ceil(panels / width)
+    whole = (0.4 + size[0] * width, 0.5 + size[1] * height)
     with rc_context(LOOK):
-        whole = (0.4 + size[0] * width, 0.5 + size[1] * height)
         figure = Figure(figsize=whole, layout="constrained")
         axes = list(figure.subplots(height, width, squeeze=False).flat)
         for ax in axes[panels:]:
@@ -177,8 +179,8 @@ def handle(style: Style, line: Any = None) -> Artist:
     """Return what stands in a legend for a style, by default with its own line."""
     from matplotlib.lines import Line2D
 
-    line = style.line if line is None else line
-    return Line2D([], [], color=style.color, marker=style.marker, linestyle=line, markersize=5.5)
+    look = {"color": style.color, "marker": style.marker, "linestyle": line or style.line}
+    return Line2D([], [], **look, markersize=5.5)
 
 
 def head(ax: Axes, title: str, above: str) -> None:
@@ -190,9 +192,8 @@ def head(ax: Axes, title: str, above: str) -> None:
 
 def remark(ax: Axes, text: str, height: float) -> None:
     """Write a remark into a panel."""
-    ax.text(
-        0.5, height, text, transform=ax.transAxes, ha="center", va="top", color=GREY, style="italic"
-    )
+    look: dict[str, Any] = {"ha": "center", "va": "top", "color": GREY, "style": "italic"}
+    ax.text(0.5, height, text, transform=ax.transAxes, **look)
 
 
 def settle(figure: Figure) -> None:

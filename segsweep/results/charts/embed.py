@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from segsweep.results.canvas import Chart
+from segsweep.results.charts.canvas import Chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,15 +26,12 @@ SPACE = re.compile(r"\s*([MLCQHVz,;:])\s*|\s+")
 
 
 def svg(chart: Chart, name: str) -> str:
-    """Return a chart as an element of a page, which says the remarks itself.
-
-    `name` tells it from others there.
-    """
+    """Return a chart as an element of a page; `name` tells it from others there."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     text = io.StringIO()
-    with chart.painted(remarks=False) as (figure, panels):
+    with chart.painted() as (figure, panels):
         for ax, painted in panels:
             for label in ax.texts:
                 label.set_path_effects([])  # which make outlines of text; the page has its own
@@ -82,11 +79,11 @@ def _written(node: ElementTree.Element) -> str:
 
 def _of_group(attributes: dict[str, str]) -> dict[str, str]:
     """Replace the id of a group by its tip."""
-    kept = {key: value for key, value in attributes.items() if key != "id"}
-    if (name := attributes.get("id", "")).startswith(TIP):
+    name = attributes.pop("id", "")
+    if name.startswith(TIP):
         tip = name.removeprefix(TIP)
-        kept |= {"tabindex": "0", "role": "img", "aria-label": tip, "data-tip": tip}
-    return kept
+        attributes |= {"tabindex": "0", "role": "img", "aria-label": tip, "data-tip": tip}
+    return attributes
 
 
 def _short(key: str, value: str) -> str:

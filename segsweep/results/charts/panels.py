@@ -83,11 +83,6 @@ class Panel:
         return Noise(sd if self.reference is None else 100 * sd / self.reference, bool(floor))
 
     @property
-    def is_mean(self) -> bool:
-        """Whether this is the mean over all data sets."""
-        return self.column.is_mean
-
-    @property
     def metric(self) -> str:
         """The metric's short name; masks go without saying."""
         return metric_name(self.column.metric)
@@ -99,7 +94,7 @@ class Panel:
 
     def title(self) -> str:
         """Return the data set, or of how many this is the mean."""
-        if not self.is_mean:
+        if not self.column.is_mean:
             return self.column.labels[-1]
         protocols = dict.fromkeys(protocol for _, protocol in self.column.kinds if protocol)
         mixed = f" ({' & '.join(protocols)})" if len(protocols) > 1 else ""
@@ -118,8 +113,8 @@ class Panel:
         """Return why this is not delta, or nothing."""
         if self.reference is not None:
             return ""
-        why = "no full-head mean" if self.is_mean else f"no full-head run with {self.metric} > 0"
-        return f"{why}: {self.metric} itself, not δ"
+        missing = "mean" if self.column.is_mean else f"run with {self.metric} > 0"
+        return f"no full-head {missing}: {self.metric} itself, not δ"
 
 
 def panels(table: Table) -> list[Panel]:
