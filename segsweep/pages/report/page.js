@@ -6,7 +6,11 @@ const sum = (values) => values.reduce((a, b) => a + b, 0);
 const mean = (values) => sum(values) / values.length;
 const least = (items, key) => items.reduce((a, b) => (key(b) < key(a) ? b : a)); // of equals the first
 const said = (key, values = {}) => page.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const text = (what, value, sign = "") => `${what} ${sign}${value.toFixed(2)}${page.units[what] ?? ""}`;
+const fixed = (x, digits = 2) => { // of the two ends of an exact tie the even one, as Python has it
+  const steps = x * 2 ** (digits + 1), tie = Number.isInteger(steps) && steps % 2 !== 0;
+  return (tie ? 2 * Math.round(x * 10 ** digits / 2) / 10 ** digits : x).toFixed(digits);
+};
+const text = (what, value, sign = "") => `${what} ${sign}${fixed(value)}${page.units[what] ?? ""}`;
 
 // What is wished for.
 const bound = (limit) => text(limit.what, limit.bound, limit.at_most ? "≤ " : "≥ ");
@@ -61,14 +65,14 @@ function decide(task, wishes) {
            words: [chosen.choice, why, price, chosen.left] };
 }
 function worth({ n, mean, square }) {
-  const spread = n > 1 ? ` ± ${Math.sqrt(square / (n - 1)).toFixed(2)} (${n})` : "";
-  return said("worth", { cost: (-mean).toFixed(2) + spread });
+  const spread = n > 1 ? ` ± ${fixed(Math.sqrt(square / (n - 1)))} (${n})` : "";
+  return said("worth", { cost: fixed((-mean)) + spread });
 }
 function priceOf(chosen, wishes) {
   const points = cheapest(wishes, chosen);
   const [score, missed, wrong] = [0, 1, 2].map((i) => mean(points.map((point) => point[i])));
-  return said("cost", { cost: mean(costs(wishes, chosen)).toFixed(2), missed: missed.toFixed(1),
-                        false: wrong.toFixed(1), score: score.toFixed(2) });
+  return said("cost", { cost: fixed(mean(costs(wishes, chosen))), missed: fixed(missed, 1),
+                        false: fixed(wrong, 1), score: fixed(score) });
 }
 function nothing(tried, limits) { // which limit binds, else what each rules out
   if (!tried.length) return [said("empty")];
@@ -117,7 +121,7 @@ function show() {
       row.classList.toggle("chosen", one.name === decision.chosen);
       row.querySelector(".fits").textContent = fits ? "yes" : (decision.broken[one.name] ?? ["no metric"]).join("; ");
       const value = one.outcomes.length && priced(wishes) ? mean(costs(wishes, one)) : "";
-      price.textContent = value === "" ? "—" : value.toFixed(2);
+      price.textContent = value === "" ? "—" : fixed(value);
       price.dataset.sort = value;
     }
   }
