@@ -66,7 +66,7 @@ function decide(task, wishes) {
 }
 function worth({ n, mean, square }) {
   const spread = n > 1 ? ` ± ${fixed(Math.sqrt(square / (n - 1)))} (${n})` : "";
-  return said("worth", { cost: fixed((-mean)) + spread });
+  return said("worth", { cost: fixed(-mean) + spread });
 }
 function priceOf(chosen, wishes) {
   const points = cheapest(wishes, chosen);
