@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 
 from segsweep.audit.cells import COLUMNS, OPTIONAL, Certainty, Contradiction, by
+from segsweep.base.terminal import printer
 
 STYLES = {
     Certainty.CERTAIN: "bold red",
@@ -46,13 +47,10 @@ def cells_of(finding: Contradiction) -> list[str]:
 
 def show(findings: Sequence[Contradiction]) -> None:
     """Print the findings of every source, and what rounding explains."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = printer(width=160)
     real, explained = split(findings)
     for source, group in by(real, lambda f: f.place[0]).items():
         grid = Table("finding", "printed", "follows", "why", title=source, title_justify="left")

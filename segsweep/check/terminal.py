@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segsweep.base.terminal import printer
 from segsweep.data.findings import Finding
 
 STYLES = {"fatal": "bold red", "warning": "yellow", "note": "blue", "good": "green"}
@@ -14,12 +15,9 @@ IDS = 8  # of a finding that are listed
 
 def show(report: dict[str, Any], findings: Sequence[Finding], folder: Path) -> None:
     """Print a report."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+    console = printer(highlight=False)
     for finding in findings:
         head = Text(finding.level, STYLES[finding.level])
         console.print(head.append(f"  {finding.code}  {finding.file}", "default"), soft_wrap=True)

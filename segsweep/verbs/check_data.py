@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from segsweep.base.parser import verb_parser
+
 
 def main(argv: list[str] | None = None) -> int:
     """Check a data set; return 1 if training would be refused."""
@@ -44,8 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep check-data", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = verb_parser("check-data", __doc__)
     parser.add_argument("what", nargs="*", help="words of the configuration, or one file")
     parser.add_argument("--images", type=Path, help="folder of the pictures of a file")
     parser.add_argument("--out", type=Path, help="folder of the report (results/check-data/NAME)")

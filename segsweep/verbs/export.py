@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.exporting.place import seal, staged, truth, vacant, verify
 from segsweep.sweep.names import single_run, spoken
 
@@ -53,13 +54,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep export", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "run", nargs="?", help="name or id of a run, also its beginning, or its folder"
-    )
+    parser = verb_parser("export", __doc__)
+    add_run(parser, optional=True)
     parser.add_argument("--format", choices=FORMATS, default="torch_export", help="torch_export")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    add_results(parser)
     parser.add_argument("--out", type=Path, help="a folder; default: exports below the results")
     parser.add_argument("--batch", type=int, default=1, help="images at once, of programs (1)")
     parser.add_argument(

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.exporting.checkpoint import SUFFIXES, write
 from segsweep.exporting.place import truth, vacant
 from segsweep.sweep.names import single_run, spoken
@@ -35,10 +36,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep merge", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("run", help="name or id of a run, also its beginning, or its folder")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser = verb_parser("merge", __doc__)
+    add_run(parser)
+    add_results(parser)
     parser.add_argument("--out", type=Path, help="default: exports below the results")
     parser.add_argument("--force", type=truth, default=False, help="true: replace the file")
     return parser

@@ -19,6 +19,7 @@ import argparse
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.sweep.names import chosen, single_run, spoken
 
 
@@ -53,10 +54,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep predict", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = verb_parser("predict", __doc__)
     parser.add_argument("runs", nargs="*", help="names or ids of runs, or folders")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    add_results(parser)
     parser.add_argument("--images", type=Path, help="a folder of pictures, or one picture")
     parser.add_argument("--annotations", type=Path, help="a COCO file whose ids results shall have")
     parser.add_argument("--split", choices=["val"], help="the run's own images")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_runs, verb_parser
 
 if TYPE_CHECKING:
     from segsweep.pages.report.content import ReportContent
@@ -51,10 +52,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep report", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser = verb_parser("report", __doc__)
+    add_runs(parser)
     parser.add_argument("--out", type=Path, help="default: report.html below the results")
     parser.add_argument("--reported", action="store_true", help="published tables beside ours, too")
     parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out")
