@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segsweep.audit.numbers import Interval, printed
+from segsweep.audit.numbers import Interval, printed, repairs
 from segsweep.base.errors import UserError
 
 COLUMNS = (
@@ -78,6 +78,10 @@ class PrintedCell:
     def now(self, text: str) -> PrintedCell:
         """Return the cell with another number."""
         return replace(self, text=text)
+
+    def changes(self, right: Callable[[str], bool], most: int | None = 2) -> list[str]:
+        """Return the first numbers one slip away that are right, as corrections of the cell."""
+        return [f"{self.metric} {self.text} → {t}" for t in repairs(self.text, right)[:most]]
 
     @property
     def setting(self) -> tuple[Any, ...]:
@@ -222,7 +226,6 @@ class Certainty(StrEnum):
 class Contradiction:
     """A contradiction, the cells that take part, and the smallest changes that would end it."""
 
-    rule: str
     certainty: Certainty
     cells: Sequence[PrintedCell]
     printed: str
@@ -231,6 +234,7 @@ class Contradiction:
     corrections: Sequence[str] = ()
     source: str = ""  # of a claim: where it stands
     table: str = ""
+    rule: str = ""  # of those in rules.py: which found it
     id: str = field(default="", compare=False)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from segsweep.audit.cells import COLUMNS, OPTIONAL, Certainty, Contradiction, by
 from segsweep.base.terminal import printer
@@ -68,7 +68,7 @@ def show(findings: Sequence[Contradiction]) -> None:
     console.print(summary(real), markup=False, highlight=False)
 
 
-def page(findings: Sequence[Contradiction], rules: Sequence[Callable]) -> str:
+def page(findings: Sequence[Contradiction], rules: Mapping[str, Callable]) -> str:
     """Return a Markdown page: the rules, then the findings by source."""
     real, explained = split(findings)
     lines = [
@@ -86,7 +86,7 @@ def page(findings: Sequence[Contradiction], rules: Sequence[Callable]) -> str:
         "",
         "## Rules",
         "",
-        *(f"- {(inspect.getdoc(rule) or '').splitlines()[0]}" for rule in rules),
+        *(f"- {(inspect.getdoc(rule) or '').splitlines()[0]}" for rule in rules.values()),
         "- Sentences of the text, listed in `claims.csv` beside the table, agree with the cells",
         "  that they speak of, also after the misprints are mended.",
         "- Numbers that a recount contradicts are listed in `misprints.csv`.",

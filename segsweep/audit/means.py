@@ -115,7 +115,6 @@ def _rounding(average: Average, policy: str) -> Iterator[Contradiction]:
 def _explained(average: Average, policy: str, why: str) -> Contradiction:
     value = short(average.value(policy))
     return Contradiction(
-        rule="mean",
         certainty=Certainty.EXPLAINED,
         cells=[average.target],
         printed=average.target.text,
@@ -134,7 +133,6 @@ def _wrong(average: Average, usual: str) -> Contradiction:
     other = [p for p in average.policies() if p != usual and average.fits(p)]
     hint = f" It would be the mean {' or '.join(other)}." if other else ""
     return Contradiction(
-        rule="mean",
         certainty=Certainty.LIKELY if other else Certainty.CERTAIN,
         cells=[target, *average.policies()[usual]],
         printed=target.text,
@@ -171,7 +169,6 @@ def _mixed(groups: dict[str, list[Average]]) -> Contradiction:
         for a in rows
     )
     return Contradiction(
-        rule="mean",
         certainty=Certainty.DEFINITION,
         cells=[a.target for a in rows],
         printed=rows_text,
@@ -211,7 +208,6 @@ def _no_delta(delta: tuple[PrintedCell, PrintedCell, PrintedCell], usual: str) -
         return _agrees((target.now(text), cell, reference), usual)
 
     return Contradiction(
-        rule="delta",
         certainty=Certainty.EXPLAINED if _agrees(delta, usual, cut=True) else Certainty.CERTAIN,
         cells=delta,
         printed=f"{target.text} for {cell.text} against {reference.text}",
