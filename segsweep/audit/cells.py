@@ -79,9 +79,9 @@ class PrintedCell:
         """Return the cell with another number."""
         return replace(self, text=text)
 
-    def changes(self, right: Callable[[str], bool], most: int | None = 2) -> list[str]:
-        """Return the first numbers one slip away that are right, as corrections of the cell."""
-        return [f"{self.metric} {self.text} → {t}" for t in repairs(self.text, right)[:most]]
+    def changes(self, right: Callable[[str], bool]) -> list[str]:
+        """Return the first two numbers one slip away that are right, as corrections."""
+        return [f"{self.metric} {self.text} → {t}" for t in repairs(self.text, right)[:2]]
 
     @property
     def setting(self) -> tuple[Any, ...]:
@@ -112,6 +112,10 @@ class PrintedCell:
     def lower_is_better(self) -> bool:
         """Whether a smaller number is a better one."""
         return any(word in self.metric for word in LOWER_IS_BETTER)
+
+    def beats(self, other: PrintedCell) -> bool:
+        """Say whether this number is a better one than another."""
+        return self.value < other.value if self.lower_is_better else self.value > other.value
 
     def __str__(self) -> str:
         setting = " ".join(f"{key}={value}" for key, value in self.params)

@@ -170,7 +170,7 @@ def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         for column in by(cells, lambda c: (c.source, c.table, c.dataset, c.metric)).values():
             for cell in column:
                 if mark in cell.note.lower():
-                    better = [c for c in column if _beats(c, cell)]
+                    better = [c for c in column if c.beats(cell)]
                     ranks[cell] = 1 + len(better)
         for table in by(ranks, lambda c: (c.source, c.table)).values():
             table_ranks = [ranks[c] for c in table]
@@ -185,7 +185,3 @@ def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                     + f"; {len(table) - len(wrong)} others are number {usual}",
                     explanation="The mark stands for a rank that these cells do not have.",
                 )
-
-
-def _beats(a: PrintedCell, b: PrintedCell) -> bool:
-    return a.value < b.value if b.lower_is_better else a.value > b.value

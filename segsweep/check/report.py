@@ -78,12 +78,10 @@ def all_findings(looks: Looks) -> list[Finding]:
 def described(data: DataSet, looks: Looks, findings: list[Finding]) -> dict[str, Any]:
     """Return the report as it is written to JSON."""
     from segsweep.check.parts import classes
-    from segsweep.check.statistics import CROWDING, numbers
+    from segsweep.check.statistics import numbers
 
     names = classes(data)
-    by_part = {part.name: asdict(numbers(part_looks, names)) for part, part_looks in looks}
-    for counted in by_part.values():
-        counted["crowded"] = list(zip(CROWDING, counted.pop("crowding"), strict=False))
+    by_part = {part.name: numbers(part_looks, names) for part, part_looks in looks}
     counts = {level: sum(f.level == level for f in findings) for level in ("fatal", "warning")}
     if counts["fatal"]:
         verdict, tone = f"Training would be refused: {counts['fatal']} fatal", "fatal"
