@@ -125,7 +125,7 @@ def test_a_text_that_fits_alone_but_not_in_a_template_is_refused():
 
 
 def test_classes_are_told_by_their_names_unless_prompted():
-    data = Digits(name="digits", domain=DomainName["clutter"])
+    data = Digits(name="digits", domain=DomainName.clutter)
     assert data.texts() == data.classes() == ["loop", "bar", "bow", "fork"]
     data.prompts = {"bow": "a bow, as in 3"}
     assert data.texts() == ["loop", "bar", "a bow, as in 3", "fork"]

@@ -93,7 +93,9 @@ def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         others: dict[str, list[Average]] = {}
         for average in column:
             if average.fits(usual):
-                yield from _rounding(average, usual)
+                if not average.target.interval().meets(exactly(average.value(usual))):
+                    why = "digits of the members that are not printed suffice"
+                    yield _explained(average, usual, why)
                 continue
             named = [p for p in (ALL, FOREGROUND) if average.fits(p)]
             if named:
@@ -104,12 +106,6 @@ def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                 yield _wrong(average, usual)
         if others:
             yield _mixed({usual: fitting[usual], **others})
-
-
-def _rounding(average: Average, policy: str) -> Iterator[Contradiction]:
-    """Yield a remark if only unprinted digits of the members explain the last digit."""
-    if not average.target.interval().meets(exactly(average.value(policy))):
-        yield _explained(average, policy, "digits of the members that are not printed suffice")
 
 
 def _explained(average: Average, policy: str, why: str) -> Contradiction:
@@ -218,9 +214,9 @@ def _no_delta(delta: tuple[PrintedCell, PrintedCell, PrintedCell], usual: str) -
 
 
 FORMS: dict[str, Callable[[Interval, Interval], Interval]] = {
-    "differences": lambda own, reference: own - reference,
-    "relative, in percent": lambda own, reference: (own / reference - exactly(1)) * 100,
-    "relative": lambda own, reference: own / reference - exactly(1),
+    "differences": lambda value, reference: value - reference,
+    "relative, in percent": lambda value, reference: (value / reference - exactly(1)) * 100,
+    "relative": lambda value, reference: value / reference - exactly(1),
 }
 
 

@@ -24,7 +24,6 @@ def main(argv: list[str] | None = None) -> int:
     """Check a data set; return 1 if training would be refused."""
     options = _parser().parse_args(argv)
     from segsweep.check import report as reports
-    from segsweep.check import terminal
 
     data = reports.chosen(options.what, options.images)
     started = time.monotonic()
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     folder = options.out or Path("results/check-data") / report["name"]
     reports.write(report, findings, looks, pairs, folder)
-    terminal.show(report, findings, folder)
+    reports.show(report, findings, folder)
     if options.fix:
         from segsweep.check.fix import fix
 

@@ -47,7 +47,7 @@ class ADE20K(NumberedMasks):
         "annotations, each with training and validation",
         images={"train": 20210, "val": 2000},
     )
-    names: ClassVar[list[str]] = NAMES.strip().replace("\n", " ").split(", ")
+    names: ClassVar[list[str]] = [*NAMES.strip().replace("\n", " ").split(", ")]
     zero: ClassVar[int] = IGNORE
     archive: ClassVar[str] = "ADEChallengeData2016"
     parts: ClassVar[dict[str, str]] = {"train": "training", "val": "validation"}

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-LOOKS = ("source", "clean", "clutter", "xray", "street")  # of the scenes, from known to strange
-DomainName = Enum("DomainName", {look: look for look in LOOKS})
+class DomainName(Enum):
+    """The looks of the scenes, from known to strange."""
+
+    source = "source"
+    clean = "clean"
+    clutter = "clutter"
+    xray = "xray"
+    street = "street"
 
 
 @dataclass
@@ -34,7 +40,7 @@ class Digits(DataSet):
 
     shown: ClassVar[dict[str, str]] = {"domain": "{}"}
 
-    domain: DomainName = DomainName["clean"]
+    domain: DomainName = DomainName.clean
     train: int = 160
     val: int = 64
     side: int = 128  # pixels of a scene
