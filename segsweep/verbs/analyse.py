@@ -30,7 +30,20 @@ def main(argv: list[str] | None = None) -> int:
     from segsweep.pages import analysis_forms as forms
     from segsweep.sweep.names import chosen
 
-    options = _parser().parse_args(argv)
+    parser = verb_parser("analyse", __doc__)
+    parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")
+    add_results(parser)
+    parser.add_argument(
+        "--slice",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="results by the values of this column, beside data.slices; may be repeated",
+    )
+    parser.add_argument("--score", type=share, help="of recall; default: that of the best F1")
+    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask; default: 0.5")
+    parser.add_argument("--out", type=Path, help="default: analysis below the results")
+    options = parser.parse_args(argv)
     console = printer()
     analyses: dict[str, Analysis] = {}
     reason = UserError("analyse: no runs")
@@ -47,23 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     for path in forms.write(analyses, options.out or options.results / "analysis"):
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = verb_parser("analyse", __doc__)
-    parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")
-    add_results(parser)
-    parser.add_argument(
-        "--slice",
-        action="append",
-        default=[],
-        metavar="COLUMN",
-        help="results by the values of this column, beside data.slices; may be repeated",
-    )
-    parser.add_argument("--score", type=share, help="of recall; default: that of the best F1")
-    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask; default: 0.5")
-    parser.add_argument("--out", type=Path, help="default: analysis below the results")
-    return parser
 
 
 def _analysis(directory: Path, options: argparse.Namespace) -> Analysis:

@@ -11,7 +11,6 @@ warnings), else 0.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import time
@@ -22,7 +21,17 @@ from segsweep.base.parser import verb_parser
 
 def main(argv: list[str] | None = None) -> int:
     """Check a data set; return 1 if training would be refused."""
-    options = _parser().parse_args(argv)
+    parser = verb_parser("check-data", __doc__)
+    parser.add_argument("what", nargs="*", help="words of the configuration, or one file")
+    parser.add_argument("--images", type=Path, help="folder of the pictures of a file")
+    parser.add_argument("--out", type=Path, help="folder of the report (results/check-data/NAME)")
+    parser.add_argument(
+        "--fix", type=Path, metavar="OUT", help="write a clean copy to a new folder"
+    )
+    parser.add_argument("--strict", action="store_true", help="status 1 for warnings, too")
+    parser.add_argument("--workers", type=int, help="threads (one per core, at most 16)")
+    parser.add_argument("--quiet", action="store_true", help="no progress display")
+    options = parser.parse_args(argv)
     from segsweep.check import report as reports
 
     data = reports.chosen(options.what, options.images)
@@ -42,17 +51,3 @@ def main(argv: list[str] | None = None) -> int:
         print(fix(data, looks, options.fix))
     levels = {finding.level for finding in findings}
     return int("fatal" in levels or (options.strict and "warning" in levels))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = verb_parser("check-data", __doc__)
-    parser.add_argument("what", nargs="*", help="words of the configuration, or one file")
-    parser.add_argument("--images", type=Path, help="folder of the pictures of a file")
-    parser.add_argument("--out", type=Path, help="folder of the report (results/check-data/NAME)")
-    parser.add_argument(
-        "--fix", type=Path, metavar="OUT", help="write a clean copy to a new folder"
-    )
-    parser.add_argument("--strict", action="store_true", help="status 1 for warnings, too")
-    parser.add_argument("--workers", type=int, help="threads (one per core, at most 16)")
-    parser.add_argument("--quiet", action="store_true", help="no progress display")
-    return parser

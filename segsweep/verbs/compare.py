@@ -25,22 +25,6 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Compare runs of the same images."""
-    options = spoken(_parser(), argv)
-    runs = chosen(options.results, options.runs)
-    if len(runs) < 2:
-        raise UserError(f"compare: needs two runs or more, {options.runs} names {len(runs)}")
-    from segsweep.pages import difference
-    from segsweep.pages.compare import write
-
-    compared = difference.compared_runs(runs, options.words, options.score, options.iou)
-    show(compared)
-    names = "-".join(run.record["id"][:6] for run in compared)
-    for path in write(compared, options.out or options.results / "compare" / names, options.images):
-        print(f"wrote {path}")
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("compare", __doc__)
     parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")
     add_results(parser)
@@ -53,7 +37,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--iou", type=share, default=0.5, help="of a right mask (0.5)")
     parser.add_argument("--out", type=Path, help="default: compare below the results")
-    return parser
+    options = spoken(parser, argv)
+    runs = chosen(options.results, options.runs)
+    if len(runs) < 2:
+        raise UserError(f"compare: needs two runs or more, {options.runs} names {len(runs)}")
+    from segsweep.pages import difference
+    from segsweep.pages.compare import write
+
+    compared = difference.compared_runs(runs, options.words, options.score, options.iou)
+    show(compared)
+    names = "-".join(run.record["id"][:6] for run in compared)
+    for path in write(compared, options.out or options.results / "compare" / names, options.images):
+        print(f"wrote {path}")
+    return 0
 
 
 def _score(text: str) -> float | str:

@@ -27,7 +27,23 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises UserError for words that name no runs and requirements on what nothing measured.
     """
-    options = _parser().parse_args(argv)
+    parser = verb_parser("report", __doc__)
+    add_runs(parser)
+    parser.add_argument("--out", type=Path, help="default: report.html below the results")
+    parser.add_argument("--reported", action="store_true", help="published tables beside ours, too")
+    parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out")
+    parser.add_argument("--latency-ms", type=_amount, help="most time for an image, by `bench`")
+    parser.add_argument("--size-mb", type=_amount, help="most to store for each task")
+    parser.add_argument("--miss-cost", type=_amount, default=0.0, help="of a missed object")
+    parser.add_argument("--false-alarm-cost", type=_amount, default=0.0, help="of a false alarm")
+    parser.add_argument(
+        "--must-pass",
+        action="append",
+        default=[],
+        metavar="'WHAT>=X'",
+        help="a slice, metric or recall that must hold; may be repeated",
+    )
+    options = parser.parse_args(argv)
     from segsweep.pages.report import content
 
     results, out = options.results, options.out or options.results / "report.html"
@@ -49,26 +65,6 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
     print(f"wrote {out} ({len(text.encode()) / 1e6:.2f} MB)")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = verb_parser("report", __doc__)
-    add_runs(parser)
-    parser.add_argument("--out", type=Path, help="default: report.html below the results")
-    parser.add_argument("--reported", action="store_true", help="published tables beside ours, too")
-    parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out")
-    parser.add_argument("--latency-ms", type=_amount, help="most time for an image, by `bench`")
-    parser.add_argument("--size-mb", type=_amount, help="most to store for each task")
-    parser.add_argument("--miss-cost", type=_amount, default=0.0, help="of a missed object")
-    parser.add_argument("--false-alarm-cost", type=_amount, default=0.0, help="of a false alarm")
-    parser.add_argument(
-        "--must-pass",
-        action="append",
-        default=[],
-        metavar="'WHAT>=X'",
-        help="a slice, metric or recall that must hold; may be repeated",
-    )
-    return parser
 
 
 def _amount(text: str) -> float:
