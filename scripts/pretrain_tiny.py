@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from segsweep.base.config import Config, compose
 from segsweep.base.files import write_atomically
-from segsweep.data.loader import TrainLoader, eval_loader
+from segsweep.data.loader import EvalLoader, TrainLoader
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import tensors
 from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
@@ -112,7 +112,7 @@ def keep(state: Path, step: int, model: Segmenter, optimizer: torch.optim.Optimi
 def score(config: Config, model: Segmenter, device: str) -> dict[str, float]:
     """Evaluate on the validation scenes of the source domain."""
     evaluator = config.metrics.evaluator(config.data, "val")
-    for batch in eval_loader(config.data, "val", 16):
+    for batch in EvalLoader(config.data, "val", 16):
         evaluator.update(batch, InstanceTask().find(model, batch.to(device)))
     return evaluator.compute()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record, Transform
 from segsweep.data.formats import masks
-from segsweep.data.loader import Batch, TrainLoader, collate, eval_loader, generator
+from segsweep.data.loader import Batch, EvalLoader, TrainLoader, collate, generator
 from segsweep.data.sets.digits import Digits
 from segsweep.data.transforms import (
     Geometry,
@@ -225,7 +225,7 @@ def test_the_global_generator_is_left_alone() -> None:
     expected = torch.rand(2)
     torch.manual_seed(3)
     list(TrainLoader(DATA, 3, seed=1).epoch(0))
-    list(eval_loader(DATA, "val", 2))
+    list(EvalLoader(DATA, "val", 2))
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -244,13 +244,13 @@ def test_images_without_instances_are_evaluated_but_not_learnt(tmp_path: Path) -
     empty["annotations"].pop()
     data = write(tmp_path, train=empty, val=empty, size=[32, 32])
     assert [b.image_ids for b in TrainLoader(data, 1, 0).epoch(0)] == [[7]]
-    batches = list(eval_loader(data, "val", 2))
+    batches = list(EvalLoader(data, "val", 2))
     assert [b.image_ids for b in batches] == [[7, 3]]
     assert batches[0].targets[1].masks.shape == (0, 32, 32)
 
 
 def test_evaluation_sees_every_image_in_order() -> None:
-    loader = eval_loader(DATA, "val", 2)
+    loader = EvalLoader(DATA, "val", 2)
     assert len(loader) == 2
     for _ in range(2):
         assert [b.image_ids for b in loader] == [[1, 2], [3]]
@@ -261,7 +261,7 @@ def test_a_broken_picture_is_named_in_one_line(tmp_path: Path, workers: int) -> 
     data = write(tmp_path, size=[32, 32])
     (tmp_path / "images/first.png").write_text("hello")
     with pytest.raises(UserError, match=r"^\S*first\.png: cannot be read") as error:
-        list(eval_loader(data, "val", 1, workers))
+        list(EvalLoader(data, "val", 1, workers))
     assert "\n" not in str(error.value)
 
 

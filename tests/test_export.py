@@ -20,7 +20,7 @@ from torch import Tensor
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
-from segsweep.data.loader import eval_loader
+from segsweep.data.loader import EvalLoader
 from segsweep.exporting import checkpoint, program
 from segsweep.exporting.bundle import portable
 from segsweep.exporting.inference import Inference, aligned, differences, examples, outputs
@@ -285,7 +285,7 @@ def test_a_bundle_of_label_maps_needs_no_data(tmp_path: Path, monkeypatch, capsy
     run = Run(compose([*SMALL, "data=semantic", "peft=full_head", "hparams.epochs=8", *places]))
     run.once(train)
     restored = restore(run.directory)
-    (batch,) = eval_loader(restored.config.data, "val", 1)
+    (batch,) = EvalLoader(restored.config.data, "val", 1)
     ((_, (found,)),) = predict_batches(restored.config, restored.model, [batch])
     wanted = found.label_map(background=True)
     assert len(wanted.unique()) == 2

@@ -15,7 +15,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.run import predictions
-from segsweep.run.identity import OWN_FILES, Run, State
+from segsweep.run.identity import OWN_FILES, Run
 from segsweep.run.restore import load
 from segsweep.sweep.leftovers import leftovers
 from segsweep.train import train
@@ -133,7 +133,9 @@ def test_predictions_go_with_the_weights(tmp_path: Path) -> None:
     one = Run(compose([f"io.results={tmp_path}", "force=true"]))
     one.directory.mkdir(parents=True)
     path = write(one.directory / predictions.FILE)
-    assert [file.kind for file in leftovers({one.directory: State.FAILED}, None)] == ["predictions"]
+    (one.directory / "failed.json").write_text('{"status": "failed"}')
+    files, _ = leftovers([one.directory], None, None)
+    assert [file.kind for file in files] == ["predictions"]
     assert path.name in OWN_FILES
     one.prepare()
     assert not path.exists()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segsweep.base.config import compose
 from segsweep.data.base import BACKGROUND, IGNORE, Annotation, DataSet, Record, Transform, trainable
 from segsweep.data.formats import masks
-from segsweep.data.loader import TrainLoader, collate, eval_loader, generator
+from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
 from segsweep.data.transforms import Geometry, evaluation_geometry, sample, training_geometry
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
@@ -112,7 +112,7 @@ def test_images_of_background_are_learnt():
     """They have no target, as an instance image whose objects a crop has lost."""
     data = Plain("", "x", size=[32, 32])
     assert len(trainable(data.records("train"))) == 4
-    (batch,) = eval_loader(data, "val", 4)
+    (batch,) = EvalLoader(data, "val", 4)
     assert [len(target.labels) for target in batch.targets] == [0, 0, 1, 1]
     assert batch.targets[3].boxes.tolist() == [[0.5, 0.75, 1.0, 0.5]]
 

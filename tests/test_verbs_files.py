@@ -76,6 +76,26 @@ def test_runs_whose_data_are_gone_are_not_superseded(tmp_path: Path) -> None:
     assert pruned(tmp_path, "--yes") == {one.name: {"last.ckpt"}}
 
 
+def test_runs_that_cannot_be_read_are_named_and_the_others_pruned(tmp_path: Path, capsys) -> None:
+    no_state, no_config = run(tmp_path, "seed=1", state="failed"), run(tmp_path, "seed=2")
+    (no_state / "failed.json").write_text('{"status": ')
+    (no_config / "config.yaml").write_text("model: [")
+    done = run(tmp_path, "seed=3")
+    (tmp_path / "features").mkdir()
+    assert pruned(tmp_path, "--yes") == {
+        no_state.name: set(),
+        no_config.name: {"last.ckpt"},
+        done.name: {"last.ckpt"},
+    }
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith(no_state.name)] == [
+        f"{no_state.name} is left alone"
+    ]
+    (line,) = (line for line in lines if line.startswith(no_config.name))
+    assert "may be superseded, but its config: " in line
+    assert (tmp_path / "features").exists()  # the unreadable run may need them
+
+
 def test_features_stay_while_a_run_is_going_on(tmp_path: Path) -> None:
     (tmp_path / "features").mkdir()
     (tmp_path / "features" / "maps").write_bytes(b"x")

@@ -47,7 +47,7 @@ class Matches:
     scores: np.ndarray  # (P,)
     right: np.ndarray  # (P,) bool
     objects: list[tuple[Record, Annotation]]  # T
-    found: np.ndarray  # (T,) score
+    finders: np.ndarray  # (T,) score of the prediction that found each
     evaluation: COCOeval
 
     def errors(self) -> dict[str, dict[str, float]]:

@@ -53,11 +53,11 @@ def best_score(matches: Matches) -> Operating | None:
     if not len(scores) or not right[-1]:
         return None
     predictions = np.arange(1, len(scores) + 1)
-    f1 = 2 * right / (predictions + len(matches.found))
+    f1 = 2 * right / (predictions + len(matches.finders))
     f1[:-1][scores[:-1] == scores[1:]] = -1  # a threshold keeps all predictions of one score
     k = int(f1.argmax())
     share = 100 * right[k]
-    recall = share / len(matches.found)
+    recall = share / len(matches.finders)
     precision = share / predictions[k]
     return Operating(float(scores[k]), 100 * float(f1[k]), float(precision), float(recall))
 
@@ -75,15 +75,15 @@ def recall(scores: np.ndarray, score: float) -> dict[str, Any]:
 def recall_by_size(matches: Matches, score: float) -> dict[str, dict[str, Any]]:
     """Return recall of all objects and of those of each size."""
     sizes = np.array([size_of(a.area) for _, a in matches.objects])
-    by_size = {s: recall(matches.found[sizes == s], score) for s in SIZES}
-    return {"all": recall(matches.found, score), **by_size}
+    by_size = {s: recall(matches.finders[sizes == s], score) for s in SIZES}
+    return {"all": recall(matches.finders, score), **by_size}
 
 
 def missed(matches: Matches, score: float, classes: Sequence[str]) -> list[Missed]:
     """Return the missed objects in the order of evaluation."""
     return [
         Missed(r.image_id, r.file, a.id, classes[a.category], size_of(a.area), a.area)
-        for (r, a), object_score in zip(matches.objects, matches.found, strict=True)
+        for (r, a), object_score in zip(matches.objects, matches.finders, strict=True)
         if object_score < score
     ]
 

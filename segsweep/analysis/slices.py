@@ -84,6 +84,6 @@ def results(
         table[column][value] = {
             "images": images[column, value],
             metric.key: evaluator.compute()[metric.key],
-            **recall(matches.found[np.array(in_slice, bool)], score),
+            **recall(matches.finders[np.array(in_slice, bool)], score),
         }
     return table

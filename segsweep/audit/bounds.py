@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from statistics import median
 
@@ -33,7 +33,6 @@ def ranges(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         ):
             if wrong:
                 yield Contradiction(
-                    rule="range",
                     certainty=Certainty.CERTAIN,
                     cells=[cell],
                     printed=f"{cell.text} {cell.unit}" + (f" ± {cell.std}" if cell.std else ""),
@@ -42,7 +41,6 @@ def ranges(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                 )
         if cell.metric.endswith("BER") and cell.is_percent and 50 < cell.value <= 100:
             yield Contradiction(
-                rule="range",
                 certainty=Certainty.UNCLEAR,
                 cells=[cell],
                 printed=cell.text,
@@ -108,7 +106,6 @@ def _not_falling(
         if (fixes_of := _ap_repairs(family, key, expected(key)))
     ]
     return Contradiction(
-        rule="precision",
         certainty=Certainty.EXPLAINED if not falling(family, cut=True) else Certainty.CERTAIN,
         cells=list(family.values()),
         printed=", ".join(f"{c.metric} {c.text}" for c in family.values()),
@@ -136,9 +133,7 @@ def accuracy(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         for metric, cell in named.items():
             other = named.get(metric.replace("IoU", "Acc", 1)) if "IoU" in metric else None
             if other and cell.interval().low > other.interval().high:
-                yield _inequality(
-                    cell, other, "≤", "A class's IoU counts more errors than its accuracy does."
-                )
+                yield _above_accuracy(cell, other)
 
 
 def overlap(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
@@ -168,41 +163,29 @@ def _overlap(jaccard: PrintedCell, dice: PrintedCell) -> Iterator[Contradiction]
 
     if right(jaccard.text, dice.text):
         return
-    fixes = [
-        *(_change(jaccard, t) for t in repairs(jaccard.text, lambda t: right(t, dice.text))[:2]),
-        *(_change(dice, t) for t in repairs(dice.text, lambda t: right(jaccard.text, t))[:2]),
-    ]
     explained = right(jaccard.text, dice.text, cut=True)
     yield Contradiction(
-        rule="overlap",
         certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
         cells=[jaccard, dice],
         printed=f"{jaccard.metric} {jaccard.text}, {dice.metric} {dice.text}",
         follows=f"{jaccard.metric} from {short(least(dice.text))} to {dice.text}",
-        corrections=fixes,
+        corrections=jaccard.changes(lambda t: right(t, dice.text))
+        + dice.changes(lambda t: right(jaccard.text, t)),
         explanation="Means over images lie between D/(2 - D) and D (Jensen's inequality); "
         "pooled over all pixels they equal D/(2 - D).",
     )
 
 
-def _change(cell: PrintedCell, text: str) -> str:
-    return f"{cell.metric} {cell.text} → {text}"
-
-
-def _inequality(small: PrintedCell, large: PrintedCell, sign: str, why: str) -> Contradiction:
-    def fits(cell: PrintedCell, test: Callable[[Interval], bool]) -> list[str]:
-        return [_change(cell, t) for t in repairs(cell.text, lambda t: test(printed(t)))[:2]]
-
+def _above_accuracy(small: PrintedCell, large: PrintedCell) -> Contradiction:
     explained = small.interval(cut=True).low <= large.interval(cut=True).high
     return Contradiction(
-        rule="accuracy",
         certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
         cells=[small, large],
         printed=f"{small.metric} {small.text}, {large.metric} {large.text}",
-        follows=f"{small.metric} {sign} {large.metric}",
-        corrections=fits(small, lambda i: i.low <= large.interval().high)
-        + fits(large, lambda i: i.high >= small.interval().low),
-        explanation=why,
+        follows=f"{small.metric} ≤ {large.metric}",
+        corrections=small.changes(lambda t: printed(t).low <= large.interval().high)
+        + large.changes(lambda t: printed(t).high >= small.interval().low),
+        explanation="A class's IoU counts more errors than its accuracy does.",
     )
 
 
@@ -217,7 +200,6 @@ def speed(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             high = rate.interval().high * time.interval().high / 1000
             if high < 1 or (low > 1 and int(high) < low):
                 yield Contradiction(
-                    rule="speed",
                     certainty=Certainty.LIKELY,
                     cells=[rate, time],
                     printed=f"{rate.text} {rate.unit}, {time.text} {time.unit}",

@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segsweep.audit.numbers import Interval, printed
+from segsweep.audit.numbers import Interval, printed, repairs
 from segsweep.base.errors import UserError
 
 COLUMNS = (
@@ -79,6 +79,10 @@ class PrintedCell:
         """Return the cell with another number."""
         return replace(self, text=text)
 
+    def changes(self, right: Callable[[str], bool]) -> list[str]:
+        """Return the first two numbers one slip away that are right, as corrections."""
+        return [f"{self.metric} {self.text} → {t}" for t in repairs(self.text, right)[:2]]
+
     @property
     def setting(self) -> tuple[Any, ...]:
         """What is trained how: model, backbone, method and its parameters."""
@@ -108,6 +112,10 @@ class PrintedCell:
     def lower_is_better(self) -> bool:
         """Whether a smaller number is a better one."""
         return any(word in self.metric for word in LOWER_IS_BETTER)
+
+    def beats(self, other: PrintedCell) -> bool:
+        """Say whether this number is a better one than another."""
+        return self.value < other.value if self.lower_is_better else self.value > other.value
 
     def __str__(self) -> str:
         setting = " ".join(f"{key}={value}" for key, value in self.params)
@@ -222,7 +230,6 @@ class Certainty(StrEnum):
 class Contradiction:
     """A contradiction, the cells that take part, and the smallest changes that would end it."""
 
-    rule: str
     certainty: Certainty
     cells: Sequence[PrintedCell]
     printed: str
@@ -231,6 +238,7 @@ class Contradiction:
     corrections: Sequence[str] = ()
     source: str = ""  # of a claim: where it stands
     table: str = ""
+    rule: str = ""  # of those in rules.py: which found it
     id: str = field(default="", compare=False)
 
     @property

@@ -46,20 +46,18 @@ def read_claims(path: Path) -> list[Claim]:
         Claim(**{name: row[name] for name in names}, line=line) for line, row in table(path, names)
     ]
     for claim in claims:
-        if claim.kind not in KINDS:
-            choices = ", ".join(KINDS)
-            raise UserError(
-                f"{path}, line {claim.line}: no kind {claim.kind!r} (choices: {choices})"
-            )
-        if claim.wording not in WORDINGS:
-            choices = ", ".join(WORDINGS)
-            where = f"{path}, line {claim.line}"
-            raise UserError(f"{where}: no wording {claim.wording!r} (choices: {choices})")
+        where = f"{path}, line {claim.line}"
+        for name, value, choices in (
+            ("kind", claim.kind, KINDS),
+            ("wording", claim.wording, WORDINGS),
+        ):
+            if value not in choices:
+                choices_text = ", ".join(choices)
+                raise UserError(f"{where}: no {name} {value!r} (choices: {choices_text})")
         try:
             if claim.kind not in WORDS and (claim.stated or claim.kind != "best"):
                 claim.bounds()
         except ValueError as error:
-            where = f"{path}, line {claim.line}"
             raise UserError(f"{where}: stated is {claim.stated!r}, not a number") from error
     return claims
 
@@ -94,7 +92,6 @@ def _finding(
     kinds = {claim.wording for claim, _ in judged}
     loose = " Its words are loose." if kinds == {"loose"} else ""
     return Contradiction(
-        rule="claim",
         certainty=certainty,
         cells=list(dict.fromkeys(cell for _, verdict in judged for cell in verdict.cells)),
         printed="; ".join(claim.claim for claim, _ in judged),

@@ -84,7 +84,6 @@ def _outlier(
     fixes = [f"{share.text} % → {t} %" for t in repairs(share.text, lambda t: fits(count.text, t))]
     fixes += [f"{count.text} M → {t} M" for t in repairs(count.text, lambda t: fits(t, share.text))]
     return Contradiction(
-        rule="share",
         certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
         cells=[count, share],
         printed=f"{count.text} M = {share.text} %",
@@ -143,7 +142,6 @@ def _bent(points: dict[Fraction, PrintedCell]) -> Contradiction:
         for text in repairs(cell.text, lambda t, x=x, c=cell: straight({**points, x: c.now(t)}))
     ]
     return Contradiction(
-        rule="growth",
         certainty=Certainty.EXPLAINED if explained else Certainty.LIKELY,
         cells=list(suspects.values()) or list(points.values()),
         printed=", ".join(f"{cell.text} at {short(x)}" for x, cell in points.items()),
@@ -164,7 +162,6 @@ def columns(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             wrong = [c for c in quoted if not printed(getattr(c, column)).meets(printed(expected))]
             if wrong:
                 yield Contradiction(
-                    rule="column",
                     certainty=Certainty.CERTAIN,
                     cells=[*([cell] if cell else []), *wrong],
                     printed=", ".join(f"{getattr(c, column)} (line {c.line})" for c in wrong),
@@ -185,7 +182,6 @@ def repeated(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         if other:
             inside = all(c.source == first.source for c in other)
             yield Contradiction(
-                rule="repeated",
                 certainty=Certainty.LIKELY if inside else Certainty.UNCLEAR,
                 cells=[first, *other],
                 printed=", ".join(f"{c.text} ({c.source} {c.table})" for c in [first, *other]),
@@ -213,7 +209,6 @@ def _extreme(cell: PrintedCell, cells: Sequence[PrintedCell]) -> Iterator[Contra
     value = choose(c.value for c in members)
     if not any(c.interval().meets(cell.interval()) for c in members if c.value == value):
         yield Contradiction(
-            rule="repeated",
             certainty=Certainty.CERTAIN,
             cells=[cell, *(c for c in members if c.value == value)],
             printed=cell.text,
@@ -231,7 +226,6 @@ def totals(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             same = [m for m in rows[a] if m in rows[b] and rows[a][m].text == rows[b][m].text]
             if any(rows[a][m].role.trains == "whole" for m in same):
                 yield Contradiction(
-                    rule="totals",
                     certainty=Certainty.LIKELY,
                     cells=[rows[x][m] for m in same for x in (a, b)],
                     printed=", ".join(f"{m} {rows[a][m].text} M" for m in same) + f": {a} and {b}",
@@ -260,7 +254,6 @@ def added(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             for cell in group:
                 if usual > 0 and not usual / 2 <= extra[cell] <= usual * 2:
                     yield Contradiction(
-                        rule="added",
                         certainty=Certainty.UNCLEAR,
                         cells=[cell, heads[cell.backbone]],
                         printed=f"{cell.text} M, {short(extra[cell])} M above the head",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from segsweep.audit.cells import COLUMNS, OPTIONAL, Certainty, Contradiction, by
+from segsweep.base.terminal import printer
 
 STYLES = {
     Certainty.CERTAIN: "bold red",
@@ -46,13 +47,10 @@ def cells_of(finding: Contradiction) -> list[str]:
 
 def show(findings: Sequence[Contradiction]) -> None:
     """Print the findings of every source, and what rounding explains."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = printer(width=160)
     real, explained = split(findings)
     for source, group in by(real, lambda f: f.place[0]).items():
         grid = Table("finding", "printed", "follows", "why", title=source, title_justify="left")
@@ -70,7 +68,7 @@ def show(findings: Sequence[Contradiction]) -> None:
     console.print(summary(real), markup=False, highlight=False)
 
 
-def page(findings: Sequence[Contradiction], rules: Sequence[Callable]) -> str:
+def page(findings: Sequence[Contradiction], rules: Mapping[str, Callable]) -> str:
     """Return a Markdown page: the rules, then the findings by source."""
     real, explained = split(findings)
     lines = [
@@ -88,7 +86,7 @@ def page(findings: Sequence[Contradiction], rules: Sequence[Callable]) -> str:
         "",
         "## Rules",
         "",
-        *(f"- {(inspect.getdoc(rule) or '').splitlines()[0]}" for rule in rules),
+        *(f"- {(inspect.getdoc(rule) or '').splitlines()[0]}" for rule in rules.values()),
         "- Sentences of the text, listed in `claims.csv` beside the table, agree with the cells",
         "  that they speak of, also after the misprints are mended.",
         "- Numbers that a recount contradicts are listed in `misprints.csv`.",

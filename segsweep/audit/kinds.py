@@ -167,8 +167,8 @@ def _above(claim: Claim, cells: Sequence[PrintedCell]) -> Verdict:
     compared = [(a, b) for a in cells_left for b in right.get(_column(a), [])]
     if not compared:
         raise UserError(f"claim of {claim.source}: no pairs of {claim.cells!r} to compare")
-    wins = [(a, b) for a, b in compared if _better(a, b)]
-    losses = [(a, b) for a, b in compared if _better(b, a) and not _tied(a, b)]
+    wins = [(a, b) for a, b in compared if a.beats(b)]
+    losses = [(a, b) for a, b in compared if b.beats(a) and not _tied(a, b)]
     holds = {
         "all": not losses,
         "most": 2 * len(wins) > len(compared),
@@ -227,10 +227,6 @@ def _column(cell: PrintedCell) -> tuple[str, ...]:
 
 def _tied(a: PrintedCell, b: PrintedCell) -> bool:
     return a.interval().meets(b.interval())
-
-
-def _better(a: PrintedCell, b: PrintedCell) -> bool:
-    return a.value < b.value if a.lower_is_better else a.value > b.value
 
 
 def _named(cell: PrintedCell) -> str:

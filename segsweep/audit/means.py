@@ -93,7 +93,9 @@ def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         others: dict[str, list[Average]] = {}
         for average in column:
             if average.fits(usual):
-                yield from _rounding(average, usual)
+                if not average.target.interval().meets(exactly(average.value(usual))):
+                    why = "digits of the members that are not printed suffice"
+                    yield _explained(average, usual, why)
                 continue
             named = [p for p in (ALL, FOREGROUND) if average.fits(p)]
             if named:
@@ -106,16 +108,9 @@ def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             yield _mixed({usual: fitting[usual], **others})
 
 
-def _rounding(average: Average, policy: str) -> Iterator[Contradiction]:
-    """Yield a remark if only unprinted digits of the members explain the last digit."""
-    if not average.target.interval().meets(exactly(average.value(policy))):
-        yield _explained(average, policy, "digits of the members that are not printed suffice")
-
-
 def _explained(average: Average, policy: str, why: str) -> Contradiction:
     value = short(average.value(policy))
     return Contradiction(
-        rule="mean",
         certainty=Certainty.EXPLAINED,
         cells=[average.target],
         printed=average.target.text,
@@ -134,7 +129,6 @@ def _wrong(average: Average, usual: str) -> Contradiction:
     other = [p for p in average.policies() if p != usual and average.fits(p)]
     hint = f" It would be the mean {' or '.join(other)}." if other else ""
     return Contradiction(
-        rule="mean",
         certainty=Certainty.LIKELY if other else Certainty.CERTAIN,
         cells=[target, *average.policies()[usual]],
         printed=target.text,
@@ -171,7 +165,6 @@ def _mixed(groups: dict[str, list[Average]]) -> Contradiction:
         for a in rows
     )
     return Contradiction(
-        rule="mean",
         certainty=Certainty.DEFINITION,
         cells=[a.target for a in rows],
         printed=rows_text,
@@ -211,7 +204,6 @@ def _no_delta(delta: tuple[PrintedCell, PrintedCell, PrintedCell], usual: str) -
         return _agrees((target.now(text), cell, reference), usual)
 
     return Contradiction(
-        rule="delta",
         certainty=Certainty.EXPLAINED if _agrees(delta, usual, cut=True) else Certainty.CERTAIN,
         cells=delta,
         printed=f"{target.text} for {cell.text} against {reference.text}",
@@ -222,9 +214,9 @@ def _no_delta(delta: tuple[PrintedCell, PrintedCell, PrintedCell], usual: str) -
 
 
 FORMS: dict[str, Callable[[Interval, Interval], Interval]] = {
-    "differences": lambda own, reference: own - reference,
-    "relative, in percent": lambda own, reference: (own / reference - exactly(1)) * 100,
-    "relative": lambda own, reference: own / reference - exactly(1),
+    "differences": lambda value, reference: value - reference,
+    "relative, in percent": lambda value, reference: (value / reference - exactly(1)) * 100,
+    "relative": lambda value, reference: value / reference - exactly(1),
 }
 
 

@@ -68,7 +68,6 @@ def _off_line(rows: list[list[PrintedCell]]) -> Iterator[Contradiction]:
             )
             fixes += [f"{cell.metric} {cell.text} → {text}" for text in candidates[:1]]
         yield Contradiction(
-            rule="relation",
             certainty=Certainty.UNCLEAR,
             cells=row,
             printed=", ".join(f"{c.metric} {c.text}" for c in row),
@@ -119,7 +118,6 @@ def supersets(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                 worse.setdefault(place, []).append((first, head))
     for pairs in worse.values():
         yield Contradiction(
-            rule="superset",
             certainty=Certainty.UNCLEAR,
             cells=[c for pair in pairs for c in pair],
             printed=", ".join(f"{c.metric} {c.text} < {h.text}" for c, h in pairs),
@@ -138,7 +136,6 @@ def times(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             for (x, less), (y, more) in pairwise(sorted(points.items(), key=lambda p: p[0])):
                 if more.interval().high < less.interval().low * NOISE:
                     yield Contradiction(
-                        rule="time",
                         certainty=Certainty.LIKELY,
                         cells=[less, more],
                         printed=f"{less.text} at {short(x)}, {more.text} at {short(y)}",
@@ -158,7 +155,6 @@ def copies(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             same = [c for c in shared if other[c.metric] == c.text]
             if len(same) >= 3 and len(same) == len(shared):
                 yield Contradiction(
-                    rule="copy",
                     certainty=Certainty.UNCLEAR,
                     cells=[*a, *b],
                     printed=", ".join(f"{c.metric} {c.text}" for c in same),
@@ -174,7 +170,7 @@ def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         for column in by(cells, lambda c: (c.source, c.table, c.dataset, c.metric)).values():
             for cell in column:
                 if mark in cell.note.lower():
-                    better = [c for c in column if _beats(c, cell)]
+                    better = [c for c in column if c.beats(cell)]
                     ranks[cell] = 1 + len(better)
         for table in by(ranks, lambda c: (c.source, c.table)).values():
             table_ranks = [ranks[c] for c in table]
@@ -182,7 +178,6 @@ def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             wrong = [c for c in table if ranks[c] != usual]
             if wrong and 2 * len(wrong) < len(table):
                 yield Contradiction(
-                    rule="mark",
                     certainty=Certainty.LIKELY,
                     cells=wrong,
                     printed=", ".join(f"{c.metric} {c.text} of {c.method} {mark}" for c in wrong),
@@ -190,7 +185,3 @@ def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                     + f"; {len(table) - len(wrong)} others are number {usual}",
                     explanation="The mark stands for a rank that these cells do not have.",
                 )
-
-
-def _beats(a: PrintedCell, b: PrintedCell) -> bool:
-    return a.value < b.value if b.lower_is_better else a.value > b.value

@@ -24,14 +24,26 @@ from segsweep.base.errors import UserError
 PACKAGE = Path(__file__).resolve().parents[1]
 REPORTED, INSTALLED = PACKAGE.parent / "results" / "reported" / "reported.csv", PACKAGE / "reported"
 MISPRINTED = ("source", "table", "model", "backbone", "method", "metric", "value")
-RULES: tuple[Callable[[Sequence[PrintedCell]], Iterable[Contradiction]], ...] = (
-    *(means.means, means.deltas),
-    *(counts.shares, counts.growth, counts.columns, counts.repeated),
-    *(counts.totals, counts.added),
-    *(bounds.ranges, bounds.precision, bounds.accuracy, bounds.overlap, bounds.speed),
-    *(relations.relations, relations.supersets, relations.times),
-    *(relations.copies, relations.marks),
-)
+RULES: dict[str, Callable[[Sequence[PrintedCell]], Iterable[Contradiction]]] = {
+    "mean": means.means,
+    "delta": means.deltas,
+    "share": counts.shares,
+    "growth": counts.growth,
+    "column": counts.columns,
+    "repeated": counts.repeated,
+    "totals": counts.totals,
+    "added": counts.added,
+    "range": bounds.ranges,
+    "precision": bounds.precision,
+    "accuracy": bounds.accuracy,
+    "overlap": bounds.overlap,
+    "speed": bounds.speed,
+    "relation": relations.relations,
+    "superset": relations.supersets,
+    "time": relations.times,
+    "copy": relations.copies,
+    "mark": relations.marks,
+}
 """The first line of their docstrings says what each holds."""
 
 
@@ -44,12 +56,17 @@ def audit(path: Path) -> list[Contradiction]:
     places = (path.parent, REPORTED.parent, INSTALLED)
     roles = next((place / ROLES for place in places if (place / ROLES).exists()), None)
     cells = read(path, roles)
-    findings = [finding for rule in RULES for finding in rule(cells)]
+    findings = [finding for name, rule in RULES.items() for finding in _by(name, rule(cells))]
     if (known := path.with_name("misprints.csv")).exists():
-        findings += misprints(cells, known)
+        findings += _by("recount", misprints(cells, known))
     if (stated := path.with_name("claims.csv")).exists():
-        findings += claims(read_claims(stated), cells, mended(cells, findings))
+        sentences = claims(read_claims(stated), cells, mended(cells, findings))
+        findings += _by("claim", sentences)
     return numbered(_without_echoes(findings))
+
+
+def _by(rule: str, findings: Iterable[Contradiction]) -> list[Contradiction]:
+    return [replace(finding, rule=rule) for finding in findings]
 
 
 def _without_echoes(findings: Sequence[Contradiction]) -> list[Contradiction]:
@@ -97,7 +114,6 @@ def misprints(cells: Sequence[PrintedCell], path: Path) -> Iterator[Contradictio
         if cell is None:
             raise UserError(f"{path}, line {number}: no cell {' · '.join(place)} in the table")
         yield Contradiction(
-            rule="recount",
             certainty=certainty,
             cells=[cell],
             printed=cell.text,

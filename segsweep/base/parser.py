@@ -20,6 +20,18 @@ def add_results(parser: ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
 
 
+def add_run(parser: ArgumentParser, optional: bool = False) -> None:
+    """Let a verb be given one run."""
+    about = "name or id of a run, also its beginning, or its folder"
+    parser.add_argument("run", nargs="?" if optional else None, help=about)
+
+
+def add_runs(parser: ArgumentParser) -> None:
+    """Let a verb be given any runs or all, and where the results are."""
+    parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
+    add_results(parser)
+
+
 def add_overrides(parser: ArgumentParser, about: str) -> None:
     """Let a verb take the words of a sweep."""
     parser.add_argument("overrides", nargs="*", help=about)

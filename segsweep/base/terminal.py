@@ -7,11 +7,22 @@ import sys
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Item = TypeVar("Item")
 QUIET = 30.0  # seconds between two lines where there is no terminal
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def printer(width: int = 200, highlight: bool = True) -> Console:
+    """Return the console of stdout; a file or a pipe has no edge, but so many columns."""
+    from rich.console import Console
+
+    console = Console(highlight=highlight)
+    return console if console.is_terminal else Console(width=width, highlight=highlight)
 
 
 def share(text: str) -> float:

@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segsweep.base.config import SCHEMA, Config, plain
 from segsweep.base.errors import UserError
@@ -67,7 +67,8 @@ def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[di
         costs = [_cost(variant.model, plan, device) for variant in compared]
         times = {n: _times(compared, n, plan, device) for n in plan.batches}
     heads = [_head(v, plan, device) for v in compared]
-    weights = {"weights": base.model.weights or "random", "base_bytes": _bytes(model)}
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    weights = {"weights": base.model.weights or "random", "base_bytes": size}
     common = {"base": heads[0]["id"], **weights, "arrangement": ARRANGEMENT, "warmup": plan.warmup}
     ended = {"started": started, "ended": now(), "seconds": {"total": time.monotonic() - start}}
     return [
@@ -211,8 +212,3 @@ def _head(variant: Variant, plan: Plan, device: torch.device) -> dict[str, Any]:
             "base": config.model.name,
         },
     }
-
-
-def _bytes(model: nn.Module) -> int:
-    """Size of all tensors of a checkpoint."""
-    return sum(t.numel() * t.element_size() for t in model.state_dict().values())

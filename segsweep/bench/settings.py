@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
-from segsweep.base.terminal import human
+from segsweep.base.terminal import human, printer
 from segsweep.sweep.sweeper import Combination, composing
 
 COLUMNS = ("ms", "IQR", "to base", "CPU to base", "GFLOP", "peak", "delta", "trained")
@@ -61,7 +60,6 @@ def _add(combination: Combination, by_base: dict[str, Comparison]) -> None:
 
 def show(records: Sequence[dict[str, Any]]) -> None:
     """Print the records of one base as a table."""
-    from rich.console import Console
     from rich.table import Table
 
     bench, conditions = records[0]["bench"], records[0]["config"]["bench"]
@@ -74,7 +72,7 @@ def show(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         speed = [f"{record['bench']['images_per_s'][number]:.3g}" for number in larger]
         grid.add_row(record["setting"], *_cells(record["bench"], record["params"]), *speed)
-    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+    printer(width=160).print(grid)
     print("to base: median over rounds, [95 % interval]; weights: " + bench["weights"])
 
 

@@ -163,16 +163,12 @@ def originals(part: Part) -> tuple[dict[Any, dict], dict[int, dict], dict[str, A
         return {}, {}, {}
     file = data.files["train" if isinstance(data, Single) else part.name]
     content = parse(file.path)
-    images = {e.get("id"): e for e in content["images"] if isinstance(e, dict) and hashable(e)}
+    entries = [e for e in content["images"] if isinstance(e, dict)]
+    images = {e["id"]: e for e in entries if isinstance(e.get("id"), int | float | str)}
     pairs = zip(file.by_entry, content["annotations"], strict=True)
     annotations = {id(annotation): entry for annotation, entry in pairs if annotation is not None}
     other_keys = {key: value for key, value in content.items() if key in ("info", "licenses")}
     return images, annotations, other_keys
-
-
-def hashable(entry: dict[str, Any]) -> bool:
-    """Tell whether an entry has an id that can be one."""
-    return isinstance(entry.get("id"), int | float | str)
 
 
 def numbering(ids: list[Any], code: str, copy: Copy) -> Callable[[Any], int]:

@@ -131,7 +131,7 @@ def render(
     pairs: Sequence[tuple[str, Look, Look]],
 ) -> str:
     """Return the page."""
-    owner = {id(look): part for part, own in looks for look in own}
+    owner = {id(look): part for part, part_looks in looks for look in part_looks}
     groups = {"suspicious": suspicious(looks), "random": chosen(looks)}
     twins = [
         (code, [Shown(owner[id(look)], look.record) for look in (first, second)])

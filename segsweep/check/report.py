@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
+from segsweep.base.terminal import printer
 
 if TYPE_CHECKING:
     from segsweep.check.parts import Part
@@ -20,6 +22,8 @@ Looks = list[tuple["Part", list["Look"]]]
 """What each picture tells, by part."""
 
 SCHEMA = 1  # of report.json
+STYLES = {"fatal": "bold red", "warning": "yellow", "note": "blue", "good": "green"}
+IDS = 8  # of a finding that are listed
 
 
 def chosen(words: list[str], images: Path | None) -> DataSet:
@@ -58,8 +62,8 @@ def look_at(
     looks: Looks = []
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as shown:
         for part in parts(data):
-            seen = look_at_all(part, number, workers)
-            looks.append((part, [*shown.track(seen, len(part.records), description=part.name)]))
+            results = look_at_all(part, number, workers)
+            looks.append((part, [*shown.track(results, len(part.records), description=part.name)]))
             for code, identity, detail in (
                 defect for look in looks[-1][1] for defect in look.defects
             ):
@@ -78,12 +82,10 @@ def all_findings(looks: Looks) -> list[Finding]:
 def described(data: DataSet, looks: Looks, findings: list[Finding]) -> dict[str, Any]:
     """Return the report as it is written to JSON."""
     from segsweep.check.parts import classes
-    from segsweep.check.statistics import CROWDING, numbers
+    from segsweep.check.statistics import numbers
 
     names = classes(data)
-    by_part = {part.name: asdict(numbers(part_looks, names)) for part, part_looks in looks}
-    for counted in by_part.values():
-        counted["crowded"] = list(zip(CROWDING, counted.pop("crowding"), strict=False))
+    by_part = {part.name: numbers(part_looks, names) for part, part_looks in looks}
     counts = {level: sum(f.level == level for f in findings) for level in ("fatal", "warning")}
     if counts["fatal"]:
         verdict, tone = f"Training would be refused: {counts['fatal']} fatal", "fatal"
@@ -122,3 +124,49 @@ def write(
     content = {key: value for key, value in report.items() if key != "verdict_class"}
     write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
     write_text(folder / "report.html", page.render(report, findings, looks, pairs))
+
+
+def show(report: dict[str, Any], findings: Sequence[Finding], folder: Path) -> None:
+    """Print a report."""
+    from rich.text import Text
+
+    console = printer(highlight=False)
+    for finding in findings:
+        head = Text(finding.level, STYLES[finding.level])
+        console.print(head.append(f"  {finding.code}  {finding.file}", "default"), soft_wrap=True)
+        lines = [finding.what, f"does: {finding.consequence}", f"cure: {finding.cure}"]
+        if finding.ids:
+            more = f", ... ({len(finding.ids)})" if len(finding.ids) > IDS else ""
+            lines.append("where: " + ", ".join(map(str, finding.ids[:IDS])) + more)
+        console.print("\n".join("    " + line for line in lines), markup=False, soft_wrap=True)
+    console.print(table(report))
+    console.print(report["verdict"], style=STYLES[report["verdict_class"]], markup=False)
+    for name in ("report.html", "report.json"):
+        console.print(f"wrote {folder / name}", markup=False, soft_wrap=True)
+
+
+def table(report: dict[str, Any]) -> Any:
+    """Return counts, sizes and crowding of each part as a table."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD)
+    columns = ("", "images", "empty", "objects", "classes", "small/medium/large", "per image")
+    for column in (*columns, "overlap", "mean", "std"):
+        grid.add_column(column, justify="left" if not column else "right")
+    for name, part in report["parts"].items():
+        occurring = sum(row["images"] > 0 for row in part["classes"])
+        cells = [name, f"{part['images']:,}", f"{part['without']:,}", f"{part['objects']:,}"]
+        cells += [str(occurring), "/".join(map(str, part["sizes"].values()))]
+        cells.append(span(part["per_image"], "{:.0f}"))
+        cells.append(span({k: 100 * v for k, v in part["overlap"].items()}, "{:.0f} %"))
+        cells += [" ".join(f"{v:.0f}" for v in part[key]) for key in ("mean", "std")]
+        grid.add_row(*cells)
+    return grid
+
+
+def span(quantiles: dict[str, float], form: str) -> str:
+    """Return median and maximum."""
+    if not quantiles:
+        return "-"
+    return f"{form.format(quantiles['median'])}, max {form.format(quantiles['max'])}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,27 +15,8 @@ CROWDING = ("0", "1", "2-4", "5-9", "10-19", "20-49", "50 and more")
 SMALL, LARGE = 32**2, 96**2  # pixels: the sizes of COCO
 
 
-@dataclass
-class Numbers:
-    """What a report tells of one part."""
-
-    images: int
-    without: int  # images without annotation
-    objects: int
-    crowds: int
-    classes: list[dict[str, Any]]  # name, objects, images, share of objects or of pixels
-    sizes: dict[str, int]  # small, medium, large objects by COCO's areas
-    sides: dict[str, float]  # quantiles of the square root of areas, in pixels
-    per_image: dict[str, float]
-    crowding: list[int]  # images by number of objects, in the classes of CROWDING
-    overlap: dict[str, float]  # part of the object pixels that belong to several objects
-    resolutions: list[tuple[str, int]]
-    mean: list[float]  # of pixels, 0..255 RGB: data.mean and data.std of this part
-    std: list[float]
-
-
-def numbers(looks: Sequence[Look], names: Sequence[str]) -> Numbers:
-    """Return the numbers of the pictures that were looked at."""
+def numbers(looks: Sequence[Look], names: Sequence[str]) -> dict[str, Any]:
+    """Return what a report tells of one part, from the pictures that were looked at."""
     records = [look.record for look in looks]
     areas = np.array([area for look in looks for _, area in look.objects], float)
     per_image = np.array([len(look.objects) for look in looks], int)
@@ -46,25 +26,26 @@ def numbers(looks: Sequence[Look], names: Sequence[str]) -> Numbers:
     square = np.array([look.square for look in decoded]).mean(0) if decoded else np.zeros(3)
     bins = np.digitize(per_image, STEPS) - 1
     resolutions = Counter(f"{r.width}x{r.height}" for r in records)
-    return Numbers(
-        images=len(looks),
-        without=sum(not r.annotations and r.labels is None for r in records),
-        objects=len(areas),
-        crowds=sum(a.iscrowd for r in records for a in r.annotations),
-        classes=balance(looks, names),
-        sizes={
+    counts = np.bincount(bins, minlength=len(STEPS)).tolist() if len(bins) else []
+    return {
+        "images": len(looks),
+        "without": sum(not r.annotations and r.labels is None for r in records),
+        "objects": len(areas),
+        "crowds": sum(a.iscrowd for r in records for a in r.annotations),
+        "classes": balance(looks, names),
+        "sizes": {  # objects by COCO's areas
             "small": int((areas < SMALL).sum()),
             "medium": int(((areas >= SMALL) & (areas < LARGE)).sum()),
             "large": int((areas >= LARGE).sum()),
         },
-        sides=quantiles(np.sqrt(areas)),
-        per_image=quantiles(per_image),
-        crowding=np.bincount(bins, minlength=len(STEPS)).tolist() if len(bins) else [],
-        overlap=quantiles(overlaps, digits=3),
-        resolutions=resolutions.most_common(5),
-        mean=np.round(mean, 2).tolist(),
-        std=np.round(np.sqrt(np.maximum(square - mean**2, 0)), 2).tolist(),
-    )
+        "sides": quantiles(np.sqrt(areas)),  # in pixels
+        "per_image": quantiles(per_image),
+        "overlap": quantiles(overlaps, digits=3),  # part of the pixels that several objects have
+        "resolutions": resolutions.most_common(5),
+        "mean": np.round(mean, 2).tolist(),  # of pixels, 0..255 RGB: data.mean and data.std
+        "std": np.round(np.sqrt(np.maximum(square - mean**2, 0)), 2).tolist(),
+        "crowded": list(zip(CROWDING, counts, strict=False)),  # images by number of objects
+    }
 
 
 def balance(looks: Sequence[Look], names: Sequence[str]) -> list[dict[str, Any]]:

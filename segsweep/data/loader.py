@@ -230,7 +230,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """The batches of evaluation: every image of a split, in the order of its records."""
+    """The batches of evaluation: every image of a split, always in the order of its records."""
 
     def __init__(self, data: DataSet, split: str, batch_size: int, workers: int = 0) -> None:
         records = data.records(split)
@@ -244,8 +244,3 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         yield from served(self._loader)
-
-
-def eval_loader(data: DataSet, split: str, batch_size: int, workers: int = 0) -> EvalLoader:
-    """Return the batches of a split, always in the same order, with nothing left out."""
-    return EvalLoader(data, split, batch_size, workers)

@@ -175,7 +175,7 @@ class Source(DataSet):
     @cached_property
     def _keys(self) -> list[str]:
         """The hash of the content, and that of the content and where it lies below `root`."""
-        from segsweep.data.store import Memo, content_hash, layout_hash
+        from segsweep.data.store import content_hash, layout_hash, remembered
 
         def hashed() -> list[str]:
             key = content_hash(self._recipe, self._chosen)
@@ -183,7 +183,7 @@ class Source(DataSet):
             return [key, layout_hash(key, files)]
 
         split = Path(self.split) if self.split else None
-        return Memo(self._cache, self.name, self.folder, split, self._recipe).get(hashed)
+        return remembered(self._cache, self.name, self.folder, split, self._recipe, hashed)
 
     @property
     def converted(self) -> Path:

@@ -20,7 +20,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, is_dataclass
 from functools import cache
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -77,40 +77,35 @@ def layout_hash(key: str, files: list[str]) -> str:
     return sha256(json.dumps([key, files]).encode()).hexdigest()[:12]
 
 
-@dataclass(frozen=True)
-class Memo:
-    """The keys of a set that was hashed before, as long as no file below its root changes.
+def remembered(
+    cache: Path,
+    name: str,
+    root: Path,
+    split: Path | None,
+    recipe: dict[str, Any],
+    hashed: Callable[[], list[str]],
+) -> list[str]:
+    """Return the keys of a set: as they were, while no file below its root changes, else `hashed`.
 
     A look at names, sizes and times of files is much cheaper than a hash of what they hold: many
     runs over one set are composed at once.
     """
 
-    cache: Path
-    name: str
-    root: Path
-    split: Path | None
-    recipe: dict[str, Any]
+    def digest(*more: Any) -> str:
+        return sha256(json.dumps([VERSION, recipe, more]).encode()).hexdigest()[:16]
 
-    def get(self, hashed: Callable[[], list[str]]) -> list[str]:
-        """Return the keys, from the memo or else from `hashed`."""
-        state = self._state()
-        where = self.cache / ".keys" / f"{self.name}-{self._digest(str(self.root.resolve()))}"
-        with contextlib.suppress(OSError, ValueError):
-            known_state, *keys = where.read_text().split()
-            if known_state == state:
-                return keys
-        keys = hashed()
-        with contextlib.suppress(OSError):  # it only costs time
-            where.parent.mkdir(parents=True, exist_ok=True)
-            write_text(where, " ".join([state, *keys]))
-        return keys
-
-    def _digest(self, *more: Any) -> str:
-        return sha256(json.dumps([VERSION, self.recipe, more]).encode()).hexdigest()[:16]
-
-    def _state(self) -> str:
-        split = splits.text(splits.read(self.split)) if self.split else ""
-        return self._digest(split, sorted(_stats(self.root)))
+    manifest = splits.text(splits.read(split)) if split else ""
+    state = digest(manifest, sorted(_stats(root)))
+    memo = cache / ".keys" / f"{name}-{digest(str(root.resolve()))}"
+    with contextlib.suppress(OSError, ValueError):
+        known_state, *keys = memo.read_text().split()
+        if known_state == state:
+            return keys
+    keys = hashed()
+    with contextlib.suppress(OSError):  # it only costs time
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        write_text(memo, " ".join([state, *keys]))
+    return keys
 
 
 def _stats(root: Path) -> Iterator[tuple[str, int, int]]:

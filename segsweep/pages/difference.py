@@ -39,7 +39,7 @@ class ComparedRun:
     @property
     def found(self) -> np.ndarray:
         """Which objects it finds. (T,) bool"""
-        return self.matches.found >= self.score
+        return self.matches.finders >= self.score
 
     @property
     def objects(self) -> list[tuple[Record, Annotation]]:
@@ -188,13 +188,13 @@ def lost(a: ComparedRun, b: ComparedRun) -> list[LostObject]:
 
 def _lost(a: ComparedRun, b: ComparedRun, place: int) -> LostObject:
     record, annotation = a.objects[place]
-    below = float(b.matches.found[place])
+    below = float(b.matches.finders[place])
     return LostObject(
         a.label,
         b.label,
         size_of(annotation.area),
         a.record["data"]["classes"][annotation.category],
-        float(a.matches.found[place]),
+        float(a.matches.finders[place]),
         below if below >= 0 else None,
         annotation.area,
         record.file,
@@ -215,7 +215,7 @@ def all_objects(compared: Sequence[ComparedRun]) -> list[dict[str, Any]]:
             "class_name": names[annotation.category],
             "size": size_of(annotation.area),
             "area": annotation.area,
-            **{f"score {s.label}": _or_none(s.matches.found[k]) for s in compared},
+            **{f"score {s.label}": _or_none(s.matches.finders[k]) for s in compared},
             **{f"found {s.label}": int(s.found[k]) for s in compared},
         }
         for k, (record, annotation) in enumerate(compared[0].objects)

@@ -9,7 +9,7 @@ from typing import Any
 
 from segsweep.base.config import Config
 from segsweep.base.terminal import watched
-from segsweep.data.loader import Batch, EvalLoader, eval_loader
+from segsweep.data.loader import Batch, EvalLoader
 from segsweep.metrics.base import of_classes
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import Run
@@ -20,7 +20,7 @@ from segsweep.task.base import task_of
 
 def validation(config: Config) -> EvalLoader:
     """Return the validation batches."""
-    return eval_loader(config.data, "val", config.hparams.batch_size, config.io.workers)
+    return EvalLoader(config.data, "val", config.hparams.batch_size, config.io.workers)
 
 
 @dataclass(frozen=True)

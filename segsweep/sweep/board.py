@@ -14,7 +14,7 @@ from rich.text import Text
 
 from segsweep.base.files import read_json
 from segsweep.run.identity import State
-from segsweep.sweep.status import status
+from segsweep.sweep.status import status, tail
 
 EVERY = 60  # seconds between two summaries where nothing moves
 ROWS = 20  # running ones that a terminal shows
@@ -111,8 +111,4 @@ def last_words(run: Path) -> str:
     error = (read_json(run / "failed.json") or {}).get("error")
     if error:
         return ": ".join([error["type"], *error["message"].strip().splitlines()[:1]])
-    try:
-        lines = (run / "log.txt").read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""
+    return "".join(line.decode(errors="replace") for line in tail(run / "log.txt", 1 << 12)[-1:])

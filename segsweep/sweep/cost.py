@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -47,10 +47,6 @@ class Cost:
     cuda: float | None = None  # bytes of GPU memory
     disk: float | None = None  # bytes at most: results, and the checkpoint while it trains
     source: str = "unknown; --probe measures it"
-
-    def plain(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

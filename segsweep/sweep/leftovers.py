@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from segsweep.base.config import Config
 from segsweep.base.errors import UserError
+from segsweep.base.queue import Queue
 from segsweep.run import predictions
-from segsweep.run.identity import LIVE, Run, State
+from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.run.restore import load
 
 
@@ -23,19 +25,39 @@ class Leftover:
     why: str
 
 
-def leftovers(states: Mapping[Path, State], results: Path | None) -> list[Leftover]:
-    """Find what of runs may go; below `results` also caches, unless a run may need them now."""
-    files = [file for run, state in states.items() for file in _of_run(run, state)]
-    if results is not None and not {*LIVE} & {*states.values()}:
+def leftovers(
+    runs: Iterable[Path], queue: Queue | None, results: Path | None
+) -> tuple[list[Leftover], list[str]]:
+    """Find what of runs may go, and name those that cannot be read.
+
+    Runs that wait, run or can go on are left alone, and so are those whose state is unreadable.
+    Below `results` also caches may go, unless a run may need them now.
+    """
+    files: list[Leftover] = []
+    unreadable: list[str] = []
+    needed = False
+    for run in runs:
+        try:
+            state = state_of(run, queue)
+        except (ValueError, KeyError, TypeError) as error:
+            unreadable.append(f"{run.name} is left alone: {type(error).__name__}: {error}")
+            needed = True
+            continue
+        needed = needed or state in LIVE
+        if state in (State.DONE, State.FAILED):
+            why = state.value
+            try:
+                why = "superseded" if _superseded(run, load(run)) else why
+            except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
+                reason = str(error).splitlines()[0]
+                unreadable.append(f"{run.name} may be superseded, but its config: {reason}")
+            files += _of_run(run, why)
+    if results is not None and not needed:
         files += _existing("features", results / "features", "can be computed again")
-    return files
+    return files, unreadable
 
 
-def _of_run(run: Path, state: State) -> Iterator[Leftover]:
-    """Find what of one run may go. Runs that wait, run or can go on are left alone."""
-    if state not in (State.DONE, State.FAILED):
-        return
-    why = "superseded" if _superseded(run) else state.value
+def _of_run(run: Path, why: str) -> Iterator[Leftover]:
     if why != State.DONE.value:
         yield from _existing("delta", run / "delta.safetensors", why)
         yield from _existing("predictions", run / predictions.FILE, why)
@@ -44,11 +66,11 @@ def _of_run(run: Path, state: State) -> Iterator[Leftover]:
         yield from _existing("wandb", run / "wandb", "sent")
 
 
-def _superseded(run: Path) -> bool:
+def _superseded(run: Path, config: Config) -> bool:
     """Say whether the config of a run now names another run; what cannot be asked is not."""
     try:
-        return Run(load(run)).name != run.name
-    except Exception:  # data that are gone, a config of a version that knew other keys
+        return Run(config).name != run.name
+    except Exception:  # data that are gone
         return False
 
 

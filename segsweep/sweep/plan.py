@@ -10,7 +10,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Planned:
         """Return a line of the plan for JSON."""
         name = self.run.name if self.run is not None else None
         identity = {"overrides": self.words, "run": name, "state": self.state, "same_as": self.same}
-        return identity | {"starts": starts, "faults": self.faults, **self.cost.plain()}
+        return identity | {"starts": starts, "faults": self.faults, **asdict(self.cost)}
 
 
 def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Planned]]:

@@ -119,7 +119,7 @@ def wanted(run: Run, state: State) -> bool:
 def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
     """Return the batch script of `count` runs that ask for the same as this one."""
     trainer, folder = run.config.trainer, intent.with_suffix("").absolute()
-    asked = {key: getattr(options, key) for key in SAME if getattr(options, key) is not None}
+    parameters = {key: getattr(options, key) for key in SAME if getattr(options, key) is not None}
     gpus = options.gpus_per_node
     if gpus is None and options.gres is None and trainer.accelerator.name == "gpu":
         gpus = trainer.devices
@@ -133,7 +133,7 @@ def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
         f"-u -m segsweep work {shlex.quote(str(intent.absolute()))}",
         intent.stem,
         count,
-        **asked,
+        **parameters,
         job_name="segsweep",
         comment=intent.stem,
         nodes=trainer.nodes,
@@ -217,7 +217,8 @@ def prune(root: Path, live: Queue) -> None:
         intent = read_json(path)
         if intent is None or path.stem in busy:
             continue
-        last = [root / name for name in intent["runs"] if _comment(root / name) == path.stem]
+        jobs = {root / name: read_json(root / name / "job.json") for name in intent["runs"]}
+        last = [run for run, job in jobs.items() if job and job.get("comment") == path.stem]
         if all((directory / "record.json").exists() for directory in last):
             for directory in last:
                 log = directory / LOG
@@ -252,10 +253,6 @@ def _prepared(run: Run) -> bool:
     except Busy:
         return False
     return True
-
-
-def _comment(directory: Path) -> str | None:
-    return (read_json(directory / "job.json") or {}).get("comment")
 
 
 def _intents(root: Path) -> list[Path]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
-from segsweep.base.terminal import share
+from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.terminal import printer, share
 
 if TYPE_CHECKING:
     from segsweep.analysis.study import Analysis
@@ -26,37 +27,12 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises UserError when there is none.
     """
-    from rich.console import Console
-
     from segsweep.pages import analysis_forms as forms
     from segsweep.sweep.names import chosen
 
-    options = _parser().parse_args(argv)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no edge
-    found: dict[str, Analysis] = {}
-    reason = UserError("analyse: no runs")
-    for directory in chosen(options.results, options.runs):
-        try:
-            found[directory.name] = _analysis(directory, options)
-        except UserError as error:
-            reason = error
-            console.print(f"skipped {error}", style="yellow", markup=False, soft_wrap=True)
-    if not found:
-        raise reason
-    for table in forms.tables(found):
-        console.print(table)
-    for path in forms.write(found, options.out or options.results / "analysis"):
-        console.print(f"wrote {path}", markup=False, soft_wrap=True)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep analyse", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = verb_parser("analyse", __doc__)
     parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    add_results(parser)
     parser.add_argument(
         "--slice",
         action="append",
@@ -67,7 +43,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--score", type=share, help="of recall; default: that of the best F1")
     parser.add_argument("--iou", type=share, default=0.5, help="of a right mask; default: 0.5")
     parser.add_argument("--out", type=Path, help="default: analysis below the results")
-    return parser
+    options = parser.parse_args(argv)
+    console = printer()
+    analyses: dict[str, Analysis] = {}
+    reason = UserError("analyse: no runs")
+    for directory in chosen(options.results, options.runs):
+        try:
+            analyses[directory.name] = _analysis(directory, options)
+        except UserError as error:
+            reason = error
+            console.print(f"skipped {error}", style="yellow", markup=False, soft_wrap=True)
+    if not analyses:
+        raise reason
+    for table in forms.tables(analyses):
+        console.print(table)
+    for path in forms.write(analyses, options.out or options.results / "analysis"):
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _analysis(directory: Path, options: argparse.Namespace) -> Analysis:

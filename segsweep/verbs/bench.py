@@ -70,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    bounds = {"rounds": 2, "warmup": 0, "seconds": 0, "batches": 1, "threads": 1}
-    bounds |= {"size": 1, "classes": 1}
-    for name, bound in bounds.items():
+    for name, bound in LEAST.items():
         value = getattr(options, name)
         for number in value if isinstance(value, list) else [value]:
             if number is not None and number < bound:

@@ -11,18 +11,28 @@ warnings), else 0.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import time
 from pathlib import Path
 
+from segsweep.base.parser import verb_parser
+
 
 def main(argv: list[str] | None = None) -> int:
     """Check a data set; return 1 if training would be refused."""
-    options = _parser().parse_args(argv)
+    parser = verb_parser("check-data", __doc__)
+    parser.add_argument("what", nargs="*", help="words of the configuration, or one file")
+    parser.add_argument("--images", type=Path, help="folder of the pictures of a file")
+    parser.add_argument("--out", type=Path, help="folder of the report (results/check-data/NAME)")
+    parser.add_argument(
+        "--fix", type=Path, metavar="OUT", help="write a clean copy to a new folder"
+    )
+    parser.add_argument("--strict", action="store_true", help="status 1 for warnings, too")
+    parser.add_argument("--workers", type=int, help="threads (one per core, at most 16)")
+    parser.add_argument("--quiet", action="store_true", help="no progress display")
+    options = parser.parse_args(argv)
     from segsweep.check import report as reports
-    from segsweep.check import terminal
 
     data = reports.chosen(options.what, options.images)
     started = time.monotonic()
@@ -34,25 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     }
     folder = options.out or Path("results/check-data") / report["name"]
     reports.write(report, findings, looks, pairs, folder)
-    terminal.show(report, findings, folder)
+    reports.show(report, findings, folder)
     if options.fix:
         from segsweep.check.fix import fix
 
         print(fix(data, looks, options.fix))
     levels = {finding.level for finding in findings}
     return int("fatal" in levels or (options.strict and "warning" in levels))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep check-data", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("what", nargs="*", help="words of the configuration, or one file")
-    parser.add_argument("--images", type=Path, help="folder of the pictures of a file")
-    parser.add_argument("--out", type=Path, help="folder of the report (results/check-data/NAME)")
-    parser.add_argument(
-        "--fix", type=Path, metavar="OUT", help="write a clean copy to a new folder"
-    )
-    parser.add_argument("--strict", action="store_true", help="status 1 for warnings, too")
-    parser.add_argument("--workers", type=int, help="threads (one per core, at most 16)")
-    parser.add_argument("--quiet", action="store_true", help="no progress display")
-    return parser

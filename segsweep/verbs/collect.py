@@ -8,24 +8,28 @@ Only files are read, at any time, also while a sweep runs; nothing here imports 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.terminal import printer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from segsweep.results.wording import Values
 
-USAGE = """Reads results/runs/*/record.json and writes the ablation table, every table of conf/table
-to which the runs belong (Markdown, LaTeX, HTML, CSV), a CSV of all runs, and the figures."""
+USAGE = """\
+Reads results/runs/*/record.json and writes the ablation table, every table of
+conf/table to which the runs belong (Markdown, LaTeX, HTML, CSV), a CSV of all
+runs, and the figures."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the tables of all runs and write them, with their figures, below the results folder."""
-    parser = argparse.ArgumentParser("python -m segsweep collect", description=USAGE)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser = verb_parser("collect", USAGE)
+    add_results(parser)
     parser.add_argument("--metric", default="segm_AP", help="or `key`; default: segm_AP")
     parser.add_argument(
         "--reported", action="store_true", help="the published tables and figures instead of runs"
@@ -45,7 +49,7 @@ def collect(results: Path, metric: str = "segm_AP") -> int:
     from segsweep.results import forms, frame, tables, typeset
     from segsweep.results.charts.figures import of_runs, studio
 
-    console = _console()
+    console = printer()
     with studio() as figures, frame.unwatched():
         records = frame.read(results)
         for path, reason in records.unreadable.items():
@@ -78,7 +82,7 @@ def published(results: Path) -> int:
     with studio() as figures:
         figures.draw(of_reported(read(results), results / "figures"))
         written = [*_named(results), *figures.paths()]
-    return _wrote(_console(), written)
+    return _wrote(printer(), written)
 
 
 def _named(results: Path, ours: Sequence[Values] = ()) -> list[Path]:
@@ -94,13 +98,6 @@ def _named(results: Path, ours: Sequence[Values] = ()) -> list[Path]:
         if any(row.origin == origins[-1] for table in built for row in table.rows):
             paths += typeset.write(built, results / "tables" / name)
     return paths
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=200)  # a pipe has no edge
 
 
 def _wrote(console: Console, paths: list[Path]) -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
-from segsweep.base.terminal import share
+from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.terminal import printer, share
 from segsweep.sweep.names import chosen, spoken
 
 if TYPE_CHECKING:
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Compare runs of the same images."""
-    options = spoken(_parser(), argv)
+    parser = verb_parser("compare", __doc__)
+    parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")
+    add_results(parser)
+    parser.add_argument("--images", type=_count, default=12, help="that are shown (12)")
+    parser.add_argument(
+        "--score",
+        type=_score,
+        default=0.5,
+        help="least score (0.5), or best: of each run's best F1",
+    )
+    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask (0.5)")
+    parser.add_argument("--out", type=Path, help="default: compare below the results")
+    options = spoken(parser, argv)
     runs = chosen(options.results, options.runs)
     if len(runs) < 2:
         raise UserError(f"compare: needs two runs or more, {options.runs} names {len(runs)}")
@@ -37,23 +50,6 @@ def main(argv: list[str] | None = None) -> int:
     for path in write(compared, options.out or options.results / "compare" / names, options.images):
         print(f"wrote {path}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep compare", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument("--images", type=_count, default=12, help="that are shown (12)")
-    parser.add_argument(
-        "--score",
-        type=_score,
-        default=0.5,
-        help="least score (0.5), or best: of each run's best F1",
-    )
-    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask (0.5)")
-    parser.add_argument("--out", type=Path, help="default: compare below the results")
-    return parser
 
 
 def _score(text: str) -> float | str:
@@ -69,14 +65,11 @@ def _count(text: str) -> int:
 def show(compared: list[ComparedRun]) -> None:
     """Print what each run finds, then each one beside the first, by size and class."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from segsweep.pages.difference import cells, heads, rows
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)  # a file or a pipe has no edge
+    console = printer(highlight=False)
     table = Table(box=SIMPLE_HEAD)
     summaries = [run.summary() for run in compared]
     for column in summaries[0]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.exporting.place import seal, staged, truth, vacant, verify
 from segsweep.sweep.names import single_run, spoken
 
@@ -28,7 +29,18 @@ FORMATS = (*PROGRAMS, "hf_lora", "bundle")
 
 def main(argv: list[str] | None = None) -> int:
     """Export one run, or verify an export."""
-    options = spoken(_parser(), argv)
+    parser = verb_parser("export", __doc__)
+    add_run(parser, optional=True)
+    parser.add_argument("--format", choices=FORMATS, default="torch_export", help="torch_export")
+    add_results(parser)
+    parser.add_argument("--out", type=Path, help="a folder; default: exports below the results")
+    parser.add_argument("--batch", type=int, default=1, help="images at once, of programs (1)")
+    parser.add_argument(
+        "--partial", type=truth, default=False, help="true: hf_lora without what it cannot express"
+    )
+    parser.add_argument("--force", type=truth, default=False, help="true: replace the folder")
+    parser.add_argument("--verify", type=Path, metavar="FOLDER", help="an export")
+    options = spoken(parser, argv)
     if options.verify:
         print(f"{options.verify}: all {verify(options.verify)} files are as they were exported")
         return 0
@@ -50,24 +62,6 @@ def main(argv: list[str] | None = None) -> int:
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
     print("\n".join([f"wrote {out}: {', '.join(files)}", *lines]))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep export", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "run", nargs="?", help="name or id of a run, also its beginning, or its folder"
-    )
-    parser.add_argument("--format", choices=FORMATS, default="torch_export", help="torch_export")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument("--out", type=Path, help="a folder; default: exports below the results")
-    parser.add_argument("--batch", type=int, default=1, help="images at once, of programs (1)")
-    parser.add_argument(
-        "--partial", type=truth, default=False, help="true: hf_lora without what it cannot express"
-    )
-    parser.add_argument("--force", type=truth, default=False, help="true: replace the folder")
-    parser.add_argument("--verify", type=Path, metavar="FOLDER", help="an export")
-    return parser
 
 
 def check(directory: Path, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from segsweep.base.files import read_json
-from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.run.identity import LIVE, state_of
 from segsweep.sweep.names import single_run
 from segsweep.sweep.status import jobs
@@ -20,7 +20,7 @@ PAUSE = 1.0  # seconds between two looks at a log that grows
 def main(argv: list[str] | None = None) -> int:
     """Print the end of the log of one run, and the traceback if its last attempt failed."""
     parser = verb_parser("logs", __doc__)
-    parser.add_argument("run", help="name or id of a run, also its beginning, or its folder")
+    add_run(parser)
     add_results(parser)
     parser.add_argument("-n", "--lines", type=int, default=50, help="last lines; 0: all (50)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")

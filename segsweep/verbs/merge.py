@@ -10,10 +10,10 @@ that loads it gives the outputs of the run. docs/export.md says more.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.exporting.checkpoint import SUFFIXES, write
 from segsweep.exporting.place import truth, vacant
 from segsweep.sweep.names import single_run, spoken
@@ -21,7 +21,12 @@ from segsweep.sweep.names import single_run, spoken
 
 def main(argv: list[str] | None = None) -> int:
     """Merge one run."""
-    options = spoken(_parser(), argv)
+    parser = verb_parser("merge", __doc__)
+    add_run(parser)
+    add_results(parser)
+    parser.add_argument("--out", type=Path, help="default: exports below the results")
+    parser.add_argument("--force", type=truth, default=False, help="true: replace the file")
+    options = spoken(parser, argv)
     directory = single_run(options.results, options.run)
     out = options.out or options.results / "exports" / directory.name / "merged.safetensors"
     if out.suffix not in SUFFIXES:
@@ -32,13 +37,3 @@ def main(argv: list[str] | None = None) -> int:
     for line in write(restore(directory, words=options.words), out, options.force):
         print(line)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep merge", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("run", help="name or id of a run, also its beginning, or its folder")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument("--out", type=Path, help="default: exports below the results")
-    parser.add_argument("--force", type=truth, default=False, help="true: replace the file")
-    return parser

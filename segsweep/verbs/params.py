@@ -12,7 +12,6 @@ counts they were printed for and known misprints are data in `results/reported/`
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from hydra.errors import HydraException
@@ -21,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
+from segsweep.base.terminal import printer
 from segsweep.peft.printed import PrintedSize, check, read_printed
 from segsweep.peft.sizes import SettingSize, sizes
 
@@ -31,7 +31,6 @@ TABLE = [SWEEP, "data.root=any"]  # its settings, each once: data sets have no p
 
 def show(rows: list[SettingSize]) -> None:
     """Print the rows as a table."""
-    from rich.console import Console
     from rich.table import Table
 
     grid = Table("model", "method", "setting")
@@ -42,7 +41,7 @@ def show(rows: list[SettingSize]) -> None:
         absolute = f"{counts.trainable:,}", f"{counts.total:,}", f"{counts.trainable / 1e6:.2f}"
         numbers = str(row.classes), *absolute, f"{counts.percent:.2f}"
         grid.add_row(row.model, row.peft, row.label, *numbers)
-    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+    printer(width=120).print(grid)
 
 
 def main(argv: list[str] | None = None) -> int:

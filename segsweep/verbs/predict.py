@@ -15,16 +15,23 @@ Where data have moved, say where to: data.root=FOLDER.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_results, verb_parser
 from segsweep.sweep.names import chosen, single_run, spoken
 
 
 def main(argv: list[str] | None = None) -> int:
     """Predict on a folder with one run, or on the validation split with any number of them."""
-    parser = _parser()
+    parser = verb_parser("predict", __doc__)
+    parser.add_argument("runs", nargs="*", help="names or ids of runs, or folders")
+    add_results(parser)
+    parser.add_argument("--images", type=Path, help="a folder of pictures, or one picture")
+    parser.add_argument("--annotations", type=Path, help="a COCO file whose ids results shall have")
+    parser.add_argument("--split", choices=["val"], help="the run's own images")
+    parser.add_argument("--threshold", type=float, default=0.5, help="least score (0.5)")
+    parser.add_argument("--out", type=Path, help="default: predictions below the results")
     options = spoken(parser, argv)
     if (options.images is None) == (options.split is None):
         raise UserError("predict: say images=FOLDER, or split=val for the run's own images")
@@ -50,16 +57,3 @@ def main(argv: list[str] | None = None) -> int:
     for line in predict_folder(directory, place, out, options.threshold, options.words, file):
         print(line)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep predict", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", nargs="*", help="names or ids of runs, or folders")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument("--images", type=Path, help="a folder of pictures, or one picture")
-    parser.add_argument("--annotations", type=Path, help="a COCO file whose ids results shall have")
-    parser.add_argument("--split", choices=["val"], help="the run's own images")
-    parser.add_argument("--threshold", type=float, default=0.5, help="least score (0.5)")
-    parser.add_argument("--out", type=Path, help="default: predictions below the results")
-    return parser

@@ -16,9 +16,8 @@ line finds it again.
 
 from __future__ import annotations
 
-from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.parser import add_runs, verb_parser
 from segsweep.base.terminal import aligned, human
-from segsweep.run.identity import state_of
 from segsweep.sweep.leftovers import delete, leftovers
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import jobs
@@ -27,14 +26,12 @@ from segsweep.sweep.status import jobs
 def main(argv: list[str] | None = None) -> int:
     """Show what may go; delete it with `--yes`."""
     parser = verb_parser("prune", __doc__)
-    parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
-    add_results(parser)
+    add_runs(parser)
     parser.add_argument("--yes", action="store_true", help="delete; without, nothing is touched")
     options = parser.parse_args(argv)
     runs = chosen(options.results, options.what)
-    queue = jobs(runs)
-    states = {run: state_of(run, queue) for run in runs}
-    files = leftovers(states, None if options.what else options.results)
+    files, unreadable = leftovers(runs, jobs(runs), None if options.what else options.results)
+    print(*unreadable, sep="\n", end="\n" if unreadable else "")
     if files:
         print(*aligned([(human(f.size), f.kind, f.why, str(f.path)) for f in files]), sep="\n")
     for file in files if options.yes else ():

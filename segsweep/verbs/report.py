@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_runs, verb_parser
 
 if TYPE_CHECKING:
     from segsweep.pages.report.content import ReportContent
@@ -26,7 +27,23 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises UserError for words that name no runs and requirements on what nothing measured.
     """
-    options = _parser().parse_args(argv)
+    parser = verb_parser("report", __doc__)
+    add_runs(parser)
+    parser.add_argument("--out", type=Path, help="default: report.html below the results")
+    parser.add_argument("--reported", action="store_true", help="published tables beside ours, too")
+    parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out")
+    parser.add_argument("--latency-ms", type=_amount, help="most time for an image, by `bench`")
+    parser.add_argument("--size-mb", type=_amount, help="most to store for each task")
+    parser.add_argument("--miss-cost", type=_amount, default=0.0, help="of a missed object")
+    parser.add_argument("--false-alarm-cost", type=_amount, default=0.0, help="of a false alarm")
+    parser.add_argument(
+        "--must-pass",
+        action="append",
+        default=[],
+        metavar="'WHAT>=X'",
+        help="a slice, metric or recall that must hold; may be repeated",
+    )
+    options = parser.parse_args(argv)
     from segsweep.pages.report import content
 
     results, out = options.results, options.out or options.results / "report.html"
@@ -48,28 +65,6 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
     print(f"wrote {out} ({len(text.encode()) / 1e6:.2f} MB)")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m segsweep report", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument("--out", type=Path, help="default: report.html below the results")
-    parser.add_argument("--reported", action="store_true", help="published tables beside ours, too")
-    parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out")
-    parser.add_argument("--latency-ms", type=_amount, help="most time for an image, by `bench`")
-    parser.add_argument("--size-mb", type=_amount, help="most to store for each task")
-    parser.add_argument("--miss-cost", type=_amount, default=0.0, help="of a missed object")
-    parser.add_argument("--false-alarm-cost", type=_amount, default=0.0, help="of a false alarm")
-    parser.add_argument(
-        "--must-pass",
-        action="append",
-        default=[],
-        metavar="'WHAT>=X'",
-        help="a slice, metric or recall that must hold; may be repeated",
-    )
-    return parser
 
 
 def _amount(text: str) -> float:

@@ -13,15 +13,14 @@ import sys
 import time
 from dataclasses import asdict
 
-from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.parser import add_runs, verb_parser
 from segsweep.sweep.status import URGENT, lines, survey
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the state of the chosen runs, once or until they are over."""
     parser = verb_parser("status", __doc__)
-    parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
-    add_results(parser)
+    add_runs(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of lines")
     parser.add_argument("--all", action="store_true", help="show every run, however many")
     parser.add_argument(

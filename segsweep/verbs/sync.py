@@ -9,7 +9,7 @@ there. Give it where there is a network; jobs need none.
 
 from __future__ import annotations
 
-from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.parser import add_runs, verb_parser
 from segsweep.sweep.names import chosen
 from segsweep.sweep.sync import check, send, unsent
 
@@ -20,8 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises UserError without key or network, before anything is sent.
     """
     parser = verb_parser("sync", __doc__)
-    parser.add_argument("what", nargs="*", help="sweeps, runs or folders; default: all runs")
-    add_results(parser)
+    add_runs(parser)
     parser.add_argument("--project", help="default: that of the run's logger, else segsweep")
     parser.add_argument("--entity", help="default: that of the run's logger, else your own")
     parser.add_argument("--group", help="default: that of the run's logger")

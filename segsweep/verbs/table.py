@@ -14,9 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.terminal import printer
 
-USAGE = """Prints a table of conf/table/ (or of a yaml file) as it follows from the records below
-the results folder and from published numbers. Without a name the names are listed."""
+USAGE = """\
+Prints a table of conf/table/ (or of a yaml file) as it follows from the
+records below the results folder and from published numbers. Without a name
+the names are listed."""
 BOTH = ("reported", "ours")
 ORIGINS = {"ours": ("ours",), "reported": ("reported",), "both": BOTH}
 FORMATS = ("md", "tex", "html", "csv")  # of results.typeset.FORMS, which imports more
@@ -24,9 +28,9 @@ FORMATS = ("md", "tex", "html", "csv")  # of results.typeset.FORMS, which import
 
 def main(argv: list[str] | None = None) -> int:
     """Print or write tables, or check that a file follows from the records."""
-    parser = argparse.ArgumentParser("python -m segsweep table", description=USAGE)
+    parser = verb_parser("table", USAGE)
     parser.add_argument("name", nargs="?", help="name in conf/table/, yaml file, or `all`")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    add_results(parser)
     parser.add_argument("--origin", choices=ORIGINS, default="both", help="default: both")
     parser.add_argument("--format", choices=FORMATS, help="default: for the terminal")
     parser.add_argument("--trace", action="store_true", help="say where each number comes from")
@@ -94,8 +98,6 @@ def check(built: list, path: Path) -> int:
 
 
 def _show(built: list, form: str | None, traced: bool) -> None:
-    from rich.console import Console
-
     from segsweep.results.forms import terminal
     from segsweep.results.trace import as_text
     from segsweep.results.typeset import FORMS
@@ -103,9 +105,7 @@ def _show(built: list, form: str | None, traced: bool) -> None:
     if form:
         print(FORMS[form](built), end="")
     else:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=200)  # a file or a pipe has no edge
+        console = printer()
         for table in built:
             console.print(terminal(table))
     if traced:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from segsweep.data.base import IGNORE
-from segsweep.data.items import Content, Facts, Item
-from segsweep.data.sets.paired import Paired
+from segsweep.data.items import Facts
+from segsweep.data.sets.paired import NumberedMasks
 
 NAMES = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk,
@@ -31,12 +31,10 @@ tank, trade name, microwave, pot, animal, bicycle, lake, dishwasher, screen, bla
 hood, sconce, vase, traffic light, tray, ashcan, fan, pier, crt screen, plate, monitor, bulletin
 board, shower, radiator, glass, clock, flag
 """  # the first word for each in objectInfo150.txt of CSAILVision/sceneparsing, in its order
-CLASSES = NAMES.strip().replace("\n", " ").split(", ")
-VALUES = {0: IGNORE} | {k + 1: k for k in range(len(CLASSES))}
 
 
 @dataclass
-class ADE20K(Paired):
+class ADE20K(NumberedMasks):
     """Scenes indoors and outdoors, labelled in every pixel."""
 
     background: ClassVar[bool] = False
@@ -49,23 +47,8 @@ class ADE20K(Paired):
         "annotations, each with training and validation",
         images={"train": 20210, "val": 2000},
     )
-
-    def classes(self) -> list[str]:
-        """Return the 150 classes, by their value in the label maps less one."""
-        return list(CLASSES)
-
-    def items(self) -> dict[str, list[Item]]:
-        """Return the two published parts."""
-        base = self.base("ADEChallengeData2016")
-        parts = {"train": "training", "val": "validation"}
-        return {
-            part: self.pairs(base, f"images/{name}", masks=f"annotations/{name}")
-            for part, name in parts.items()
-        }
-
-    @classmethod
-    def content(cls, item: Item) -> Content:
-        """Read a label map."""
-        from segsweep.data.formats.pairs import fitted, indexed
-
-        return fitted(item.image, item.annotation, indexed(item.annotation, VALUES))
+    names: ClassVar[list[str]] = [*NAMES.strip().replace("\n", " ").split(", ")]
+    zero: ClassVar[int] = IGNORE
+    archive: ClassVar[str] = "ADEChallengeData2016"
+    parts: ClassVar[dict[str, str]] = {"train": "training", "val": "validation"}
+    folders: ClassVar[tuple[str, str]] = ("images/{}", "annotations/{}")

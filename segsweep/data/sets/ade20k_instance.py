@@ -59,12 +59,12 @@ class ADE20KInstance(Source):
         """
         from segsweep.data.formats.pairs import by_stem, pair
 
-        def found(folder: str) -> dict[str, Path]:
+        def files(folder: str) -> dict[str, Path]:
             return by_stem(self.place(f"{ARCHIVE}/{folder}", folder))
 
         splits = {"train": "training", "val": "validation"}
         return {
-            split: pair(self.folder, found(f"images/{name}"), found(f"annotations_instance/{name}"))
+            split: pair(self.folder, files(f"images/{name}"), files(f"annotations_instance/{name}"))
             for split, name in splits.items()
         }
 

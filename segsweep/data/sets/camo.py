@@ -35,8 +35,7 @@ class CAMO(BinaryMasks):
         """Return the two folders of pictures, which share one of masks."""
         base = self.base("CAMO-V.1.0-CVIU2019")
         items = self.pairs(base, "Images/Train", "Images/Test", masks="GT")
-        parts = {"train": "Train", "val": "Test"}
         return {
             part: [item for item in items if item.image.parent.name == folder]
-            for part, folder in parts.items()
+            for part, folder in (("train", "Train"), ("val", "Test"))
         }

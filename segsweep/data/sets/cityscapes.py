@@ -62,15 +62,15 @@ class Cityscapes(Source):
         """
         from segsweep.data.formats.pairs import by_stem, pair
 
-        def found(part: str, suffix: str) -> dict[str, Path]:
+        def files(part: str, suffix: str) -> dict[str, Path]:
             folder = self.place(part)
             return by_stem(folder, *sorted(folder.glob("[!.]*/")), suffix=suffix)
 
         splits = {
             split: pair(
                 self.folder,
-                found(f"leftImg8bit/{split}", "_leftimg8bit"),
-                found(f"gtFine/{split}", "_gtfine_instanceids"),
+                files(f"leftImg8bit/{split}", "_leftimg8bit"),
+                files(f"gtFine/{split}", "_gtfine_instanceids"),
             )
             for split in SPLITS
         }

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from segsweep.data.items import Facts, Item
+from segsweep.data.items import Facts
 from segsweep.data.sets.paired import BinaryMasks
 
 
@@ -31,19 +31,6 @@ class ISIC2017(BinaryMasks):
         unverified="the numbers 150 and 600, and the largest size",
     )
     foreground: ClassVar[str] = "skin lesion"
-
-    def published(self) -> dict[str, list[Item]]:
-        """Return the parts of the challenge: val is its test part, held its validation part."""
-        parts = {"train": "Training", "val": "Test_v2", "held": "Validation"}
-        if not (self.folder / "ISIC-2017_Validation_Data").is_dir():
-            del parts["held"]
-        return {part: self._part(f"ISIC-2017_{name}") for part, name in parts.items()}
-
-    def _part(self, name: str) -> list[Item]:
-        return self.pairs(
-            self.folder,
-            f"{name}_Data",
-            masks=f"{name}_Part1_GroundTruth",
-            suffix="_segmentation",
-            without="_superpixels",
-        )
+    parts: ClassVar[dict[str, str]] = {"train": "Training", "val": "Test_v2", "held": "Validation"}
+    folders: ClassVar[tuple[str, str]] = ("ISIC-2017_{}_Data", "ISIC-2017_{}_Part1_GroundTruth")
+    matching: ClassVar[dict[str, str]] = {"suffix": "_segmentation", "without": "_superpixels"}

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from segsweep.base.errors import UserError
+from segsweep.data.base import BACKGROUND
 from segsweep.data.items import Content, Item
 from segsweep.data.source import Source
 from segsweep.data.splits import Rule
@@ -23,9 +24,26 @@ GREY = "pixels of masks neither black nor white, told apart at half of white"
 
 @dataclass
 class Paired(Source):
-    """A set of pictures and masks that belong together by their names."""
+    """A set of pictures and masks that belong together by their names, each part in two folders."""
 
     task: ClassVar[str] = "semantic"
+    archive: ClassVar[str] = ""  # the folder that it unpacks to
+    parts: ClassVar[dict[str, str]]  # what the authors call train, val and held, which may lack
+    folders: ClassVar[tuple[str, str]]  # of pictures and masks below it; {} is the part's name
+    matching: ClassVar[dict[str, Any]] = {}  # of their names: the options of `pairs`
+
+    def items(self) -> dict[str, list[Item]]:
+        """Return all pictures by part. Raises UserError for what is missing below `root`."""
+        return self.published()
+
+    def published(self) -> dict[str, list[Item]]:
+        """Return the parts as their authors publish them."""
+        base, (pictures, masks) = self.base(self.archive), self.folders
+        return {
+            part: self.pairs(base, pictures.format(name), masks=masks.format(name), **self.matching)
+            for part, name in self.parts.items()
+            if part != "held" or (base / Path(pictures.format(name)).parts[0]).is_dir()
+        }
 
     def base(self, *archives: str) -> Path:
         """Return `root`, or the first of these folders in it: what an archive unpacks to."""
@@ -54,6 +72,26 @@ class Paired(Source):
 
 
 @dataclass
+class NumberedMasks(Paired):
+    """A set of masks that hold the numbers of classes, from 1 on; `zero` is what 0 means."""
+
+    names: ClassVar[list[str]]
+    zero: ClassVar[int] = BACKGROUND
+
+    def classes(self) -> list[str]:
+        """Return the classes, by their value in the masks less one."""
+        return list(self.names)
+
+    @classmethod
+    def content(cls, item: Item) -> Content:
+        """Read a mask by its numbers."""
+        from segsweep.data.formats.pairs import fitted, indexed
+
+        places = {0: cls.zero} | {k + 1: k for k in range(len(cls.names))}
+        return fitted(item.image, item.annotation, indexed(item.annotation, places))
+
+
+@dataclass
 class BinaryMasks(Paired):
     """A set of one class against background."""
 
@@ -67,10 +105,6 @@ class BinaryMasks(Paired):
     def items(self) -> dict[str, list[Item]]:
         """Return all pictures by part. Raises UserError for what is missing below `root`."""
         return self._packed() if self._is_packed else self.published()
-
-    def published(self) -> dict[str, list[Item]]:
-        """Return the parts as their authors publish them."""
-        raise NotImplementedError
 
     def rule(self) -> str:
         """Return in words how pictures come into train and val."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from segsweep.data.items import Facts, Item
+from segsweep.data.items import Facts
 from segsweep.data.sets.paired import BinaryMasks
 
 
@@ -30,13 +30,5 @@ class Road(BinaryMasks):
         unverified="the numbers of each part (1171 in all is sure), and the licence",
     )
     foreground: ClassVar[str] = "road"
-
-    def published(self) -> dict[str, list[Item]]:
-        """Return the published parts: val is test, held is valid."""
-        parts = {"train": "train", "val": "test", "held": "valid"}
-        if not (self.folder / "valid").is_dir():
-            del parts["held"]
-        return {
-            part: self.pairs(self.folder, f"{name}/sat", masks=f"{name}/map")
-            for part, name in parts.items()
-        }
+    parts: ClassVar[dict[str, str]] = {"train": "train", "val": "test", "held": "valid"}
+    folders: ClassVar[tuple[str, str]] = ("{}/sat", "{}/map")

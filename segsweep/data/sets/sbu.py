@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from segsweep.data.items import Facts, Item
+from segsweep.data.items import Facts
 from segsweep.data.sets.paired import BinaryMasks
 
 
@@ -30,12 +30,6 @@ class SBU(BinaryMasks):
         unverified="the numbers (some copies have 4085 of train), and the licence",
     )
     foreground: ClassVar[str] = "shadow"
-
-    def published(self) -> dict[str, list[Item]]:
-        """Return the two published folders."""
-        base = self.base("SBU-shadow")
-        folders = {"train": "SBUTrain4KRecoveredSmall", "val": "SBU-Test"}
-        return {
-            part: self.pairs(base, f"{folder}/ShadowImages", masks=f"{folder}/ShadowMasks")
-            for part, folder in folders.items()
-        }
+    archive: ClassVar[str] = "SBU-shadow"
+    parts: ClassVar[dict[str, str]] = {"train": "SBUTrain4KRecoveredSmall", "val": "SBU-Test"}
+    folders: ClassVar[tuple[str, str]] = ("{}/ShadowImages", "{}/ShadowMasks")

@@ -11,19 +11,14 @@ out, as the SAM rows of the Conv-LoRA study do; those of TransLab and Trans2Seg 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from segsweep.data.base import BACKGROUND
-from segsweep.data.items import Content, Facts, Item
-from segsweep.data.sets.paired import Paired
-
-CLASSES = ["shelf", "jar or tank", "freezer", "window", "glass door", "eyeglass", "cup"]
-CLASSES += ["floor glass", "glass bowl", "water bottle", "storage box"]
-VALUES = {0: BACKGROUND} | {k + 1: k for k in range(len(CLASSES))}
+from segsweep.data.items import Facts
+from segsweep.data.sets.paired import NumberedMasks
 
 
 @dataclass
-class Trans10K(Paired):
+class Trans10K(NumberedMasks):
     """Glass and plastic one can look through."""
 
     facts: ClassVar[Facts] = Facts(
@@ -36,27 +31,11 @@ class Trans10K(Paired):
         images={"train": 5000, "val": 4428, "held": 1000},
         unverified="the licence, and that published numbers are of the test part",
     )
-
-    def classes(self) -> list[str]:
-        """Return the eleven things, by their value in the masks less one."""
-        return list(CLASSES)
-
-    def items(self) -> dict[str, list[Item]]:
-        """Return the published parts: val is test, held is validation."""
-        base = self.base("Trans10K_v2")
-        parts = {"train": "train", "val": "test", "held": "validation"}
-        if not (base / "validation").is_dir():
-            del parts["held"]
-        return {
-            part: self.pairs(
-                base, f"{name}/images", masks=f"{name}/masks_12", suffix="_mask", skip=True
-            )
-            for part, name in parts.items()
-        }
-
-    @classmethod
-    def content(cls, item: Item) -> Content:
-        """Read a mask by its indices."""
-        from segsweep.data.formats.pairs import fitted, indexed
-
-        return fitted(item.image, item.annotation, indexed(item.annotation, VALUES))
+    names: ClassVar[list[str]] = [
+        *("shelf", "jar or tank", "freezer", "window", "glass door", "eyeglass", "cup"),
+        *("floor glass", "glass bowl", "water bottle", "storage box"),
+    ]
+    archive: ClassVar[str] = "Trans10K_v2"
+    parts: ClassVar[dict[str, str]] = {"train": "train", "val": "test", "held": "validation"}
+    folders: ClassVar[tuple[str, str]] = ("{}/images", "{}/masks_12")
+    matching: ClassVar[dict[str, Any]] = {"suffix": "_mask", "skip": True}
