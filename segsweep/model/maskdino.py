@@ -83,11 +83,10 @@ class MaskDINO(Family):
         from segsweep.model.segmenter import Segmenter
 
         backbone, channels = self.backbone.build()
-        weights = vars(self.loss)
         return Segmenter(
             backbone,
             self.head(channels, len(classes)),
-            MaskDINOCriterion(len(classes), weights, weights, self.points),
+            MaskDINOCriterion(len(classes), vars(self.loss), self.points),
             topk=self.topk,
             focus_on_box=self.focus_on_box,
             drop_path=self.backbone.drop_path > 0,

@@ -141,12 +141,11 @@ class SEEM(Family):
 
         sentences = templates(self.templates, self.own_templates)
         ids = token_ids(classes, sentences, self.text.context)
-        weights = vars(self.loss)
         backbone, channels = self.backbone.build()
         return Segmenter(
             backbone,
             self.head(channels, *ids),
-            SEEMCriterion(len(classes), weights, weights, self.points, self.no_object),
+            SEEMCriterion(len(classes), vars(self.loss), self.points, self.no_object),
             topk=self.topk,
             drop_path=self.backbone.drop_path > 0,
             resize="bicubic",
