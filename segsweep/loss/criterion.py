@@ -30,8 +30,8 @@ class Criterion(nn.Module):
 
     `classify` is the class loss. `weights` name ce, mask and dice, and what else the family
     compares; the matcher's costs have the same. Masks are compared at `points` points. Everything
-    is computed in float32. Official checkpoints hold the weights of the classes; they are `saved`
-    where the configuration does not tell them.
+    is computed in float32. Official checkpoints hold weights of the classes: `saved` says whether
+    ours do.
     """
 
     stems: ClassVar[Mapping[str, str]]  # of each kind of term: how its official names begin
