@@ -92,11 +92,11 @@ class CityscapesEvaluator:
         import numpy as np
 
         values = self.by_class()
-        known = values[~np.isnan(values[:, 0])]
-        if not len(known):
+        defined = values[~np.isnan(values[:, 0])]
+        if not len(defined):
             return {"cityscapes_AP": None, "cityscapes_AP50": None}
-        values50 = known[:, 0]
-        return {"cityscapes_AP": float(known.mean()), "cityscapes_AP50": float(values50.mean())}
+        values50 = defined[:, 0]
+        return {"cityscapes_AP": float(defined.mean()), "cityscapes_AP50": float(values50.mean())}
 
 
 def _known(values: np.ndarray) -> float | None:

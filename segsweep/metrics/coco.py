@@ -84,7 +84,7 @@ class CocoEvaluator:
             other = "bbox" if kind == "segm" else "segmentation"
             entries = [{**entry, "image_id": image_id} for entry in predicted]
             for entry in entries:
-                del entry[other]
+                entry.pop(other, None)
             stream.update([{"id": image_id, **size}], truth, entries)
 
     def compute(self) -> dict[str, float | None]:
