@@ -66,6 +66,8 @@ def by_class(config: Config, predicted: PredictionFile) -> ByClass:
 
 def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
     """Return the card or the README of a bundle."""
+    from segsweep.task.base import kind
+
     config, record = restored.config, restored.record
     data_facts = getattr(config.data, "facts", None)
     delta = folder / "delta.safetensors"
@@ -78,7 +80,7 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         semantic=config.data.task == "semantic",
         background=restored.background,
         nothing=BACKGROUND,
-        kind="label maps" if config.data.task == "semantic" else "instances",
+        kind=kind(config.data.task).finds,
         size="x".join(map(str, config.data.size)),
         delta=human(delta.stat().st_size) if delta.is_file() else "none",
         base=base(config),
