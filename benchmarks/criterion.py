@@ -78,7 +78,7 @@ class Dense(MaskDINOCriterion):
             bce, dice = mask_costs(logits, truth)
             ce = self.classify.cost(prediction_set.logits[0, b], target.labels)
             parts = {"ce": ce, "bbox": l1, "giou": giou, "mask": bce, "dice": dice}
-            cost = torch.stack([self.costs[name] * part for name, part in parts.items()]).sum(0)
+            cost = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(0)
             costs.append(cost[None])
         return assign(costs)
 

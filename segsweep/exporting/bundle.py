@@ -10,12 +10,12 @@ import csv
 import io
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.files import write_json, write_text
 from segsweep.exporting.labels import facts, labels
-from segsweep.exporting.place import copy
 
 if TYPE_CHECKING:
     from segsweep.run.restore import Restored
@@ -29,6 +29,8 @@ PRIVATE = ("predictions", "log")  # of a record: files that are not handed on
 
 def write(restored: Restored, folder: Path) -> list[str]:
     """Fill a folder; return what there is to say."""
+    from omegaconf import OmegaConf
+
     from segsweep.exporting.card import measured, render
 
     directory, record = restored.directory, restored.record
@@ -36,17 +38,17 @@ def write(restored: Restored, folder: Path) -> list[str]:
     best = (analysis or {}).get("best")
     score = best["score"] if best else HALF
     if (directory / DELTA).is_file():
-        copy(directory / DELTA, folder)
-    write_text(folder / "config.yaml", yaml(configured(restored)))
+        shutil.copyfile(directory / DELTA, folder / DELTA)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(configured(restored))))
     write_json(folder / "record.json", recorded(restored, analysis))
     chosen = {"score_threshold": score, "iou": analysis["iou"] if best and analysis else None}
     write_json(folder / "labels.json", facts(record) | chosen | {"classes": labels(record)})
     if analysis:
         write_text(folder / "calibration.csv", table(analysis["calibration"]["bins"]))
-    told = {"analysis": analysis, "by_class": classes, "lacking": lacking}
+    measurements = {"analysis": analysis, "by_class": classes, "lacking": lacking}
     least = math.floor(1e4 * score) / 1e4  # so that four digits keep what has that score
     for file in ("card.md", "README.md"):
-        write_text(folder / file, render(file, restored, folder, least=least, **told))
+        write_text(folder / file, render(file, restored, folder, least=least, **measurements))
     return [f"  {lacking}"] if lacking else []
 
 
@@ -62,12 +64,10 @@ def recorded(restored: Restored, analysis: dict[str, Any] | None) -> dict[str, A
     """Return the record, with the analysis even where it came later, without the machine."""
     record = {key: value for key, value in restored.record.items() if key not in PRIVATE}
     device = {key: value for key, value in record["device"].items() if key != "host"}
-    own = {"config": configured(restored), "device": device, "analysis": analysis}
-    if (
-        restored.config.data.task == "semantic"
-    ):  # some sets know it from files that are not handed on
-        own["data"] = record["data"] | {"background": restored.background}
-    return portable(record | own)
+    changes = {"config": configured(restored), "device": device, "analysis": analysis}
+    if restored.config.data.task == "semantic":  # files that are not handed on may say it
+        changes["data"] = record["data"] | {"background": restored.background}
+    return portable(record | changes)
 
 
 def portable(value: Any) -> Any:
@@ -79,13 +79,6 @@ def portable(value: Any) -> Any:
     if isinstance(value, str) and ELSEWHERE.fullmatch(value):
         return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
     return value
-
-
-def yaml(config: dict[str, Any]) -> str:
-    """Return a config as a run's config.yaml holds it."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(config))
 
 
 def table(bins: list[list[Any]]) -> str:

@@ -39,8 +39,8 @@ def measured(restored: Restored) -> tuple[dict[str, Any] | None, ByClass, str]:
         return analysis, by_class(config, predicted), ""
     except UserError as error:
         reason = str(error).removeprefix(f"{restored.directory}: ")
-    what = "results by class" if analysis else "results by class, threshold and calibration"
-    return analysis, {}, f"{what} are lacking: {reason}"
+    results = "results by class" if analysis else "results by class, threshold and calibration"
+    return analysis, {}, f"{results} are lacking: {reason}"
 
 
 def by_class(config: Config, predicted: PredictionFile) -> ByClass:
@@ -49,14 +49,14 @@ def by_class(config: Config, predicted: PredictionFile) -> ByClass:
     records = data.records("val")
     evaluators = []
     for k, _ in enumerate(data.classes()):
-        own = [replace(r, annotations=[a for a in r.annotations if a.category == k])
-               for r in records]  # fmt: skip
-        one = copy(data)
-        vars(one)["records"] = lambda split, own=own: own
-        evaluators.append(config.metrics.evaluator(one, "val"))
-    for image_id, found in predicted:
+        of_class = [replace(r, annotations=[a for a in r.annotations if a.category == k])
+                    for r in records]  # fmt: skip
+        data_of_class = copy(data)
+        vars(data_of_class)["records"] = lambda split, of_class=of_class: of_class
+        evaluators.append(config.metrics.evaluator(data_of_class, "val"))
+    for image_id, predictions in predicted:
         for k, evaluator in enumerate(evaluators):
-            evaluator.add(image_id, [f for f in found if f["category_id"] == k])
+            evaluator.add(image_id, [p for p in predictions if p["category_id"] == k])
     objects = [a.category for r in records for a in r.annotations if not a.iscrowd]
     return {
         name: {"class": name, "objects": objects.count(k), key: evaluators[k].compute()[key]}
@@ -66,8 +66,10 @@ def by_class(config: Config, predicted: PredictionFile) -> ByClass:
 
 def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
     """Return the card or the README of a bundle."""
+    from segsweep.task.base import kind
+
     config, record = restored.config, restored.record
-    known = getattr(config.data, "facts", None)
+    data_facts = getattr(config.data, "facts", None)
     delta = folder / "delta.safetensors"
     return shell.render(
         f"exporting/{file}.jinja",
@@ -78,11 +80,11 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         semantic=config.data.task == "semantic",
         background=restored.background,
         nothing=BACKGROUND,
-        kind="label maps" if config.data.task == "semantic" else "instances",
+        kind=kind(config.data.task).finds,
         size="x".join(map(str, config.data.size)),
         delta=human(delta.stat().st_size) if delta.is_file() else "none",
         base=base(config),
-        licence=known.licence if known else "",
+        licence=data_facts.licence if data_facts else "",
         **values,
     )
 

@@ -42,21 +42,18 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
 
     delta = delta_state_dict(restored.model)
     edits, modules = edited(restored.model, delta), whole(restored.model, delta)
-    kept = {
-        **edits,
-        **{f"{m}.{n}": t for m, tensors in modules.items() for n, t in tensors.items()},
-    }
-    names = {canonical(name) for name in kept}
-    left = [name for name in delta if name not in names]
+    expressed = edits | {f"{m}.{n}": t for m, part in modules.items() for n, t in part.items()}
+    names = {canonical(name) for name in expressed}
+    missing = [name for name in delta if name not in names]
     if not edits:
         raise UserError("format=hf_lora: none of this run's edits is one of a whole linear layer")
-    if left and not partial:
+    if missing and not partial:
         raise UserError(
-            f"format=hf_lora cannot express {len(left)} of {len(delta)} trained tensors: "
-            f"{', '.join(reasons(restored.model, left))}. Say partial=true for the others alone, "
-            "which is another model, or use `merge` or format=bundle"
+            f"format=hf_lora cannot express {len(missing)} of {len(delta)} trained tensors: "
+            f"{', '.join(reasons(restored.model, missing))}. Say partial=true for the others "
+            "alone, which is another model, or use `merge` or format=bundle"
         )
-    tensors = {PREFIX + name: t.detach().cpu().clone() for name, t in kept.items()}
+    tensors = {PREFIX + name: t.detach().cpu().clone() for name, t in expressed.items()}
     about = {"format": "pt", "segsweep": json.dumps(facts(restored.record))}
     (folder / "adapter_model.safetensors").write_bytes(save(tensors, about))
     write_json(
@@ -76,8 +73,8 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
         },
     )
     lines = [f"  {len(edits) // 2} linear layers, {len(modules)} trained modules"]
-    if left:
-        lines.append(f"  WITHOUT {len(left)} trained tensors, so it is another model: {left}")
+    if missing:
+        lines.append(f"  WITHOUT {len(missing)} trained tensors, so it is another model: {missing}")
     return lines
 
 
@@ -120,11 +117,11 @@ def whole(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Ten
     return modules
 
 
-def reasons(model: nn.Module, left: list[str]) -> list[str]:
+def reasons(model: nn.Module, missing: list[str]) -> list[str]:
     """Say which places cannot be expressed, numbers of layers folded."""
     from segsweep.peft.sites import named_weights
     from segsweep.run.record import folded
 
     added = {name for name, site in named_weights(model).items() if site.added}
-    places = {name.rpartition(".")[0] if name in added else name for name in left}
+    places = {name.rpartition(".")[0] if name in added else name for name in missing}
     return folded(sorted(places))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
+from segsweep.model.files import sha256
 
 SUMS = "SHA256SUMS"
 
@@ -60,7 +59,7 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
 def seal(folder: Path) -> None:
     """Write the hashes of all files of a folder, as `sha256sum` does."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
-    lines = [f"{digest(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
+    lines = [f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     write_text(folder / SUMS, "".join(lines))
 
 
@@ -74,21 +73,10 @@ def verify(folder: Path) -> int:
         wanted = {name: hashed for hashed, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: is no export, it has no readable {SUMS}") from error
-    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {SUMS}
-    changed = {name for name in there & wanted.keys() if digest(folder / name) != wanted[name]}
-    faults = {"changed": changed, "gone": wanted.keys() - there, "added": there - wanted.keys()}
-    told = [f"{', '.join(sorted(names))} {what}" for what, names in faults.items() if names]
-    if told:
-        raise UserError(f"{folder}: {'; '.join(told)} since it was exported; copy it again")
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {SUMS}
+    changed = {name for name in files & wanted.keys() if sha256(folder / name) != wanted[name]}
+    faults = {"changed": changed, "gone": wanted.keys() - files, "added": files - wanted.keys()}
+    sentences = [f"{', '.join(sorted(names))} {fault}" for fault, names in faults.items() if names]
+    if sentences:
+        raise UserError(f"{folder}: {'; '.join(sentences)} since it was exported; copy it again")
     return len(wanted)
-
-
-def digest(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def copy(file: Path, folder: Path) -> None:
-    """Copy a file into a folder."""
-    shutil.copyfile(file, folder / file.name)

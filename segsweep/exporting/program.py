@@ -110,7 +110,7 @@ def onnx(exported: ExportedProgram, folder: Path, names: list[str]) -> Program:
 
     from segsweep.exporting.operators import TRANSLATIONS
 
-    made = torch.onnx.export(
+    onnx_program = torch.onnx.export(
         exported,
         dynamo=True,
         input_names=[INPUT],
@@ -118,8 +118,8 @@ def onnx(exported: ExportedProgram, folder: Path, names: list[str]) -> Program:
         custom_translation_table=TRANSLATIONS,
         verbose=False,
     )
-    assert made is not None
-    made.save(folder / "model.onnx")
+    assert onnx_program is not None
+    onnx_program.save(folder / "model.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(

@@ -50,8 +50,8 @@ def mask2box(masks: Tensor) -> Tensor:
 
     Pixels, float32. A mask without pixels gives (1e8, 1e8, 0, 0). Mask DINO's `mask2box`.
     """
-    there = masks.view(torch.uint8)  # the maximum of bytes is faster than `any` of booleans
-    columns, rows = there.amax(-2).bool(), there.amax(-1).bool()
+    pixels = masks.view(torch.uint8)  # the maximum of bytes is faster than `any` of booleans
+    columns, rows = pixels.amax(-2).bool(), pixels.amax(-1).bool()
     (x1, x2), (y1, y2) = _extent(columns), _extent(rows)
     return torch.stack([x1, y1, x2, y2], dim=-1)
 

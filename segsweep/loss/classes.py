@@ -94,5 +94,5 @@ class Softmax:
         weights[-1] = self.no_object
         labels = logits.new_full(logits.shape[:-1], len(weights) - 1, dtype=torch.long)
         labels[pairs.index(len(logits))] = truth.labels[pairs.target]
-        each = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), weights, reduction="none")
-        return each.view(len(logits), -1).sum(1) / weights[labels].flatten(1).sum(1)
+        losses = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), weights, reduction="none")
+        return losses.view(len(logits), -1).sum(1) / weights[labels].flatten(1).sum(1)

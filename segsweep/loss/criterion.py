@@ -28,27 +28,28 @@ Drawn = tuple[Tensor, Tensor]  # candidates and plain points of `uncertain_point
 class Criterion(nn.Module):
     """Raw loss terms of every prediction set, and their weighted total.
 
-    `classify` is the class loss. `weights`, and `costs` of the matcher, name ce, mask and dice, and
-    what else the family compares. Masks are compared at `points` points; the share `importance` of
-    these are the most uncertain ones of `oversample` times as many. Everything is computed in
-    float32.
+    `classify` is the class loss. `weights` name ce, mask and dice, and what else the family
+    compares; the matcher's costs have the same. Masks are compared at `points` points. Everything
+    is computed in float32. Official checkpoints hold weights of the classes: `saved` says whether
+    ours do.
     """
 
     stems: ClassVar[Mapping[str, str]]  # of each kind of term: how its official names begin
+    empty_weight: Tensor  # (K + 1,), "no object" last
 
     def __init__(
         self,
         classify: ClassLoss,
+        num_classes: int,
         weights: Mapping[str, float],
-        costs: Mapping[str, float],
-        points: int = 12544,
-        oversample: float = 3.0,
-        importance: float = 0.75,
+        points: int,
+        no_object: float = 0.1,
+        saved: bool = True,
     ) -> None:
         super().__init__()
-        self.classify = classify
-        self.weights, self.costs = dict(weights), dict(costs)
-        self.points, self.oversample, self.importance = points, oversample, importance
+        self.classify, self.weights, self.points = classify, dict(weights), points
+        weight = torch.tensor([1.0] * num_classes + [no_object])
+        self.register_buffer("empty_weight", weight, persistent=saved)
 
     def forward(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Compute the unweighted terms under their official names."""
@@ -72,7 +73,7 @@ class Criterion(nn.Module):
 
     def candidates(self, masks: int, device: torch.device) -> Drawn:
         """Draw what `loss_points` chooses from, for the masks of one set."""
-        return draw_points(masks, self.points, self.oversample, self.importance, device)
+        return draw_points(masks, self.points, device)
 
     def loss_points(self, logits: Tensor, drawn: Drawn) -> Tensor:
         """Choose the points at which the masks of one set are compared. (M, h, w) -> (M, P, 2)"""
@@ -100,9 +101,9 @@ class Criterion(nn.Module):
         """Cross entropy and dice of the pairs' masks. (S, B, Q, C), (B, C, h, w) -> (S,) each"""
         logits = mask_logits(pairs.pick(embeddings), features, pairs.counts)
         sets = zip(logits.detach(), drawn, strict=True)
-        points = torch.stack([self.loss_points(*one) for one in sets])
-        there = truth_at(points, pairs, truth.masks)
-        rows = (x.flatten(0, 1) for x in (logits, points, there))
+        points = torch.stack([self.loss_points(*drawn_of_set) for drawn_of_set in sets])
+        labels = truth_at(points, pairs, truth.masks)
+        rows = (x.flatten(0, 1) for x in (logits, points, labels))
         bce, dice = (loss.view(points.shape[:2]).sum(1) for loss in PointLosses.apply(*rows))
         return {"mask": bce / norm, "dice": dice / norm}
 
@@ -136,13 +137,13 @@ def mask_logits(embeddings: Tensor, features: Tensor, counts: Sequence[int]) -> 
 
 def truth_at(points: Tensor, pairs: Pairs, masks: Tensor) -> Tensor:
     """Read the pairs' target masks at their points. (S, M, P, 2), (T, H, W) bool -> (S, M, P)"""
-    found = []
+    labels = []
     images = zip(pairs.target.split(pairs.counts, 1), points.split(pairs.counts, 1), strict=True)
-    for target, at in images:
+    for target, points_of_image in images:
         n = target.shape[1] // pairs.groups
         # a mask is read once for all groups
-        at = at.unflatten(1, (pairs.groups, n)).transpose(1, 2)
+        at = points_of_image.unflatten(1, (pairs.groups, n)).transpose(1, 2)
         maps = masks[target[:, :n]].float()
         values = sample(maps.flatten(0, 1).unsqueeze(1), at.flatten(2, 3).flatten(0, 1))
-        found.append(values.view(at.shape[:-1]).transpose(1, 2).flatten(1, 2))
-    return torch.cat(found, dim=1)
+        labels.append(values.view(at.shape[:-1]).transpose(1, 2).flatten(1, 2))
+    return torch.cat(labels, dim=1)

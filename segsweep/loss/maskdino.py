@@ -7,7 +7,6 @@ denoising queries of every layer. Each gives five terms: ce, mask, dice, bbox an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,11 +16,12 @@ from segsweep.loss.boxes import cxcywh_to_xyxy, generalized_iou
 from segsweep.loss.classes import Focal
 from segsweep.loss.criterion import Criterion, num_masks
 from segsweep.loss.matcher import match
+from segsweep.loss.outputs import PredictionSets
 from segsweep.loss.pairs import Pairs, Truth
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.loss.outputs import DenoisingQueries, Output, PredictionSets
+    from segsweep.loss.outputs import DenoisingQueries, Output
 
 WEIGHTS = {"ce": 4.0, "mask": 5.0, "dice": 5.0, "bbox": 5.0, "giou": 2.0}
 
@@ -34,18 +34,11 @@ class MaskDINOCriterion(Criterion):
     """
 
     stems = {kind: f"loss_{kind}" for kind in WEIGHTS}
-    empty_weight: Tensor
 
     def __init__(
-        self,
-        num_classes: int,
-        weights: Mapping[str, float] = WEIGHTS,
-        costs: Mapping[str, float] = WEIGHTS,
-        points: int = 12544,
+        self, num_classes: int, weights: Mapping[str, float] = WEIGHTS, points: int = 12544
     ) -> None:
-        super().__init__(Focal(), weights, costs, points)
-        # stands in every official checkpoint; the focal loss does not read it
-        self.register_buffer("empty_weight", torch.tensor([1.0] * num_classes + [0.1]))
+        super().__init__(Focal(), num_classes, weights, points)
 
     def _terms(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
         truth, features = Truth.of(targets), output.mask_features.float()
@@ -60,12 +53,13 @@ class MaskDINOCriterion(Criterion):
             at.append(self.matcher_points(len(targets), features.device))
             drawn.append(self.candidates(matched, features.device))
             if noised and answers and s < len(noised.logits):
-                few = self.candidates(sum(answers.counts), features.device)
-                one, share = noised.embeddings[s : s + 1], norm * answers.groups
-                masks = self._mask_losses(one, features, answers, truth, [few], share)
-                noised_masks.append(masks)
+                candidates = [self.candidates(sum(answers.counts), features.device)]
+                embeddings, share = noised.embeddings[s : s + 1], norm * answers.groups
+                noised_masks.append(
+                    self._mask_losses(embeddings, features, answers, truth, candidates, share)
+                )
 
-        pairs = match(sets, features, targets, at, self.costs, self.classify)
+        pairs = match(sets, features, targets, at, self.weights, self.classify)
         losses = self._query_losses(sets, pairs, truth, norm)
         losses |= self._mask_losses(sets.embeddings, features, pairs, truth, drawn, norm)
         layers = ["", *(f"_{i}" for i in range(len(output.matching.logits) - 1))]
@@ -94,11 +88,11 @@ def box_losses(boxes: Tensor, target: Tensor, norm: Tensor) -> dict[str, Tensor]
 
 def in_order(layers: PredictionSets, interm: PredictionSets | None = None) -> PredictionSets:
     """Put the sets into the order in which they are evaluated: main, auxiliary, interm."""
-    parts = {}
-    for name in ("logits", "boxes", "embeddings"):
-        sets = getattr(layers, name).roll(1, dims=0)
-        parts[name] = sets if interm is None else torch.cat([sets, getattr(interm, name)])
-    return replace(layers, **{name: part.float() for name, part in parts.items()})
+    sets = layers.map(lambda x: x.roll(1, dims=0))
+    if interm is not None:
+        parts = zip(vars(sets).values(), vars(interm).values(), strict=True)
+        sets = PredictionSets(*map(torch.cat, parts))
+    return sets.map(Tensor.float)
 
 
 def denoising_pairs(queries: DenoisingQueries, truth: Truth) -> Pairs:

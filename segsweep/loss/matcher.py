@@ -71,11 +71,11 @@ def match(
             for e, p in zip(sets.embeddings, points, strict=True)
         ]
         bce, dice = (torch.stack(part) for part in zip(*at_points, strict=True))
-        parts = {"ce": classify.cost(sets.logits[:, b], target.labels)}
+        terms = {"ce": classify.cost(sets.logits[:, b], target.labels)}
         if sets.boxes is not None:
-            parts["bbox"], parts["giou"] = box_costs(sets.boxes[:, b], target.boxes)
-        parts |= {"mask": bce, "dice": dice}
-        costs.append(sum(weights[name] * cost for name, cost in parts.items()))
+            terms["bbox"], terms["giou"] = box_costs(sets.boxes[:, b], target.boxes)
+        terms |= {"mask": bce, "dice": dice}
+        costs.append(sum(weights[name] * cost for name, cost in terms.items()))
     return assign(costs)
 
 

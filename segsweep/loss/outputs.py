@@ -5,6 +5,7 @@ Letters of shapes: B images, Q queries, C channels, K classes, S prediction sets
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,12 +45,12 @@ class PredictionSets:
 
     def split(self, queries: int) -> tuple[PredictionSets, PredictionSets]:
         """Part the first queries from the others."""
+        return self.map(lambda x: x[:, :, :queries]), self.map(lambda x: x[:, :, queries:])
 
-        def cut(part: slice) -> PredictionSets:
-            boxes = None if self.boxes is None else self.boxes[:, :, part]
-            return PredictionSets(self.logits[:, :, part], boxes, self.embeddings[:, :, part])
-
-        return cut(slice(queries)), cut(slice(queries, None))
+    def map(self, change: Callable[[Tensor], Tensor]) -> PredictionSets:
+        """Change all three tensors in the same way."""
+        boxes = None if self.boxes is None else change(self.boxes)
+        return PredictionSets(change(self.logits), boxes, change(self.embeddings))
 
 
 @dataclass

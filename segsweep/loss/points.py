@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+OVERSAMPLE, IMPORTANCE = 3, 0.75  # candidates per point, share of uncertain points
 CHUNK = 32  # masks whose candidates are read at once
 
 
@@ -23,15 +24,13 @@ def sample(maps: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(maps, grid, mode="bilinear", align_corners=False).squeeze(2)
 
 
-def draw_points(
-    masks: int, number: int, oversample: float, importance: float, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def draw_points(masks: int, number: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Draw the candidates and the plain points for `uncertain_points`, in this order.
 
-    -> (M, oversample * P, 2), (M, P - importance * P, 2)
+    -> (M, OVERSAMPLE * P, 2), (M, P - IMPORTANCE * P, 2)
     """
-    candidates = torch.rand(masks, int(number * oversample), 2, device=device)
-    plain = torch.rand(masks, number - int(number * importance), 2, device=device)
+    candidates = torch.rand(masks, number * OVERSAMPLE, 2, device=device)
+    plain = torch.rand(masks, number - int(number * IMPORTANCE), 2, device=device)
     return candidates, plain
 
 
@@ -41,13 +40,13 @@ def uncertain_points(logits: Tensor, candidates: Tensor, plain: Tensor, number: 
 
     (M, H, W), (M, R, 2), (M, P - U, 2) -> (M, P, 2), P = `number`, the U uncertain ones first.
     """
-    kept = []
-    # the candidates of all masks at once would leave the cache, and are far more than is kept
+    uncertain = []
+    # the candidates of all masks at once would leave the cache, and are far more than are kept
     for maps, points in zip(logits.split(CHUNK), candidates.split(CHUNK), strict=True):
         margin = sample(maps.unsqueeze(1), points).squeeze(1).abs()
         chosen = margin.topk(number - plain.shape[1], dim=1, largest=False, sorted=False).indices
-        kept.append(points.gather(1, chosen.unsqueeze(2).expand(-1, -1, 2)))
-    return torch.cat([torch.cat(kept), plain], dim=1)
+        uncertain.append(points.gather(1, chosen.unsqueeze(2).expand(-1, -1, 2)))
+    return torch.cat([torch.cat(uncertain), plain], dim=1)
 
 
 class PointLosses(torch.autograd.Function):
@@ -62,9 +61,9 @@ class PointLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, points: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Compute both losses; see the class for shapes."""
-        found = sample(logits.unsqueeze(1), points).squeeze(1)
-        bce = F.binary_cross_entropy_with_logits(found, truth, reduction="none").mean(1)
-        s = found.sigmoid()
+        at_points = sample(logits.unsqueeze(1), points).squeeze(1)
+        bce = F.binary_cross_entropy_with_logits(at_points, truth, reduction="none").mean(1)
+        s = at_points.sigmoid()
         total = s.sum(1) + truth.sum(1) + 1
         share = (2 * (s * truth).sum(1) + 1) / total
         ctx.save_for_backward(points, truth, s, total, share)

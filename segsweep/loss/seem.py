@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from segsweep.loss.classes import Softmax
@@ -16,7 +14,7 @@ from segsweep.loss.pairs import Truth
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.loss.outputs import Output, PredictionSets
+    from segsweep.loss.outputs import Output
 
 WEIGHTS = {"ce": 2.0, "mask": 5.0, "dice": 5.0}
 
@@ -29,37 +27,26 @@ class SEEMCriterion(Criterion):
     """
 
     stems = {"ce": "loss_mask_ce", "mask": "loss_mask_bce", "dice": "loss_mask_dice"}
-    empty_weight: Tensor
 
     def __init__(
         self,
         num_classes: int,
         weights: Mapping[str, float] = WEIGHTS,
-        costs: Mapping[str, float] = WEIGHTS,
         points: int = 12544,
         no_object: float = 0.1,
     ) -> None:
-        super().__init__(Softmax(no_object), weights, costs, points)
-        # stands in official checkpoints; known from the configuration, so not saved
-        weight = torch.tensor([1.0] * num_classes + [no_object])
-        self.register_buffer("empty_weight", weight, persistent=False)
+        super().__init__(Softmax(no_object), num_classes, weights, points, no_object, saved=False)
 
     def _terms(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
         truth, features = Truth.of(targets), output.mask_features.float()
-        norm, sets = num_masks(truth), from_the_end(output.matching)
+        norm, sets = num_masks(truth), output.matching.map(lambda x: x.flip(0).float())
         matched = truth.matched(sets.logits.shape[2])
         # numbers are drawn set by set, in the order of the original program
         at, drawn = [], []
         for _ in sets.logits:
             at.append(self.matcher_points(len(targets), features.device))
             drawn.append(self.candidates(matched, features.device))
-        pairs = match(sets, features, targets, at, self.costs, self.classify)
+        pairs = match(sets, features, targets, at, self.weights, self.classify)
         losses = self._query_losses(sets, pairs, truth, norm)
         losses |= self._mask_losses(sets.embeddings, features, pairs, truth, drawn, norm)
         return self._named(losses, [f"_{i}" for i in range(len(sets.logits))])
-
-
-def from_the_end(layers: PredictionSets) -> PredictionSets:
-    """Put the sets into the order in which they are evaluated: from the result backwards."""
-    parts = {name: getattr(layers, name).flip(0).float() for name in ("logits", "embeddings")}
-    return replace(layers, **parts)

@@ -6,6 +6,7 @@ and tables carry the protocol.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -50,6 +51,8 @@ class Metric(Choice):
     key: str = ""
 
     tasks: ClassVar[tuple[str, ...]] = ("instances",)  # that it can judge
+    values: ClassVar[Mapping[str, tuple[str, str]]] = {}  # see `names`
+    rules: ClassVar[str] = ""  # see `protocol`
 
     def __post_init__(self) -> None:
         """Refuse a key that is none of the values."""
@@ -75,11 +78,11 @@ class Metric(Choice):
 
     def names(self) -> dict[str, tuple[str, str]]:
         """Return unit and direction ("higher" or "lower" is better) of each value by its name."""
-        raise NotImplementedError
+        return dict(self.values)
 
     def protocol(self) -> str:
         """Return by which rules the values are computed: "COCO", "Cityscapes", ..."""
-        raise NotImplementedError
+        return self.rules
 
     def evaluator(self, data: DataSet, split: str) -> Evaluator:
         """Return an empty evaluator for a split of a data set."""

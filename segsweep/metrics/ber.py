@@ -24,15 +24,10 @@ if TYPE_CHECKING:
 class BER(BinaryMetric):
     """Balanced error rate of a binary set, foreground where its score reaches 0.5."""
 
+    values = dict.fromkeys(("BER", "BER_image"), ("%", "lower"))
+    rules = "balanced error rate"
+
     key: str = "BER"
-
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return unit and direction of each value."""
-        return dict.fromkeys(("BER", "BER_image"), ("%", "lower"))
-
-    def protocol(self) -> str:
-        """Return "balanced error rate"."""
-        return "balanced error rate"
 
     def evaluator(self, data: DataSet, split: str) -> PixelCounts:
         """Return an empty evaluator for a split."""

@@ -38,15 +38,10 @@ class Verdicts(NamedTuple):
 class CityscapesAP(Metric):
     """AP, the mean over classes and the IoUs 0.5, 0.55 .. 0.95; AP50 at the first of them."""
 
+    values = dict.fromkeys(("cityscapes_AP", "cityscapes_AP50"), ("%", "higher"))
+    rules = "Cityscapes"
+
     key: str = "cityscapes_AP"
-
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return unit and direction of each value."""
-        return dict.fromkeys(("cityscapes_AP", "cityscapes_AP50"), ("%", "higher"))
-
-    def protocol(self) -> str:
-        """Return whose rules these are."""
-        return "Cityscapes"
 
     def evaluator(self, data: DataSet, split: str) -> CityscapesEvaluator:
         """Return an empty evaluator for a split."""
@@ -76,8 +71,7 @@ class CityscapesEvaluator:
         for entry in predicted:
             guesses[entry["category_id"]].append(entry)
         for category in truths.keys() | guesses.keys():
-            matches = match(record, truths[category], guesses[category])
-            self.matches[category].append(matches)
+            self.matches[category].append(match(record, truths[category], guesses[category]))
 
     def by_class(self) -> np.ndarray:
         """Return AP in percent, nan where there is nothing to find. (K, T)"""
@@ -98,13 +92,11 @@ class CityscapesEvaluator:
         import numpy as np
 
         values = self.by_class()
-        known = values[~np.isnan(values[:, 0])]
-        if not len(known):
+        defined = values[~np.isnan(values[:, 0])]
+        if not len(defined):
             return {"cityscapes_AP": None, "cityscapes_AP50": None}
-        return {
-            "cityscapes_AP": float(known.mean()),
-            "cityscapes_AP50": float(known[:, 0].mean()),
-        }
+        values50 = defined[:, 0]
+        return {"cityscapes_AP": float(defined.mean()), "cityscapes_AP50": float(values50.mean())}
 
 
 def _known(values: np.ndarray) -> float | None:

@@ -28,6 +28,12 @@ SIZES = ("s", "m", "l")  # areas below 32^2, below 96^2, from 96^2 pixels on
 class CocoAP(Metric):
     """AP, AP50, AP75 and AP by size of masks and boxes; `max_dets` counts per image and class."""
 
+    values = {
+        f"{kind}_{end}": ("%", "higher")
+        for kind in KINDS
+        for end in ("AP", "AP50", "AP75", *(f"AP{size}" for size in SIZES))
+    }
+
     key: str = "segm_AP"
     max_dets: int = 100
 
@@ -36,11 +42,6 @@ class CocoAP(Metric):
         super().__post_init__()
         if self.max_dets < 1:
             raise UserError(f"metrics.max_dets={self.max_dets}: must be at least 1")
-
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return unit and direction of each value."""
-        endings = ("AP", "AP50", "AP75", *(f"AP{size}" for size in SIZES))
-        return {f"{kind}_{end}": ("%", "higher") for kind in KINDS for end in endings}
 
     def protocol(self) -> str:
         """Return "COCO", and how many detections count where it is not 100."""
@@ -81,11 +82,9 @@ class CocoEvaluator:
         for kind, stream in self.streams.items():
             # with one form only, the area of a prediction is that of its mask or that of its box
             other = "bbox" if kind == "segm" else "segmentation"
-            entries = [
-                {key: value for key, value in entry.items() if key != other}
-                | {"image_id": image_id}
-                for entry in predicted
-            ]
+            entries = [{**entry, "image_id": image_id} for entry in predicted]
+            for entry in entries:
+                entry.pop(other, None)
             stream.update([{"id": image_id, **size}], truth, entries)
 
     def compute(self) -> dict[str, float | None]:
@@ -95,9 +94,10 @@ class CocoEvaluator:
         """
         values: dict[str, float | None] = {}
         for kind, precision in self._precision.items():
-            every = precision[..., 0]
-            values[f"{kind}_AP"] = mean(every)
-            values[f"{kind}_AP50"], values[f"{kind}_AP75"] = mean(every[0]), mean(every[5])
+            of_all_sizes = precision[..., 0]
+            values[f"{kind}_AP"] = mean(of_all_sizes)
+            values[f"{kind}_AP50"] = mean(of_all_sizes[0])
+            values[f"{kind}_AP75"] = mean(of_all_sizes[5])
             for place, size in enumerate(SIZES, start=1):
                 values[f"{kind}_AP{size}"] = mean(precision[..., place])
         return values
@@ -127,9 +127,7 @@ class CocoEvaluator:
 
 def truths(record: Record, first: int) -> list[dict[str, Any]]:
     """Return the annotations of an image in the COCO form, numbered from `first` on."""
-    from segsweep.data.formats import (
-        masks,  # imports numpy, which composing a config can do without
-    )
+    from segsweep.data.formats import masks
 
     return [
         {

@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 class MIoU(Metric):
     """mIoU, mAcc and aAcc of a semantic set, without background (_fg) and with it (_bg)."""
 
-    key: str = "mIoU_fg"
-
     tasks: ClassVar[tuple[str, ...]] = ("semantic",)
+    values = {
+        f"{name}_{ending}": ("%", "higher")
+        for ending in ("fg", "bg")
+        for name in ("mIoU", "mAcc", "aAcc")
+    }
+    rules = "confusion matrix over the set"
 
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return unit and direction of each value."""
-        names = [f"{name}_{ending}" for ending in ("fg", "bg") for name in ("mIoU", "mAcc", "aAcc")]
-        return dict.fromkeys(names, ("%", "higher"))
+    key: str = "mIoU_fg"
 
     def check(self, data: DataSet) -> None:
         """Raise UserError for a set that is not semantic, or lacks the background that counts."""
@@ -47,10 +48,6 @@ class MIoU(Metric):
                 f"metrics.key={self.key}: data={data.name} has no background; choose "
                 f"{self.key.replace('_bg', '_fg')}"
             )
-
-    def protocol(self) -> str:
-        """Return "confusion matrix over the set"."""
-        return "confusion matrix over the set"
 
     def evaluator(self, data: DataSet, split: str) -> Confusion:
         """Return an empty evaluator for a split."""
@@ -99,11 +96,9 @@ class Confusion(LabelMaps):
         values: dict[str, float | None] = {}
         iou, accuracy = self.by_class()
         for ending, count in {"fg": self.classes, "bg": self.classes + 1}.items():
-            there = ending == "fg" or self.data.background
-            right, all_of_it = self.pixels.diagonal()[:count].sum(), self.pixels[:count].sum()
-            values[f"mIoU_{ending}"] = percent(iou[:count]) if there else None
-            values[f"mAcc_{ending}"] = percent(accuracy[:count]) if there else None
-            values[f"aAcc_{ending}"] = (
-                100 * float(right / all_of_it) if there and all_of_it else None
-            )
+            known = ending == "fg" or self.data.background
+            right, pixels = self.pixels.diagonal()[:count].sum(), self.pixels[:count].sum()
+            values[f"mIoU_{ending}"] = percent(iou[:count]) if known else None
+            values[f"mAcc_{ending}"] = percent(accuracy[:count]) if known else None
+            values[f"aAcc_{ending}"] = 100 * float(right / pixels) if known and pixels else None
         return values

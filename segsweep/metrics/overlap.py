@@ -26,16 +26,10 @@ if TYPE_CHECKING:
 class Overlap(BinaryMetric):
     """Dice and IoU of a binary set, foreground where its score reaches 0.5."""
 
+    values = dict.fromkeys(("Dice_image", "IoU_image", "Dice_set", "IoU_set"), ("%", "higher"))
+    rules = "foreground overlap"
+
     key: str = "IoU_image"
-
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return unit and direction of each value."""
-        names = ("Dice_image", "IoU_image", "Dice_set", "IoU_set")
-        return dict.fromkeys(names, ("%", "higher"))
-
-    def protocol(self) -> str:
-        """Return "foreground overlap"."""
-        return "foreground overlap"
 
     def evaluator(self, data: DataSet, split: str) -> PixelCounts:
         """Return an empty evaluator for a split."""
@@ -45,10 +39,8 @@ class Overlap(BinaryMetric):
 def overlap(counts: np.ndarray) -> dict[str, float | None]:
     """Return the values of `Overlap`; see `PixelCounts`. (N, 4) -> percent"""
     values: dict[str, float | None] = {}
-    for ending, rows in {
-        "image": counts,
-        "set": counts.sum(0, keepdims=True)[: len(counts)],
-    }.items():
+    total = counts.sum(0, keepdims=True)[: len(counts)]
+    for ending, rows in {"image": counts, "set": total}.items():
         hits, false_alarms, misses, _ = rows.T
         union = hits + false_alarms + misses
         # as if an image of nothing had one pixel, found

@@ -30,6 +30,11 @@ SIGMA, REACH = 5.0, 3  # of the Gaussian of the weighted F-measure, 7 x 7 pixels
 class Saliency(BinaryMetric):
     """Measures of a binary set; `beta2` weighs recall against precision in the F-measure."""
 
+    values = {
+        **dict.fromkeys(("S", "E_mean", "E_adaptive", "E_max", "F_weighted"), ("%", "higher")),
+        "MAE": ("%", "lower"),
+    }
+
     key: str = "S"
     beta2: float = 1.0
 
@@ -38,11 +43,6 @@ class Saliency(BinaryMetric):
         super().__post_init__()
         if not self.beta2 > 0:
             raise UserError(f"metrics.beta2={self.beta2}: must be more than 0")
-
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return unit and direction of each value."""
-        names = ("S", "E_mean", "E_adaptive", "E_max", "F_weighted")
-        return {**dict.fromkeys(names, ("%", "higher")), "MAE": ("%", "lower")}
 
     def protocol(self) -> str:
         """Return "saliency", and the weight in the F-measure where it is not 1."""
@@ -150,15 +150,12 @@ def _aligned(inside: np.ndarray, outside: np.ndarray, mask: np.ndarray) -> np.nd
     if area in (0, total):
         agreed = chosen if area else total - chosen
     else:
-        numbers = {
-            (1, 1): inside,
-            (1, 0): outside,
-            (0, 1): area - inside,
-            (0, 0): total - area - outside,
-        }
+        # by whether a pixel is chosen, and in the mask
+        numbers = {(1, 1): inside, (1, 0): outside}
+        numbers |= {(0, 1): area - inside, (0, 0): total - area - outside}
         agreed = np.zeros(chosen.shape)
-        for (said, true), number in numbers.items():
-            a, b = said - chosen / total, true - area / total
+        for (positive, true), number in numbers.items():
+            a, b = positive - chosen / total, true - area / total
             agreed = agreed + number * (2 * a * b / (a**2 + b**2 + EPS) + 1) ** 2 / 4
     return agreed / (total - 1 + EPS)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
+
+    State = dict[str, Tensor]
 
 MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
 
@@ -67,6 +70,7 @@ class Family(Choice):
     envelope: ClassVar[str] = ""
     language: ClassVar[bool] = False
     layouts: ClassVar[tuple[str, ...]] = ()
+    class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
 
     backbone: Backbone = field(default_factory=Backbone)
     input: list[int] = field(  # height, width for data sets that leave it to the model
@@ -96,9 +100,24 @@ class Family(Choice):
         Raises:
             UserError: the file cannot be had, is damaged, or belongs to another model.
         """
+        from segsweep.model.weights import load
+
+        def rename(state: State) -> State:
+            self.refuse_other_family(state)
+            return self.ours(state)
+
+        draw = partial(self.draw_classes, model, seed)
+        return load(model, self.weights, rename, self.class_tensors, classes, draw)
+
+    def draw_classes(self, model: Segmenter, seed: int) -> None:
+        """Draw `class_tensors` anew."""
         raise NotImplementedError
 
-    def official(self, model: Segmenter) -> dict[str, Tensor]:
+    def ours(self, state: State) -> State:
+        """Give official weights the model's names; weights under the model's names pass."""
+        raise NotImplementedError
+
+    def official(self, model: Segmenter) -> State:
         """Return the whole state dict of a model under its official names."""
         raise NotImplementedError
 
@@ -114,6 +133,13 @@ class Family(Choice):
                     f"{family.sign}), but model={self.name} is {type(self).__name__}; choose "
                     f"weights of {type(self).__name__}, or a model such as {word}"
                 )
+
+
+def renamed(name: str, pairs: Sequence[tuple[str, str]], back: bool = False) -> str:
+    """Replace parts of an official name by ours, from top to bottom; `back` undoes it."""
+    for theirs, ours in reversed(pairs) if back else pairs:
+        name = name.replace(ours, theirs) if back else name.replace(theirs, ours)
+    return name
 
 
 def multiple(key: str, width: int, parts: dict[str, int]) -> None:

@@ -30,7 +30,7 @@ def locate(source: str, download: bool = True) -> Path:
 
     Raises UserError when the file cannot be had, or is not here and must not be fetched.
     """
-    source, _, sha256 = source.partition(HASH)
+    source, _, wanted = source.partition(HASH)
     name = source.rsplit("/", 1)[-1]
     cached = cache_dir() / name
     folder = os.environ.get("SEGSWEEP_WEIGHTS")
@@ -47,9 +47,9 @@ def locate(source: str, download: bool = True) -> Path:
     if file is None:
         looked = ", ".join(map(str, candidates))
         raise UserError(f"model.weights={source}: no such file; looked for {looked}")
-    if sha256 and (found := _sha256(file)) != sha256:
+    if wanted and (digest := sha256(file)) != wanted:
         raise UserError(
-            f"{file}: sha256 is {found}, expected {sha256}; delete the file and fetch it again, "
+            f"{file}: sha256 is {digest}, expected {wanted}; delete the file and fetch it again, "
             "or correct the hash in model.weights"
         )
     return file
@@ -81,6 +81,7 @@ def _download(url: str, target: Path) -> Path:
     return target
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

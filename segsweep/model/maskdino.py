@@ -12,14 +12,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.errors import UserError
-from segsweep.model.family import MAPS, Family, multiple
+from segsweep.model.family import MAPS, Family, multiple, renamed
 from segsweep.model.layers.norms import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from segsweep.model.family import State
     from segsweep.model.segmenter import Head, Segmenter
-    from segsweep.model.weights import LoadReport
 
 FeatureOrder = Enum("FeatureOrder", {"low2high": "low2high", "high2low": "high2low"})
 BoxInit = Enum("BoxInit", {"mask2box": "mask2box", "bitmask": "bitmask", "no": "no"})
@@ -44,6 +44,12 @@ class MaskDINO(Family):
     sign: ClassVar[str] = "sem_seg_head.predictor.label_enc.weight"
     envelope: ClassVar[str] = "model"
     layouts: ClassVar[tuple[str, ...]] = ("resnet", "swin")
+    class_tensors: ClassVar[tuple[str, ...]] = (
+        "sem_seg_head.predictor.class_embed.weight",
+        "sem_seg_head.predictor.class_embed.bias",
+        "sem_seg_head.predictor.label_enc.weight",
+        "criterion.empty_weight",
+    )
 
     hidden: int = 256
     mask_dim: int = 256
@@ -83,11 +89,10 @@ class MaskDINO(Family):
         from segsweep.model.segmenter import Segmenter
 
         backbone, channels = self.backbone.build()
-        weights = vars(self.loss)
         return Segmenter(
             backbone,
             self.head(channels, len(classes)),
-            MaskDINOCriterion(len(classes), weights, weights, self.points),
+            MaskDINOCriterion(len(classes), vars(self.loss), self.points),
             topk=self.topk,
             focus_on_box=self.focus_on_box,
             drop_path=self.backbone.drop_path > 0,
@@ -130,25 +135,21 @@ class MaskDINO(Family):
         )
         return Head(pixel_decoder, predictor)
 
-    def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:
-        """Load `weights` into a model of these classes, and report what was drawn anew."""
+    def draw_classes(self, model: Segmenter, seed: int) -> None:
+        """Draw `class_tensors` anew."""
         import torch
 
         from segsweep.model.heads.predictor import Predictor
-        from segsweep.model.weights import load
 
-        def draw() -> None:
-            predictor = model.sem_seg_head.predictor
-            assert isinstance(predictor, Predictor)
-            predictor.reset_classes(torch.Generator().manual_seed(seed))
+        predictor = model.sem_seg_head.predictor
+        assert isinstance(predictor, Predictor)
+        predictor.reset_classes(torch.Generator().manual_seed(seed))
 
-        def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-            self.refuse_other_family(state)
-            return from_official(state, self.backbone.layout)
+    def ours(self, state: State) -> State:
+        """Give official weights our names, see `from_official`."""
+        return from_official(state, self.backbone.layout)
 
-        return load(model, self.weights, rename, CLASS_TENSORS, classes, draw)
-
-    def official(self, model: Segmenter) -> dict[str, Tensor]:
+    def official(self, model: Segmenter) -> State:
         """Return the whole state dict of a model under its official names."""
         return to_official(model.state_dict(), self.backbone.layout)
 
@@ -178,14 +179,8 @@ ROLES = {
     "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
     "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
 }
-CLASS_TENSORS = [
-    "sem_seg_head.predictor.class_embed.weight",
-    "sem_seg_head.predictor.class_embed.bias",
-    "sem_seg_head.predictor.label_enc.weight",
-    "criterion.empty_weight",
-]
 
-# parts of official names and of ours, replaced from top to bottom (and back from bottom to top)
+# parts of official names and of ours, see `renamed`
 RENAMED: dict[str, list[tuple[str, str]]] = {
     "resnet": [
         (".shortcut.norm.", ".downsample.1."),
@@ -209,31 +204,29 @@ SHARED = [  # other names of modules that the state dict repeats
 ]
 
 
-def from_official(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
+def from_official(state: State, layout: str) -> State:
     """Give official weights our names, each tensor once; weights under our names pass."""
     pairs = RENAMED.get(layout, []) if any(map(OFFICIAL.match, state)) else []
-    renamed = {}
+    ours = {}
     for name, tensor in state.items():
         if name.endswith(INDEX):
             continue  # computed from the window size
-        for theirs, ours in pairs:
-            name = name.replace(theirs, ours)
+        name = renamed(name, pairs)
         for alias, first in SHARED:
             name = alias.sub(first, name)
-        renamed[name] = tensor
-    return renamed
+        ours[name] = tensor
+    return ours
 
 
-def to_official(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
+def to_official(state: State, layout: str) -> State:
     """Give the whole state dict of a model its official names."""
-    renamed = {}
+    official = {}
     for name, tensor in state.items():
-        for theirs, ours in reversed(RENAMED.get(layout, [])):
-            name = name.replace(ours, theirs)
-        renamed[name] = tensor
+        name = renamed(name, RENAMED.get(layout, []), back=True)
+        official[name] = tensor
         if layout == "swin" and name.endswith(TABLE):
-            renamed[name.removesuffix(TABLE) + INDEX] = _position_index(tensor.shape[0])
-    return renamed
+            official[name.removesuffix(TABLE) + INDEX] = _position_index(tensor.shape[0])
+    return official
 
 
 def _position_index(offsets: int) -> Tensor:

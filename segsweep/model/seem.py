@@ -12,15 +12,15 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import outside
-from segsweep.model.family import Backbone, Family, multiple
+from segsweep.model.family import Backbone, Family, multiple, renamed
 from segsweep.model.heads.prompts import Templates, templates, token_ids
 from segsweep.model.layers.norms import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from segsweep.model.family import State
     from segsweep.model.segmenter import Head, Segmenter
-    from segsweep.model.weights import LoadReport
 
 TextEncoder = Enum("TextEncoder", {"frozen": "frozen", "trained": "trained"})
 
@@ -141,12 +141,11 @@ class SEEM(Family):
 
         sentences = templates(self.templates, self.own_templates)
         ids = token_ids(classes, sentences, self.text.context)
-        weights = vars(self.loss)
         backbone, channels = self.backbone.build()
         return Segmenter(
             backbone,
             self.head(channels, *ids),
-            SEEMCriterion(len(classes), weights, weights, self.points, self.no_object),
+            SEEMCriterion(len(classes), vars(self.loss), self.points, self.no_object),
             topk=self.topk,
             drop_path=self.backbone.drop_path > 0,
             resize="bicubic",
@@ -185,17 +184,11 @@ class SEEM(Family):
         )
         return Head(pixel_decoder, predictor)
 
-    def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:
-        """Load `weights`; no weight of this family belongs to a class, so all are taken over."""
-        from segsweep.model.weights import load
+    def ours(self, state: State) -> State:
+        """Give official weights our names and shapes, see `from_official`."""
+        return from_official(state)
 
-        def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-            self.refuse_other_family(state)
-            return from_official(state)
-
-        return load(model, self.weights, rename)
-
-    def official(self, model: Segmenter) -> dict[str, Tensor]:
+    def official(self, model: Segmenter) -> State:
         """Return the whole state dict of a model under its official names."""
         return to_official(model)
 
@@ -209,8 +202,8 @@ DECODER = [
 ]
 TEXT = [f"{PREDICTOR}lang_encoder.*"]
 
-# parts of official names and of ours behind "backbone.", replaced from top to bottom (and back
-# from bottom to top); timm merges patches at the start of the next stage
+# parts of official names and of ours behind "backbone.", see `renamed`; timm merges patches at the
+# start of the next stage
 RENAMED = [
     ("patch_embed.", "stem."),
     *((f"layers.{i}.downsample.", f"layers.{i + 1}.downsample.") for i in (2, 1, 0)),
@@ -228,36 +221,32 @@ PROMPTS = {  # of clicks, scribbles and reference regions, which have no part he
 CONSTANTS = {"dilation_kernel", "criterion.empty_weight"}  # known without the file
 
 
-def from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def from_official(state: State) -> State:
     """Give official weights our names and shapes; weights under our names pass."""
     if not any(name.startswith(OFFICIAL) for name in state):
         return state
-    renamed, left_out = {}, PROMPTS | CONSTANTS
+    ours, left_out = {}, PROMPTS | CONSTANTS
     for name, tensor in state.items():
         if name in left_out:
             continue
         if POINTWISE.fullmatch(name):
             tensor = tensor[..., None, None]
-        if name.startswith(BACKBONE):
-            name = name.removeprefix(BACKBONE)
-            for theirs, ours in RENAMED:
-                name = name.replace(theirs, ours)
-            name = BACKBONE + name
-        renamed[name] = tensor
-    return renamed
+        ours[_renamed(name)] = tensor
+    return ours
 
 
-def to_official(model: nn.Module) -> dict[str, Tensor]:
+def to_official(model: nn.Module) -> State:
     """Return the whole state dict of a model of this family under its official names."""
     import torch
 
     weights = model.get_buffer("criterion.empty_weight")
-    renamed = {"dilation_kernel": torch.ones(1, 1, 3, 3), "criterion.empty_weight": weights}
+    official = {"dilation_kernel": torch.ones(1, 1, 3, 3), "criterion.empty_weight": weights}
     for name, tensor in model.state_dict().items():
-        if name.startswith(BACKBONE):
-            name = name.removeprefix(BACKBONE)
-            for theirs, ours in reversed(RENAMED):
-                name = name.replace(ours, theirs)
-            name = BACKBONE + name
-        renamed[name] = tensor.flatten(1) if POINTWISE.fullmatch(name) else tensor
-    return renamed
+        name = _renamed(name, back=True)
+        official[name] = tensor.flatten(1) if POINTWISE.fullmatch(name) else tensor
+    return official
+
+
+def _renamed(name: str, back: bool = False) -> str:
+    prefix, rest = name[: len(BACKBONE)], name[len(BACKBONE) :]
+    return prefix + renamed(rest, RENAMED, back) if prefix == BACKBONE else name

@@ -45,12 +45,12 @@ class Head(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Raw outputs and their loss; `requires_grad` freezes parts of it.
+    """Raw outputs and their loss; `requires_grad` freezes parts of it. It knows no task.
 
-    `topk` (query, class) pairs are kept per image; `focus_on_box` leaves the quality of the mask
-    out of the score; `resize` is how mask logits reach the original size, bicubic with antialias.
-    `drop_path` keeps a frozen backbone's drop path active in training, as in the programs that the
-    published numbers come from.
+    Tasks read off what the family wants: `topk` (query, class) pairs per image; `focus_on_box`, to
+    leave the quality of the mask out of the score; `resize`, how mask logits reach the original
+    size, bicubic with antialias. `drop_path` keeps a frozen backbone's drop path active in
+    training, as in the programs that the published numbers come from.
     """
 
     def __init__(

@@ -60,18 +60,18 @@ def load(
         return LoadReport(None)
     file = locate(source)
     state, names = read(file)
-    state, own = rename(state), tensors(model)
+    state, entries = rename(state), tensors(model)
     drawn: list[str] = []
     per_class = [name for name in class_tensors if name in state]
-    other_shape = any(state[name].shape != own[name].shape for name in per_class)
+    other_shape = any(state[name].shape != entries[name].shape for name in per_class)
     if other_shape or (names is not None and names != classes):
         drawn = [name for name in class_tensors if state.pop(name, None) is not None]
-    _check(file, state, {name: t for name, t in own.items() if name not in drawn})
+    _check(file, state, {name: t for name, t in entries.items() if name not in drawn})
     if drawn:
         draw()
     with torch.no_grad():
         for name, value in state.items():
-            own[name].copy_(value)
+            entries[name].copy_(value)
     return LoadReport(source, file, len(state), drawn)
 
 
@@ -148,19 +148,19 @@ def _numpy_globals() -> list:
     return [np.ndarray, np.dtype, codecs.encode, *dtypes, *named]
 
 
-def _check(file: Path, state: State, own: State) -> None:
+def _check(file: Path, state: State, entries: State) -> None:
     """Refuse a checkpoint whose names or shapes are not exactly the model's."""
-    missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
+    missing = [name for name in entries if name not in state]
+    unexpected = [name for name in state if name not in entries]
     shapes = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(t.shape)}"
-        for name, t in own.items()
+        for name, t in entries.items()
         if name in state and state[name].shape != t.shape
     ]
-    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     faults = [
         f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in found
+        for kind, names in kinds.items()
         if names
     ]
     if faults:

@@ -76,17 +76,13 @@ class Adapter(Method):
     def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
         """Fill the seams, see `Method.inject`."""
         from segsweep.peft.layers import Bottlenecks
-        from segsweep.peft.sites import fill, match_seams, resolve
+        from segsweep.peft.sites import fill, resolve
 
-        places, like = {}, next(model.parameters())
-        for name, seam in match_seams(model, resolve(self.seams, roles)).items():
-            hidden = self.hidden(seam.width)
-            chain = Bottlenecks(
-                seam.width, hidden, self.repeats, self.residual.name, self.init.name
-            )
-            fill(name, seam, chain.to(like.device, like.dtype))
-            places[name] = (seam.width,)
-        return places
+        def chain(width: int) -> nn.Module:
+            options = self.repeats, self.residual.name, self.init.name
+            return Bottlenecks(width, self.hidden(width), *options)
+
+        return fill(model, resolve(self.seams, roles), chain)
 
     def size(self, shape: tuple[int, ...]) -> int:
         """repeats (2dh + h + d)."""

@@ -150,8 +150,8 @@ def _refuse(source: str, how: str, names: Iterable[str]) -> None:
 
 def _buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
     """List the buffers that are part of the state dict."""
-    kept = model.state_dict().keys()
-    return [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
+    names = model.state_dict().keys()
+    return [(name, buffer) for name, buffer in model.named_buffers() if name in names]
 
 
 def _base_buffers(model: nn.Module) -> dict[str, Tensor]:

@@ -47,13 +47,17 @@ class IA3(Method):
 
     def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
         """Edit the weights or fill the seams, see `Method.inject`; a place is a vector's length."""
-        if self.place is Place.activations:
-            return self._fill(model, roles)
+        import torch
         from torch import nn
 
-        from segsweep.peft.layers import Edit
-        from segsweep.peft.sites import bias_of, match, resolve
+        from segsweep.peft.layers import Edit, Filling
+        from segsweep.peft.sites import bias_of, fill, match, resolve
 
+        def filling(width: int) -> nn.Module:
+            return Filling(scaled, ia3=nn.Parameter(torch.ones(width)))
+
+        if self.place is Place.activations:
+            return fill(model, resolve(self.seams, roles), filling)
         places = {}
         for site in match(model, resolve(self.rows, roles)):
             vector = nn.Parameter(site.parameter.new_ones(site.shape[0]))
@@ -64,19 +68,6 @@ class IA3(Method):
             vector = nn.Parameter(site.parameter.new_ones(site.shape[1]))
             site.edit(Edit(site, scaled_columns, ia3=vector))
             places[site.name] = (len(vector),)
-        return places
-
-    def _fill(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
-        """Scale what attention layers give."""
-        from torch import nn
-
-        from segsweep.peft.layers import Filling
-        from segsweep.peft.sites import fill, match_seams, resolve
-
-        places, like = {}, next(model.parameters())
-        for name, seam in match_seams(model, resolve(self.seams, roles)).items():
-            fill(name, seam, Filling(scaled, ia3=nn.Parameter(like.new_ones(seam.width))))
-            places[name] = (seam.width,)
         return places
 
     def size(self, shape: tuple[int, ...]) -> int:

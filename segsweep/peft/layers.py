@@ -1,4 +1,4 @@
-"""The modules that methods add: edits and fillings by equations, low-rank edits, bottlenecks.
+"""The modules that methods add: edits and fillings by equations, bottlenecks.
 
 `Edit` and `Filling` serve a method whose equation is a function of tensors, so that its file needs
 no module of its own, hence no torch while composing.
@@ -11,15 +11,28 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from segsweep.peft.sites import Site
 
 
-class Edit(nn.Module):
-    """A weight edit by an equation: a function of the weight and of what is learned.
+class Equation(nn.Module):
+    """A function of tensors, the last of which are learned."""
+
+    def __init__(self, equation: Callable[..., Tensor], **parameters: nn.Parameter) -> None:
+        super().__init__()
+        self.equation = equation
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def compute(self, *tensors: Tensor) -> Tensor:
+        """Evaluate it on tensors of a model, and the parameters by name."""
+        return self.equation(*tensors, **dict(self.named_parameters()))
+
+
+class Edit(Equation):
+    """A weight edit by an equation, computed from the frozen weight whenever that is asked for.
 
     Args:
         site: the weight, or the third of its rows, that is edited.
@@ -30,23 +43,18 @@ class Edit(nn.Module):
     def __init__(
         self, site: Site, equation: Callable[..., Tensor], **parameters: nn.Parameter
     ) -> None:
-        super().__init__()
-        self.rows, self.start, self.count = site.rows, site.start, site.shape[0]
-        self.equation = equation
-        for name, parameter in parameters.items():
-            self.register_parameter(name, parameter)
+        super().__init__(equation, **parameters)
+        self.rows, self.start, self.end = site.rows, site.start, site.start + site.shape[0]
 
     def forward(self, weight: Tensor) -> Tensor:
         """Edit the weight, its other rows unchanged: (out, ...) -> (out, ...)."""
-        parameters = dict(self.named_parameters())
         if not self.rows:
-            return self.equation(weight, **parameters)
-        end = self.start + self.count
-        edited = self.equation(weight[self.start : end], **parameters)
-        return torch.cat((weight[: self.start], edited, weight[end:]))
+            return self.compute(weight)
+        edited = self.compute(weight[self.start : self.end])
+        return torch.cat((weight[: self.start], edited, weight[self.end :]))
 
 
-class Filling(nn.Module):
+class Filling(Equation):
     """The filling of a seam by an equation.
 
     Args:
@@ -55,22 +63,13 @@ class Filling(nn.Module):
         parameters: of the filling.
     """
 
-    def __init__(self, equation: Callable[..., Tensor], **parameters: nn.Parameter) -> None:
-        super().__init__()
-        self.equation = equation
-        for name, parameter in parameters.items():
-            self.register_parameter(name, parameter)
-
     def forward(self, y: Tensor, stream: Tensor) -> Tensor:
         """Fill the seam: 2 x (B, N, C) -> (B, N, C)."""
-        return self.equation(y, stream, **dict(self.named_parameters()))
+        return self.compute(y, stream)
 
 
-class LowRank(nn.Module):
-    """A weight edit W + scale B A on the rows of a site (Hu et al. 2021, eq. 3).
-
-    A parametrization: the edited weight is computed from the frozen one whenever it is asked
-    for, so gradients to A, B and the layer's input are those of the edited weight.
+def low_rank(site: Site, rank: int, scale: float, init: str) -> Edit:
+    """Return the edit W + scale B A on the rows of a site (Hu et al. 2021, eq. 3).
 
     Args:
         site: the weight, or the third of its rows, that is edited.
@@ -78,25 +77,20 @@ class LowRank(nn.Module):
         scale: alpha / r.
         init: `standard` or `xavier`, see `segsweep.peft.lora.LoRA`.
     """
+    rows, columns = site.shape
+    down = nn.Parameter(site.parameter.new_empty(rank, columns))
+    up = nn.Parameter(site.parameter.new_empty(rows, rank))
+    if init == "xavier":
+        nn.init.xavier_uniform_(down)
+        nn.init.xavier_uniform_(up)
+    else:
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+        nn.init.zeros_(up)
 
-    def __init__(self, site: Site, rank: int, scale: float, init: str) -> None:
-        super().__init__()
-        rows, columns = site.shape
-        self.rows, self.start, self.scale = site.rows, site.start, scale
-        self.lora_A = nn.Parameter(site.parameter.new_empty(rank, columns))
-        self.lora_B = nn.Parameter(site.parameter.new_empty(rows, rank))
-        if init == "xavier":
-            nn.init.xavier_uniform_(self.lora_A)
-            nn.init.xavier_uniform_(self.lora_B)
-        else:
-            nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-            nn.init.zeros_(self.lora_B)
+    def edited(weight: Tensor, lora_A: Tensor, lora_B: Tensor) -> Tensor:
+        return weight + scale * (lora_B @ lora_A)
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """Edit the weight: (out, in) -> (out, in)."""
-        delta = self.scale * (self.lora_B @ self.lora_A)
-        below = weight.shape[0] - self.start - delta.shape[0]
-        return weight + F.pad(delta, (0, 0, self.start, below))
+    return Edit(site, edited, lora_A=down, lora_B=up)
 
 
 class Bottleneck(nn.Module):

@@ -68,7 +68,7 @@ class LoRA(Method):
 
     def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
         """Edit the target weights, see `Method.inject`."""
-        from segsweep.peft.layers import LowRank
+        from segsweep.peft.layers import low_rank
         from segsweep.peft.sites import match, resolve
 
         places = {}
@@ -76,7 +76,7 @@ class LoRA(Method):
             for site in self._split(target):
                 if len(site.shape) != 2:
                     raise UserError(f"peft.targets: '{site.name}' is no matrix: {site.shape}")
-                site.edit(LowRank(site, self.rank, self.scale, self.init.name))
+                site.edit(low_rank(site, self.rank, self.scale, self.init.name))
                 places[site.name] = site.shape
         return places
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,23 +70,20 @@ def read_printed(folder: Path) -> list[PrintedSize]:
     Raises:
         UserError: the folder does not hold the files.
     """
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for line in _read(folder / "reported.csv"):
-        if (line["source"], line["table"]) == ("000", "2b"):
-            cells.setdefault(_key(line), {})[line["metric"]] = line["value"]
-    misprints: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
-    for line in _read(folder / "misprints.csv"):
-        if (line["source"], line["table"]) == ("000", "2b"):
-            pair = line["value"], line["correct"]
-            misprints.setdefault(_key(line), {})[line["metric"]] = pair
+    values: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for line in filter(_in_table, _read(folder / "reported.csv")):
+        values[_key(line)][line["metric"]] = line["value"]
+    misprints: dict[tuple[str, ...], dict[str, tuple[str, str]]] = defaultdict(dict)
+    for line in filter(_in_table, _read(folder / "misprints.csv")):
+        misprints[_key(line)][line["metric"]] = line["value"], line["correct"]
     return [
         PrintedSize(
             model=line["model"],
             peft=line["peft"],
             setting=json.loads(line["setting"]),
             classes=int(line["classes"]),
-            values=cells[_key(line)],
-            misprints=misprints.get(_key(line), {}),
+            values=values[_key(line)],
+            misprints=misprints[_key(line)],
         )
         for line in _read(folder / "table2b.csv")
     ]
@@ -109,6 +107,10 @@ def _read(path: Path) -> list[dict[str, str]]:
             f"{path} is absent: the published numbers lie in results/reported of the source "
             "repository, not in the wheel; name that folder with --reported DIR"
         ) from error
+
+
+def _in_table(line: dict[str, str]) -> bool:
+    return (line["source"], line["table"]) == ("000", "2b")
 
 
 def _key(line: dict[str, str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ the first one stands for it everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
@@ -120,11 +120,19 @@ def match_seams(model: nn.Module, patterns: Iterable[str]) -> dict[str, Seam]:
     return {name: seam for name, seam in known.items() if name in chosen}
 
 
-def fill(name: str, seam: Seam, filling: nn.Module) -> None:
-    """Put a module into an empty seam."""
-    if seam.filling is not None:
-        raise UserError(f"seam '{name}' is filled already; load the base again")
-    seam.filling = filling
+def fill(
+    model: nn.Module, patterns: Iterable[str], filling: Callable[[int], nn.Module]
+) -> dict[str, tuple[int, ...]]:
+    """Fill the seams that any of the patterns names; `filling` makes one for so many channels.
+
+    Returns the seams' names and widths; raises as `match`, and UserError for a seam in use.
+    """
+    chosen, like = match_seams(model, patterns), next(model.parameters())
+    for name, seam in chosen.items():
+        if seam.filling is not None:
+            raise UserError(f"seam '{name}' is filled already; load the base again")
+        seam.filling = filling(seam.width).to(like.device, like.dtype)
+    return {name: (seam.width,) for name, seam in chosen.items()}
 
 
 def canonical(model: nn.Module, name: str) -> str:

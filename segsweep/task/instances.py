@@ -58,26 +58,26 @@ class InstanceTask(Task):
         result = output.matching
         scores, queries, labels = self._best(model, result.logits[-1, b].float())
         # a query may stand for several classes, its mask is made once
-        once, which = queries.unique(return_inverse=True)
-        factors = result.embeddings[-1, b, once].float(), output.mask_features[b].float()
+        unique_queries, inverse = queries.unique(return_inverse=True)
+        factors = result.embeddings[-1, b, unique_queries].float(), output.mask_features[b].float()
         masks_of_queries, certainty = _masks(*factors, view, model.resize)
         if not model.focus_on_box:
-            scores = scores * certainty[which]
+            scores = scores * certainty[inverse]
         if result.boxes is None:
-            boxes = bitmask(masks_of_queries)[which]
+            boxes = bitmask(masks_of_queries)[inverse]
         else:
             boxes = _boxes(result.boxes[-1, b, queries], *view)
         scores, order = scores.sort(descending=True, stable=True)
-        return Instances(scores, labels[order], boxes[order], masks_of_queries[which[order]])
+        return Instances(scores, labels[order], boxes[order], masks_of_queries[inverse[order]])
 
     def _best(self, model: Segmenter, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, queries and classes of the best pairs of both. (Q, C) -> 3 x (topk or less,)"""
-        each = model.criterion.classify.scores(logits)
-        scores, index = each.flatten().topk(min(model.topk, each.numel()))
+        probabilities = model.criterion.classify.scores(logits)
+        scores, index = probabilities.flatten().topk(min(model.topk, probabilities.numel()))
         if self.least:  # the quality of a mask can only make a score smaller
             wanted = max(1, int((scores >= self.least).sum()))
             scores, index = scores[:wanted], index[:wanted]
-        return scores, index // each.shape[1], index % each.shape[1]
+        return scores, index // probabilities.shape[1], index % probabilities.shape[1]
 
 
 def _boxes(boxes: Tensor, size: Size, padded_size: Size, original: Size) -> Tensor:

@@ -40,11 +40,11 @@ class SemanticTask(Task):
         """Best classes of the pixels of image b."""
         result, features = output.matching, output.mask_features[b].float()
         logits = torch.einsum("qc,chw->qhw", result.embeddings[-1, b].float(), features)
-        each = model.criterion.classify.scores(result.logits[-1, b].float())
-        return best_classes(each, logits, view, model.resize)
+        probabilities = model.criterion.classify.scores(result.logits[-1, b].float())
+        return best_classes(probabilities, logits, view, model.resize)
 
 
-def best_classes(each: Tensor, logits: Tensor, view: View, resize: Resize) -> SemanticMap:
+def best_classes(probabilities: Tensor, logits: Tensor, view: View, resize: Resize) -> SemanticMap:
     """Semantic inference of MaskFormer (Cheng 2021, 3.4). p(class) (Q, K), masks (Q, h, w)
 
     The score of a class is the sum over the queries of p(class) times the mask's probability.
@@ -56,12 +56,12 @@ def best_classes(each: Tensor, logits: Tensor, view: View, resize: Resize) -> Se
     heights = (size[0], height), (padded_size[0], height), (original[0], height)
     rows = frames.to_original(unit, *heights, resize)[0, 0]  # (H, h)
     strips = []
-    for strip in rows.split(max(1, frames.CELLS // (sum(each.shape) * original[1]))):
+    for strip in rows.split(max(1, frames.CELLS // (sum(probabilities.shape) * original[1]))):
         used, n = strip.any(0), len(strip)
         masks = torch.einsum("rh,qhw->qrw", strip[:, used], logits[:, used])[None]
         widths = (n, size[1]), (n, padded_size[1]), (n, original[1])
         masks = frames.to_original(masks, *widths, resize)[0].sigmoid_()
-        strips.append(torch.einsum("qk,qrw->krw", each, masks).max(0))
+        strips.append(torch.einsum("qk,qrw->krw", probabilities, masks).max(0))
     scores, classes = (torch.cat(part) for part in zip(*strips, strict=True))
     return SemanticMap(classes.to(torch.uint8), scores.clamp_(max=1))
 

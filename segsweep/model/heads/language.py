@@ -84,7 +84,18 @@ class TextTransformer(nn.Module):
         return self.ln_final(x)
 
 
-class LanguageEncoder(nn.Module):
+class Texts(nn.Module):
+    """Texts that embeddings are compared with."""
+
+    logit_scale: nn.Parameter
+
+    def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
+        """Scaled cosines, in single precision. (..., P), texts (K+1, P) -> logits (..., K+1)"""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.logit_scale.exp() * F.linear(unit(embeddings), text.float())
+
+
+class LanguageEncoder(Texts):
     """Embeddings of the class texts, and the logits of embeddings that are compared with them.
 
     Where no weight of it trains, every text is encoded once. `train_ids` and `eval_ids` hold the
@@ -136,10 +147,6 @@ class LanguageEncoder(nn.Module):
         states = self.lang_encoder(ids[:, : int(end.max()) + 1])
         return unit(states[torch.arange(len(ids), device=ids.device), end] @ self.lang_proj)
 
-    def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
-        """Logits of embeddings (..., P) for the classes with embeddings (K+1, P) -> (..., K+1)"""
-        return similarity(self.logit_scale, embeddings, text)
-
     def train(self, mode: bool = True) -> LanguageEncoder:
         """Set the mode; what trains is encoded anew (fused optimizers do not count versions)."""
         if self._trains():
@@ -176,7 +183,7 @@ class LanguageEncoder(nn.Module):
         return torch.cat([self.encode(chunk) for chunk in shown]).unflatten(0, ids.shape[:2])
 
 
-class KnownTexts(nn.Module):
+class KnownTexts(Texts):
     """Stands for a language encoder once its classes are fixed: it holds their embeddings only."""
 
     text: Tensor
@@ -190,16 +197,6 @@ class KnownTexts(nn.Module):
     def forward(self, draw: bool) -> Tensor:
         """Embeddings of the classes -> (K+1, P)"""
         return self.text
-
-    def similarity(self, embeddings: Tensor, text: Tensor) -> Tensor:
-        """Logits of embeddings (..., P) for the classes with embeddings (K+1, P) -> (..., K+1)"""
-        return similarity(self.logit_scale, embeddings, text)
-
-
-def similarity(logit_scale: Tensor, embeddings: Tensor, text: Tensor) -> Tensor:
-    """Scaled cosines, in single precision. (), (..., P), (K+1, P) -> (..., K+1)"""
-    with torch.autocast(embeddings.device.type, enabled=False):
-        return logit_scale.exp() * F.linear(unit(embeddings), text.float())
 
 
 def unit(x: Tensor) -> Tensor:

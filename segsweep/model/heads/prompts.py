@@ -58,7 +58,7 @@ PAPER = (
 )
 
 
-def templates(which: Templates, own: Sequence[str] | None = None) -> list[str]:
+def templates(which: Templates, own_templates: Sequence[str] | None = None) -> list[str]:
     """Return the sentences that the texts of the classes are put into, at their "{}".
 
     `all81` are the text alone and CLIP's 80 templates (Radford 2021), as in the released SEEM;
@@ -67,22 +67,22 @@ def templates(which: Templates, own: Sequence[str] | None = None) -> list[str]:
     Raises:
         UserError: there are no templates of one's own, or one lacks its single "{}".
     """
-    if own is None:
+    if own_templates is None:
         if which is Templates["paper32"]:
             return list(PAPER)
         from open_clip import OPENAI_IMAGENET_TEMPLATES
 
         return ["{}.", *(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)]
-    if not own:
+    if not own_templates:
         raise UserError('model.own_templates=[]: name at least one, such as "a photo of a {}."')
-    for template in own:
+    for template in own_templates:
         rest = template.replace("{}", "", 1)
         if rest == template or {"{", "}"} & set(rest):
             raise UserError(
                 f"model.own_templates: {template!r} needs one {{}}, the place of the class's "
                 'text, and no other braces; for example "a photo of a {}."'
             )
-    return list(own)
+    return list(own_templates)
 
 
 def token_ids(
@@ -98,19 +98,20 @@ def token_ids(
     """
     _refuse_unclear(texts)
     classes = [*texts, BACKGROUND]
-    return _table(classes, templates, context, heard), _table(classes, templates, context, told)
+    training = _table(classes, templates, context, training_text)
+    return training, _table(classes, templates, context, evaluation_text)
 
 
-def told(text: str) -> str:
+def evaluation_text(text: str) -> str:
     """Return a text without the suffixes of COCO's panoptic names, as evaluation tells it."""
     for suffix in ("-other", "-merged", "-stuff"):
         text = text.replace(suffix, "")
     return text
 
 
-def heard(text: str) -> str:
+def training_text(text: str) -> str:
     """Return a text as training tells it: also without commas and plus signs."""
-    return told(text).replace(",", "").replace("+", " ")
+    return evaluation_text(text).replace(",", "").replace("+", " ")
 
 
 @lru_cache(maxsize=2**16)
@@ -152,19 +153,19 @@ def _refuse_unclear(texts: Sequence[str]) -> None:
     nothing, background = encode(""), encode(BACKGROUND)
     known: dict[tuple[int, ...], int] = {}
     for number, text in enumerate(texts):
-        for ids in (encode(heard(text)), encode(told(text))):
-            here = f"data.prompts: class {number} is told as {_short(text)}, which"
+        for ids in (encode(training_text(text)), encode(evaluation_text(text))):
+            message = f"data.prompts: class {number} is told as {_short(text)}, which"
             if ids == nothing:
-                raise UserError(f"{here} says nothing; rename it in the data or {CURE}")
+                raise UserError(f"{message} says nothing; rename it in the data or {CURE}")
             if ids == background:
                 raise UserError(
-                    f"{here} is the text of everything that is no class; leave the class out of "
+                    f"{message} is the text of everything that is no class; leave the class out of "
                     f"the data or {CURE}"
                 )
             other = known.setdefault(ids, number)
             if other != number:
                 raise UserError(
-                    f"{here} is the same as {_short(texts[other])} of class {other} to a model "
+                    f"{message} is the same as {_short(texts[other])} of class {other} to a model "
                     f"that reads (case, commas, plus signs and the ends -other, -merged, -stuff "
                     f"do not count); {CURE}"
                 )

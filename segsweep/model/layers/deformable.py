@@ -166,8 +166,11 @@ class _WeightedRows(torch.autograd.Function):
 
 
 def _bag(table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
-    flat = table.view(-1, table.shape[-1])
-    return F.embedding_bag(rows, flat, mode="sum", per_sample_weights=shares)
+    return _sums(table.view(-1, table.shape[-1]), rows, shares)
+
+
+def _sums(table: Tensor, rows: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:
+    return F.embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights)
 
 
 def _steps(shapes: Sequence[Shape], rows: Tensor) -> list[Tensor | int]:
@@ -182,14 +185,12 @@ def _grad_table(
 ) -> Tensor:
     """Gradient of the table: for each row, the weighted gradients of all that read it."""
     ordered, order = rows.flatten().sort(stable=True)
-    every = torch.arange(table[..., 0].numel(), dtype=rows.dtype, device=rows.device)
-    starts = torch.searchsorted(ordered, every)
+    every_row = torch.arange(table[..., 0].numel(), dtype=rows.dtype, device=rows.device)
+    starts = torch.searchsorted(ordered, every_row)
     readers = torch.div(order, rows.shape[1], rounding_mode="trunc")
     upper_left, *others = (
-        F.embedding_bag(readers, grad, starts, mode="sum", per_sample_weights=weights).view_as(
-            table
-        )
-        for weights in (share.flatten().index_select(0, order) for share in shares)
+        _sums(grad, readers, share.flatten().index_select(0, order), starts).view_as(table)
+        for share in shares
     )
     start = 0
     for height, width in shapes:

@@ -108,22 +108,15 @@ class DeformableEncoder(nn.Module):
         shapes = [(m.shape[2], m.shape[3]) for m in maps]
         channels, device = maps[0].shape[1], maps[0].device
         tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
-        position = torch.cat(
-            [
-                map_position(shape, channels, device) + code
-                for shape, code in zip(shapes, self.level_embed, strict=True)
-            ]
-        )
+        codes = zip(shapes, self.level_embed, strict=True)
+        position = torch.cat([map_position(size, channels, device) + code for size, code in codes])
         if padding is None:
             unseen, reference = None, cell_centres(shapes, device)[None, :, None]
         else:
             unseen, reference = flat(padding), padded_references(shapes, valid_sizes(padding))
         tokens = self.encoder(tokens, position[None], reference, shapes, unseen)
-        parts = tokens.split([h * w for h, w in shapes], dim=1)
-        return [
-            part.transpose(1, 2).unflatten(2, shape)
-            for part, shape in zip(parts, shapes, strict=True)
-        ]
+        levels = zip(tokens.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
+        return [level.transpose(1, 2).unflatten(2, shape) for level, shape in levels]
 
 
 class ConvNorm(nn.Conv2d):
@@ -199,11 +192,10 @@ class PixelDecoder(nn.Module):
 
     def _project(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Bring all levels to C channels and make the extra ones."""
-        own, more = self.input_proj[: len(self.levels)], self.input_proj[len(self.levels) :]
-        maps = [project(features[level]) for project, level in zip(own, self.levels, strict=True)]
-        extra = []
-        coarsest = features[max(self.levels)]
-        for project in more:
+        levels = zip(self.input_proj, self.levels, strict=False)
+        maps = [project(features[level]) for project, level in levels]
+        extra, coarsest = [], features[max(self.levels)]
+        for project in self.input_proj[len(maps) :]:
             coarsest = project(coarsest)
             extra.append(coarsest)
         return extra[::-1] + maps if self.coarse_first else maps + extra

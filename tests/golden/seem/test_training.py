@@ -30,10 +30,10 @@ class Pinned(SEEMCriterion):
         super().__init__(
             golden.config["predictor"]["num_classes"],
             {kind: loss["weights"][name] for name, kind in WEIGHTS.items()},
-            {kind: loss["matcher_cost"][name] for name, kind in COSTS.items()},
             loss["num_points"],
             loss["eos_coef"],
         )
+        assert self.weights == {kind: loss["matcher_cost"][name] for name, kind in COSTS.items()}
         self.drawn = iter(sets), iter(sets)
 
     def matcher_points(self, images, device):
