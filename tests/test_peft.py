@@ -33,7 +33,9 @@ def config_of(variant, model="maskdino_tiny"):
 def combinations(word):
     """A method in every combination of its options; not of what tells no result from another."""
     method = config_of([word]).peft
-    options = {f.name: getattr(method, f.name) for f in fields(method) if not f.metadata}
+    options = {
+        f.name: getattr(method, f.name) for f in fields(method) if not f.metadata.get("outside")
+    }
     values = {k: [w.name for w in type(v)] for k, v in options.items() if isinstance(v, Enum)}
     values |= {k: ["true", "false"] for k, v in options.items() if isinstance(v, bool)}
     for combination in product(*values.values()):
