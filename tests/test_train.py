@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.runs import STEPS, TINY, curve, logged_steps, result, the_run
 
@@ -95,12 +96,18 @@ def test_a_killed_run_ends_with_identical_bits(undisturbed, tmp_path, step):
     assert curve(tmp_path) == curve(undisturbed)
 
 
-def test_a_damaged_checkpoint_is_named_with_its_cure(tmp_path):
+def test_a_checkpoint_that_cannot_be_used_is_named_with_its_cure(tmp_path):
     with start(*TINY, cwd=tmp_path) as process:
         while process.poll() is None and not list(tmp_path.glob("results/runs/*/last.ckpt")):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     last = the_run(tmp_path) / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    del checkpoint["callbacks"]["Best"]["weights"]  # earlier versions kept them in a file
+    torch.save(checkpoint, last)
+    code, said = segsweep(*TINY, cwd=tmp_path)
+    assert code == 2
+    assert "last.ckpt is of an earlier version; delete it" in said
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     code, said = segsweep(*TINY, cwd=tmp_path)
     assert code == 2

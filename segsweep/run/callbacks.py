@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from torch import Tensor, nn
 
 from segsweep.base.config import Config
+from segsweep.base.errors import UserError
 from segsweep.base.files import write_atomically
 from segsweep.base.signals import Stopped, wish
 from segsweep.peft.delta import delta_state_dict
@@ -88,7 +89,10 @@ class Best(pl.Callback):
         return {"record": self.record, "weights": self.weights, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where an interrupted run stopped."""
+        """Take up where an interrupted run stopped. Raises UserError for an earlier version's."""
+        if "weights" not in state_dict:
+            last = self.curve.run.directory / "last.ckpt"
+            raise UserError(f"{last} is of an earlier version; delete it to begin the run again")
         self.record, self.weights = state_dict["record"], state_dict["weights"]
         self.waited = state_dict["waited"]
 
