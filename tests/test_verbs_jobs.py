@@ -17,7 +17,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.owner import owned, process_started
 from segsweep.run.identity import Run, State, state_of
-from segsweep.sweep.control import reopened
+from segsweep.sweep.control import is_segsweep, reopened
 from segsweep.sweep.names import remember
 from segsweep.verbs import cancel, retry
 
@@ -74,6 +74,20 @@ def test_cancel_tells_the_process_of_a_run_and_no_other(tmp_path: Path, capsys) 
     finally:
         first.kill()
         second.kill()
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["python", "-u", "-m", "segsweep", "-m", "peft=lora"], True),
+        (["/home/me/segsweep/.venv/bin/python", "/home/me/.venv/bin/segsweep", "-m"], True),
+        (["/usr/bin/segsweep", "retry", "--all"], True),
+        (["/home/me/segsweep/.venv/bin/python", "-m", "pytest"], False),
+        (["bash", "/home/me/segsweep/all.sh"], False),
+    ],
+)
+def test_a_folder_called_segsweep_makes_no_command_of_it(command: list[str], expected) -> None:
+    assert is_segsweep(command) == expected
 
 
 def test_a_number_that_another_process_has_now_is_not_told(tmp_path: Path) -> None:

@@ -84,10 +84,18 @@ def _launcher(pid: int) -> int | None:
     """Return the process that started this one, if it is a command of segsweep, too."""
     try:
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        command = Path(f"/proc/{parent}/cmdline").read_bytes()
+        command = Path(f"/proc/{parent}/cmdline").read_text(errors="replace").split("\0")
     except (OSError, ValueError):
         return None
-    return parent if b"segsweep" in command else None
+    return parent if is_segsweep(command) else None
+
+
+def is_segsweep(command: Sequence[str]) -> bool:
+    """Say whether a command line is one of segsweep; a folder of that name does not make it one."""
+    program = [Path(word).name for word in command[:2]]  # the console script, maybe by a python
+    return "segsweep" in program or any(
+        pair == ("-m", "segsweep") for pair in zip(command, command[1:], strict=False)
+    )
 
 
 def reopened(directory: Path, anew: bool) -> Run:
