@@ -8,6 +8,7 @@ import signal
 import socket
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,7 @@ def _launcher(pid: int) -> int | None:
 def is_segsweep(command: Sequence[str]) -> bool:
     """Say whether a command line is one of segsweep; a folder of that name does not make it one."""
     program = [Path(word).name for word in command[:2]]  # the console script, maybe by a python
-    return "segsweep" in program or any(
-        pair == ("-m", "segsweep") for pair in zip(command, command[1:], strict=False)
-    )
+    return "segsweep" in program or any(pair == ("-m", "segsweep") for pair in pairwise(command))
 
 
 def reopened(directory: Path, anew: bool) -> Run:
