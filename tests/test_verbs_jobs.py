@@ -80,10 +80,10 @@ def test_cancel_tells_the_process_of_a_run_and_no_other(tmp_path: Path, capsys) 
     ("command", "expected"),
     [
         (["python", "-u", "-m", "segsweep", "-m", "peft=lora"], True),
-        (["/home/me/segsweep/.venv/bin/python", "/home/me/.venv/bin/segsweep", "-m"], True),
+        (["/opt/segsweep/.venv/bin/python", "/opt/bin/segsweep", "-m"], True),
         (["/usr/bin/segsweep", "retry", "--all"], True),
-        (["/home/me/segsweep/.venv/bin/python", "-m", "pytest"], False),
-        (["bash", "/home/me/segsweep/all.sh"], False),
+        (["/opt/segsweep/.venv/bin/python", "-m", "pytest"], False),
+        (["bash", "/opt/segsweep/all.sh"], False),
     ],
 )
 def test_a_folder_called_segsweep_makes_no_command_of_it(command: list[str], expected) -> None:
