@@ -66,7 +66,7 @@ def base(model_word):
     return model.eval().requires_grad_(False)  # frozen parts may be computed in another order
 
 
-@pytest.fixture(params=[*COMBINATIONS, *DOUBLED], ids=" ".join)
+@pytest.fixture(scope="module", params=[*COMBINATIONS, *DOUBLED], ids=" ".join)
 def config(request, base, model_word):
     try:
         config = config_of(request.param, model_word)
