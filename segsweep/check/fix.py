@@ -63,7 +63,7 @@ def fix(data: DataSet, looks: Looks, out: Path) -> str:
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"--fix {out}: is not empty; name a new folder")
-    if data.task == "semantic":
+    if data.task != "instances":
         raise UserError("--fix: label maps cannot be mended, only instances")
     fatal = [f for part, _ in looks for f in part.findings() if f.level == "fatal"]
     unfixable = [f"{f.file}: {f.what}" for f in fatal if not f.fixable]

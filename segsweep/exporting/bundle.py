@@ -62,10 +62,12 @@ def configured(restored: Restored) -> dict[str, Any]:
 
 def recorded(restored: Restored, analysis: dict[str, Any] | None) -> dict[str, Any]:
     """Return the record, with the analysis even where it came later, without the machine."""
+    from segsweep.task.base import kind
+
     record = {key: value for key, value in restored.record.items() if key not in PRIVATE}
     device = {key: value for key, value in record["device"].items() if key != "host"}
     changes = {"config": configured(restored), "device": device, "analysis": analysis}
-    if restored.config.data.task == "semantic":  # files that are not handed on may say it
+    if kind(restored.config.data.task).dense:  # files that are not handed on may say it
         changes["data"] = record["data"] | {"background": restored.background}
     return portable(record | changes)
 

@@ -27,9 +27,10 @@ def measured(restored: Restored) -> tuple[dict[str, Any] | None, ByClass, str]:
     """
     from segsweep.analysis import study
     from segsweep.run import predictions
+    from segsweep.task.base import kind
 
     config, analysis = restored.config, restored.record.get("analysis")
-    if config.data.task == "semantic":
+    if not kind(config.data.task).kept:
         classes = {row["class"]: row for row in restored.record.get("classes") or []}
         return None, classes, "label maps: no instances, hence no threshold and no calibration"
     try:
@@ -69,6 +70,7 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
     from segsweep.task.base import kind
 
     config, record = restored.config, restored.record
+    task = kind(config.data.task)
     data_facts = getattr(config.data, "facts", None)
     delta = folder / "delta.safetensors"
     return shell.render(
@@ -77,10 +79,10 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         config=config,
         record=record,
         name=folder.name,
-        semantic=config.data.task == "semantic",
+        semantic=task.dense,
         background=restored.background,
         nothing=BACKGROUND,
-        kind=kind(config.data.task).finds,
+        kind=task.finds,
         size="x".join(map(str, config.data.size)),
         delta=human(delta.stat().st_size) if delta.is_file() else "none",
         base=base(config),

@@ -169,6 +169,7 @@ def predict_folder(
     whatever keeps the model from being restored.
     """
     from segsweep.base.terminal import watched
+    from segsweep.run.evaluate import predict_batches
     from segsweep.run.restore import finished, restore
 
     paths = folder.files(place, out)
@@ -189,8 +190,6 @@ def predict_folder(
     gallery = Gallery(restored.record["name"], place, out, form)
     config = restored.config
     pictures = folder.Folder(paths, config.data, config.hparams.batch_size, records)
-    from segsweep.run.evaluate import predict_batches
-
     batches = watched(pictures, len(pictures), place.name)
     for batch, results in predict_batches(config, restored.model, batches, threshold):
         for number, result in zip(batch.image_ids, results, strict=True):

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def data_facts(data: Any) -> dict[str, Any]:
     """Return what a record says about its data; reads both splits, so bad data fail here."""
-    background = {"background": data.background} if data.task == "semantic" else {}
+    from segsweep.task.base import kind
+
+    background = {"background": data.background} if kind(data.task).dense else {}
     return background | {
         "fingerprint": data.fingerprint(),
         "classes": data.classes(),

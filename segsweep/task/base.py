@@ -1,7 +1,7 @@
 """What a task is: what is learnt of a picture, and what is read off a model's raw outputs.
 
 A task is one file: its name is the word that data sets declare (`DataSet.task`), its `TASK` the
-class. Nothing above this floor asks for a task by name.
+class. General code asks that class, not the word, what the task can do.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Task(ABC):
 
     finds: ClassVar[str]  # in words
     kept: ClassVar[bool] = False  # what is found stands in the file of predictions of a run
+    dense: ClassVar[bool] = False  # every pixel gets a class, or none where sets have background
 
     @abstractmethod
     def read(self, model: Segmenter, output: Output, b: int, view: View) -> Any:

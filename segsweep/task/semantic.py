@@ -35,6 +35,7 @@ class SemanticTask(Task):
     """Finds the best class of every pixel of each image."""
 
     finds: ClassVar[str] = "label maps"
+    dense: ClassVar[bool] = True
 
     def read(self, model: Segmenter, output: Output, b: int, view: View) -> SemanticMap:
         """Best classes of the pixels of image b."""
