@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from segsweep.base.errors import UserError
-from segsweep.results import evidence, frame, reported, typeset
+from segsweep.results import evidence, frame, over_sets, reported, typeset
 from segsweep.results.cells import Table
 from segsweep.results.forms import csv_text, markdown, sheet
 from segsweep.results.spec import Spec, load, names
@@ -179,14 +179,14 @@ def test_sign_flips_are_exact() -> None:
     signs = list(itertools.product((1, -1), repeat=6))
     totals = [abs(sum(s * d for s, d in zip(one, differences, strict=True))) for one in signs]
     wanted = sum(total >= abs(sum(differences)) - 1e-9 for total in totals) / len(totals)
-    assert evidence.sign_flips(differences) == evidence.Test(wanted, 6)
-    assert evidence.sign_flips([1.0] * 6).p == 2 / 2**6
-    assert evidence.sign_flips([1.0] * 5).text() == "n.s. (5)"  # 0.0625 is all that five can give
-    assert 0.0001 <= evidence.sign_flips([1.0] * 40).p < 0.001
+    assert over_sets.sign_flips(differences) == over_sets.Test(wanted, 6)
+    assert over_sets.sign_flips([1.0] * 6).p == 2 / 2**6
+    assert over_sets.sign_flips([1.0] * 5).text() == "0.062 (5)"
+    assert 0.0001 <= over_sets.sign_flips([1.0] * 40).p < 0.001
 
 
 def test_holm_and_pooled_deviation() -> None:
-    assert evidence.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert over_sets.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert evidence.pooled([[1.0, 3.0], [5.0], [10.0, 10.0, 10.0]]) == pytest.approx((2 / 3) ** 0.5)
     assert evidence.pooled([[1.0]]) is None
 
@@ -210,7 +210,7 @@ def test_a_reference_is_compared_pair_by_pair(tmp_path: Path) -> None:
         write(tmp_path, record("lora", 48.0 + seed, domain=domain, seed=seed))
     (table,) = built(tmp_path, "against_full_head")
     lora = next(row for row in table.rows if row.method == "lora")
-    assert lora.test == evidence.Test(2 / 2**6, 6)
+    assert lora.test == over_sets.Test(2 / 2**6, 6)
     assert lora.delta == pytest.approx(100 * -2 / 51)
     assert lora.remains
 

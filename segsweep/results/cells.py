@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from segsweep.results.evidence import ENOUGH, Test, deviation, pooled, within_noise
+from segsweep.results.evidence import ENOUGH, deviation, pooled, within_noise
+from segsweep.results.over_sets import Test
 from segsweep.results.settings import LabelledRun
 from segsweep.results.spec import Spec
 from segsweep.results.wording import Values

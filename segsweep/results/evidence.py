@@ -1,92 +1,246 @@
-"""What can be said about differences: spread over seeds, ties, and an exact paired test."""
+"""What may be said of settings that were run a few times: one column of numbers, and its noise.
+
+A column holds the runs of several settings on one data set by one metric; runs of a setting differ
+in the seed only. All values are gains: more is better, signs are turned where they are read.
+
+    s^2 = sum (n_i - 1) v_i / nu,   nu = sum (n_i - 1)        over the settings that can vary
+
+Tables, figures, report and decisions ask here, so the same numbers lead to the same words. What may
+be said over several data sets stands in over_sets.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import sqrt
-from typing import TYPE_CHECKING
+from functools import cached_property
+from math import inf, sqrt
+from statistics import fmean, median
+from typing import Generic, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    import numpy as np
+from segsweep.results.quantiles import LEVEL, dunnett, fisher, student
 
-ENOUGH = 3  # seeds from which a cell's own spread is used rather than that of its column
-FACTOR = 2.0  # standard errors below which a difference is a tie
-LEVEL = 0.05
-LEAST = 6  # pairs below which no two-sided p can be under LEVEL: 2 / 2^5 = 0.0625
-EXACT, DRAWN = 16, 9_999  # pairs up to which all 2^n signs are tried; patterns drawn beyond
+K = TypeVar("K", bound=Hashable)
+
+RARE = 0.001  # how seldom a healthy setting is called unstable
+SEEDS = 30  # of each setting that are still spoken of; who needs more will not run them
+
+
+class Interval(NamedTuple):
+    """A difference, and between what the true one lies."""
+
+    middle: float
+    low: float
+    high: float
+
+    @property
+    def differs(self) -> bool:
+        """Say whether no difference at all is ruled out."""
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
-class Test:
-    """A paired test of a row against the reference: p, and the number of pairs behind it."""
+class Noise:
+    """The standard deviation that all stable settings share, and what it is known from."""
 
-    p: float
-    pairs: int
+    sd: float
+    freedom: float
 
-    def text(self) -> str:
-        """Return "0.031 (6)", or why there is nothing to say."""
-        return f"{self.p:.3f} ({self.pairs})" if self.pairs >= LEAST else f"n.s. ({self.pairs})"
+
+class Evidence(Generic[K]):
+    """The settings of one column and what their runs tell about differences between them.
+
+    Args:
+        runs: the gain of every seed, by setting; repeats of a seed are one value.
+        noise: standard deviation over seeds that holds where no setting has two.
+    """
+
+    def __init__(self, runs: Mapping[K, Sequence[float]], noise: float | None = None) -> None:
+        self.runs = {key: tuple(values) for key, values in runs.items() if values}
+        self.means = {key: fmean(values) for key, values in self.runs.items()}
+        self._given = noise
+
+    @cached_property
+    def constant(self) -> set[K]:
+        """Settings that do not vary at all: a frozen base whose classes are known."""
+        several = ((key, values) for key, values in self.runs.items() if len(values) > 1)
+        return {key for key, values in several if len(set(values)) == 1}
+
+    @cached_property
+    def unstable(self) -> dict[K, int]:
+        """Settings that vary far more than the others, with the place of the oddest seed.
+
+        v_i over the pooled variance of the others is above the 0.999 quantile of F(n_i - 1, nu -
+        n_i + 1). The worst is taken out before the others are looked at again.
+        """
+        varying = {
+            key: (len(values) - 1, variance(values))
+            for key, values in self.runs.items()
+            if len(values) > 1 and key not in self.constant
+        }
+        found: dict[K, int] = {}
+        while len(varying) > 1:
+            excess = {key: _excess(key, varying) for key in varying}
+            worst = max(excess, key=excess.__getitem__)
+            if excess[worst] <= 1:
+                break
+            del varying[worst]
+            values = self.runs[worst]
+            middle = median(values)
+            found[worst] = max(range(len(values)), key=lambda i: abs(values[i] - middle))
+        return found
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """The noise over seeds of the stable settings; None where nothing tells it."""
+        apart = self.constant | self.unstable.keys()
+        groups = [values for key, values in self.runs.items() if key not in apart]
+        if sd := pooled(groups):
+            return Noise(sd, sum(len(values) - 1 for values in groups))
+        return None if self._given is None else Noise(self._given, inf)
+
+    @property
+    def known(self) -> bool:
+        """Say whether anything is known of noise: without it no difference can be judged."""
+        return self.noise is not None
+
+    def stable(self) -> list[K]:
+        """Return the settings that may be chosen, or compared with, in their order."""
+        return [key for key in self.runs if key not in self.unstable]
+
+    def among_best(self) -> set[K]:
+        """Return the settings that may be the best: Hsu's comparisons with the best.
+
+        The true best is missing in at most 5 % of all columns. Empty where noise is not known.
+        """
+        if not self.known:
+            return set()
+        means = self.means
+        return {
+            key
+            for key in means
+            if all(
+                means[key] - means[other] + self.reach(key, other) >= 0
+                for other in means
+                if other != key
+            )
+        }
+
+    def against(self, reference: K) -> dict[K, Interval]:
+        """Return how far each other setting is from the reference: two-sided Dunnett intervals.
+
+        All of them hold the true difference in 95 % of all columns. Empty where noise is not known
+        or the reference is unstable.
+        """
+        if not self.known or reference in self.unstable or reference not in self.means:
+            return {}
+        intervals = {}
+        for key in self.means:
+            if key != reference:
+                middle = self.means[key] - self.means[reference]
+                reach = self.reach(reference, key, two_sided=True)
+                intervals[key] = Interval(middle, middle - reach, middle + reach)
+        return intervals
+
+    def loss(self, key: K, best: K) -> float:
+        """Return how much worse than the best a setting could be; infinity if that is not known."""
+        if not self.known:
+            return inf
+        return self.means[best] - self.means[key] + self.reach(best, key)
+
+    def reach(self, control: K, other: K, two_sided: bool = False) -> float:
+        """Return how far a difference from a control may be off, among those of all others."""
+        assert self.noise is not None
+        if {control, other} & self.unstable.keys():
+            return self._welch(control, other, two_sided)
+        weights = self._weights
+        error = self.noise.sd * sqrt(weights[control] + weights[other])
+        others = [w for k, w in weights.items() if k != control and w + weights[control] > 0]
+        if error == 0:
+            return 0.0
+        return error * dunnett(weights[control], others, self.noise.freedom, two_sided)
+
+    def seeds_reach(self) -> list[float]:
+        """Return how far a difference may be off with 2, 3, ... 30 seeds of every setting.
+
+        Empty where noise is not known.
+        """
+        if not self.known or len(self.means) < 2:
+            return []
+        return [self._reach_with(n) for n in range(2, SEEDS + 1)]
+
+    def _reach_with(self, n: int) -> float:
+        assert self.noise is not None
+        varying = max(2, len(self.stable()) - len(self.constant))
+        freedom = inf if self.noise.freedom == inf else varying * (n - 1)
+        others = [1 / n] * (len(self.means) - 1)
+        return dunnett(1 / n, others, freedom, False) * self.noise.sd * sqrt(2 / n)
+
+    @cached_property
+    def _weights(self) -> dict[K, float]:
+        """Variances of the means of stable settings, in units of s^2."""
+        return {
+            key: 0.0 if key in self.constant else 1 / len(self.runs[key]) for key in self.stable()
+        }
+
+    def _welch(self, control: K, other: K, two_sided: bool) -> float:
+        """Return the reach of a difference in which an unstable setting has its own spread."""
+        parts = [self._variance(key) for key in (control, other)]
+        total = sum(part for part, _ in parts)
+        freedom = total**2 / sum(part**2 / nu for part, nu in parts if part)
+        tail = LEVEL / (len(self.means) - 1) / (2 if two_sided else 1)
+        return student(freedom, tail) * sqrt(total)
+
+    def _variance(self, key: K) -> tuple[float, float]:
+        """Return the variance of a setting's mean, and its degrees of freedom."""
+        if key in self.unstable:
+            values = self.runs[key]
+            return variance(values) / len(values), len(values) - 1
+        assert self.noise is not None
+        return self.noise.sd**2 * self._weights[key], self.noise.freedom
+
+
+def seeds_needed(reaches: Sequence[float], distance: float) -> int | None:
+    """Return how many seeds of both tell a difference of that size; None if over 30, or unknown.
+
+    `reaches` are those of `Evidence.seeds_reach`.
+    """
+    return next((n for n, reach in enumerate(reaches, start=2) if reach <= abs(distance)), None)
+
+
+def variance(values: Sequence[float]) -> float:
+    """Return the sample variance of at least two values; `statistics` takes 50 times as long."""
+    centre = fmean(values)
+    return sum((value - centre) ** 2 for value in values) / (len(values) - 1)
 
 
 def deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation of at least two values."""
-    centre = sum(values) / len(values)
-    return sqrt(sum((value - centre) ** 2 for value in values) / (len(values) - 1))
+    return sqrt(variance(values))
 
 
 def pooled(groups: Iterable[Sequence[float]]) -> float | None:
-    """Return the pooled standard deviation of groups of at least two values, None without any.
+    """Return the pooled standard deviation of groups of at least two values, None without any."""
+    several = [(len(group) - 1, variance(group)) for group in groups if len(group) > 1]
+    return sqrt(_pooled(several)) if several else None
 
-    sqrt(sum (n_i - 1) s_i^2 / sum (n_i - 1)).
-    """
-    several = [group for group in groups if len(group) > 1]
-    if not several:
-        return None
-    freedom = sum(len(group) - 1 for group in several)
-    return sqrt(sum((len(group) - 1) * deviation(group) ** 2 for group in several) / freedom)
+
+def _pooled(parts: Sequence[tuple[int, float]]) -> float:
+    """Return the mean of variances by their degrees of freedom."""
+    return sum(freedom * part for freedom, part in parts) / sum(freedom for freedom, _ in parts)
+
+
+def _excess(key: K, varying: Mapping[K, tuple[int, float]]) -> float:
+    """Return the variance of a setting over the most that a healthy one has beside the others."""
+    others = [part for other, part in varying.items() if other != key]
+    freedom, own = varying[key]
+    return own / (_pooled(others) * fisher(freedom, sum(nu for nu, _ in others), RARE))
+
+
+ENOUGH, FACTOR = 3, 2.0
 
 
 def within_noise(difference: float, a: tuple[float, int], b: tuple[float, int]) -> bool:
     """Say whether two means differ by at most two standard errors; each is (sd, seeds)."""
     error = sqrt(sum(sd**2 / max(n, 1) for sd, n in (a, b)))
     return abs(difference) <= FACTOR * error
-
-
-def sign_flips(differences: Sequence[float]) -> Test:
-    """Test whether paired differences are symmetric about zero (Fisher 1935, two-sided).
-
-    p is the share of sign patterns whose sum is at least as far from zero as the observed one: of
-    all 2^n up to 16 pairs, beyond that of 9,999 drawn with a fixed seed and the observed one.
-    """
-    observed = abs(sum(differences)) * (1 - 1e-12)
-    if len(differences) <= EXACT:
-        sums = [0.0]
-        for value in differences:
-            sums = [total + signed for total in sums for signed in (value, -value)]
-        extreme, patterns = sum(abs(total) >= observed for total in sums), len(sums)
-    else:
-        import numpy as np
-
-        # not `@`: threads for so little work only get into the way of those who draw figures
-        totals = abs(np.einsum("ij,j->i", _drawn(len(differences)), np.asarray(differences)))
-        extreme, patterns = int((totals >= observed).sum()) + 1, DRAWN + 1
-    return Test(extreme / patterns, len(differences))
-
-
-@lru_cache(maxsize=1)  # most rows of a table have equally many pairs
-def _drawn(pairs: int) -> np.ndarray:
-    """Return patterns of signs, the same for the same number of pairs. (DRAWN, pairs)"""
-    import numpy as np
-
-    return 2 * np.random.default_rng(0).integers(0, 2, (DRAWN, pairs), dtype=np.int8) - 1
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm 1979), in the order given."""
-    adjusted, worst = [0.0] * len(values), 0.0
-    for rank, i in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        worst = max(worst, min(1.0, (len(values) - rank) * values[i]))
-        adjusted[i] = worst
-    return adjusted

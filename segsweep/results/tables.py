@@ -15,7 +15,7 @@ from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.results.cells import AVERAGE, Cell, Column, Key, Row, Table, mean, summary
-from segsweep.results.evidence import LEVEL, holm, sign_flips
+from segsweep.results.over_sets import holm, sign_flips
 from segsweep.results.pivot import (
     ORIGINS,
     Observation,
@@ -25,6 +25,7 @@ from segsweep.results.pivot import (
     row_fields,
     sorted_keys,
 )
+from segsweep.results.quantiles import LEVEL
 from segsweep.results.settings import LabelledRun
 from segsweep.results.spec import KEY, Spec, load
 from segsweep.results.trace import notes

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import product
 
 from segsweep.results.cells import MISSING, Column, Table
-from segsweep.results.evidence import LEAST
 from segsweep.results.pivot import Observation
 from segsweep.results.reported import FILE, PRINTED_MEAN
 from segsweep.results.wording import Values, document, protocol_in_words
 
+LEAST = 6  # pairs
 NAMED = 5  # of many things, how many are named
 TIE = "≈"
 MISPRINT = 0.011  # above what rounding a mean explains
@@ -158,7 +158,7 @@ def _compared(table: Table) -> str:
     tests = [row.test for row in table.rows if row.test]
     if not tests:
         return ""
-    few = sum(test.pairs < LEAST for test in tests)
+    few = sum(test.units < LEAST for test in tests)
     weak = f"; {few} rows have fewer, so nothing there can be significant (n.s.)" if few else ""
     return (
         f"δ: equation 11, in percent. p (n): exact two-sided sign-flip test against the reference "
