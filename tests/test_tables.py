@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from segsweep.base.errors import UserError
-from segsweep.results import evidence, frame, over_sets, reported, typeset
+from segsweep.results import frame, over_sets, reported, typeset
 from segsweep.results.cells import Table
-from segsweep.results.forms import csv_text, markdown, sheet
+from segsweep.results.forms import csv_text, markdown
+from segsweep.results.sheets import sheet
 from segsweep.results.spec import Spec, load, names
 from segsweep.results.tables import build
 from segsweep.results.typeset import html
@@ -100,7 +101,7 @@ def test_printed_spreads_make_ties() -> None:
     tied = {row.setting for row in table.rows if row.labels in table.ties(kvasir)}
     assert tied == {"VPT", "SSF"}  # 91.5 ± 0.23 and 91.3 ± 0.87
     ber = next(c for c in table.columns if c.metric == "BER_image")
-    assert table.best(ber, "reported") == "2.54"  # lower is better
+    assert {labels[-1] for labels in table.bold(ber)} == {"Conv-LoRA"}  # 2.54: lower is better
 
 
 def ours(results: Path) -> None:
@@ -174,45 +175,94 @@ def test_models_that_would_share_a_cell_get_rows_of_their_own(tmp_path: Path) ->
     assert {row.labels for row in table.rows} == {("LoRA, maskdino_tiny",), ("LoRA, seem_tiny",)}
 
 
-def test_sign_flips_are_exact() -> None:
-    differences = [1.0, 2.0, -0.5, 3.0, 1.5, 2.5]
-    signs = list(itertools.product((1, -1), repeat=6))
-    totals = [abs(sum(s * d for s, d in zip(one, differences, strict=True))) for one in signs]
-    wanted = sum(total >= abs(sum(differences)) - 1e-9 for total in totals) / len(totals)
-    assert over_sets.sign_flips(differences) == over_sets.Test(wanted, 6)
-    assert over_sets.sign_flips([1.0] * 6).p == 2 / 2**6
-    assert over_sets.sign_flips([1.0] * 5).text() == "0.062 (5)"
-    assert 0.0001 <= over_sets.sign_flips([1.0] * 40).p < 0.001
-
-
-def test_holm_and_pooled_deviation() -> None:
-    assert over_sets.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert evidence.pooled([[1.0, 3.0], [5.0], [10.0, 10.0, 10.0]]) == pytest.approx((2 / 3) ** 0.5)
-    assert evidence.pooled([[1.0]]) is None
-
-
-def test_ties_need_a_known_noise(tmp_path: Path) -> None:
-    write(tmp_path, *[record("lora", ap, rank=r) for r, ap in {2: 40.0, 4: 40.3, 8: 44.0}.items()])
+def test_a_tie_needs_a_known_noise(tmp_path: Path) -> None:
+    write(tmp_path, *[record("lora", ap, rank=r) for r, ap in {2: 40.0, 4: 43.8, 8: 44.0}.items()])
     (table,) = built(tmp_path, "ablation")
     assert table.ties(table.columns[0]) == set()
     assert any("One run per cell" in note for note in table.notes)
-    write(tmp_path, record("lora", 46.0, rank=8, seed=1))
-    (table,) = built(tmp_path, "ablation")  # sd of rank 8: 1.41; 2 sqrt(2 + 2/2) = 3.46
-    assert table.ties(table.columns[0]) == set()
-    write(tmp_path, record("lora", 43.0, rank=16))
+    write(tmp_path, *[record("lora", ap, rank=r, seed=1) for r, ap in {2: 40.5, 8: 44.5}.items()])
+    (table,) = built(tmp_path, "ablation")  # s = 0.35
+    assert table.ties(table.columns[0]) == {("LoRA (r=4)",)}
+
+
+def test_what_is_unstable_is_named_and_ties_with_nothing_for_it(tmp_path: Path) -> None:
+    values = {
+        2: (40.0, 40.2, 40.1),
+        4: (60.4, 60.5, 60.6),
+        8: (50.1, 36.0, 55.2),
+        16: (60.2, 60, 60.1),
+    }
+    for rank, seeds in values.items():
+        write(tmp_path, *[record("lora", ap, rank=rank, seed=i) for i, ap in enumerate(seeds)])
     (table,) = built(tmp_path, "ablation")
-    assert table.ties(table.columns[0]) == {("LoRA (r=16)",)}
+    (column,) = table.columns
+    assert table.unstable(column) == {("LoRA (r=8)",): 1}
+    assert texts(table, "LoRA (r=8)")[2] == "47.10 ± 9.95 (3)"
+    assert "| 47.10 ± 9.95 (3) † |" in markdown([table])
+    assert any("LoRA (r=8) is unstable" in n and "seed 1 with 36.00" in n for n in table.notes)
+    assert table.bold(column) == {("LoRA (r=4)",)}
 
 
-def test_a_reference_is_compared_pair_by_pair(tmp_path: Path) -> None:
+def test_one_row_alone_is_no_contest(tmp_path: Path) -> None:
+    write(tmp_path, record("lora", 40.0), record("lora", 50.0, model="seem_tiny"))
+    assert "**" not in markdown(built(tmp_path, "ablation"))
+    (both,) = built(tmp_path, Spec("mine", rows=["model", "method"]))
+    assert both.bold(both.columns[0]) == set()  # models are not compared
+
+
+def test_a_reference_is_compared_with_intervals_and_pair_by_pair(tmp_path: Path) -> None:
     for seed, domain in itertools.product(range(3), ("xray", "street")):
         write(tmp_path, record("full_head", 50.0 + seed, domain=domain, seed=seed))
-        write(tmp_path, record("lora", 48.0 + seed, domain=domain, seed=seed))
+        write(tmp_path, record("lora", 48.0 + seed + 0.1 * seed, domain=domain, seed=seed))
     (table,) = built(tmp_path, "against_full_head")
     lora = next(row for row in table.rows if row.method == "lora")
-    assert lora.test == over_sets.Test(2 / 2**6, 6)
-    assert lora.delta == pytest.approx(100 * -2 / 51)
-    assert lora.remains
+    assert lora.here == over_sets.Test(2 / 2**6, 6)
+    assert lora.here_remains
+    assert lora.delta == pytest.approx(100 * -1.9 / 51)
+    interval = table.against(table.columns[0])[lora.labels]
+    # s^2 = (1 + 1.21) / 2 with 4 degrees of freedom; t = 2.776
+    assert interval.low == pytest.approx(-1.9 - 2.776 * (1.105 * 2 / 3) ** 0.5, abs=1e-3)
+    assert "| LoRA (r=8) | −1.90 (−4.28 to +0.48) |" in markdown([table])
+    assert any("p beyond these sets: no difference can be" in note for note in table.notes)
+
+
+def test_the_least_p_is_known_before_it_is_asked_for(tmp_path: Path) -> None:
+    for seed, domain in itertools.product(range(2), ("xray", "street")):
+        for method in ("full_head", "lora", "adapter"):
+            write(tmp_path, record(method, 50.0 + seed, domain=domain, seed=seed))
+    (table,) = built(tmp_path, "against_full_head")
+    assert not any("p on" in " ".join(head) for head in sheet(table).head)
+    note = "no difference can be significant with 4 pairs of data set and seed and 2 rows; 7 would"
+    assert any(note in text for text in table.notes)
+
+
+def test_a_metric_where_less_is_better_turns_no_sign(tmp_path: Path) -> None:
+    for method, seed in itertools.product(("full_head", "lora"), range(3)):
+        one = record(method, (5.0 if method == "lora" else 3.0) + 0.1 * seed, seed=seed)
+        one["metrics"]["segm_AP"]["direction"] = "lower"
+        write(tmp_path, one)
+    (table,) = built(tmp_path, "against_full_head")
+    interval = table.against(table.columns[0])[("LoRA (r=8)",)]
+    assert interval.middle == pytest.approx(2.0)
+    assert 0 < interval.low < 2 < interval.high
+    assert table.bold(table.columns[0]) == {("Full head",)}
+
+
+def test_rows_that_learnt_at_other_rates_are_named(tmp_path: Path) -> None:
+    write(tmp_path, record("full_head", 50.0), record("lora", 48.0))
+    write(tmp_path, record("frozen", 1.0, trainable=0))
+    (table,) = built(tmp_path, "ablation")
+    wanted = "Rows differ in lr, too: 0.0001 (Full head); 0.001 (LoRA (r=8))."
+    assert wanted in table.notes
+
+
+def test_what_is_still_rising_says_so(tmp_path: Path) -> None:
+    late = record("lora", 48.0)
+    late["best"]["epoch"] = 10
+    write(tmp_path, late, record("full_head", 50.0))
+    (table,) = built(tmp_path, "ablation")
+    assert "| LoRA (r=8) ↑ |" in markdown([table])
+    assert "| Full head |" in markdown([table])
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from segsweep.results.evidence import ENOUGH, deviation, pooled, within_noise
-from segsweep.results.over_sets import Test
+from segsweep.results.evidence import Difference, Evidence, alike_as_printed, deviation, pooled
+from segsweep.results.over_sets import Rank, Test
 from segsweep.results.settings import LabelledRun
 from segsweep.results.spec import Spec
 from segsweep.results.wording import Values
@@ -47,6 +48,10 @@ class Cell:
         """Return the value as it is printed; values that print alike are equally good."""
         return None if self.value is None else f"{self.value:.{decimals}f}"
 
+    def printed_sd(self) -> float | None:
+        """Return the spread that a document prints without saying of how many runs it is."""
+        return None if self.seeds else self.sd
+
     def text(self, decimals: int = 2) -> str:
         """Return what a reader sees: "42.31", "42.31 ± 0.40 (3)", "failed" or a dash."""
         if self.value is None:
@@ -66,20 +71,19 @@ class Column:
     kinds: tuple[tuple[str, str], ...] = ()  # (metric, protocol) of its numbers
     is_mean: bool = False
 
-    def best(self, values: Iterable[float | None]) -> float | None:
-        """Return the best of some values, None where there is none or no contest."""
-        known = [value for value in values if value is not None]
-        if not known or not self.direction:
-            return None
-        return max(known) if self.direction == "higher" else min(known)
+    @property
+    def sign(self) -> int:
+        """What turns a value into a gain: more is better."""
+        return -1 if self.direction == "lower" else 1
 
 
 @dataclass(frozen=True)
 class Row:
     """One line: its labels, its cells by the labels of their columns, and their mean.
 
-    `run` is one of its runs; `delta` is equation 11 in percent, `test` compares with the reference
-    row, `remains` says whether p stays below 0.05 after Holm's correction for all rows.
+    `run` is one of its runs. Where there is a reference row: `reference` are its labels, `delta` is
+    equation 11 in percent, `here` and `beyond` test the difference on these data sets and beyond
+    them, `here_remains` and `beyond_remains` say whether p is below 0.05 after Holm's correction.
     """
 
     labels: Key
@@ -88,9 +92,13 @@ class Row:
     cells: dict[Key, Cell]
     average: Cell
     facts: dict[str, float | None]
+    reference: Key | None = None
     delta: float | None = None
-    test: Test | None = None
-    remains: bool = False
+    here: Test | None = None
+    here_remains: bool = False
+    beyond: Test | None = None
+    beyond_remains: bool = False
+    rank: Rank | None = None
 
     @property
     def method(self) -> str:
@@ -101,6 +109,16 @@ class Row:
     def setting(self) -> str:
         """The method with its options."""
         return self.run.setting
+
+    def rising(self) -> bool:
+        """Say whether most of its runs were best at their last validation: still rising."""
+        runs = [run for cell in self.cells.values() for run in cell.runs if run.get("best.epoch")]
+        last = [run["best.epoch"] > run["config.hparams.epochs"] - _every(run) for run in runs]
+        return sum(last) > len(last) / 2
+
+
+def _every(run: Values) -> int:
+    return run.get("config.trainer.validate_every") or 1
 
 
 @dataclass(frozen=True)
@@ -123,24 +141,99 @@ class Table:
         """Return how many decimals a column is printed with."""
         return self.spec.digits.get(column.metric, self.spec.decimals)
 
-    def best(self, column: Column, origin: str) -> str | None:
-        """Return the best value of a column as it is printed, of ours or of published ones."""
-        cells = (self.cell(row, column) for row in self.rows if row.origin == origin)
-        top = column.best(cell.value for cell in cells)
-        return Cell(top).rounded(self.decimals(column))
+    def contests(self, column: Column) -> list[Evidence[Key]]:
+        """Return the evidence of a column: rows that may be compared, by their gains.
+
+        Those are of one origin, one model and one data set. Of the mean over data sets only its
+        spread is of use: it mixes scales, and is never tested.
+        """
+        return self._contests[column.labels]
+
+    @cached_property
+    def _contests(self) -> dict[Key, list[Evidence[Key]]]:
+        return {column.labels: self._evidence(column) for column in self.columns}
+
+    def _evidence(self, column: Column) -> list[Evidence[Key]]:
+        groups: dict[tuple, dict[Key, list[float]]] = defaultdict(dict)
+        for row in self.rows:
+            cell = self.cell(row, column)
+            if cell.value is None:
+                continue
+            models = frozenset(run.get("model") for run in cell.runs)
+            single = len(cell.samples) == 1  # what is a mean over data sets is one number
+            seeds = next(iter(cell.samples.values())) if single else {0: cell.value}
+            gains = [column.sign * seeds[seed] for seed in sorted(seeds)]
+            groups[row.origin, models, frozenset(cell.samples)][row.labels] = gains
+        return [Evidence(rows, self.spec.noise) for rows in groups.values()]
+
+    def bold(self, column: Column) -> set[Key]:
+        """Return the best rows of a column: those whose number is printed like the highest.
+
+        One row alone is no contest, nor is a number that is neither better nor worse.
+        """
+        best: set[Key] = set()
+        for contest in self.contests(column) if column.direction else ():
+            if len(contest.means) > 1:
+                top = max(contest.means, key=contest.means.__getitem__)
+                cells = {row.labels: self.cell(row, column) for row in self.rows}
+                printed = cells[top].rounded(self.decimals(column))
+                same = (
+                    k for k in contest.means if cells[k].rounded(self.decimals(column)) == printed
+                )
+                best.update(same)
+        return best
+
+    def ties(self, column: Column) -> set[Key]:
+        """Return the rows that may be the best, too, as far as their runs can tell."""
+        if not column.direction or column.is_mean:
+            return set()
+        tied = {key for contest in self.contests(column) for key in contest.among_best()}
+        return (tied | self._printed_ties(column)) - self.bold(column)
+
+    def _printed_ties(self, column: Column) -> set[Key]:
+        """Return the rows within the spreads that a document prints, without saying of how many."""
+        cells = {row.labels: self.cell(row, column) for row in self.rows}
+        return {
+            key
+            for contest in self.contests(column)
+            for top in [max(contest.means, key=contest.means.__getitem__)]
+            for key in contest.means
+            if alike_as_printed(
+                contest.means[top] - contest.means[key],
+                *(cells[k].printed_sd() for k in (top, key)),
+            )
+        }
+
+    def unstable(self, column: Column) -> dict[Key, int]:
+        """Return the rows whose runs vary far more than the others', with their oddest seed."""
+        seeds = {row.labels: self.cell(row, column).samples for row in self.rows}
+        return {
+            key: sorted(next(iter(seeds[key].values())))[place]
+            for contest in self.contests(column)
+            for key, place in contest.unstable.items()
+        }
+
+    def against(self, column: Column) -> dict[Key, Difference]:
+        """Return how far rows are from their reference row, in the units and signs of the column.
+
+        Only where noise is known, and not of the mean over data sets.
+        """
+        if column.is_mean or not column.direction:
+            return {}
+        intervals: dict[Key, Difference] = {}
+        for row in self.rows:
+            for contest in self.contests(column) if row.reference else ():
+                assert row.reference is not None
+                interval = contest.against(row.reference).get(row.labels)
+                if interval is not None:
+                    intervals[row.labels] = interval if column.sign > 0 else interval.turned()
+        return intervals
 
     def noise(self, column: Column, origin: str) -> float | None:
-        """Return the standard deviation over seeds that holds for a column.
-
-        It is pooled over the column's cells, else over the table's, else what the table's `noise`
-        says; None where nothing tells it.
-        """
-        rows = [row for row in self.rows if row.origin == origin]
-        sd = pooled(list(s.values()) for r in rows for s in self.cell(r, column).samples.values())
-        if sd is None and not column.is_mean:
-            cells = [cell for row in rows for cell in row.cells.values()]
-            sd = pooled(list(seeds.values()) for c in cells for seeds in c.samples.values())
-        return self.spec.noise if sd is None else sd
+        """Return the standard deviation over seeds in a column; None where nothing tells it."""
+        here = {row.labels for row in self.rows if row.origin == origin}
+        contests = [contest for contest in self.contests(column) if here & contest.means.keys()]
+        return next((contest.noise.sd for contest in contests if contest.noise), None)
 
     def floor(self, column: Column) -> tuple[float, int] | None:
         """Return the noise floor of a column and the number of runs that tell it, if any do.
@@ -158,32 +251,6 @@ class Table:
             return None
         differ = any(len(set(group)) > 1 for group in groups)  # by more than rounding
         return sd if differ else 0.0, sum(map(len, groups))
-
-    def ties(self, column: Column) -> set[Key]:
-        """Return the rows whose value differs from the best by no more than the noise."""
-        tied: set[Key] = set()
-        for origin in ("ours", "reported"):
-            rows = [row for row in self.rows if row.origin == origin]
-            cells = {row.labels: self.cell(row, column) for row in rows}
-            top, bold = column.best(c.value for c in cells.values()), self.best(column, origin)
-            if top is None:
-                continue
-            noise = self.noise(column, origin)
-            best = next(_spread(cell, noise) for cell in cells.values() if cell.value == top)
-            for key, cell in cells.items():
-                here = _spread(cell, noise)
-                if cell.value is None or cell.rounded(self.decimals(column)) == bold:
-                    continue  # nothing, or printed alike, so bold itself
-                if here and best and within_noise(top - cell.value, here, best):
-                    tied.add(key)
-        return tied
-
-
-def _spread(cell: Cell, noise: float | None) -> tuple[float, int] | None:
-    """Return standard deviation and seeds of a cell: its own from three seeds on, or printed."""
-    enough = cell.sd is not None and (cell.seeds >= ENOUGH or cell.seeds == 0)
-    sd = cell.sd if enough else noise
-    return None if sd is None else (sd, cell.seeds)
 
 
 def summary(samples: Samples) -> tuple[float | None, float | None, int]:

@@ -23,10 +23,11 @@ from segsweep.results.quantiles import LEVEL, dunnett, fisher, student
 K = TypeVar("K", bound=Hashable)
 
 RARE = 0.001  # how seldom a healthy setting is called unstable
+FLOOR = 1.0  # points of a metric in percent, below which nothing has been learnt
 SEEDS = 30  # of each setting that are still spoken of; who needs more will not run them
 
 
-class Interval(NamedTuple):
+class Difference(NamedTuple):
     """A difference, and between what the true one lies."""
 
     middle: float
@@ -38,9 +39,13 @@ class Interval(NamedTuple):
         """Say whether no difference at all is ruled out."""
         return self.low > 0 or self.high < 0
 
+    def turned(self) -> Difference:
+        """Return the difference seen from the other side."""
+        return Difference(-self.middle, -self.high, -self.low)
+
 
 @dataclass(frozen=True)
-class Noise:
+class SeedNoise:
     """The standard deviation that all stable settings share, and what it is known from."""
 
     sd: float
@@ -91,13 +96,13 @@ class Evidence(Generic[K]):
         return found
 
     @cached_property
-    def noise(self) -> Noise | None:
+    def noise(self) -> SeedNoise | None:
         """The noise over seeds of the stable settings; None where nothing tells it."""
         apart = self.constant | self.unstable.keys()
         groups = [values for key, values in self.runs.items() if key not in apart]
         if sd := pooled(groups):
-            return Noise(sd, sum(len(values) - 1 for values in groups))
-        return None if self._given is None else Noise(self._given, inf)
+            return SeedNoise(sd, sum(len(values) - 1 for values in groups))
+        return None if self._given is None else SeedNoise(self._given, inf)
 
     @property
     def known(self) -> bool:
@@ -126,7 +131,7 @@ class Evidence(Generic[K]):
             )
         }
 
-    def against(self, reference: K) -> dict[K, Interval]:
+    def against(self, reference: K) -> dict[K, Difference]:
         """Return how far each other setting is from the reference: two-sided Dunnett intervals.
 
         All of them hold the true difference in 95 % of all columns. Empty where noise is not known
@@ -139,7 +144,7 @@ class Evidence(Generic[K]):
             if key != reference:
                 middle = self.means[key] - self.means[reference]
                 reach = self.reach(reference, key, two_sided=True)
-                intervals[key] = Interval(middle, middle - reach, middle + reach)
+                intervals[key] = Difference(middle, middle - reach, middle + reach)
         return intervals
 
     def loss(self, key: K, best: K) -> float:
@@ -235,6 +240,14 @@ def _excess(key: K, varying: Mapping[K, tuple[int, float]]) -> float:
     others = [part for other, part in varying.items() if other != key]
     freedom, own = varying[key]
     return own / (_pooled(others) * fisher(freedom, sum(nu for nu, _ in others), RARE))
+
+
+def alike_as_printed(difference: float, a: float | None, b: float | None) -> bool:
+    """Say whether means differ by at most twice their printed spreads, of unknown numbers of runs.
+
+    A guess about published numbers, no test: no error rate holds for it.
+    """
+    return a is not None and b is not None and abs(difference) <= 2 * sqrt(a * a + b * b)
 
 
 ENOUGH, FACTOR = 3, 2.0

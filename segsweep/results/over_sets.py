@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 K = TypeVar("K", bound=Hashable)
+P = TypeVar("P", bound=Hashable)
 
 EXACT, DRAWN = 16, 9_999  # units up to which all 2^n signs are tried; patterns drawn beyond
 SETS = 3  # below which ranks over data sets say nothing
@@ -108,7 +109,7 @@ class Rank:
         return f"{self.mean:.1f} ({self.low:.1f} to {self.high:.1f}) {self.group}"
 
 
-def ranks(gains: Mapping[K, Mapping[Hashable, Sequence[float]]]) -> dict[K, Rank]:
+def ranks(gains: Mapping[K, Mapping[P, Sequence[float]]]) -> dict[K, Rank]:
     """Rank settings on every data set; intervals by resampling sets, and seeds within (95 %).
 
     `gains` holds the values of the seeds by setting and data set. Settings that lack a set are left

@@ -36,6 +36,7 @@ class Spec:
     reported: str = ""  # the published table that it stands for: "000 2a"
     reference: str = ""  # setting that the other rows are compared with
     mean: bool = False  # a column with the mean over all others
+    ranks: bool = False  # ranks of our rows over the columns, from three data sets on
     heads: dict[str, list[str]] = field(default_factory=dict)  # a heading above data sets
     labels: dict[str, str] = field(default_factory=dict)  # label -> how it is printed here
     decimals: int = 2

@@ -15,7 +15,8 @@ from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.results.cells import AVERAGE, Cell, Column, Key, Row, Table, mean, summary
-from segsweep.results.over_sets import holm, sign_flips
+from segsweep.results.evidence import FLOOR
+from segsweep.results.over_sets import beyond_these, holm, on_these, ranks
 from segsweep.results.pivot import (
     ORIGINS,
     Observation,
@@ -26,9 +27,9 @@ from segsweep.results.pivot import (
     sorted_keys,
 )
 from segsweep.results.quantiles import LEVEL
+from segsweep.results.remarks import remarks
 from segsweep.results.settings import LabelledRun
 from segsweep.results.spec import KEY, Spec, load
-from segsweep.results.trace import notes
 from segsweep.results.wording import QUANTITIES, Values
 
 
@@ -57,7 +58,7 @@ def build(spec: Spec, runs: list[Values], origins: Sequence[str] = ORIGINS) -> l
     order = sorted_keys(spec, spec.split, ((o.title, o) for o in observed))
     tables = [_table(spec, ", ".join(title), titles[title], present) for title in order]
     return [
-        replace(table, notes=notes(table, titles[title], "ours" in origins))
+        replace(table, notes=remarks(table, titles[title], "ours" in origins))
         for title, table in zip(order, tables, strict=True)
         if table.rows
     ]
@@ -76,6 +77,8 @@ def _table(spec: Spec, title: str, observed: list[Observation], present: Sequenc
     rows = [_row(spec, key, columns, cells[key], examples[key].run) for key in keys]
     if spec.reference:
         rows = _compared(spec, rows, columns)
+    if spec.ranks:
+        rows = _with_ranks(rows, columns)
     if spec.mean and len(columns) > 1:
         columns = [*columns, _mean_column(spec, columns)]
     runs = list({o.run.values["id"]: o.run.values for o in shown}.values())
@@ -203,36 +206,78 @@ def _over_places(values: Mapping[Any, Mapping[Any, float]]) -> dict[Any, float]:
 
 
 def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:
-    """Compare every row with the reference that shares its other labels: delta and paired test."""
+    """Compare every row with the reference that shares its other labels: delta and paired tests.
+
+    Of several rows of the reference method the one of the best mean is the reference.
+    """
     at = spec.rows.index("setting") if "setting" in spec.rows else -1
 
     def others(row: Row) -> tuple:
         return (row.origin, *(label for i, label in enumerate(row.labels) if i != at))
 
-    reference = {others(row): row for row in reversed(rows) if row.method == spec.reference}
-    compared = []
-    for row in rows:
-        base = reference.get(others(row))
-        if base is None or base is row:
-            compared.append(row)
-            continue
-        pairs = _differences(row, base, columns)
-        here, there = row.average.value, base.average.value
-        delta = None if here is None or not there else 100 * (here - there) / there  # equation 11
-        compared.append(replace(row, delta=delta, test=sign_flips(pairs) if pairs else None))
-    tested = [row for row in compared if row.test]
-    adjusted = holm([row.test.p for row in tested if row.test])
-    remains = {row.labels: p < LEVEL for row, p in zip(tested, adjusted, strict=True)}
-    return [replace(row, remains=remains.get(row.labels, False)) for row in compared]
+    references: dict[tuple, Row] = {}
+    for row in (row for row in rows if row.method == spec.reference):
+        known = references.setdefault(others(row), row)
+        if (row.average.value or 0) > (known.average.value or 0):
+            references[others(row)] = row
+    compared = [_against(row, references.get(others(row)), columns) for row in rows]
+    for origin in ORIGINS:
+        for test in ("here", "beyond"):
+            compared = _corrected(compared, origin, test)
+    return compared
 
 
-def _differences(row: Row, base: Row, columns: list[Column]) -> list[float]:
-    """Return row minus reference for every data set and seed that both have; more is better."""
-    differences = []
+def _against(row: Row, base: Row | None, columns: list[Column]) -> Row:
+    """Compare a row with its reference row."""
+    if base is None or base is row:
+        return row
+    pairs = _differences(row, base, columns)
+    here, there = row.average.value, base.average.value
+    delta = None  # of what has learnt nothing
+    if here is not None and there is not None and there >= FLOOR:
+        delta = 100 * (here - there) / there  # equation 11
+    return replace(
+        row,
+        reference=base.labels,
+        delta=delta,
+        here=on_these(pairs) if pairs else None,
+        beyond=beyond_these(pairs) if pairs else None,
+    )
+
+
+def _corrected(rows: list[Row], origin: str, test: str) -> list[Row]:
+    """Say of which rows p stays below 0.05 after Holm's correction for all rows of an origin."""
+    tested = [row for row in rows if row.origin == origin and getattr(row, test)]
+    adjusted = holm([getattr(row, test).p for row in tested])
+    remains = {row.labels: p <= LEVEL for row, p in zip(tested, adjusted, strict=True)}
+    return [
+        replace(row, **{f"{test}_remains": remains[row.labels]}) if row.labels in remains else row
+        for row in rows
+    ]
+
+
+def _differences(row: Row, base: Row, columns: list[Column]) -> dict[str, list[float]]:
+    """Return row minus reference by data set, for every seed that both have; more is better."""
+    differences: dict[str, list[float]] = defaultdict(list)
     for column in columns:
-        sign = -1 if column.direction == "lower" else 1
         values, others = row.cells[column.labels].samples, base.cells[column.labels].samples
-        for place in values.keys() & others.keys():
+        for place in sorted(values.keys() & others.keys()):
             for seed in sorted(values[place].keys() & others[place].keys()):
-                differences.append(sign * (values[place][seed] - others[place][seed]))
-    return differences
+                gained = column.sign * (values[place][seed] - others[place][seed])
+                differences[place].append(gained)
+    return dict(differences)
+
+
+def _with_ranks(rows: list[Row], columns: list[Column]) -> list[Row]:
+    """Give our rows their ranks over the data sets."""
+    gains = {
+        row.labels: {
+            (column.labels, place): [column.sign * value for value in seeds.values()]
+            for column in columns
+            for place, seeds in row.cells[column.labels].samples.items()
+        }
+        for row in rows
+        if row.origin == "ours"
+    }
+    found = ranks(gains)
+    return [replace(row, rank=found.get(row.labels)) for row in rows]

@@ -14,7 +14,8 @@ from typing import Any
 from segsweep.base.files import write_text
 from segsweep.base.shell import render
 from segsweep.results.cells import MISSING, Table
-from segsweep.results.forms import Entry, Sheet, csv_text, markdown, sheet
+from segsweep.results.forms import csv_text, markdown
+from segsweep.results.sheets import Entry, Sheet, sheets
 from segsweep.results.trace import sources
 
 SYMBOLS = {
@@ -26,9 +27,10 @@ SYMBOLS = {
     "“": "``",
     "”": "''",
 }
-SIGNS = "±≈≤−·√δαβκλφ²₁₂<>|"
+SIGNS = "±≈≤−†↑·√δαβκλφ²₁₂<>|"
 COMMANDS = (
-    r"\pm \approx \le - \cdot \surd \delta \alpha \beta \kappa \lambda \varphi ^2 _1 _2 < > |"
+    r"\pm \approx \le - \dagger \uparrow \cdot \surd \delta \alpha \beta \kappa \lambda \varphi "
+    r"^2 _1 _2 < > |"
 )
 MATHS = dict(zip(SIGNS, COMMANDS.split(), strict=True))
 ESCAPED = str.maketrans(SYMBOLS | {symbol: f"${text}$" for symbol, text in MATHS.items()})
@@ -37,7 +39,8 @@ ESCAPED = str.maketrans(SYMBOLS | {symbol: f"${text}$" for symbol, text in MATHS
 def latex(tables: list[Table]) -> str:
     """Return one floating table per table; the preamble needs `booktabs`."""
     head = "% needs \\usepackage{booktabs}; wide tables: \\usepackage{graphicx} and \\resizebox\n"
-    return head + "\n".join(_table(_label(table), sheet(table)) for table in tables)
+    pages = [(_label(table), page) for table in tables for page in sheets(table)]
+    return head + "\n".join(_table(label, page) for label, page in pages)
 
 
 def escaped(text: str) -> str:
@@ -111,7 +114,8 @@ def _entry(entry: Entry) -> str:
 
 def html(tables: list[Table]) -> str:
     """Return the page of some tables; links lead to `../runs`, as from `results/tables`."""
-    shown = [_shown(i, sheet(table)) for i, table in enumerate(tables)]
+    pages = [page for table in tables for page in sheets(table)]
+    shown = [_shown(i, page) for i, page in enumerate(pages)]
     return render("results/page.html", title=tables[0].spec.heading, tables=shown)
 
 

@@ -16,8 +16,8 @@ from segsweep.pages.report import charts
 from segsweep.results import frame, reported, spec, tables
 from segsweep.results.candidates import SIZES, Contest, Record, contests, timed
 from segsweep.results.cells import Table
-from segsweep.results.forms import Entry, sheet
 from segsweep.results.settings import Values
+from segsweep.results.sheets import Entry, sheets
 from segsweep.results.trace import code
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import Status, survey
@@ -196,12 +196,20 @@ def cure(status: Status) -> str:
     return f"What happened: python -m segsweep logs {status.run}. When mended: {again}"
 
 
-def shown(table: Table) -> dict[str, Any]:
-    """Return a table as the template wants it."""
-    page = sheet(table)
-    rows = [[_entry(entry, place < len(page.stub)) for place, entry in enumerate(row)]
-            for row in page.body]  # fmt: skip
-    return {"page": page, "levels": page.levels(), "rows": rows}
+def shown(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """Return tables as the template wants them."""
+    return [
+        {
+            "page": page,
+            "levels": page.levels(),
+            "rows": [
+                [_entry(entry, place < len(page.stub)) for place, entry in enumerate(row)]
+                for row in page.body
+            ],
+        }
+        for table in tables
+        for page in sheets(table)
+    ]
 
 
 def _entry(entry: Entry, stub: bool) -> dict[str, Any]:
