@@ -23,6 +23,7 @@ from segsweep.results.quantiles import LEVEL, dunnett, fisher, student
 K = TypeVar("K", bound=Hashable)
 
 RARE = 0.001  # how seldom a healthy setting is called unstable
+ODD = 0.05  # how seldom one is called doubtful, which costs it no more than being chosen
 FLOOR = 1.0  # points of a metric in percent, below which nothing has been learnt
 SEEDS = 30  # of each setting that are still spoken of; who needs more will not run them
 
@@ -85,7 +86,7 @@ class Evidence(Generic[K]):
         }
         found: dict[K, int] = {}
         while len(varying) > 1:
-            excess = {key: _excess(key, varying) for key in varying}
+            excess = {key: _excess(key, varying, RARE) for key in varying}
             worst = max(excess, key=excess.__getitem__)
             if excess[worst] <= 1:
                 break
@@ -94,6 +95,21 @@ class Evidence(Generic[K]):
             middle = median(values)
             found[worst] = max(range(len(values)), key=lambda i: abs(values[i] - middle))
         return found
+
+    @cached_property
+    def doubtful(self) -> set[K]:
+        """Stable settings that vary more than the others by the 0.95 quantile: not to be chosen.
+
+        With two seeds most unstable settings look no worse than this.
+        """
+        apart = self.constant | self.unstable.keys()
+        varying = {
+            key: (len(values) - 1, variance(values))
+            for key, values in self.runs.items()
+            if len(values) > 1 and key not in apart
+        }
+        several = len(varying) > 1
+        return {key for key in varying if several and _excess(key, varying, ODD) > 1}
 
     @cached_property
     def noise(self) -> SeedNoise | None:
@@ -235,11 +251,14 @@ def _pooled(parts: Sequence[tuple[int, float]]) -> float:
     return sum(freedom * part for freedom, part in parts) / sum(freedom for freedom, _ in parts)
 
 
-def _excess(key: K, varying: Mapping[K, tuple[int, float]]) -> float:
-    """Return the variance of a setting over the most that a healthy one has beside the others."""
+def _excess(key: K, varying: Mapping[K, tuple[int, float]], tail: float) -> float:
+    """Return the variance of a setting over the most that a healthy one has beside the others.
+
+    `varying` holds degrees of freedom and variance; healthy ones have more in a share of `tail`.
+    """
     others = [part for other, part in varying.items() if other != key]
     freedom, own = varying[key]
-    return own / (_pooled(others) * fisher(freedom, sum(nu for nu, _ in others), RARE))
+    return own / (_pooled(others) * fisher(freedom, sum(nu for nu, _ in others), tail))
 
 
 def alike_as_printed(difference: float, a: float | None, b: float | None) -> bool:
