@@ -1,10 +1,13 @@
 """How often tables and decisions say what is not true, on simulated runs whose truth is known.
 
-2,000 tables of every case, number of settings and number of seeds go through the functions that print
-tables and choose settings. In percent of tables: `best lost`, a true best has no mark; `interval`, a
-difference to the full head, of a setting with the common spread, is outside its interval; `choice`,
-what is chosen is unstable or worse than the best by more than the margin of one point; `in general`,
-a method is called different beyond the data sets that were tried. Spread over seeds 0.5 points.
+2,000 tables of every case, number of settings and number of seeds go through the functions that
+print tables and choose settings. Spread over seeds: 0.5 points; margin: one point. In percent:
+
+best lost    tables in which a true best has no mark
+interval     tables with a difference to the full head outside its interval (of the settings with the
+             common spread; of those that vary more only their own spread tells)
+choice       data sets where the choice is unstable, or worse than the best by more than the margin
+in general   tables that call a method different beyond the data sets that were tried
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ LOSS = 1.5  # of the setting that is worse, in points: above the margin
 
 @dataclass(frozen=True)
 class Truth:
-    """What the settings of a case really are; the first is the full head, the second the smallest."""
+    """What the settings of a case are: the first the full head, the second the smallest."""
 
     means: np.ndarray
     spreads: np.ndarray
@@ -117,7 +120,7 @@ def setting(number: int) -> Values:
         "status": "done",
         "config": plain(config),
         "params": {"trainable": 1_000 * number or 100_000, "percent": 1.0},
-        "metrics": {config.metrics.key: entry | {"protocol": config.metrics.protocol()}},
+        "metrics": {config.metrics.key: entry},
     }
     (values,) = locate([flatten(record)])
     return values

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import evidence as simulation
 from segsweep.results import over_sets
 from segsweep.results.evidence import Evidence, pooled, seeds_needed
 from segsweep.results.quantiles import dunnett, student
@@ -168,3 +169,18 @@ def test_ranks_over_sets() -> None:
         == {}
     )
     assert fmean(rank.first for rank in ranks.values()) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("case", simulation.CASES)
+def test_wrong_statements_are_as_rare_as_claimed(case) -> None:
+    """300 tables of the smallest kind; the full simulation is a benchmark, see docs/evidence.md."""
+    wrong = simulation.one_set(case(4, 3), 300, np.random.default_rng(0))
+    assert wrong["best lost"] <= 9  # 5, and three standard deviations of the count
+    assert wrong["interval"] <= 9
+    assert wrong["choice"] <= 9
+
+
+def test_seeds_of_few_sets_say_nothing_beyond_them() -> None:
+    dice = np.random.default_rng(0)
+    assert simulation.several_sets(4, 3, 2, 20, dice)["in general"] == 0
+    assert simulation.several_sets(8, 3, 2, 60, dice)["in general"] <= 14
