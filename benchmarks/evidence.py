@@ -4,7 +4,7 @@
 print tables and choose settings. Spread over seeds: 0.5 points; margin: one point. In percent:
 
 best lost    tables in which a true best has no mark
-interval     tables with a difference to the full head outside its interval (of the settings with the
+interval     tables with a difference to the full head outside its interval (of settings with the
              common spread; of those that vary more only their own spread tells)
 choice       data sets where the choice is unstable, or worse than the best by more than the margin
 in general   tables that call a method different beyond the data sets that were tried
