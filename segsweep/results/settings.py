@@ -7,35 +7,34 @@ entry here: what a word is called it declares itself, see wording.py.
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
+from segsweep.results.details import (
+    OUTSIDE,
+    decides,
+    details_of,
+    distinct,
+    family_of,
+    keys_of,
+    telling_keys,
+    written,
+)
 from segsweep.results.wording import (
-    RECORDED_FORMS,
     Values,
     class_of,
     declared,
-    forms,
     label_of,
     naming_option,
     natural,
     published_place,
-    spelling,
 )
 
-# Keys that name a choice or cannot change a result never separate runs; hparams.lr and .clip follow
-# peft.lr and model.clip.
-OUTSIDE = re.compile(
-    r"config\.(seed|repeat|force|peft\.lr|model\.clip|trainer\.cache_features"
-    r"|data\.slices|io\..*|logger\..*|.*_target_|\w+\.name|.*\.label|peft\.reference)$"
-)
-
-# Beside the config: what a run is about, as far as it is known.
+# Beside the config: what a run is about, as far as it is known, and whether it decides on labels.
 ABOUT = (
     *("config.model.name", "config.peft.name", "config.data.name"),
-    *("model", "data_set", "data.fingerprint"),
+    *("model", "data_set", "data.fingerprint", "data.classes", "status"),
 )
 
 
@@ -43,13 +42,14 @@ ABOUT = (
 class LabelledRun:
     """One run and its place in the tables; `setting` is the family with details in parentheses.
 
-    `reference` says whether other methods are compared with its own.
+    A detail is one option, "r=4", whose value may hold commas; `reference` says whether other
+    methods are compared with its own.
     """
 
     values: Values
     method: str
     family: str
-    detail: str
+    details: tuple[str, ...]
     reference: bool
 
     @property
@@ -63,6 +63,11 @@ class LabelledRun:
         return self.values["data_set"]
 
     @property
+    def detail(self) -> str:
+        """All details as they are read."""
+        return ", ".join(self.details)
+
+    @property
     def setting(self) -> str:
         """The label of the run's row, "LoRA (r=4)"."""
         return in_parentheses(self.family, self.detail)
@@ -74,12 +79,22 @@ def locate(runs: list[Values]) -> list[Values]:
     They join the recorded values as columns of the frame, `origin` with them.
     """
     kinds, examples = _kinds(runs)
-    keys = _keys(examples)
-    models, data_sets = _labels(examples, "model", keys), _data_sets(examples, keys)
+    keys = keys_of(examples)
+    models = _labels(examples, "model", keys)
+    data_sets = _data_sets(examples, keys, _begun(runs, kinds))
     for run, kind in zip(runs, kinds, strict=True):
-        run |= {"origin": "ours", "model": models[kind], "data_set": data_sets[kind]}
+        run |= {"origin": "ours", "model": models[kind], **data_sets[kind]}
         run |= _anatomy(run, models[kind])
     return runs
+
+
+def _begun(runs: list[Values], kinds: list[int]) -> list[str]:
+    """Return when the first run of each kind began."""
+    first: dict[int, str] = {}
+    for run, kind in zip(runs, kinds, strict=True):
+        started = str(run.get("started") or "")
+        first[kind] = min(first.get(kind, started), started)
+    return [first[kind] for kind in range(len(first))]
 
 
 def _anatomy(run: Values, model: str) -> Values:
@@ -95,15 +110,16 @@ def arrange(runs: list[Values]) -> list[LabelledRun]:
     """Find the place of every run among these; what tells them apart is part of their labels."""
     kinds, examples = _kinds(runs)
     methods = [run["config.peft.name"] for run in examples]
-    keys = _keys(examples)
-    details = _details(examples, "peft", keys)
+    keys = keys_of(examples)
+    details = details_of(examples, "peft", keys)
     models, cells = ([run[key] for run in examples] for key in ("model", "data_set"))
     rows = list(zip(models, methods, details, strict=True))
     # what else runs of the same cell disagree on, apart from seeds and places of files
     others = [key for key in keys if not key.startswith(("config.peft.", "config.model."))]
-    others = [key for key in others if not any("/" in str(run.get(key)) for run in examples)]
-    details = _joined(details, _shown(examples, _differing(examples, others, rows, cells)))
-    families = [_family(run, "peft") for run in examples]
+    others = [key for key in others if not any("/" in str(v) for v in distinct(examples, key))]
+    more = written(examples, telling_keys(examples, others, rows, cells))
+    details = [a + b for a, b in zip(details, more, strict=True)]
+    families = [family_of(run, "peft") for run in examples]
     references = [_is_reference(run) for run in examples]
     places = list(zip(methods, families, details, references, strict=True))
     return [LabelledRun(run, *places[kind]) for run, kind in zip(runs, kinds, strict=True)]
@@ -139,138 +155,51 @@ def _kinds(runs: list[Values]) -> tuple[list[int], list[Values]]:
     return kinds, [examples[kind] for kind in numbers.values()]
 
 
-def _label(run: Values, group: str) -> str:
-    """Return the label of a run's word, as recorded or as installed."""
-    return run.get(f"config.{group}.label") or label_of(group, run[f"config.{group}.name"])
-
-
-def _family(run: Values, group: str) -> str:
-    """Return what a run's word of a config group is called; nothing if an option names it."""
-    label = _label(run, group) or run[f"config.{group}.name"]
-    return "" if naming_option(label) else label
-
-
 def _labels(runs: list[Values], group: str, keys: list[str]) -> list[str]:
     """Return what each run's word of a config group is called, with its details."""
     return [
-        in_parentheses(_family(run, group), detail) or run[f"config.{group}.name"]
-        for run, detail in zip(runs, _details(runs, group, keys), strict=True)
+        in_parentheses(family_of(run, group), ", ".join(details)) or run[f"config.{group}.name"]
+        for run, details in zip(runs, details_of(runs, group, keys), strict=True)
     ]
 
 
-def _details(runs: list[Values], group: str, keys: list[str]) -> list[str]:
-    """Return "r=4" and the like: the options always shown, then those on which runs disagree.
+def _data_sets(runs: list[Values], keys: list[str], begun: list[str]) -> list[Values]:
+    """Return what each run's data set is called: same content, same label, wherever it lies.
 
-    With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is.
+    Several contents of one name are its versions, numbered by when a run first began on them; the
+    first has the name alone. `data.title` is the name where versions have labels of their own.
     """
-    names = [run[f"config.{group}.name"] for run in runs]
-    always = [[f"config.{group}.{key}" for key in _always(run, group)] for run in runs]
-    details = _shown(runs, always)
-    alike = list(zip(names, details, strict=True))
-    options = [key for key in keys if key.startswith(f"config.{group}.")]
-    differing = _differing(runs, options, alike, [""] * len(runs))
-    return _joined(details, _shown(runs, differing))
-
-
-def _always(run: Values, group: str) -> list[str]:
-    """Return the options that a run's label always shows: by its class, if that is installed."""
-    word, option = run[f"config.{group}.name"], naming_option(_label(run, group))
-    shown = forms(group, word) if class_of(group, word) else ()
-    return [*([option] if option else []), *shown]
-
-
-def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
-    """Return the label of each run's data set: same content, same label, wherever it lies."""
     places = [str([v for k, v in run.items() if k.startswith("config.data.")]) for run in runs]
-    contents = [run.get("data.fingerprint") for run in runs]
+    contents = _contents(runs)
     # a run that failed before it read its data is known by the same words in another run
     known = {place: content for place, content in zip(places, contents, strict=True) if content}
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
     examples = dict(zip(contents, runs, strict=True))
-    labels = dict(zip(examples, _labels(list(examples.values()), "data", keys), strict=True))
-    labels = {content: _of_folder(label) for content, label in labels.items()}
-    uses = Counter(labels.values())
-    return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
+    titles = dict(zip(examples, _labels(list(examples.values()), "data", keys), strict=True))
+    titles = {content: _of_folder(label) for content, label in titles.items()}
+    versions: dict[str, dict[Hashable, None]] = defaultdict(dict)
+    for i in sorted(range(len(runs)), key=lambda i: (begun[i], str(contents[i]))):
+        if decides(runs[i]):
+            versions[titles[contents[i]]][contents[i]] = None
+    return [_versioned(titles[c], c, [*versions[titles[c]]]) for c in contents]
+
+
+def _contents(runs: list[Values]) -> list[Hashable]:
+    """Return fingerprint and classes of each run's data, as far as they are known."""
+    key, also = "data.fingerprint", "data.classes"
+    classes = {run[key]: run[also] for run in runs if run.get(key) and run.get(also)}
+    return [(c, run.get(also) or classes.get(c)) if (c := run.get(key)) else None for run in runs]
+
+
+def _versioned(title: str, content: Hashable, versions: list[Hashable]) -> Values:
+    """Return the label of a data set; what a failed run would have read is taken for the newest."""
+    number = versions.index(content) + 1 if content in versions else len(versions)
+    if len(versions) < 2:
+        return {"data_set": title}
+    return {"data_set": f"{title}, version {number}" if number > 1 else title, "data.title": title}
 
 
 def _of_folder(name: str) -> str:
     """Return the label of the set whose word a folder has, else the folder's name."""
     label = label_of("data", name)
     return name if naming_option(label) else label or name
-
-
-def _keys(runs: list[Values]) -> list[str]:
-    """Return the keys of the config that differ between runs and can change a result."""
-    first: Values = {}
-    differing: set[str] = set()
-    for run in runs:
-        differing |= {k for k, value in run.items() if first.setdefault(k, value) != value}
-    chosen = (key for key in first if key in differing and key.startswith("config."))
-    return [key for key in chosen if not OUTSIDE.match(key)]
-
-
-def _differing(
-    runs: list[Values], keys: list[str], rows: Sequence[Hashable], cells: list[str]
-) -> list[list[str]]:
-    """Return, for each run, the keys that tell it from others of its row in the same cell.
-
-    Keys are taken in turn and split rows into smaller ones, so a key that follows from earlier
-    ones (alpha from the rank) is left out. A gap agrees with every value.
-    """
-    telling: list[list[str]] = [[] for _ in runs]
-    for key in (key for key in keys if len(_distinct(runs, key)) > 1):
-        values: dict[Hashable, set] = defaultdict(set)
-        for run, place in zip(runs, zip(rows, cells, strict=True), strict=True):
-            if (value := run.get(key)) is not None:
-                values[place].add(value)
-        split = {row for row, cell in zip(rows, cells, strict=True) if len(values[row, cell]) > 1}
-        for shown, row in zip(telling, rows, strict=True):
-            shown += [key] * (row in split)
-        rows = [
-            (row, run.get(key)) if row in split else row
-            for run, row in zip(runs, rows, strict=True)
-        ]
-    return telling
-
-
-def _distinct(runs: Iterable[Values], key: str) -> set:
-    return {run[key] for run in runs if run.get(key) is not None}
-
-
-def _shown(runs: list[Values], keys: list[list[str]]) -> list[str]:
-    """Return "r=4, κ+λ, lr=0.001" for each run from its list of keys."""
-    named = {key for shown in keys for key in shown}
-    spelled = {key: _spelled(runs, key) for key in named}
-    return [
-        ", ".join(
-            _form(run, key).format(spelled[key][value])
-            for key in shown
-            if (value := run.get(key)) is not None
-        )
-        for run, shown in zip(runs, keys, strict=True)
-    ]
-
-
-def _form(run: Values, key: str) -> str:
-    """Return how an option stands in a label: "r={}"."""
-    group, option = key.split(".")[1], key.rpartition(".")[2]
-    word = run.get(f"config.{group}.name")
-    if key in RECORDED_FORMS or word is None:
-        return RECORDED_FORMS.get(key, option + "={}")
-    if option == naming_option(_label(run, group)):
-        return "{}"
-    return forms(group, word).get(option, option + "={}")
-
-
-def _spelled(runs: list[Values], key: str) -> dict[object, str]:
-    """Return how values are written; of paths the last part, unless two share it."""
-    group, values = key.split(".")[1], _distinct(runs, key)
-    names = {run.get(f"config.{group}.name", "") for run in runs if key in run}
-    symbols = {value: text for name in names for value, text in spelling(group, name).items()}
-    full = {value: symbols.get(value, str(value)) for value in values}
-    short = {value: text.rstrip("/").rpartition("/")[2] for value, text in full.items()}
-    return short if len(set(short.values())) == len(values) else full
-
-
-def _joined(left: list[str], right: list[str]) -> list[str]:
-    return [", ".join(part for part in pair if part) for pair in zip(left, right, strict=True)]

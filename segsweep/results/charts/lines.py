@@ -51,7 +51,7 @@ def sizes(table: Table) -> list[Sizes]:
     """Return what a table has in at least two sizes, in the order of its rows."""
     families: dict[tuple[str, ...], Sizes] = {}
     for row in table.rows:
-        parts = row.run.detail.split(", ") if row.run.detail else []
+        parts = row.run.details
         for i, part in enumerate(parts):
             if number := NUMBER.match(part):
                 symbol, value = number.groups()

@@ -24,8 +24,8 @@ class PlotPoint:
 
     def label(self) -> tuple[str, str]:
         """Return what grows along a line ("I=1") and what its points agree on ("κ+λ")."""
-        size, _, rest = self.row.run.detail.partition(", ")
-        return size, rest
+        size, *rest = self.row.run.details or ("",)
+        return size, ", ".join(rest)
 
 
 @dataclass(frozen=True)
