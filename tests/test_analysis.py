@@ -130,6 +130,17 @@ def test_an_error_shows_as_its_own_type(tmp_path: Path, kind: str) -> None:
         assert errors["base"]["AP"] + errors[kind]["dAP"] == pytest.approx(100)
 
 
+def test_a_class_of_which_no_object_is_left_counts_nothing(tmp_path: Path) -> None:
+    guesses = [guess for guess in perfect() if guess["category_id"] != 2]  # which has one object
+    errors = studied(tmp_path, Boxes([scene()]), {5: guesses}).numbers["errors"]
+    assert errors["base"]["AP"] == pytest.approx(200 / 3)
+    assert errors["missed"] == {"count": 1, "dAP": pytest.approx(0)}
+    data = real("coco_tiny")  # as docs/analysis.md says
+    found = match(data, real_guesses("coco_tiny", data).items(), 0.5, max_dets=1000)
+    assert len({annotation.category for _, annotation in found.objects}) == 54
+    assert found.errors()["missed"]["dAP"] == pytest.approx(9.06, abs=0.005)
+
+
 def real_guesses(name: str, data: DataSet) -> dict[int, Guesses]:
     number = {category: k for k, category in enumerate(data.category_ids())}
     guesses: dict[int, Guesses] = {r.image_id: [] for r in data.records("val")}
