@@ -97,13 +97,11 @@ def progress(run: Path) -> str:
 
 
 def score(run: Path) -> str:
-    """Return the metric of a finished run and how long it took."""
-    record = read_json(run / "record.json") or {}
-    seconds = record.get("seconds", {}).get("total")
-    for name, metric in record.get("metrics", {}).items():
-        if metric["value"] is not None:
-            return f"{name} {metric['value']:.2f}" + (f" in {seconds:.0f} s" if seconds else "")
-    return ""
+    """Return the key metric of a finished run and how long it took."""
+    now = status(run)
+    if now.value is None:
+        return ""
+    return f"{now.metric} {now.value:.2f}" + (f" in {now.seconds:.0f} s" if now.seconds else "")
 
 
 def last_words(run: Path) -> str:

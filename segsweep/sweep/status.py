@@ -23,6 +23,7 @@ from segsweep.sweep.slurm import recover
 
 TAILS = (1 << 13, 1 << 18)  # bytes at the end of a curve in which its last lines are looked for
 EPOCHS = re.compile(rb"^hparams:\n(?:[ \t]+.*\n)*?[ \t]+epochs: (\d+)", re.MULTILINE)
+KEY = re.compile(rb"^metrics:\n(?:[ \t]+.*\n)*?[ \t]+key: (\w+)", re.MULTILINE)
 LOGGED = ("step", "epoch", "time")  # what every line of a curve begins with
 UNREADABLE = "unreadable"
 URGENT = ("failed", "lost", UNREADABLE, "interrupted", "running", "pending", "new", "done")
@@ -132,20 +133,26 @@ def _work_left(runs: Sequence[Status]) -> Iterator[str]:
 
 
 def _record(directory: Path) -> dict[str, Any]:
-    """Return when a finished run was best, and its first metric then."""
+    """Return when a finished run was best, and its key metric then."""
     record = read_json(directory / "record.json") or {}
     best = record.get("best") or {}
     fields = {"epochs": record["config"]["hparams"]["epochs"]}
     fields |= {"epoch": best.get("epoch"), "step": best.get("step")}
     fields |= {"seconds": record.get("seconds", {}).get("total")}
-    for name, metric in record.get("metrics", {}).items():
-        return fields | {"metric": name, "value": metric["value"]}
-    return fields
+    metrics = {name: metric["value"] for name, metric in record.get("metrics", {}).items()}
+    return fields | _decisive(metrics, (record["config"].get("metrics") or {}).get("key"))
+
+
+def _decisive(metrics: dict[str, Any], key: str | None) -> dict[str, Any]:
+    """Return the metric that decides about a run; the first runs did not say which."""
+    name = key if key in metrics else next(iter(metrics), None)
+    return {} if name is None else {"metric": name, "value": metrics[name]}
 
 
 def _curve(directory: Path, state: State) -> dict[str, Any]:
-    """Return progress and last metric of an unfinished run from the end of its curve."""
-    fields: dict[str, Any] = {"epochs": _epochs(directory)}
+    """Return progress and last key metric of an unfinished run from the end of its curve."""
+    epochs = _frozen(directory, EPOCHS)
+    fields: dict[str, Any] = {"epochs": int(epochs) if epochs else None}
     for size in TAILS:
         curve = tail(directory / "metrics.jsonl", size, whole=True)
         if curve and "step" not in fields:
@@ -154,9 +161,8 @@ def _curve(directory: Path, state: State) -> dict[str, Any]:
             fields |= _pace(directory, curve, fields["epochs"]) if state is State.RUNNING else {}
         # lines of training steps carry a learning rate, those of validations metrics
         for text in (text for text in reversed(curve) if b'"lr":' not in text):
-            line = json.loads(text)
-            name = next(key for key in line if key not in LOGGED)
-            return fields | {"metric": name, "value": line[name]}
+            metrics = {k: value for k, value in json.loads(text).items() if k not in LOGGED}
+            return fields | _decisive(metrics, _frozen(directory, KEY))
     return fields
 
 
@@ -186,13 +192,13 @@ def tail(path: Path, size: int, whole: bool = False) -> list[bytes]:
     return [line for line in lines if line.strip()]
 
 
-def _epochs(directory: Path) -> int | None:
-    """Return hparams.epochs of the frozen config; a regular expression is 100 times a parser."""
+def _frozen(directory: Path, key: re.Pattern[bytes]) -> str | None:
+    """Return a value of the frozen config; a regular expression is 100 times a parser."""
     try:
-        matched = EPOCHS.search((directory / "config.yaml").read_bytes())
+        matched = key.search((directory / "config.yaml").read_bytes())
     except FileNotFoundError:
         return None
-    return int(matched[1]) if matched else None
+    return matched[1].decode() if matched else None
 
 
 def _note(directory: Path, state: State) -> str:
