@@ -25,6 +25,7 @@ from segsweep.data.formats import masks
 from segsweep.pages.report import content
 from segsweep.pages.report.charts import groups, short
 from segsweep.pages.report.page import MOST
+from segsweep.pages.report.pictures import galleries
 from segsweep.results.candidates import (
     Candidate,
     Contest,
@@ -230,9 +231,10 @@ def test_axes_have_round_ticks_inside(tmp_path: Path) -> None:
     assert short(2_500_000) == "2.5M"
 
 
-def found_all(folder: Path) -> Run:
+def found_all(folder: Path, *words: str) -> Run:
     """Leave a run of the frozen base as if it had found every object of its two images."""
-    run = Run(compose(["peft=frozen", "data.train=4", "data.val=2", f"io.results={folder}"]))
+    few = ["peft=frozen", "data.train=4", "data.val=2", f"io.results={folder}"]
+    run = Run(compose([*few, *words]))
     data = run.config.data
     run.directory.mkdir(parents=True)
     run.prepare()
@@ -251,6 +253,20 @@ def found_all(folder: Path) -> Run:
     facts = {"status": "done", "data": data_facts(data)}
     write(folder, record("frozen", 99.0, trainable=0) | run.head() | facts | known)
     return run
+
+
+def test_pictures_are_found_whatever_a_data_set_is_called(tmp_path: Path) -> None:
+    real = found_all(tmp_path)
+    other = found_all(tmp_path, "data.train=5")  # so that both are named with their number
+    runs = read(tmp_path).runs
+    found = contests(runs, {})
+    assert sorted(task.name for task in found) == [
+        "digits (clean, train=4)",
+        "digits (clean, train=5)",
+    ]
+    assert [one.runs for task in found for one in task.candidates] == [[real.name], [other.name]]
+    (table,) = galleries(found[:1], [decide(found[0], Wishes())], tmp_path)
+    assert (len(table.rows), table.remark) == (2, "")
 
 
 @pytest.fixture(scope="module")

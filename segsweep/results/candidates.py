@@ -43,6 +43,7 @@ class Candidate:
     latency: float | None = None  # ms an image
     measures: dict[str, float] = field(default_factory=dict)
     outcomes: list[list[OperatingPoint]] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)  # names of their folders
 
     def measured(self) -> dict[str, float | None]:
         """Return everything that a limit can be put on; None where nothing measured it."""
@@ -132,6 +133,7 @@ def _candidate(
         latency=mean(run.get("bench.median_ms") for run in values),
         measures=_means(item for record in details for item in measures(record, key).items()),
         outcomes=[points for record in details if (points := outcomes(record.get("analysis")))],
+        runs=[str(run.get("name") or run["id"]) for run in values],
     )
 
 

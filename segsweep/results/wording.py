@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ Values = dict[str, Any]
 
 REPORTED = Path("reported")  # below the results, or in the package
 MILLION = 1e6
+LONG = 72  # letters of a heading
+NAMED = 5  # of many things, how many are named
 
 
 class PublishedName(NamedTuple):
@@ -175,6 +178,21 @@ def protocol_in_words(metric: str, protocol: str) -> str:
     rules, limited, most = protocol.partition(" maxDets ")
     dets = f", maxDets {most if limited else 100}" if rules == "COCO" else ""
     return f"{rules} {kinds[kind]} {name}{dets}".strip()
+
+
+def first(words: Iterable[str]) -> str:
+    """Return the first words, and how many more there are."""
+    names = list(words)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def elided(text: str, most: int = LONG) -> str:
+    """Return a text in at most so many letters; of long ones the middle goes, "Mask DINO … 64)"."""
+    if len(text) <= most:
+        return text
+    front = most * 2 // 3
+    return f"{text[:front].rstrip()} … {text[len(text) - (most - front - 3) :].lstrip()}"
 
 
 def document(source: str, table: str) -> str:

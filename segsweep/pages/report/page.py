@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from segsweep.base import shell
 from segsweep.pages.report import charts, content
 from segsweep.pages.report.content import ReportContent
 from segsweep.results.decision import Wishes, brief, decide, gap, terms
+from segsweep.results.wording import elided
 
 MOST = 3_000_000  # bytes of a page
 LISTED = 500  # runs of a list
@@ -38,8 +40,7 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
             **terms(),
         },
     }  # fmt: skip
-    drawn = galleries(report.contests, decisions, report.runs, report.results) if pictures else []
-    text = shell.render("pages/report/page.html", **values, galleries=drawn)
-    if len(text.encode()) > MOST:
-        return shell.render("pages/report/page.html", **values, galleries=[])
-    return text
+    drawn = galleries(report.contests, decisions, report.results) if pictures else []
+    page = partial(shell.render, "pages/report/page.html", {"elided": elided}, **values)
+    text = page(galleries=drawn)
+    return text if len(text.encode()) <= MOST else page(galleries=[])

@@ -9,7 +9,6 @@ from pathlib import Path
 from segsweep.base.errors import UserError
 from segsweep.results.candidates import Candidate, Contest
 from segsweep.results.decision import Decision
-from segsweep.results.settings import Values, arrange
 
 IMAGES, RUNS = 3, 3
 BUDGET = 1_400_000  # bytes of all pictures of a page
@@ -34,13 +33,13 @@ class PictureTable:
 
 
 def galleries(
-    contests: list[Contest], decisions: list[Decision], runs: list[Values], results: Path
+    contests: list[Contest], decisions: list[Decision], results: Path
 ) -> list[PictureTable]:
     """Return the pictures of every data set while there is room."""
     tables, left = [], BUDGET
     for contest, decision in zip(contests, decisions, strict=True):
         try:
-            table = _table(contest, _directories(contest, decision, runs, results), left)
+            table = _table(contest, _directories(contest, decision, results), left)
         except (UserError, OSError) as error:
             table = PictureTable(contest.name, [], [], str(error))
         left -= sum(len(picture) for row in table.rows for picture in row.pictures)
@@ -48,8 +47,8 @@ def galleries(
     return tables
 
 
-def _shown(contest: Contest, decision: Decision) -> tuple[str, list[str]]:
-    """Return model and names of the full head, the choice (or the best below), the frozen base."""
+def _shown(contest: Contest, decision: Decision) -> list[Candidate]:
+    """Return the full head, the choice (or the best below it), the frozen base."""
 
     def rank(c: Candidate) -> float:
         return -max(c.values, default=0.0) if contest.higher else min(c.values, default=inf)
@@ -61,24 +60,16 @@ def _shown(contest: Contest, decision: Decision) -> tuple[str, list[str]]:
     frozen = [c for c in group if not c.trained]
     tried = [c for c in group if c.trained and not c.reference]
     middle = [choice] if choice in tried else tried
-    return choice.model, [c.name for c in (*heads[:1], *middle, *frozen[:1])]
+    return [*heads[:1], *middle, *frozen[:1]]
 
 
-def _directories(
-    contest: Contest, decision: Decision, runs: list[Values], results: Path
-) -> list[Path]:
+def _directories(contest: Contest, decision: Decision, results: Path) -> list[Path]:
     """Return a run that kept predictions of each setting to be shown."""
     from segsweep.run.predictions import FILE
 
-    model, names = _shown(contest, decision)
-    by_name: dict[str, Path] = {}
-    for run in arrange([run for run in runs if run["status"] == "done"]):
-        directory = results / "runs" / run.values["name"]
-        if run.model == model and run.data_set == contest.name.partition(",")[0]:
-            for name in {run.setting, f"{run.setting}, {run.model}"}.intersection(names):
-                if (directory / FILE).is_file():
-                    by_name.setdefault(name, directory)
-    directories = [by_name[name] for name in names if name in by_name]
+    folders = ([results / "runs" / name for name in c.runs] for c in _shown(contest, decision))
+    kept = ([folder for folder in several if (folder / FILE).is_file()] for several in folders)
+    directories = [several[0] for several in kept if several]
     if not directories:
         raise UserError(
             "no run kept its predictions; for one of them: python -m segsweep predict "
