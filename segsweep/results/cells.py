@@ -62,7 +62,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """What stands over a column, top-down, and what its numbers are."""
+    """What stands over a column, top-down, and what its numbers are.
+
+    A mean counts one column of each data set: not several versions of it, nor several metrics.
+    """
 
     labels: Key
     metric: str
@@ -70,6 +73,7 @@ class Column:
     direction: str = "higher"  # or "lower", or nothing where no value is better than another
     kinds: tuple[tuple[str, str], ...] = ()  # (metric, protocol) of its numbers
     is_mean: bool = False
+    counts: bool = True  # in a mean
 
     @property
     def sign(self) -> int:

@@ -7,18 +7,18 @@ marks mean, how they were found, and where nothing can be said.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from segsweep.results.averages import left_out
 from segsweep.results.cells import MISSING, Column, Row, Table
+from segsweep.results.details import OUTSIDE
 from segsweep.results.over_sets import least, needed
 from segsweep.results.pivot import Observation
 from segsweep.results.quantiles import LEVEL
 from segsweep.results.reported import PRINTED_MEAN
-from segsweep.results.settings import OUTSIDE
 from segsweep.results.trace import code, heading
-from segsweep.results.wording import Values, protocol_in_words
+from segsweep.results.wording import Values, first, protocol_in_words
 
-NAMED = 5  # of many things, how many are named
 TIE, UNSTABLE, RISING = "≈", "†", "↑"
 MISPRINT = 0.011  # above what rounding a mean explains
 MACHINE = ("device.name", "device", "git.commit")
@@ -30,6 +30,7 @@ def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
         _missing(table, observed) if ours else "",
         _failed(table.runs),
         _code(table.runs),
+        left_out(table),
         _mixed(table),
         _printed_means(table, observed),
         *_noise(table),
@@ -42,13 +43,6 @@ def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
         _rising(table),
     ]
     return [remark for remark in every if remark]
-
-
-def first(words: Iterable[str]) -> str:
-    """Return the first words, and how many more there are."""
-    names = list(words)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _missing(table: Table, observed: list[Observation]) -> str:
@@ -97,7 +91,7 @@ def _code(runs: list[Values]) -> str:
 def _mixed(table: Table) -> str:
     """Say which columns a mean is over when they were not judged alike."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for column in _single(table):
+    for column in _counted(table):
         for metric, protocol in column.kinds:
             groups.setdefault((metric, protocol), []).append(heading(column))
     kinds = {kind: where for kind, where in groups.items() if kind[1]}
@@ -121,6 +115,11 @@ def _printed_means(table: Table, observed: list[Observation]) -> str:
 def _single(table: Table) -> list[Column]:
     """Return the columns of one data set each."""
     return [column for column in table.columns if not column.is_mean]
+
+
+def _counted(table: Table) -> list[Column]:
+    """Return those that a mean counts: of each data set one."""
+    return [column for column in _single(table) if column.counts]
 
 
 def _noise(table: Table) -> Iterator[str]:
@@ -205,7 +204,7 @@ def _tested(table: Table) -> Iterator[str]:
 
 def _pairs(table: Table) -> str:
     """Return what a pair consists of: of a data set, and of model and seed where there are more."""
-    places = [place for column in _single(table) for place in _places(table, column)]
+    places = [place for column in _counted(table) for place in _places(table, column)]
     parts = ["data set"]
     if len(places) > len(set(places)):
         parts.append("model")
@@ -222,10 +221,11 @@ def _deltas(table: Table) -> str:
     """Name the rows whose delta of means and mean of deltas have different signs."""
     rows = {row.labels: row for row in table.rows}
     differ = []
+    keys = [column.labels for column in _counted(table)]
     for row in table.rows:
         if row.reference is None or not row.delta:
             continue
-        pairs = [(row.cells[k].value, rows[row.reference].cells[k].value) for k in row.cells]
+        pairs = [(row.cells[k].value, rows[row.reference].cells[k].value) for k in keys]
         single = [100 * (a - b) / b for a, b in pairs if a is not None and b]
         mean = sum(single) / len(single) if single else 0.0
         if mean * row.delta < 0 and abs(mean) >= 0.005:

@@ -11,7 +11,7 @@ from segsweep.results.cells import MISSING, Column, Key, Row, Table
 from segsweep.results.evidence import Difference
 from segsweep.results.remarks import RISING, TIE, UNSTABLE, shown
 from segsweep.results.trace import sources
-from segsweep.results.wording import QUANTITIES, Values, document, protocol_in_words
+from segsweep.results.wording import QUANTITIES, Values, document, elided, protocol_in_words
 
 SHOWN = 4  # runs that a tip names
 PERCENT = ("%", "percent")
@@ -40,14 +40,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table ready to be printed: `stub` heads the labels of rows, `head` each other column."""
+    """A table ready to be printed: `stub` heads the labels of rows, `head` each other column.
 
-    title: str
-    caption: str
+    A long title is elided; then the caption begins with all of it.
+    """
+
+    whole: str
+    about: str
     stub: list[str]
     head: list[tuple[str, ...]]  # of equal depth, top-down
     body: list[list[Entry]]
     notes: list[str]
+
+    @property
+    def title(self) -> str:
+        """What stands over it."""
+        return elided(self.whole)
+
+    @property
+    def caption(self) -> str:
+        """What its numbers are."""
+        return self.about if self.title == self.whole else f"{self.whole}. {self.about}"
 
     def flat(self) -> list[str]:
         """Return the headings of all columns in one line."""
@@ -75,8 +88,8 @@ def sheet(table: Table) -> Sheet:
     last = _last(table)
     above = [""] * (depth - 1)
     return Sheet(
-        title=table.title or table.spec.heading,
-        caption=caption(table),
+        whole=table.title or table.spec.heading,
+        about=caption(table),
         stub=_stub(table),
         head=[
             *((*above, text) for text in facts),
@@ -126,8 +139,8 @@ def differences(table: Table) -> Sheet | None:
     reference = " or ".join(", ".join(labels) for labels in names)
     title = table.title or table.spec.heading
     return Sheet(
-        title=f"{title}: difference to {reference}",
-        caption="Each with an interval that holds the true difference: two-sided Dunnett, in 95 % "
+        whole=f"{title}: difference to {reference}",
+        about="Each with an interval that holds the true difference: two-sided Dunnett, in 95 % "
         "of columns for all rows at once. *: no difference is ruled out.",
         stub=_stub(table),
         head=[column.labels for column in columns],

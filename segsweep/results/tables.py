@@ -9,12 +9,13 @@ A `Table` holds numbers only; every form of output is a function of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from segsweep.base.errors import UserError
-from segsweep.results.cells import AVERAGE, Cell, Column, Key, Row, Table, mean, summary
+from segsweep.results.averages import average, counted, mean_column, one_direction
+from segsweep.results.cells import Cell, Column, Key, Row, Table, mean, summary
 from segsweep.results.evidence import FLOOR
 from segsweep.results.over_sets import beyond_these, holm, on_these, ranks
 from segsweep.results.pivot import (
@@ -33,8 +34,10 @@ from segsweep.results.spec import KEY, Spec, load
 from segsweep.results.wording import QUANTITIES, Values
 
 
-def ablation(records: list[Values], metric: str = "segm_AP") -> list[Table]:
+def ablation(records: list[Values], metric: str = KEY) -> list[Table]:
     """Return the automatic table: settings x data sets, one table per model.
+
+    The metric is by default each run's own key metric.
 
     Raises UserError when runs are finished, but none has the metric.
     """
@@ -65,7 +68,8 @@ def build(spec: Spec, runs: list[Values], origins: Sequence[str] = ORIGINS) -> l
 
 
 def _table(spec: Spec, title: str, observed: list[Observation], present: Sequence[str]) -> Table:
-    columns = _columns(spec, observed)
+    columns = counted(spec, _columns(spec, observed), observed)
+    single = [column for column in columns if column.counts]
     fields = row_fields(spec, present)
     shown = [o for o in observed if o.run.values["origin"] in present]
     cells: dict[Key, dict[Key, list[Observation]]] = defaultdict(lambda: defaultdict(list))
@@ -76,11 +80,11 @@ def _table(spec: Spec, title: str, observed: list[Observation], present: Sequenc
     examples = dict(reversed(keyed))
     rows = [_row(spec, key, columns, cells[key], examples[key].run) for key in keys]
     if spec.reference:
-        rows = _compared(spec, rows, columns)
+        rows = _compared(spec, rows, single)
     if spec.ranks:
-        rows = _with_ranks(rows, columns)
-    if spec.mean and len(columns) > 1:
-        columns = [*columns, _mean_column(spec, columns)]
+        rows = _with_ranks(rows, single)
+    if spec.mean and len(single) > 1 and one_direction(single):
+        columns = [*columns, mean_column(spec, single)]
     runs = list({o.run.values["id"]: o.run.values for o in shown}.values())
     return Table(spec, title, fields, columns, rows, runs, [])
 
@@ -120,21 +124,6 @@ def _recorded_of_metric(observed: list[Observation], field: str) -> str:
     return next((str(value) for value in values if value), "")
 
 
-def _mean_column(spec: Spec, columns: list[Column]) -> Column:
-    """Return the heading of the mean; a mean over different things says over which."""
-    depth = len(columns[0].labels)
-    kinds = tuple(dict.fromkeys(kind for column in columns for kind in column.kinds))
-    metrics, protocols = (list(dict.fromkeys(k[i] for k in kinds if k[i])) for i in (0, 1))
-    over = [*(metrics if len(metrics) > 1 else ()), *(protocols if len(protocols) > 1 else ())]
-    label = f"{AVERAGE} of {' & '.join(over)}" if over else AVERAGE
-    metric_first = column_fields(spec)[0] == "metric" and depth > 1
-    top = columns[0].labels[0] if metric_first and len(metrics) < 2 else ""
-    labels = (top, label, *[""] * (depth - 2)) if depth > 1 else (label,)
-    directions = {column.direction for column in columns}
-    direction = directions.pop() if len(directions) == 1 else ""
-    return replace(columns[0], labels=labels, kinds=kinds, is_mean=True, direction=direction)
-
-
 def _row(
     spec: Spec,
     key: Key,
@@ -148,7 +137,10 @@ def _row(
     for name in spec.facts:
         value = mean(mean(o.run.values.get(name) for o in group) for group in by_column.values())
         facts[name] = None if value is None else value * QUANTITIES[name].factor
-    return Row(key, origin, run, cells, _average(cells), facts)
+    single = [column for column in columns if column.counts]
+    averaged = average({c.labels: cells[c.labels] for c in single} if one_direction(single) else {})
+    averaged = replace(averaged, trained=mean(cell.trained for cell in cells.values()))
+    return Row(key, origin, run, cells, averaged, facts)
 
 
 def _cell(observed: list[Observation]) -> Cell:
@@ -178,31 +170,6 @@ def _means(observed: list[Observation], keys: Sequence[Any]) -> dict[Any, dict[A
     for o, key in zip(observed, keys, strict=True):
         groups[o.run.data_set][key].append(o.value or 0.0)
     return {p: {k: mean(v) or 0.0 for k, v in by.items()} for p, by in groups.items()}
-
-
-def _average(cells: dict[Key, Cell]) -> Cell:
-    """Return the mean over the columns, for rows without a gap."""
-    trained = mean(cell.trained for cell in cells.values())
-    if any(cell.value is None for cell in cells.values()):
-        return Cell(trained=trained)
-    samples = {(key, p): seeds for key, cell in cells.items() for p, seeds in cell.samples.items()}
-    repeats = {(key, p): again for key, cell in cells.items() for p, again in cell.repeats.items()}
-    _, sd, seeds = summary(samples)
-    return Cell(
-        value=mean(cell.value for cell in cells.values()),
-        sd=sd,
-        seeds=seeds,
-        trained=trained,
-        runs=tuple(run for cell in cells.values() for run in cell.runs),
-        samples={"": _over_places(samples)},
-        repeats={"": _over_places(repeats)},
-    )
-
-
-def _over_places(values: Mapping[Any, Mapping[Any, float]]) -> dict[Any, float]:
-    """Return the means over places of what is in all of them."""
-    everywhere = set.intersection(*map(set, values.values()))
-    return {key: mean(at[key] for at in values.values()) or 0.0 for key in sorted(everywhere)}
 
 
 def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:

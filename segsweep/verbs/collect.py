@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.base.terminal import printer
+from segsweep.results.spec import KEY
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print the tables of all runs and write them, with their figures, below the results folder."""
     parser = verb_parser("collect", USAGE)
     add_results(parser)
-    parser.add_argument("--metric", default="segm_AP", help="or `key`; default: segm_AP")
+    parser.add_argument("--metric", default=KEY, help="default: each run's own metrics.key")
     parser.add_argument(
         "--reported", action="store_true", help="the published tables and figures instead of runs"
     )
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     return collect(options.results, options.metric)
 
 
-def collect(results: Path, metric: str = "segm_AP") -> int:
+def collect(results: Path, metric: str = KEY) -> int:
     """Read all records below `results`, print and write what follows from them; return 0.
 
     Raises UserError for a metric that no run has.

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from segsweep.results.settings import LabelledRun
-from segsweep.results.wording import published_place
+from segsweep.results.wording import elided, published_place
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -27,6 +29,9 @@ COLUMNS = 3  # panels side by side
 MOST = 12  # panels of a figure
 DPI = 200  # of pictures made of pixels
 LETTER, HANDLE = 4.4, 38.0  # widths in a legend, in typographic points
+LINE = 0.16  # inches, of a line of a legend
+TITLE, ABOVE = 42, 52  # letters of a panel's title, and of the smaller line above it
+TIP = "tip:"  # what the id of something begins with that says more to the pointer
 LOOK: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -91,13 +96,15 @@ class Painted:
     """What a painted panel leaves to its figure.
 
     `handles` are explained in the legend; `labels` are placed clear of `lines`, polylines in data
-    units; a page says `tips` where the pointer is on their points.
+    units; a page says `tips` where the pointer is on their points. `heads` are titles that the
+    panel had to elide.
     """
 
     handles: dict[str, Artist] = field(default_factory=dict)
     labels: list[Label] = field(default_factory=list)
     lines: list[Sequence[tuple[float, float]]] = field(default_factory=list)
     tips: list[tuple[str, Sequence[tuple[float, float]]]] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,11 @@ class Chart:
     painters: Sequence[Callable[[Axes], Painted]]
     remarks: Sequence[str] = ()
     size: tuple[float, float] = (3.7, 3.0)  # of a panel, inches
+    notes: bool = True  # remarks and titles in full
 
     def apart(self, size: tuple[float, float]) -> list[Chart]:
         """Return a chart for each panel, as for a page, which says the remarks itself."""
-        return [replace(self, painters=[paint], remarks=(), size=size) for paint in self.painters]
+        return [replace(self, painters=[p], notes=False, size=size) for p in self.painters]
 
     def save(self, stem: Path) -> list[Path]:
         """Write `stem`.png, .svg and .pdf; return their paths, none without panels."""
@@ -127,14 +135,18 @@ class Chart:
         with _grid(min(len(self.painters), MOST), self.size) as (figure, axes, width):
             panels = [(ax, paint(ax)) for ax, paint in zip(axes, self.painters, strict=False)]
             handles = {k: v for _, painted in panels for k, v in painted.handles.items()}
-            more = len(self.painters) - MOST
-            notes = [*self.remarks, *([f"{more} more in the tables"] if more > 0 else [])]
-            _legend(figure, handles, notes, 2 * width)
+            _legend(figure, handles, self._notes(panels) if self.notes else [], 2 * width)
             settle(figure)
             for ax, painted in panels:
                 if painted.labels:
                     place(ax, painted.labels, painted.lines)
             yield figure, panels
+
+    def _notes(self, panels: list[tuple[Axes, Painted]]) -> list[str]:
+        """Return the remarks, what is left out, and in full what panels had to elide."""
+        more = len(self.painters) - MOST
+        heads = dict.fromkeys(head for _, painted in panels for head in painted.heads)
+        return [*self.remarks, *([f"{more} more in the tables"] if more > 0 else []), *heads]
 
 
 @contextmanager
@@ -157,22 +169,31 @@ def _grid(panels: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list
 def _legend(
     figure: Figure, handles: dict[str, Artist], remarks: Sequence[str], columns: int
 ) -> None:
-    """Explain below all panels what is drawn, in as many columns as there is room for."""
+    """Explain below all panels what is drawn, in as many columns as there is room for.
+
+    Long texts are wrapped, and the figure grows by their lines, so that panels keep their size.
+    """
     from matplotlib.lines import Line2D
 
-    entries = handles | {remark: Line2D([], [], linestyle="none") for remark in remarks}
     room = 72 * figure.get_figwidth()
-    fitting = (n for n in range(columns, 1, -1) if _width([*entries], n) <= room)
+    letters = int(0.85 * (room - HANDLE) / LETTER)  # some are wider
+    entries = [(elided(name, letters), shown) for name, shown in handles.items()]
+    entries += [(fill(text, letters), Line2D([], [], linestyle="none")) for text in remarks]
+    texts = [text for text, _ in entries]
+    columns = 1 if any("\n" in text for text in texts) else columns
+    columns = next((n for n in range(columns, 1, -1) if _width(texts, n) <= room), 1)
     place: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "handlelength": 2.8}
     if entries:
-        figure.legend(list(entries.values()), list(entries), ncols=next(fitting, 1), **place)
+        figure.legend([shown for _, shown in entries], texts, ncols=columns, **place)
+    figure.set_figheight(figure.get_figheight() + LINE * sum(text.count("\n") for text in texts))
 
 
 def _width(texts: Sequence[str], columns: int) -> float:
     """Return about how wide a legend is, in typographic points: it is filled column by column."""
-    height = ceil(len(texts) / columns)
-    rows = [texts[i : i + height] for i in range(0, len(texts), height)]
-    return sum(LETTER * max(map(len, column)) + HANDLE for column in rows)
+    height, taller = divmod(len(texts), columns)
+    starts = [i * height + min(i, taller) for i in range(columns + 1)]
+    longest = (max(map(len, texts[a:b]), default=0) for a, b in pairwise(starts))
+    return sum(LETTER * letters + HANDLE for letters in longest)
 
 
 def handle(style: Style, line: Any = None) -> Artist:
@@ -183,11 +204,19 @@ def handle(style: Style, line: Any = None) -> Artist:
     return Line2D([], [], **look, markersize=5.5)
 
 
-def head(ax: Axes, title: str, above: str) -> None:
-    """Write a panel's title, and in grey above it the model."""
-    ax.set_title(title, loc="left")
-    text = ax.annotate(above, (0, 1), (0, 18), "axes fraction", "offset points")
-    text.set(color=GREY, fontsize=7)
+def head(ax: Axes, title: str, above: str) -> Painted:
+    """Write a panel's title, and in grey above it the model; what is too long is elided."""
+    texts = [
+        ax.set_title(elided(title, TITLE), loc="left"),
+        ax.annotate(elided(above, ABOVE), (0, 1), (0, 18), "axes fraction", "offset points"),
+    ]
+    texts[1].set(color=GREY, fontsize=7)
+    painted = Painted()
+    for text, whole in zip(texts, (title, above), strict=True):
+        if text.get_text() != whole:
+            text.set_gid(TIP + whole)
+            painted.heads.append(whole)
+    return painted
 
 
 def remark(ax: Axes, text: str, height: float) -> None:

@@ -12,14 +12,13 @@ from html import escape
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from segsweep.results.charts.canvas import Chart
+from segsweep.results.charts.canvas import TIP, Chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-TIP = "tip:"
 ROOT = "stroke-linejoin:round;font-family:system-ui,sans-serif"
 DECIMAL = re.compile(r"(-?\d+\.\d)\d+")
 SPACE = re.compile(r"\s*([MLCQHVz,;:])\s*|\s+")

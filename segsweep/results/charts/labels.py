@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segsweep.results.wording import elided
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FONT_SIZE = 7.0  # points
+LONG = 36  # letters of a label
 WIDTH, HEIGHT = 0.62 * FONT_SIZE, 1.1 * FONT_SIZE  # of one letter
 MARKER = 3.5  # half the side of a marker's box
 GAP = 2.5  # between the boxes that stand for a line
@@ -46,12 +49,13 @@ def place(
     taken = np.concatenate([_boxes(_points(ax, line)) for line in lines])
     for label in labels:
         (anchor,) = _points(ax, [(label.x, label.y)])
-        offsets, boxes = _candidates(anchor, label.text)
+        text = elided(label.text, LONG)
+        offsets, boxes = _candidates(anchor, text)
         covered = _overlap(boxes[:, None], taken).sum(1) - _overlap(boxes, inside)
         best = int(covered.round(3).argmin())  # the first of equals
         taken = np.concatenate([taken, boxes[best : best + 1]])
         ax.annotate(
-            label.text,
+            text,
             (label.x, label.y),
             xytext=tuple(offsets[best]),
             textcoords="offset points",

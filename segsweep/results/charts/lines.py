@@ -33,8 +33,8 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1,
 Curve = dict[float, float]
 """Metric by epoch."""
 
-Lines = tuple[tuple[str, str], dict[str, tuple[LabelledRun, Curve]]]
-"""A model and a data set, and of every setting there a run and the mean curve."""
+Lines = tuple[tuple[str, str, str], dict[str, tuple[LabelledRun, Curve]]]
+"""A model, a data set, a metric, and of every setting there a run and the mean curve."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ def size_chart(families: Sequence[Sizes]) -> Chart:
 
 def _sizes(family: Sizes, columns: list[str], ax: Axes) -> Painted:
     """Paint a family."""
-    head(ax, family.title, family.table.title)
+    painted = head(ax, family.title, family.table.title)
     shown = panels(family.table)
     relative = all(panel.reference is not None for panel in shown)
     for panel in shown:
@@ -84,11 +84,12 @@ def _sizes(family: Sizes, columns: list[str], ax: Axes) -> Painted:
     ax.set_xticks(values, [f"{value:g}" for value in values], minor=False)
     ax.minorticks_off()
     ax.set_xlabel(family.name)
-    ax.set_ylabel(shown[0].quantity() if relative else shown[0].plain_quantity())
+    quantities = (p.quantity() if relative else p.plain_quantity() for p in shown)
+    ax.set_ylabel(" and ".join(dict.fromkeys(quantities)))
     if relative:
         ax.axhline(0, color=BLACK, linewidth=0.8, zorder=1)
     handles, names = ax.get_legend_handles_labels()
-    return Painted(dict(zip(names, handles, strict=True)))
+    return replace(painted, handles=dict(zip(names, handles, strict=True)))
 
 
 def _name(panel: Panel) -> str:
@@ -126,13 +127,13 @@ def read(path: Path, metric: str) -> Curve:
 
 
 def curves(runs: list[Values], directories: Path) -> list[Lines]:
-    """Return the mean curve of every setting, by (model, data set), then by setting.
+    """Return the mean curve of every setting, by (model, data set, metric), then by setting.
 
     `directories` is the folder with the run directories.
     """
-    places: dict[tuple[str, str], dict[str, list[LabelledRun]]] = {}
+    places: dict[tuple[str, str, str], dict[str, list[LabelledRun]]] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
-        settings = places.setdefault((run.model, run.data_set), {})
+        settings = places.setdefault((run.model, run.data_set, key_metric(run.values)), {})
         settings.setdefault(run.setting, []).append(run)
     drawable, left = [], FILES
     for place, settings in sorted(places.items()):
@@ -170,9 +171,8 @@ def curve_chart(drawable: Sequence[Lines]) -> Chart:
 
 def _curves(drawn: Lines, styles: dict[str, Style], dashes: dict[str, Any], ax: Axes) -> Painted:
     """Paint the curves of a model on a data set."""
-    (model, data_set), lines = drawn
-    head(ax, data_set, model)
-    painted = Painted()
+    (model, data_set, metric), lines = drawn
+    painted = head(ax, data_set, model)
     for setting, (run, curve) in lines.items():
         points, style = sorted(curve.items()), styles[run.method]
         (line,) = ax.plot(*zip(*points, strict=True), color=style.color, marker=style.marker)
@@ -181,7 +181,6 @@ def _curves(drawn: Lines, styles: dict[str, Style], dashes: dict[str, Any], ax: 
         epoch, value = points[-1]
         painted.tips.append((f"{setting}: {value:.2f} at epoch {epoch:g}", points))
     run = next(iter(lines.values()))[0].values
-    metric = key_metric(run)
     name, unit = metric_name(metric), run.get(f"metrics.{metric}.unit")
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"{name} ({unit})" if unit else name)

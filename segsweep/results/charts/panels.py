@@ -94,11 +94,14 @@ class Panel:
 
     def title(self) -> str:
         """Return the data set, or of how many this is the mean."""
+        columns, name = self.table.columns, self.column.labels[-1]
         if not self.column.is_mean:
-            return self.column.labels[-1]
+            alone = sum(column.labels[-1] == name for column in columns) == 1
+            return name if alone else f"{name}, {self.column.labels[0]}"
+        counted = sum(column.counts and not column.is_mean for column in columns)
         protocols = dict.fromkeys(protocol for _, protocol in self.column.kinds if protocol)
         mixed = f" ({' & '.join(protocols)})" if len(protocols) > 1 else ""
-        return f"mean of {len(self.table.columns) - 1} data sets{mixed}"
+        return f"mean of {counted} data sets{mixed}"
 
     def quantity(self) -> str:
         """Return what the vertical axis shows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from math import sqrt
@@ -13,6 +13,7 @@ from segsweep.results.charts.canvas import (
     BAR,
     BLACK,
     GREY,
+    TITLE,
     Chart,
     Painted,
     Style,
@@ -22,7 +23,7 @@ from segsweep.results.charts.canvas import (
 )
 from segsweep.results.charts.labels import Label
 from segsweep.results.charts.panels import Panel, PlotPoint, front
-from segsweep.results.wording import QUANTITIES, Quantity
+from segsweep.results.wording import QUANTITIES, Quantity, elided
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,13 +92,13 @@ def _bands(panels: Sequence[Panel]) -> list[str]:
 
 def _delta(panel: Panel, styles: dict[str, Style], ax: Axes) -> Painted:
     """Paint a panel of deltas."""
-    head(ax, panel.title(), panel.table.title)
+    painted = head(ax, panel.title(), panel.table.title)
     ax.set_xlabel("trained parameters")
     points = panel.points()
     if not points:
         ax.set(xticks=[], yticks=[])
         remark(ax, "no finished run that trains", 0.5)
-        return Painted()
+        return painted
     lines = _series(points, styles)
     for series in lines:
         series.draw(ax)
@@ -111,7 +112,8 @@ def _delta(panel: Panel, styles: dict[str, Style], ax: Axes) -> Painted:
             ax.axhspan(-noise.sd, noise.sd, color="#d9d9d9", linewidth=0, zorder=0.5)
     _frozen(ax, panel)
     zero = [(x, 0.0) for x in ax.get_xlim()]
-    return Painted(
+    return replace(
+        painted,
         handles={s.points[0].row.run.family: handle(s.style) for s in lines},
         labels=[label for series in lines for label in series.labels()],
         lines=[*(path for series in lines for path in series.paths()), zero],
@@ -171,7 +173,8 @@ def _frozen(ax: Axes, panel: Panel) -> None:
     """Mark the frozen base, which trains nothing and so has no place on a logarithmic axis."""
     low, high = ax.get_ylim()
     for point in panel.points(trained=False):
-        text, height = f"{point.row.setting.lower()} {point.value:.0f} {panel.unit}", 0.01
+        name = elided(point.row.setting.lower(), TITLE)
+        text, height = f"{name} {point.value:.0f} {panel.unit}", 0.01
         if low <= point.value <= high:
             ax.axhline(point.value, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
             height = (point.value - low) / (high - low)
@@ -189,7 +192,7 @@ def tradeoff_chart(panels: Sequence[Panel], cost: str, styles: dict[str, Style])
 
 def _tradeoff(panel: Panel, cost: str, styles: dict[str, Style], ax: Axes) -> Painted:
     """Paint a panel of metric against cost."""
-    head(ax, panel.title(), panel.table.title)
+    painted = head(ax, panel.title(), panel.table.title)
     points, quantity = panel.priced(cost), QUANTITIES[cost]
     best = front(points, panel.column.direction != "lower")
     ax.step([p.x for p in best], [p.value for p in best], where="post", color=GREY, lw=1.0)
@@ -206,7 +209,8 @@ def _tradeoff(panel: Panel, cost: str, styles: dict[str, Style], ax: Axes) -> Pa
     corners = [(b.x, a.value) for a, b in pairwise(best)]
     steps = [[(a.x, a.value), corner] for a, corner in zip(best, corners, strict=False)]
     families = {p.row.run.family: styles[p.row.method] for p in points}
-    return Painted(
+    return replace(
+        painted,
         handles={name: handle(style, line="none") for name, style in families.items()},
         labels=[  # the legend names those of one size
             Label(p.x, p.value, p.row.run.detail, styles[p.row.method].color)
