@@ -59,7 +59,7 @@ def validated(step: int, ap: float) -> dict:
     return {"step": step, "epoch": step / 4, "time": 1.0, "segm_AP": ap, "bbox_AP": 1.0}
 
 
-def test_finished_runs_show_their_first_metric_and_best_epoch(tmp_path: Path) -> None:
+def test_finished_runs_show_their_metric_and_best_epoch(tmp_path: Path) -> None:
     (directory,) = write(tmp_path, record("lora", 41.5))
     name = directory.name
     assert status(directory) == Status(name, "done", 9, 10, 160, "segm_AP", 41.5)
