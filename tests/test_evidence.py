@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import evidence as simulation
@@ -99,6 +99,7 @@ columns = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(columns)
 def test_the_best_is_always_among_the_best(runs) -> None:
     evidence = Evidence(runs)
@@ -106,6 +107,7 @@ def test_the_best_is_always_among_the_best(runs) -> None:
     assert not marked or max(evidence.means, key=evidence.means.__getitem__) in marked
 
 
+@settings(deadline=None)
 @given(columns, st.floats(-50, 50).map(round), st.sampled_from([0.5, 2.0]))
 def test_evidence_does_not_depend_on_zero_or_unit(runs, shift, unit) -> None:
     one, other = (
