@@ -11,8 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.audit import bounds, cells, claims, counts, forms, means, numbers, relations, rules
-from segsweep.audit.cells import Certainty
+from segsweep.audit import (
+    bounds,
+    cells,
+    claims,
+    counts,
+    deltas,
+    forms,
+    layout,
+    means,
+    numbers,
+    relations,
+    rules,
+)
+from segsweep.audit.findings import Certainty
 from segsweep.base.errors import UserError
 from segsweep.verbs import audit
 
@@ -126,17 +138,17 @@ def test_background_policies(values, policy):
     assert {c.method for c in finding.cells} == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("form", list(means.FORMS))
+@pytest.mark.parametrize("form", list(deltas.FORMS))
 def test_deltas(form):
     values = {"full_head": 50.0, "lora": 45.0, "adapter": 48.0, "bitfit": 40.0}
     table = []
     for method, value in values.items():
         number, reference = numbers.printed(f"{value:.1f}"), numbers.printed("50.0")
-        delta = float(means.FORMS[form](number, reference).middle)
+        delta = float(deltas.FORMS[form](number, reference).middle)
         table += row(method, AP=f"{value:.1f}", delta_AP=f"{delta:.3f}")
-    assert findings(means.deltas, table) == []
+    assert findings(deltas.deltas, table) == []
     table[3] = table[3].now("-7.500")
-    assert [f.cells[0] for f in findings(means.deltas, table)] == [table[3]]
+    assert [f.cells[0] for f in findings(deltas.deltas, table)] == [table[3]]
 
 
 # counts
@@ -299,16 +311,16 @@ def test_supersets_copies_and_marks():
     assert findings(relations.supersets, [better[0], better[1].now("28.5")])
     scores = {"AP": "36.61", "AP50": "58.72", "AP75": "38.73"}
     copied = [*row("a", **scores), *row("b", **scores)]
-    assert findings(relations.copies, copied[:-1] + row("b", AP75="38.74")) == []
-    assert len(findings(relations.copies, copied)) == 1
+    assert findings(layout.copies, copied[:-1] + row("b", AP75="38.74")) == []
+    assert len(findings(layout.copies, copied)) == 1
     marked = [
         cell(value, method=method, dataset=column, note="underlined" * (method == "a"))
         for column in "uvwx"
         for method, value in (("a", 3), ("b", 2))
     ]
-    assert findings(relations.marks, marked) == []
+    assert findings(layout.marks, marked) == []
     marked[0] = marked[0].now("1")
-    assert [f.cells for f in findings(relations.marks, marked)] == [[marked[0]]]
+    assert [f.cells for f in findings(layout.marks, marked)] == [[marked[0]]]
 
 
 def test_more_layers_take_no_less_time():

@@ -24,7 +24,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, table
+from segsweep.audit.cells import PrintedCell, table
+from segsweep.audit.findings import Certainty, Contradiction
 from segsweep.audit.kinds import KINDS, WORDS, Claim, Verdict, judge
 from segsweep.base.errors import UserError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from segsweep.audit.cells import COLUMNS, OPTIONAL, Certainty, Contradiction, by
+from segsweep.audit.cells import COLUMNS, OPTIONAL, by
+from segsweep.audit.findings import Certainty, Contradiction
 from segsweep.base.terminal import printer
 
 STYLES = {

@@ -10,8 +10,8 @@ from itertools import pairwise
 from math import prod
 
 from segsweep.audit.cells import PrintedCell, by
-from segsweep.audit.counts import EQUATION, agreed, bases, pairs
-from segsweep.audit.numbers import Interval, exactly, mean, short
+from segsweep.audit.counts import EQUATION, bases, pairs
+from segsweep.audit.numbers import Interval, agreed, exactly, mean, short
 from segsweep.base.errors import UserError
 
 FAR = Fraction(10**9)

@@ -16,9 +16,11 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from segsweep.audit import bounds, counts, means, relations
-from segsweep.audit.cells import ROLES, Certainty, Contradiction, PrintedCell, read, table
+from segsweep.audit import bounds, counts, deltas, layout, means, relations
+from segsweep.audit.cells import ROLES, PrintedCell, read, table
 from segsweep.audit.claims import claims, read_claims
+from segsweep.audit.findings import CUT, Certainty, Contradiction
+from segsweep.audit.numbers import exactly, short, written
 from segsweep.base.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -26,7 +28,7 @@ REPORTED, INSTALLED = PACKAGE.parent / "results" / "reported" / "reported.csv", 
 MISPRINTED = ("source", "table", "model", "backbone", "method", "metric", "value")
 RULES: dict[str, Callable[[Sequence[PrintedCell]], Iterable[Contradiction]]] = {
     "mean": means.means,
-    "delta": means.deltas,
+    "delta": deltas.deltas,
     "share": counts.shares,
     "growth": counts.growth,
     "column": counts.columns,
@@ -41,8 +43,10 @@ RULES: dict[str, Callable[[Sequence[PrintedCell]], Iterable[Contradiction]]] = {
     "relation": relations.relations,
     "superset": relations.supersets,
     "time": relations.times,
-    "copy": relations.copies,
-    "mark": relations.marks,
+    "copy": layout.copies,
+    "swap": layout.swapped,
+    "scale": layout.scales,
+    "mark": layout.marks,
 }
 """The first line of their docstrings says what each holds."""
 
@@ -100,6 +104,8 @@ def numbered(findings: Iterable[Contradiction]) -> list[Contradiction]:
 def misprints(cells: Sequence[PrintedCell], path: Path) -> Iterator[Contradiction]:
     """Numbers that a recount contradicts, from a list; without a column `certainty` all certain.
 
+    `correct` is what was counted, with all its digits: they tell what was cut off, not rounded.
+
     Raises:
         UserError: the list lacks a column, or names a cell that is not there.
     """
@@ -107,19 +113,22 @@ def misprints(cells: Sequence[PrintedCell], path: Path) -> Iterator[Contradictio
         try:
             params = tuple(sorted(json.loads(line["method_params"] or "{}").items()))
             certainty = Certainty(line.get("certainty") or "certain")
+            counted = Fraction(line["correct"])
         except (ValueError, AttributeError) as error:
             raise UserError(f"{path}, line {number}: {error}") from error
         place = [line[name] for name in MISPRINTED]
         cell = next((c for c in cells if (c.params, _place(c)) == (params, place)), None)
         if cell is None:
             raise UserError(f"{path}, line {number}: no cell {' · '.join(place)} in the table")
+        cut = cell.interval(cut=True).meets(exactly(counted))
+        likely = cut and certainty == Certainty.CERTAIN
         yield Contradiction(
-            certainty=certainty,
+            certainty=Certainty.LIKELY if likely else certainty,
             cells=[cell],
             printed=cell.text,
-            follows=line["correct"],
-            corrections=[f"{cell.text} → {line['correct']}"],
-            explanation=f"Counted again: {line['reason']}.",
+            follows=short(counted),
+            corrections=[f"{cell.text} → {written(counted, cell.text)}"],
+            explanation=f"Counted again: {line['reason']}.{CUT * cut}",
         )
 
 
@@ -133,7 +142,8 @@ def mended(cells: Sequence[PrintedCell], findings: Sequence[Contradiction]) -> l
     right: dict[PrintedCell, str] = {}
     for finding in findings:
         if finding.rule in ("mean", "recount") and finding.certainty == Certainty.CERTAIN:
-            old, _, new = finding.corrections[0].partition(" → ")
-            if len(finding.corrections) == 1 and Fraction(old) == finding.cells[0].value:
-                right[finding.cells[0]] = new
+            cell, (first, *more) = finding.cells[0], finding.corrections
+            old, _, new = first.partition(" → ")
+            if old == cell.text and not more:
+                right[cell] = new
     return [cell.now(right[cell]) if cell in right else cell for cell in cells]
