@@ -101,6 +101,11 @@ class MeanColumn:
             if not (a.fits(self.usual) or self.other(a) or a.fits(self.usual, cut=True))
         ]
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a column of plain means at all: of three or more not all are wrong."""
+        return len(self.averages) < 3 or len(self.wrong()) < len(self.averages)
+
 
 def mean_columns(cells: Sequence[PrintedCell]) -> list[MeanColumn]:
     """Return all columns of printed means."""
@@ -119,5 +124,5 @@ def recomputed(cells: Sequence[PrintedCell]) -> dict[PrintedCell, Interval]:
     return {
         a.target: mean(c.interval() for c in a.policies()[column.usual])
         for column in mean_columns(cells)
-        for a in column.wrong()
+        for a in (column.wrong() if column.plain else [])
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import combinations
 from statistics import median
 
 from segsweep.audit.cells import PrintedCell, by
@@ -48,6 +49,11 @@ def ranges(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                 follows="at most 50",
                 explanation="A balanced error above 50 % is worse than guessing.",
             )
+
+
+def exchange(a: PrintedCell, b: PrintedCell) -> str:
+    """Return the correction that two numbers change places."""
+    return f"{a.metric} {a.text} ↔ {b.metric} {b.text}"
 
 
 def precision(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
@@ -102,7 +108,12 @@ def _not_falling(
         return None if key == "75" else value
 
     cut = not falling(family, cut=True)
-    fixes = [
+    exchanged = [
+        exchange(family[x], family[y])
+        for x, y in combinations(family, 2)
+        if not falling({**family, x: family[y], y: family[x]})
+    ]
+    fixes = exchanged + [
         f"{cell.metric} {cell.text} → {fixes_of[0]}"
         for key, cell in family.items()
         if (fixes_of := _ap_repairs(family, key, expected(key)))
@@ -171,7 +182,8 @@ def _overlap(jaccard: PrintedCell, dice: PrintedCell) -> Iterator[Contradiction]
         cells=[jaccard, dice],
         printed=f"{jaccard.metric} {jaccard.text}, {dice.metric} {dice.text}",
         follows=f"{jaccard.metric} from {short(least(dice.text))} to {dice.text}",
-        corrections=jaccard.changes(lambda t: right(t, dice.text))
+        corrections=[exchange(jaccard, dice)] * right(dice.text, jaccard.text)
+        + jaccard.changes(lambda t: right(t, dice.text))
         + dice.changes(lambda t: right(jaccard.text, t)),
         explanation="Means over images lie between D/(2 - D) and D (Jensen's inequality); "
         f"pooled over all pixels they equal D/(2 - D).{CUT * cut}",
@@ -185,8 +197,11 @@ def _above_accuracy(small: PrintedCell, large: PrintedCell) -> Contradiction:
         cells=[small, large],
         printed=f"{small.metric} {small.text}, {large.metric} {large.text}",
         follows=f"{small.metric} ≤ {large.metric}",
-        corrections=small.changes(lambda t: printed(t).low <= large.interval().high)
-        + large.changes(lambda t: printed(t).high >= small.interval().low),
+        corrections=[
+            exchange(small, large),
+            *small.changes(lambda t: printed(t).low <= large.interval().high),
+            *large.changes(lambda t: printed(t).high >= small.interval().low),
+        ],
         explanation=f"A class's IoU counts more errors than its accuracy does.{CUT * cut}",
     )
 

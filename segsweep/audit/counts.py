@@ -9,6 +9,7 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
+from segsweep.audit.bounds import exchange
 from segsweep.audit.cells import PrintedCell, by, smallest_head
 from segsweep.audit.findings import CUT, Certainty, Contradiction
 from segsweep.audit.numbers import Interval, agreed, exactly, printed, repairs, short, written
@@ -74,7 +75,8 @@ def _outlier(
     by_itself = bases([*rows, (count, share)], equation)[-1]
     whole = count.value * 100 / share.value - by_itself.middle + base.middle
     expected = 100 * count.value / whole
-    fixes = [f"{share.text} % → {t} %" for t in repairs(share.text, lambda t: fits(count.text, t))]
+    fixes = [exchange(count, share)] * fits(share.text, count.text)
+    fixes += [f"{share.text} % → {t} %" for t in repairs(share.text, lambda t: fits(count.text, t))]
     fixes += [f"{count.text} M → {t} M" for t in repairs(count.text, lambda t: fits(t, share.text))]
     return Contradiction(
         certainty=Certainty.unless(cut),

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import combinations
 from statistics import median
 
+from segsweep.audit.bounds import exchange
 from segsweep.audit.cells import PrintedCell, by
 from segsweep.audit.findings import Certainty, Contradiction
 from segsweep.audit.numbers import decimals, rescaled
@@ -131,7 +132,7 @@ def _exchange(a: PrintedCell, b: PrintedCell, others: int) -> Contradiction:
         cells=[a, b],
         printed=f"{a.text} and {b.text}",
         follows=f"{b.text} and {a.text}, by the {others} other rows",
-        corrections=[f"{a.metric} {a.text} ↔ {b.metric} {b.text}"],
+        corrections=[exchange(a, b)],
         explanation="The two numbers seem to stand in each other's column: exchanged they differ "
         "as in all other rows.",
     )

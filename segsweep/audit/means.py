@@ -9,6 +9,7 @@ from segsweep.audit.averages import (
     ALL,
     FOREGROUND,
     Average,
+    MeanColumn,
     mean_columns,
     recomputed,
 )
@@ -25,6 +26,9 @@ def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     stand_by = votes(cells, recomputed(cells))
     places = by(cells, lambda c: c.column)
     for column in mean_columns(cells):
+        if not column.plain:
+            yield _no_means(column)
+            continue
         wrong = column.wrong()
         others: dict[str, list[Average]] = {}
         for average in column.averages:
@@ -40,6 +44,18 @@ def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         if others:
             fitting = [a for a in column.averages if a.fits(column.usual)]
             yield _mixed({column.usual: fitting, **others})
+
+
+def _no_means(column: MeanColumn) -> Contradiction:
+    first = column.averages[0]
+    return Contradiction(
+        certainty=Certainty.DEFINITION,
+        cells=[a.target for a in column.averages],
+        printed=", ".join(f"{a.target.method} {a.target.text}" for a in column.averages[:3]),
+        follows=f"{short(first.value(column.usual))} in the first row ({column.usual})",
+        explanation="No row of the column is the plain mean of its members: it is weighted, or "
+        "over others than the table shows.",
+    )
 
 
 def _explained(average: Average, policy: str) -> Contradiction:
