@@ -110,7 +110,8 @@ def test_rounded_means_are_right_and_another_digit_is_found(values):
     (finding,) = findings(means.means, averages(values, change=3 if values[0] < 50 else -3))
     right = averages(values)[-1].text
     assert finding.certainty in (Certainty.CERTAIN, Certainty.LIKELY)
-    assert abs(float(finding.corrections[0].split(" → ")[1]) - float(right)) < 0.02
+    fixes = [float(fix.split(" → ")[1]) for fix in finding.corrections]
+    assert any(abs(fix - float(right)) < 0.02 for fix in fixes)
 
 
 def test_cut_digits_are_explained():
@@ -455,7 +456,8 @@ def test_what_the_reported_numbers_say_against_themselves(reported):
     assert mixed.certainty == Certainty.DEFINITION
     assert "conv_lora 69.64 / 67.09" in mixed.follows
     assert mixed.explanation.endswith("On one footing conv_lora is above TransLab.")
-    assert list(known["000-2b-recount-1"].corrections) == ["1.12 → 1.13"]
+    cut = known["000-2b-recount-1"]
+    assert (cut.certainty, list(cut.corrections)) == (Certainty.LIKELY, ["1.12 → 1.13"])
     resting = [f for f in reported if "rests on a misprint" in f.explanation]
     assert [f.place[0] for f in resting] == ["001"]
     assert "rank 8 has the best LoRA average" in resting[0].printed
@@ -463,7 +465,7 @@ def test_what_the_reported_numbers_say_against_themselves(reported):
 
 def test_how_much_is_found(reported):
     real, explained = forms.split(reported)
-    assert forms.summary(real) == "43 findings: 17 certain, 2 likely, 6 definition, 18 unclear"
+    assert forms.summary(real) == "53 findings: 16 certain, 3 likely, 7 definition, 27 unclear"
     assert len(explained) == 3
     assert len({f.id for f in reported}) == len(reported)
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ class PrintedCell:
     line: int
     role: Role = field(default=Role(), compare=False)
 
-    @property
+    @cached_property
     def value(self) -> Fraction:
         """The number as printed."""
         return Fraction(self.text)
@@ -88,18 +89,18 @@ class PrintedCell:
         """What is trained how: model, backbone, method and its parameters."""
         return self.model, self.backbone, self.method, self.params
 
-    @property
+    @cached_property
     def row(self) -> tuple[Any, ...]:
         """The place in the table where the numbers of one run stand."""
         return self.source, self.table, *self.setting, self.dataset, self.task
 
-    @property
+    @cached_property
     def column(self) -> tuple[Any, ...]:
         """What numbers of other methods stand above and below it."""
         words = self.model, self.backbone, self.dataset, self.task, self.metric
         return self.source, self.table, *words
 
-    @property
+    @cached_property
     def quantity(self) -> str:
         """The metric, with one name for all spellings of counts and shares of parameters."""
         if re.fullmatch(r"(trainable|trained|updated|tuned)_(params|parameters)\w*", self.metric):

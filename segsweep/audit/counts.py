@@ -150,20 +150,22 @@ def columns(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Numbers of a row that are quoted beside others are those of their own row."""
     for group in by(cells, lambda c: (c.source, *c.setting)).values():
         for column, quantity in (("params_m", "params"), ("params_pct", "percent")):
-            cell = next((c for c in group if c.quantity == quantity), None)
-            quoted = [c for c in group if getattr(c, column) and not ENDS.search(c.quantity)]
-            if not quoted:
-                continue
-            expected = cell.text if cell else getattr(quoted[0], column)
-            right = printed(expected)
-            wrong = [c for c in quoted if not printed(getattr(c, column)).meets(right)]
+            told = [(c.text, c) for c in group if c.quantity == quantity][:1]
+            told += [
+                (getattr(c, column), c)
+                for c in group
+                if getattr(c, column) and not ENDS.search(c.quantity)
+            ]
+            texts = [text for text, _ in told]
+            expected = max(texts, key=texts.count, default="")  # of equally many the cell itself
+            wrong = [(t, c) for t, c in told if not printed(t).meets(printed(expected))]
             if wrong:
                 right = printed(expected, cut=True)
-                cut = all(printed(getattr(c, column), cut=True).meets(right) for c in wrong)
+                cut = all(printed(text, cut=True).meets(right) for text, _ in wrong)
                 yield Contradiction(
                     certainty=Certainty.unless(cut),
-                    cells=[*([cell] if cell else []), *wrong],
-                    printed=", ".join(f"{getattr(c, column)} (line {c.line})" for c in wrong),
+                    cells=list(dict.fromkeys(c for _, c in [*wrong, *told[:1]])),
+                    printed=", ".join(f"{text} (line {c.line})" for text, c in wrong),
                     follows=expected,
                     explanation=f"{column} is not the number of parameters of the same setting."
                     + CUT * cut,

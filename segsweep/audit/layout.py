@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations
 from statistics import median
@@ -28,8 +28,9 @@ LINES: tuple[tuple[str, Key, Key], ...] = (
     ),
 )
 """What may have been copied as a whole, widest first: a line, and the place of a number in it."""
-EQUAL = 3  # numbers; fewer are equal by chance
+EQUAL = 3  # numbers; fewer are equal by chance, and so few may be
 STEADY = 5  # other rows; fewer do not show what is usual
+MANY = 8  # of them one may be as odd as it likes
 MARKS = {"bold": 1, "underlined": None}  # the rank it stands for, if all know it
 FRACTIONS = ("fraction", "1")
 
@@ -40,7 +41,7 @@ def copies(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     for document in by(results, lambda c: c.source).values():
         told: set[PrintedCell] = set()
         yield from _twice(document)
-        fractions = [c for c in document if c.value.denominator > 1]
+        fractions = [c for c in document if decimals(c.text)]
         for kind, line_of, place_of in LINES:
             lines: dict[tuple, dict[tuple, PrintedCell]] = {}
             for cell in fractions:
@@ -57,7 +58,7 @@ def copies(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
 
 def _copy(kind: str, one: list[PrintedCell], other: list[PrintedCell]) -> Contradiction:
     return Contradiction(
-        certainty=Certainty.LIKELY,
+        certainty=Certainty.LIKELY if len(one) > EQUAL else Certainty.UNCLEAR,
         cells=[*one, *other],
         printed=", ".join(f"{c.metric} {c.text}" for c in one),
         follows=f"two different {kind}",
@@ -99,21 +100,24 @@ def swapped(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
 
 def _alike(a: PrintedCell, b: PrintedCell) -> bool:
     """Say whether two columns differ in one respect only: model, data set or metric."""
-    same = a.setting[:2] == b.setting[:2], (a.dataset, a.task) == (b.dataset, b.task)
-    return [*same, a.metric == b.metric].count(False) == 1
+    same = a.model == b.model, (a.dataset, a.task) == (b.dataset, b.task), a.metric == b.metric
+    return same.count(False) == 1 or (all(same) and a.backbone != b.backbone)
 
 
 def _turned(both: Sequence[tuple[PrintedCell, PrintedCell]]) -> Iterator[Contradiction]:
     for a, b in both:
         others = [(v.value, w.value) for v, w in both if v is not a]
-        differences = [v - w for v, w in others]
-        steady = sorted(map(abs, differences))
-        turned = (a.value - b.value) * differences[0] < 0
+        usual = median(v - w for v, w in others)
+        if len(others) >= MANY:
+            others.remove(max(others, key=lambda pair: abs(pair[0] - pair[1] - usual)))
+        low, high = min(v - w for v, w in others), max(v - w for v, w in others)
+        steady = sorted((abs(low), abs(high)))
+        difference = a.value - b.value
         if (
-            turned
-            and (min(differences) > 0 or max(differences) < 0)
-            and steady[-1] <= 2 * steady[0]
-            and steady[0] <= abs(a.value - b.value) <= steady[-1]
+            low * high > 0
+            and difference * low < 0
+            and steady[0] <= abs(difference) <= steady[1]
+            and abs(difference) + steady[0] >= 2 * (steady[1] - steady[0])
             and _near(b.value, [v for v, _ in others])
             and _near(a.value, [w for _, w in others])
         ):
@@ -228,7 +232,7 @@ def _marked(
 
 
 def _ties(
-    columns: Sequence[list[PrintedCell]], ranks: dict[PrintedCell, int], mark: str, usual: int
+    columns: Iterable[list[PrintedCell]], ranks: dict[PrintedCell, int], mark: str, usual: int
 ) -> Iterator[Contradiction]:
     for column in columns:
         marked = [c for c in column if ranks.get(c) == usual]

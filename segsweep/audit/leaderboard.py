@@ -53,7 +53,7 @@ KNOWN = {word.lower(): word for words in (WORDS, *OVERLAP.values()) for word in 
 
 
 @dataclass(frozen=True)
-class Head:
+class ColumnHead:
     """What stands above a column of numbers."""
 
     text: str
@@ -151,7 +151,7 @@ def _number(cell: str, separator: str) -> Number | None:
     return Number(value, std, (matched["unit"] or "").replace("\\", ""), ", ".join(notes))
 
 
-def _head(text: str, numbers: Sequence[Number]) -> Head:
+def _head(text: str, numbers: Sequence[Number]) -> ColumnHead:
     """Return what a head tells, and what the numbers below it tell of the unit."""
     name, note = text.replace("$", ""), ""
     for word, arrow in ARROWS:
@@ -161,13 +161,13 @@ def _head(text: str, numbers: Sequence[Number]) -> Head:
     unit = unit or next((n.unit for n in numbers if n.unit), "")
     name = HEAD_UNIT.sub("", name).strip()
     if PARAMS.fullmatch(name) or (SHARE.fullmatch(name) and unit == "%"):
-        return Head(
+        return ColumnHead(
             text, "", "trainable_pct" if unit == "%" else "trainable_params", unit or "M", ""
         )
     if not note and LOWER.search(name):
         note = "lower is better"
     if COSTS.search(name):
-        return Head(text, "", name, unit, note)
+        return ColumnHead(text, "", name, unit, note)
     delta = DELTA.search(name)
     name = DELTA.sub("", name)
     words = [_word(word) for word in name.split()]
@@ -176,7 +176,7 @@ def _head(text: str, numbers: Sequence[Number]) -> Head:
     rest = " ".join(w for w in words if w != metric)
     dataset = "Average" if rest and AVERAGE.fullmatch(rest) else rest
     unit = unit or _scale([Fraction(n.text) for n in numbers], bool(metric))
-    return Head(text, dataset, f"delta_{metric}" if delta else metric, unit, note)
+    return ColumnHead(text, dataset, f"delta_{metric}" if delta else metric, unit, note)
 
 
 def _word(word: str) -> str:
@@ -199,7 +199,7 @@ def _cells(
     path: Path,
     rows: Sequence[tuple[int, list[str]]],
     columns: Sequence[Sequence[Number | None]],
-    heads: dict[int, Head],
+    heads: dict[int, ColumnHead],
     words: dict[int, str],
     items: int | None,
 ) -> list[PrintedCell]:
@@ -236,7 +236,7 @@ def _cells(
     return cells
 
 
-def _completed(heads: dict[int, Head]) -> dict[int, Head]:
+def _completed(heads: dict[int, ColumnHead]) -> dict[int, ColumnHead]:
     """Return heads with the metrics that they do not name: that of all others, or a score."""
     scores = [h for h in heads.values() if h.unit in ("%", "1") and "trainable" not in h.metric]
     plain = [h for h in scores if h.dataset != "Average" and not h.metric.startswith("delta_")]

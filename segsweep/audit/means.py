@@ -114,10 +114,11 @@ def _wrong(
         told += " One slip in the mean explains it, none in a member does."
     other = [p for p in average.policies() if p != usual and average.fits(p)]
     told += f" It would be the mean {' or '.join(other)}." if other else ""
-    cells = dict.fromkeys([*([suspect] if suspect else []), target, *members])
+    everyone = [target, *members]
+    cells = [c for c in everyone if c == suspect] + [c for c in everyone if c != suspect]
     return Contradiction(
         certainty=Certainty.LIKELY if other else Certainty.CERTAIN,
-        cells=list(cells),
+        cells=cells,
         printed=target.text,
         follows=f"{short(value)}, the mean of {len(members)} cells ({usual})",
         corrections=fixes,

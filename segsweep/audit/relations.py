@@ -81,7 +81,8 @@ def _off_line(rows: list[list[PrintedCell]]) -> Iterator[Contradiction]:
 def _distance(values: np.ndarray, index: int, column: int) -> tuple[float, float, bool]:
     """Return what the other rows let expect, their usual distance, and whether this is far.
 
-    Least absolute deviations (by iterated weights), so that one bad row does not hide another.
+    Least absolute deviations (by iterated weights), so that one bad row does not hide another. The
+    relation is no straight line everywhere, so nothing is told of what lies outside the other rows.
     """
     import numpy as np
 
@@ -97,7 +98,8 @@ def _distance(values: np.ndarray, index: int, column: int) -> tuple[float, float
     usual = max(1.4826 * float(np.median(misses)), 0.05)
     expected = float(inputs[index] @ line)
     miss = abs(values[index, column] - expected)
-    return expected, usual, bool(miss > max(FAR * usual, POINTS))
+    known = inputs[others].min(0) <= inputs[index], inputs[index] <= inputs[others].max(0)
+    return expected, usual, bool(miss > max(FAR * usual, POINTS) and np.all(known))
 
 
 def supersets(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:

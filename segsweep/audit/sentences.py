@@ -66,12 +66,12 @@ def select(cells: Sequence[PrintedCell], text: str, source: str) -> list[Printed
             raise UserError(f"claim of {source}: {part!r} is not of the form column=value")
         conditions.append((matched[1], matched[2] == "=", matched[3].split("|")))
     if not any(key == "source" for key, _, _ in conditions):
-        conditions.append(("source", True, [source]))
+        conditions.insert(0, ("source", True, [source]))
 
     def matches(cell: PrintedCell) -> bool:
-        params = {key: str(value) for key, value in cell.params}
+        params = dict(cell.params)
         return all(
-            (params.get(key, str(getattr(cell, key, ""))) in values) == equal
+            (str(params.get(key, getattr(cell, key, ""))) in values) == equal
             for key, equal, values in conditions
         )
 
