@@ -22,7 +22,7 @@ def ranges(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     for cell in cells:
         delta = cell.metric.lower().startswith(("delta", "gain", "diff"))
         outside = cell.is_percent and not delta and not 0 <= cell.value <= 100
-        fraction = cell.unit in ("fraction", "1") and not 0 <= cell.value <= 1
+        fraction = cell.unit in ("fraction", "1") and not delta and not 0 <= cell.value <= 1
         whole = cell.unit in WHOLE_NUMBERS and (cell.value < 0 or cell.value.denominator > 1)
         quantity = cell.unit and not cell.is_percent and not delta and cell.value < 0
         spread = cell.std.startswith("-") or (cell.is_percent and float(cell.std or 0) > 50)

@@ -18,15 +18,17 @@ from segsweep.audit.numbers import decimals, written
 
 SHARES = re.compile(
     r"(top[-_ @]?\d+([-_ ]acc\w*)?|acc(uracy)?|recall|sensitivity|specificity|"
-    r"(error|hit|success)([-_ ]rate)?|detected|missed)",
+    r"(err(or)?|hit|success)([-_ ]rate)?|detected|missed)",
     re.IGNORECASE,
 )
 SHOWN = 6  # numbers of items in a line
+MOST = 10_000  # items that are tried
 
 
 def counted(cells: Sequence[PrintedCell]) -> dict[PrintedCell, str]:
     """Return the scores of a table, each with why it is no share of counted items, or nothing."""
-    scores = [c for c in cells if (c.is_percent or c.unit == "1") and c.quantity == c.metric]
+    shares = [c for c in cells if (c.is_percent or c.unit == "1") and c.quantity == c.metric]
+    scores = [c for c in shares if not c.metric.startswith("delta_")]
     of_pixels = {c.table for c in cells if "IoU" in c.metric}
     reasons = {}
     for cell in scores:
@@ -83,7 +85,7 @@ def told(cells: Sequence[PrintedCell]) -> list[str]:
         lines.append(f"GRIM: not applied to {names}: {why}")
     free = [c for c, why in reasons.items() if not why and not c.items]
     for column in by(free, lambda c: (c.dataset, c.metric)).values():
-        limit = 10 ** (2 + max(decimals(c.text) for c in column))
+        limit = min(10 ** (2 + max(decimals(c.text) for c in column)), MOST)
         fits = [n for n in range(1, limit) if all(possible(c, n) for c in column)]
         name = " ".join(filter(None, (column[0].dataset, column[0].metric)))
         shown = ", ".join(map(str, fits[:SHOWN])) or "none"

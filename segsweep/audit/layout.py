@@ -198,13 +198,14 @@ def rounding(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
 def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Marked cells, bold or underlined, have the same rank in all columns; bold is the best."""
     for table in by(cells, lambda c: (c.source, c.table)).values():
-        columns = by(table, lambda c: (c.dataset, c.metric)).values()
+        whole = by(table, lambda c: (c.dataset, c.metric)).values()
         for mark, meant in MARKS.items():
+            columns = [part for column in whole for part in _groups(column, mark)]
             ranks = {
                 cell: 1 + sum(c.beats(cell) for c in column)
                 for column in columns
                 for cell in column
-                if mark in cell.note.lower()
+                if _has(cell, mark)
             }
             if not ranks:
                 continue
@@ -216,6 +217,17 @@ def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
             if wrong and (meant == usual or 2 * len(wrong) < len(ranks)):
                 yield _marked(wrong, ranks, mark, usual)
             yield from _ties(columns, ranks, mark, usual)
+
+
+def _groups(column: list[PrintedCell], mark: str) -> list[list[PrintedCell]]:
+    """Return the parts of a column that are marked by themselves: models with a mark each."""
+    groups = list(by(column, lambda c: (c.model, c.backbone)).values())
+    own = all(len(g) > 1 and any(_has(c, mark) for c in g) for g in groups)
+    return groups if own else [column]
+
+
+def _has(cell: PrintedCell, mark: str) -> bool:
+    return mark in cell.note.lower()
 
 
 def _marked(

@@ -91,6 +91,8 @@ def read_leaderboard(path: Path, items: int | None = None) -> list[PrintedCell]:
     names = [name.strip() for name in names]
     if len(names) < 2 or not rows:
         raise UserError(f"{path}: no table: needs a line of heads, a column of names, and numbers")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path}: more than one column is headed {', '.join(map(repr, twice))}")
     for line, row in rows:
         if len(row) != len(names):
             told = f"has {len(row)} cells, its heads are {len(names)}: {', '.join(names)}"
@@ -175,8 +177,14 @@ def _head(text: str, numbers: Sequence[Number]) -> ColumnHead:
     metric = metric or next((w for w in words if SHARES.fullmatch(w) or "IoU_" in w), "")
     rest = " ".join(w for w in words if w != metric)
     dataset = "Average" if rest and AVERAGE.fullmatch(rest) else rest
-    unit = unit or _scale([Fraction(n.text) for n in numbers], bool(metric))
-    return ColumnHead(text, dataset, f"delta_{metric}" if delta else metric, unit, note)
+    unit = unit or _scale(numbers, bool(metric))
+    values = [Fraction(n.text) for n in numbers]
+    best = {Fraction(n.text) for n in numbers if "bold" in n.note}
+    if not note and not metric and best == {min(values, default=None)} != {max(values)}:
+        note = "lower is better"  # of a metric that is not known, the bold number tells
+    if delta:
+        return ColumnHead(text, dataset, f"delta_{metric}", "%", note)
+    return ColumnHead(text, dataset, metric, unit, note)
 
 
 def _word(word: str) -> str:
@@ -186,10 +194,11 @@ def _word(word: str) -> str:
     return KNOWN.get(word.lower(), word)
 
 
-def _scale(values: Sequence[Fraction], known: bool) -> str:
+def _scale(numbers: Sequence[Number], known: bool) -> str:
     """Return whether scores are percentages or shares of 1; nothing if that is not known."""
+    values = [Fraction(n.text) for n in numbers]
     outside = sum(not 0 <= value <= 100 for value in values)
-    whole = all(value.denominator == 1 for value in values)
+    whole = not any("." in n.text for n in numbers)
     if not known and (whole or outside > (len(values) >= 4)):
         return ""
     return "1" if median(values) <= 1 else "%"
@@ -251,5 +260,7 @@ def _completed(heads: dict[int, ColumnHead]) -> dict[int, ColumnHead]:
             metric += of
         if head.metric == "delta_" and not dataset:
             dataset = mean or (plain[0].dataset if plain else "")
+        if (dataset, metric) in {(h.dataset, h.metric) for h in result.values()}:
+            dataset = head.text  # another column of the same metric
         result[i] = replace(head, metric=metric, dataset=dataset)
     return result
