@@ -1,15 +1,13 @@
 """The audit of leaderboards: how they are read, and the rules that only they need."""
 
-import csv
-
 import pytest
+from published import LINES
 
 from segsweep.audit import grim, leaderboard, rules
 from segsweep.audit.findings import Certainty
 from segsweep.base.errors import UserError
 from segsweep.verbs import audit
 
-LINES = list(csv.DictReader(rules.REPORTED.open(encoding="utf-8")))
 COLUMNS = {  # of a paper's table
     "Params (M) ↓": ("", "trainable_params"),
     "CVC-612 S ↑": ("CVC-612", "S_alpha"),

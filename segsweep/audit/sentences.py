@@ -66,7 +66,7 @@ def select(cells: Sequence[PrintedCell], text: str, source: str) -> list[Printed
             raise UserError(f"claim of {source}: {part!r} is not of the form column=value")
         conditions.append((matched[1], matched[2] == "=", matched[3].split("|")))
     if not any(key == "source" for key, _, _ in conditions):
-        conditions.insert(0, ("source", True, [source]))
+        cells = [cell for cell in cells if cell.source == source]
 
     def matches(cell: PrintedCell) -> bool:
         params = dict(cell.params)
