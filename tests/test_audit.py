@@ -380,6 +380,12 @@ def test_a_claim_about_the_size_of_a_model():
     assert claims.judge(claim("base", "model=M", stated="52.9"), table).holds is False
 
 
+def test_a_stated_number_that_was_cut_is_no_certain_error():
+    statements = [claim("ratio", "r=8", "r=2", stated="1.02"), claim("value", "r=8", stated="43")]
+    cut, wrong = claims.claims(statements, RANKS[::2], RANKS[::2])  # 41/40 = 1.025
+    assert (cut.certainty, wrong.certainty) == (Certainty.LIKELY, Certainty.CERTAIN)
+
+
 def test_claims_that_only_hold_with_a_misprint_are_one_finding():
     statements = [claim("best", "r=4", "method=lora"), claim("value", "r=2", stated="40")]
     mended = [RANKS[0].now("44.0"), *RANKS[1:]]
@@ -409,10 +415,12 @@ def test_a_file_without_a_column_is_refused(tmp_path):
 
 def test_values_that_are_no_numbers_are_named_by_line(tmp_path):
     rows = [{"value": "41.0"}, {"value": "4l.0"}, {"value": ""}, {"value": "1", "std": "±2"}]
+    rows[0]["items"] = "1.5"
     path = write(tmp_path / "mine.csv", [*rows, {"value": "1", "method_params": "r=8"}])
     with pytest.raises(UserError) as error:
         cells.read(path)
     for words in (
+        "line 2: items is '1.5'",
         "line 3: value is '4l.0'",
         "line 4: value",
         "line 5: std",

@@ -192,9 +192,11 @@ def _cell(
 ) -> PrintedCell:
     """Return the cell of one line; append to `wrong` what is no number or no JSON."""
     texts = {key: row.get(key, "") for key in (*COLUMNS, *OPTIONAL)}
-    for key in ("value", "std", "params_m", "params_pct", "items"):
+    for key in ("value", "std", "params_m", "params_pct"):
         if not NUMBER.fullmatch(texts[key]) and (texts[key] or key == "value"):
             wrong.append(f"line {number}: {key} is {texts[key]!r}, not a number")
+    if texts["items"] and not (texts["items"].isdigit() and int(texts["items"])):
+        wrong.append(f"line {number}: items is {texts['items']!r}, not a number of items")
     try:
         params = json.loads(texts.pop("method_params") or "{}")
         pairs = tuple(sorted((key, _scalar(value)) for key, value in params.items()))

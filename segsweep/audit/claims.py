@@ -26,12 +26,13 @@ too, and `min:`, `max:`, `mean:`, `sum:` make one number of many. `= 2 * 2201` s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from segsweep.audit.cells import PrintedCell, table
-from segsweep.audit.findings import Certainty, Contradiction
-from segsweep.audit.kinds import KINDS, WORDS, judge
+from segsweep.audit.findings import CUT, Certainty, Contradiction
+from segsweep.audit.kinds import CALCULATED, KINDS, WORDS, judge
+from segsweep.audit.numbers import printed
 from segsweep.audit.sentences import Claim, Verdict
 from segsweep.base.errors import UserError
 
@@ -82,6 +83,8 @@ def claims(
             resting_on_misprints.setdefault(claim.source, []).append((claim, after))
         elif verdict.holds is False and after.holds is False:
             certainty, why = WORDINGS[claim.wording], "The sentence and the cells disagree."
+            if certainty == Certainty.CERTAIN and _is_cut(claim, cells):
+                certainty, why = Certainty.LIKELY, why + CUT
             if claim.wording == "silent":
                 why = "No sentence says otherwise, but a reader would take it so."
             source = first_source.setdefault(verdict.follows, claim.source)
@@ -94,6 +97,14 @@ def claims(
     for group in resting_on_misprints.values():
         why = "True of the table as printed only: the sentence rests on a misprint."
         yield _finding(group, Certainty.CERTAIN, why)
+
+
+def _is_cut(claim: Claim, cells: Sequence[PrintedCell]) -> bool:
+    """Say whether a calculated number is the stated one with digits cut off."""
+    if claim.kind not in CALCULATED or ".." in claim.stated:
+        return False
+    cut = printed(claim.stated, cut=True)
+    return judge(replace(claim, stated=f"{cut.low}..{cut.high}"), cells).holds is not False
 
 
 def _finding(

@@ -126,11 +126,14 @@ def _unit(claim: Claim, cells: Sequence[PrintedCell]) -> Verdict:
     return Verdict(not wrong, f"printed in {wrong[0].unit if wrong else claim.stated}", wrong)
 
 
-KINDS: dict[str, Callable[[Claim, Sequence[PrintedCell]], Verdict]] = {
+CALCULATED = {
     "value": _calculated(lambda a, _: a),
     "ratio": _calculated(lambda a, b: a / b),
     "difference": _calculated(lambda a, b: a - b),
     "reduction": _calculated(lambda a, b: (exactly(1) - a / b) * 100),
+}
+KINDS: dict[str, Callable[[Claim, Sequence[PrintedCell]], Verdict]] = {
+    **CALCULATED,
     "count": _count,
     "range": _range,
     "within": _range,

@@ -92,7 +92,8 @@ def _wrong(
     target, members, value = average.target, average.policies()[usual], average.value(usual)
     slips = [] if votes > 0 else [(target, text) for text in _mean_slips(average, usual)[:1]]
     slips += [] if votes < 0 else _member_slips(target, members)
-    slips = [s for s in slips if _strays(s, places[s[0].column])] or slips
+    strays = [s for s in slips if _strays(s, places[s[0].column])]
+    slips = strays or slips
     suspects = {cell for cell, _ in slips}
     suspect = target if votes < 0 else suspects.pop() if len(suspects) == 1 else None
     named = [slip for slip in slips if slip[0] == suspect and suspect != target]
@@ -108,9 +109,11 @@ def _wrong(
         told = " The deltas stand by the mean, so one of its members is wrong."
     elif votes < 0:
         told = " The deltas stand by the members, so the mean is wrong."
-    if named:
-        told += f" One slip explains it: {suspect} = {named[0][0].text}."
-    elif suspect == target and not votes:
+    if suspect and strays:
+        told += f" One slip in {suspect}, which lies outside its column, explains it."
+    elif named:
+        told += f" One slip in {suspect} explains it, none in another number does."
+    elif suspect and not votes:
         told += " One slip in the mean explains it, none in a member does."
     other = [p for p in average.policies() if p != usual and average.fits(p)]
     told += f" It would be the mean {' or '.join(other)}." if other else ""

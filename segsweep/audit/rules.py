@@ -100,7 +100,7 @@ def _by_column(findings: Sequence[Contradiction]) -> list[Contradiction]:
     """
 
     def columns(finding: Contradiction) -> tuple[str, ...]:
-        swap = next((c for c in finding.corrections if "↔" in c), "")
+        swap = next((c for c in finding.corrections if "↔" in c and finding.rule != "swap"), "")
         names = [side.split(" ")[0] for side in swap.split(" ↔ ")]
         return finding.rule, *finding.place, *names
 
@@ -123,18 +123,21 @@ def _by_column(findings: Sequence[Contradiction]) -> list[Contradiction]:
 
 
 def _without_echoes(findings: Sequence[Contradiction]) -> list[Contradiction]:
-    """Drop what is only odd where the same cell is already impossible: one cause, one finding."""
+    """Drop what is only odd where the same cell is already impossible: one cause, one finding.
+
+    Of a mean and its members only the first is suspected; a copied row is a cause, no echo.
+    """
     impossible = {
         cell
         for finding in findings
         if finding.certainty == Certainty.CERTAIN and finding.rule != "claim"
-        for cell in finding.cells
+        for cell in (finding.cells[:1] if finding.rule == "mean" else finding.cells)
     }
     return [
         finding
         for finding in findings
         if finding.certainty != Certainty.UNCLEAR
-        or finding.rule == "claim"
+        or finding.rule in ("claim", "copy")
         or not impossible.intersection(finding.cells)
     ]
 
