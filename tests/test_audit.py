@@ -11,8 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.audit import bounds, cells, claims, counts, forms, means, numbers, relations, rules
-from segsweep.audit.cells import Certainty
+from segsweep.audit import (
+    bounds,
+    cells,
+    claims,
+    counts,
+    deltas,
+    forms,
+    layout,
+    means,
+    numbers,
+    relations,
+    rules,
+)
+from segsweep.audit.findings import Certainty
 from segsweep.base.errors import UserError
 from segsweep.verbs import audit
 
@@ -98,7 +110,8 @@ def test_rounded_means_are_right_and_another_digit_is_found(values):
     (finding,) = findings(means.means, averages(values, change=3 if values[0] < 50 else -3))
     right = averages(values)[-1].text
     assert finding.certainty in (Certainty.CERTAIN, Certainty.LIKELY)
-    assert abs(float(finding.corrections[0].split(" → ")[1]) - float(right)) < 0.02
+    fixes = [float(fix.split(" → ")[1]) for fix in finding.corrections]
+    assert any(abs(fix - float(right)) < 0.02 for fix in fixes)
 
 
 def test_cut_digits_are_explained():
@@ -126,17 +139,17 @@ def test_background_policies(values, policy):
     assert {c.method for c in finding.cells} == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("form", list(means.FORMS))
+@pytest.mark.parametrize("form", list(deltas.FORMS))
 def test_deltas(form):
     values = {"full_head": 50.0, "lora": 45.0, "adapter": 48.0, "bitfit": 40.0}
     table = []
     for method, value in values.items():
         number, reference = numbers.printed(f"{value:.1f}"), numbers.printed("50.0")
-        delta = float(means.FORMS[form](number, reference).middle)
+        delta = float(deltas.FORMS[form](number, reference).middle)
         table += row(method, AP=f"{value:.1f}", delta_AP=f"{delta:.3f}")
-    assert findings(means.deltas, table) == []
+    assert findings(deltas.deltas, table) == []
     table[3] = table[3].now("-7.500")
-    assert [f.cells[0] for f in findings(means.deltas, table)] == [table[3]]
+    assert [f.cells[0] for f in findings(deltas.deltas, table)] == [table[3]]
 
 
 # counts
@@ -299,16 +312,16 @@ def test_supersets_copies_and_marks():
     assert findings(relations.supersets, [better[0], better[1].now("28.5")])
     scores = {"AP": "36.61", "AP50": "58.72", "AP75": "38.73"}
     copied = [*row("a", **scores), *row("b", **scores)]
-    assert findings(relations.copies, copied[:-1] + row("b", AP75="38.74")) == []
-    assert len(findings(relations.copies, copied)) == 1
+    assert findings(layout.copies, copied[:-1] + row("b", AP75="38.74")) == []
+    assert len(findings(layout.copies, copied)) == 1
     marked = [
         cell(value, method=method, dataset=column, note="underlined" * (method == "a"))
         for column in "uvwx"
         for method, value in (("a", 3), ("b", 2))
     ]
-    assert findings(relations.marks, marked) == []
+    assert findings(layout.marks, marked) == []
     marked[0] = marked[0].now("1")
-    assert [f.cells for f in findings(relations.marks, marked)] == [[marked[0]]]
+    assert [f.cells for f in findings(layout.marks, marked)] == [[marked[0]]]
 
 
 def test_more_layers_take_no_less_time():
@@ -367,6 +380,12 @@ def test_a_claim_about_the_size_of_a_model():
     assert claims.judge(claim("base", "model=M", stated="52.9"), table).holds is False
 
 
+def test_a_stated_number_that_was_cut_is_no_certain_error():
+    statements = [claim("ratio", "r=8", "r=2", stated="1.02"), claim("value", "r=8", stated="43")]
+    cut, wrong = claims.claims(statements, RANKS[::2], RANKS[::2])  # 41/40 = 1.025
+    assert (cut.certainty, wrong.certainty) == (Certainty.LIKELY, Certainty.CERTAIN)
+
+
 def test_claims_that_only_hold_with_a_misprint_are_one_finding():
     statements = [claim("best", "r=4", "method=lora"), claim("value", "r=2", stated="40")]
     mended = [RANKS[0].now("44.0"), *RANKS[1:]]
@@ -396,10 +415,12 @@ def test_a_file_without_a_column_is_refused(tmp_path):
 
 def test_values_that_are_no_numbers_are_named_by_line(tmp_path):
     rows = [{"value": "41.0"}, {"value": "4l.0"}, {"value": ""}, {"value": "1", "std": "±2"}]
+    rows[0]["items"] = "1.5"
     path = write(tmp_path / "mine.csv", [*rows, {"value": "1", "method_params": "r=8"}])
     with pytest.raises(UserError) as error:
         cells.read(path)
     for words in (
+        "line 2: items is '1.5'",
         "line 3: value is '4l.0'",
         "line 4: value",
         "line 5: std",
@@ -443,7 +464,8 @@ def test_what_the_reported_numbers_say_against_themselves(reported):
     assert mixed.certainty == Certainty.DEFINITION
     assert "conv_lora 69.64 / 67.09" in mixed.follows
     assert mixed.explanation.endswith("On one footing conv_lora is above TransLab.")
-    assert list(known["000-2b-recount-1"].corrections) == ["1.12 → 1.13"]
+    cut = known["000-2b-recount-1"]
+    assert (cut.certainty, list(cut.corrections)) == (Certainty.LIKELY, ["1.12 → 1.13"])
     resting = [f for f in reported if "rests on a misprint" in f.explanation]
     assert [f.place[0] for f in resting] == ["001"]
     assert "rank 8 has the best LoRA average" in resting[0].printed
@@ -451,7 +473,7 @@ def test_what_the_reported_numbers_say_against_themselves(reported):
 
 def test_how_much_is_found(reported):
     real, explained = forms.split(reported)
-    assert forms.summary(real) == "43 findings: 17 certain, 2 likely, 6 definition, 18 unclear"
+    assert forms.summary(real) == "53 findings: 16 certain, 3 likely, 7 definition, 27 unclear"
     assert len(explained) == 3
     assert len({f.id for f in reported}) == len(reported)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import combinations
 from statistics import median
 
-from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by
+from segsweep.audit.cells import PrintedCell, by
+from segsweep.audit.findings import CUT, Certainty, Contradiction
 from segsweep.audit.numbers import Interval, exactly, printed, repairs, short
 
 AP = re.compile(r"(.*?)m?AP(?:[_@]?(50|75))?")
@@ -20,7 +22,7 @@ def ranges(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     for cell in cells:
         delta = cell.metric.lower().startswith(("delta", "gain", "diff"))
         outside = cell.is_percent and not delta and not 0 <= cell.value <= 100
-        fraction = cell.unit in ("fraction", "1") and not 0 <= cell.value <= 1
+        fraction = cell.unit in ("fraction", "1") and not delta and not 0 <= cell.value <= 1
         whole = cell.unit in WHOLE_NUMBERS and (cell.value < 0 or cell.value.denominator > 1)
         quantity = cell.unit and not cell.is_percent and not delta and cell.value < 0
         spread = cell.std.startswith("-") or (cell.is_percent and float(cell.std or 0) > 50)
@@ -47,6 +49,11 @@ def ranges(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                 follows="at most 50",
                 explanation="A balanced error above 50 % is worse than guessing.",
             )
+
+
+def exchange(a: PrintedCell, b: PrintedCell) -> str:
+    """Return the correction that two numbers change places."""
+    return f"{a.metric} {a.text} ↔ {b.metric} {b.text}"
 
 
 def precision(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
@@ -100,19 +107,25 @@ def _not_falling(
         value = family[""].value * usual if key == "50" else family["50"].value / usual
         return None if key == "75" else value
 
-    fixes = [
+    cut = not falling(family, cut=True)
+    exchanged = [
+        exchange(family[x], family[y])
+        for x, y in combinations(family, 2)
+        if not falling({**family, x: family[y], y: family[x]})
+    ]
+    fixes = exchanged + [
         f"{cell.metric} {cell.text} → {fixes_of[0]}"
         for key, cell in family.items()
         if (fixes_of := _ap_repairs(family, key, expected(key)))
     ]
     return Contradiction(
-        certainty=Certainty.EXPLAINED if not falling(family, cut=True) else Certainty.CERTAIN,
+        certainty=Certainty.unless(cut),
         cells=list(family.values()),
         printed=", ".join(f"{c.metric} {c.text}" for c in family.values()),
         follows=", ".join(problems) + " is impossible",
         corrections=fixes,
         explanation="Whoever is found at a strict threshold is found at a lenient one; "
-        f"in the other rows AP50 is {short(usual)} times AP.",
+        f"in the other rows AP50 is {short(usual)} times AP.{CUT * cut}",
     )
 
 
@@ -163,29 +176,33 @@ def _overlap(jaccard: PrintedCell, dice: PrintedCell) -> Iterator[Contradiction]
 
     if right(jaccard.text, dice.text):
         return
-    explained = right(jaccard.text, dice.text, cut=True)
+    cut = right(jaccard.text, dice.text, cut=True)
     yield Contradiction(
-        certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
+        certainty=Certainty.unless(cut),
         cells=[jaccard, dice],
         printed=f"{jaccard.metric} {jaccard.text}, {dice.metric} {dice.text}",
         follows=f"{jaccard.metric} from {short(least(dice.text))} to {dice.text}",
-        corrections=jaccard.changes(lambda t: right(t, dice.text))
+        corrections=[exchange(jaccard, dice)] * right(dice.text, jaccard.text)
+        + jaccard.changes(lambda t: right(t, dice.text))
         + dice.changes(lambda t: right(jaccard.text, t)),
         explanation="Means over images lie between D/(2 - D) and D (Jensen's inequality); "
-        "pooled over all pixels they equal D/(2 - D).",
+        f"pooled over all pixels they equal D/(2 - D).{CUT * cut}",
     )
 
 
 def _above_accuracy(small: PrintedCell, large: PrintedCell) -> Contradiction:
-    explained = small.interval(cut=True).low <= large.interval(cut=True).high
+    cut = small.interval(cut=True).low <= large.interval(cut=True).high
     return Contradiction(
-        certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
+        certainty=Certainty.unless(cut),
         cells=[small, large],
         printed=f"{small.metric} {small.text}, {large.metric} {large.text}",
         follows=f"{small.metric} ≤ {large.metric}",
-        corrections=small.changes(lambda t: printed(t).low <= large.interval().high)
-        + large.changes(lambda t: printed(t).high >= small.interval().low),
-        explanation="A class's IoU counts more errors than its accuracy does.",
+        corrections=[
+            exchange(small, large),
+            *small.changes(lambda t: printed(t).low <= large.interval().high),
+            *large.changes(lambda t: printed(t).high >= small.interval().low),
+        ],
+        explanation=f"A class's IoU counts more errors than its accuracy does.{CUT * cut}",
     )
 
 

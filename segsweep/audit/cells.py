@@ -1,4 +1,4 @@
-"""Published numbers, one cell a line: reading them, and what is found in them.
+"""Published numbers, one cell a line: what they are, and reading them.
 
 Beside a table may lie `roles.csv`: what a method trains, whether it adds anything to the model, and
 whether it is what deltas refer to. A method that is not in it trains the head and what it adds.
@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +23,11 @@ COLUMNS = (
     *("source", "table", "model", "backbone", "method", "method_params", "dataset", "task"),
     *("metric", "value", "unit"),
 )
-OPTIONAL = ("std", "params_m", "params_pct", "note")
+OPTIONAL = ("std", "params_m", "params_pct", "items", "note")
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 ROLES = "roles.csv"
 TRAINS = ("whole", "head", "part", "more")
-LOWER_IS_BETTER = ("BER", "MAE", "time", "latency", "memory", "params")
+LOWER_IS_BETTER = re.compile(r"BER|MAE|error|time|latency|memory|params")
 T = TypeVar("T")
 
 
@@ -62,11 +62,12 @@ class PrintedCell:
     std: str
     params_m: str
     params_pct: str
+    items: str  # counted, of which this is a share
     note: str
     line: int
     role: Role = field(default=Role(), compare=False)
 
-    @property
+    @cached_property
     def value(self) -> Fraction:
         """The number as printed."""
         return Fraction(self.text)
@@ -88,12 +89,18 @@ class PrintedCell:
         """What is trained how: model, backbone, method and its parameters."""
         return self.model, self.backbone, self.method, self.params
 
-    @property
+    @cached_property
     def row(self) -> tuple[Any, ...]:
         """The place in the table where the numbers of one run stand."""
         return self.source, self.table, *self.setting, self.dataset, self.task
 
-    @property
+    @cached_property
+    def column(self) -> tuple[Any, ...]:
+        """What numbers of other methods stand above and below it."""
+        words = self.model, self.backbone, self.dataset, self.task, self.metric
+        return self.source, self.table, *words
+
+    @cached_property
     def quantity(self) -> str:
         """The metric, with one name for all spellings of counts and shares of parameters."""
         if re.fullmatch(r"(trainable|trained|updated|tuned)_(params|parameters)\w*", self.metric):
@@ -111,7 +118,8 @@ class PrintedCell:
     @property
     def lower_is_better(self) -> bool:
         """Whether a smaller number is a better one."""
-        return any(word in self.metric for word in LOWER_IS_BETTER)
+        told = re.search("(lower|higher) is better", self.note)
+        return told[1] == "lower" if told else bool(LOWER_IS_BETTER.search(self.metric))
 
     def beats(self, other: PrintedCell) -> bool:
         """Say whether this number is a better one than another."""
@@ -187,6 +195,8 @@ def _cell(
     for key in ("value", "std", "params_m", "params_pct"):
         if not NUMBER.fullmatch(texts[key]) and (texts[key] or key == "value"):
             wrong.append(f"line {number}: {key} is {texts[key]!r}, not a number")
+    if texts["items"] and not (texts["items"].isdigit() and int(texts["items"])):
+        wrong.append(f"line {number}: items is {texts['items']!r}, not a number of items")
     try:
         params = json.loads(texts.pop("method_params") or "{}")
         pairs = tuple(sorted((key, _scalar(value)) for key, value in params.items()))
@@ -214,64 +224,3 @@ def by(items: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-class Certainty(StrEnum):
-    """How sure a finding is, surest first."""
-
-    CERTAIN = "certain"  # impossible, whatever was rounded or cut
-    LIKELY = "likely"
-    DEFINITION = "definition"  # right, each by another definition
-    UNCLEAR = "unclear"
-    EXPLAINED = "explained"  # rounded or cut digits suffice: told, but not a finding
-
-
-@dataclass(frozen=True)
-class Contradiction:
-    """A contradiction, the cells that take part, and the smallest changes that would end it."""
-
-    certainty: Certainty
-    cells: Sequence[PrintedCell]
-    printed: str
-    follows: str
-    explanation: str
-    corrections: Sequence[str] = ()
-    source: str = ""  # of a claim: where it stands
-    table: str = ""
-    rule: str = ""  # of those in rules.py: which found it
-    id: str = field(default="", compare=False)
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Source and table."""
-        first = self.cells[0] if self.cells else None
-        source = self.source or (first.source if first else "")
-        return source, self.table or (first.table if first else "")
-
-    def plain(self) -> dict[str, Any]:
-        """Return the finding as JSON knows it."""
-        source, table = self.place
-        return {
-            "id": self.id,
-            "source": source,
-            "table": table,
-            "rule": self.rule,
-            "certainty": self.certainty.value,
-            "printed": self.printed,
-            "follows": self.follows,
-            "corrections": list(self.corrections),
-            "explanation": self.explanation,
-            "cells": [
-                {
-                    "line": cell.line,
-                    "model": cell.model,
-                    "backbone": cell.backbone,
-                    "method": cell.method,
-                    "method_params": dict(cell.params),
-                    "dataset": cell.dataset,
-                    "metric": cell.metric,
-                    "value": cell.text,
-                }
-                for cell in self.cells
-            ],
-        }

@@ -2,7 +2,7 @@
 
 A claims file has one claim a line: `source`, `claim` (a short paraphrase), `kind`, `cells`,
 `against`, `stated`, `tolerance`, `wording` (`exact`, `loose` for words such as "slightly",
-or `definition`).
+`definition`, or `silent` for what no sentence says).
 `cells` and `against` select cells, as in `mean: table=2a; method=lora; r=4|8; metric=AP`: the
 source is that of the claim if not named, `!=` excludes, names of a method's parameters are columns
 too, and `min:`, `max:`, `mean:`, `sum:` make one number of many. `= 2 * 2201` stands for itself.
@@ -16,22 +16,31 @@ too, and `min:`, `max:`, `mean:`, `sum:` make one number of many. `= 2 * 2201` s
     rising, falling            along the parameter `stated`, in every column
     base                       the model has `stated` million parameters, by equation 10
     unit                       the numbers have the unit `stated`
+    slowing                    the last step along `stated` brings less than any before
+    saturating                 it brings a smaller share of the whole gain than in `against`
+    front                      none of `against` is better with fewer parameters
+    apart                      better than `against` by more than both printed spreads
+    told                       the table names what is `stated`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
-from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, table
-from segsweep.audit.kinds import KINDS, WORDS, Claim, Verdict, judge
+from segsweep.audit.cells import PrintedCell, table
+from segsweep.audit.findings import CUT, Certainty, Contradiction
+from segsweep.audit.kinds import CALCULATED, KINDS, WORDS, judge
+from segsweep.audit.numbers import printed
+from segsweep.audit.sentences import Claim, Verdict
 from segsweep.base.errors import UserError
 
 WORDINGS = {
     "exact": Certainty.CERTAIN,
     "loose": Certainty.UNCLEAR,
     "definition": Certainty.DEFINITION,
+    "silent": Certainty.UNCLEAR,
 }
 
 
@@ -74,6 +83,10 @@ def claims(
             resting_on_misprints.setdefault(claim.source, []).append((claim, after))
         elif verdict.holds is False and after.holds is False:
             certainty, why = WORDINGS[claim.wording], "The sentence and the cells disagree."
+            if certainty == Certainty.CERTAIN and _is_cut(claim, cells):
+                certainty, why = Certainty.LIKELY, why + CUT
+            if claim.wording == "silent":
+                why = "No sentence says otherwise, but a reader would take it so."
             source = first_source.setdefault(verdict.follows, claim.source)
             if source != claim.source:
                 why += f" It repeats source {source}."
@@ -84,6 +97,14 @@ def claims(
     for group in resting_on_misprints.values():
         why = "True of the table as printed only: the sentence rests on a misprint."
         yield _finding(group, Certainty.CERTAIN, why)
+
+
+def _is_cut(claim: Claim, cells: Sequence[PrintedCell]) -> bool:
+    """Say whether a calculated number is the stated one with digits cut off."""
+    if claim.kind not in CALCULATED or ".." in claim.stated:
+        return False
+    cut = printed(claim.stated, cut=True)
+    return judge(replace(claim, stated=f"{cut.low}..{cut.high}"), cells).holds is not False
 
 
 def _finding(

@@ -9,8 +9,10 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
-from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by, smallest_head
-from segsweep.audit.numbers import Interval, exactly, printed, repairs, short, written
+from segsweep.audit.bounds import exchange
+from segsweep.audit.cells import PrintedCell, by, smallest_head
+from segsweep.audit.findings import CUT, Certainty, Contradiction
+from segsweep.audit.numbers import Interval, agreed, exactly, printed, repairs, short, written
 
 EQUATION = "100 · trainable / (base + added)"
 FIXED = "100 · trainable / base"
@@ -41,14 +43,6 @@ def bases(rows: Sequence[Pair], equation: str, cut: bool = False) -> list[Interv
     return sizes
 
 
-def agreed(intervals: Sequence[Interval]) -> tuple[Interval, int]:
-    """Return where most intervals overlap, and how many do."""
-    edges = [i.low for i in intervals]
-    best = max(edges, key=lambda edge: sum(i.low <= edge <= i.high for i in intervals))
-    chosen = [i for i in intervals if i.low <= best <= i.high]
-    return Interval(best, min(i.high for i in chosen)), len(chosen)
-
-
 def shares(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """A share is 100 · trainable / (base + added), with one base for all rows of a model."""
     for rows in pairs(cells).values():
@@ -62,7 +56,7 @@ def shares(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
         fits = zip(bases(rows, equation), bases(rows, equation, cut=True), strict=True)
         for (count, share), (rounded, cut) in zip(rows, fits, strict=True):
             if not rounded.meets(base):
-                yield _outlier(rows, count, share, base, equation, explained=cut.meets(base))
+                yield _outlier(rows, count, share, base, equation, cut.meets(base))
 
 
 def _outlier(
@@ -71,7 +65,7 @@ def _outlier(
     share: PrintedCell,
     base: Interval,
     equation: str,
-    explained: bool,
+    cut: bool,
 ) -> Contradiction:
     def fits(number: str, percent: str) -> bool:
         changed = [(a, b) for a, b in rows if a is not count]
@@ -81,16 +75,17 @@ def _outlier(
     by_itself = bases([*rows, (count, share)], equation)[-1]
     whole = count.value * 100 / share.value - by_itself.middle + base.middle
     expected = 100 * count.value / whole
-    fixes = [f"{share.text} % → {t} %" for t in repairs(share.text, lambda t: fits(count.text, t))]
+    fixes = [exchange(count, share)] * fits(share.text, count.text)
+    fixes += [f"{share.text} % → {t} %" for t in repairs(share.text, lambda t: fits(count.text, t))]
     fixes += [f"{count.text} M → {t} M" for t in repairs(count.text, lambda t: fits(t, share.text))]
     return Contradiction(
-        certainty=Certainty.EXPLAINED if explained else Certainty.CERTAIN,
+        certainty=Certainty.unless(cut),
         cells=[count, share],
         printed=f"{count.text} M = {share.text} %",
         follows=f"{float(expected):.3f} % for a base of {short(base)} M",
         corrections=fixes or [f"{share.text} % → {written(expected, share.text)} %"],
-        explanation=f"By {equation} the other rows of the model agree on the base, this one "
-        + ("agrees only if digits were cut off." if explained else "cannot."),
+        explanation=f"By {equation} the other rows of the model agree on the base, this one does "
+        f"not.{CUT * cut}",
     )
 
 
@@ -133,7 +128,6 @@ def straight(points: dict[Fraction, PrintedCell], cut: bool = False) -> bool:
 
 
 def _bent(points: dict[Fraction, PrintedCell]) -> Contradiction:
-    explained = straight(points, cut=True)
     without = {x: {k: v for k, v in points.items() if k != x} for x in points}
     suspects = {x: cell for x, cell in points.items() if straight(without[x])}
     fixes = [
@@ -142,13 +136,13 @@ def _bent(points: dict[Fraction, PrintedCell]) -> Contradiction:
         for text in repairs(cell.text, lambda t, x=x, c=cell: straight({**points, x: c.now(t)}))
     ]
     return Contradiction(
-        certainty=Certainty.EXPLAINED if explained else Certainty.LIKELY,
+        certainty=Certainty.LIKELY,
         cells=list(suspects.values()) or list(points.values()),
         printed=", ".join(f"{cell.text} at {short(x)}" for x, cell in points.items()),
         follows="no straight line passes through these numbers",
         corrections=fixes[:5],
         explanation="The parameters that a method adds are proportional to its rank, width or "
-        "repetitions; the rest is constant.",
+        f"repetitions; the rest is constant.{CUT * straight(points, cut=True)}",
     )
 
 
@@ -156,17 +150,25 @@ def columns(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """Numbers of a row that are quoted beside others are those of their own row."""
     for group in by(cells, lambda c: (c.source, *c.setting)).values():
         for column, quantity in (("params_m", "params"), ("params_pct", "percent")):
-            cell = next((c for c in group if c.quantity == quantity), None)
-            quoted = [c for c in group if getattr(c, column) and not ENDS.search(c.quantity)]
-            expected = cell.text if cell else getattr(quoted[0], column) if quoted else ""
-            wrong = [c for c in quoted if not printed(getattr(c, column)).meets(printed(expected))]
+            told = [(c.text, c) for c in group if c.quantity == quantity][:1]
+            told += [
+                (getattr(c, column), c)
+                for c in group
+                if getattr(c, column) and not ENDS.search(c.quantity)
+            ]
+            texts = [text for text, _ in told]
+            expected = max(texts, key=texts.count, default="")  # of equally many the cell itself
+            wrong = [(t, c) for t, c in told if not printed(t).meets(printed(expected))]
             if wrong:
+                right = printed(expected, cut=True)
+                cut = all(printed(text, cut=True).meets(right) for text, _ in wrong)
                 yield Contradiction(
-                    certainty=Certainty.CERTAIN,
-                    cells=[*([cell] if cell else []), *wrong],
-                    printed=", ".join(f"{getattr(c, column)} (line {c.line})" for c in wrong),
+                    certainty=Certainty.unless(cut),
+                    cells=list(dict.fromkeys(c for _, c in [*wrong, *told[:1]])),
+                    printed=", ".join(f"{text} (line {c.line})" for text, c in wrong),
                     follows=expected,
-                    explanation=f"{column} is not the number of parameters of the same setting.",
+                    explanation=f"{column} is not the number of parameters of the same setting."
+                    + CUT * cut,
                 )
 
 
@@ -207,13 +209,15 @@ def _extreme(cell: PrintedCell, cells: Sequence[PrintedCell]) -> Iterator[Contra
     if not members:
         return
     value = choose(c.value for c in members)
-    if not any(c.interval().meets(cell.interval()) for c in members if c.value == value):
+    chosen = [c for c in members if c.value == value]
+    if not any(c.interval().meets(cell.interval()) for c in chosen):
+        cut = any(c.interval(cut=True).meets(cell.interval(cut=True)) for c in chosen)
         yield Contradiction(
-            certainty=Certainty.CERTAIN,
-            cells=[cell, *(c for c in members if c.value == value)],
+            certainty=Certainty.unless(cut),
+            cells=[cell, *chosen],
             printed=cell.text,
             follows=f"{short(value)}, the {end} of {len(members)} cells",
-            explanation="The quoted end of a range is not that of the cells.",
+            explanation=f"The quoted end of a range is not that of the cells.{CUT * cut}",
         )
 
 

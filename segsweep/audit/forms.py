@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from segsweep.audit.cells import COLUMNS, OPTIONAL, Certainty, Contradiction, by
+from segsweep.audit.cells import COLUMNS, OPTIONAL, by
+from segsweep.audit.findings import Certainty, Contradiction
 from segsweep.base.terminal import printer
 
 STYLES = {
@@ -16,7 +17,7 @@ STYLES = {
 }
 MEANINGS = {
     Certainty.CERTAIN: "impossible, whatever was rounded or cut",
-    Certainty.LIKELY: "hard to explain otherwise",
+    Certainty.LIKELY: "hard to explain otherwise, or right if digits were cut off, not rounded",
     Certainty.DEFINITION: "right, but by different definitions",
     Certainty.UNCLEAR: "stands out, or the words are loose",
 }
@@ -76,17 +77,23 @@ def page(findings: Sequence[Contradiction], rules: Mapping[str, Callable]) -> st
         "",
         "Written by `python -m segsweep audit --md FILE`. A table is held against itself: every",
         "printed number stands for all numbers that round to it (42.95 for 42.945 to 42.955), and",
-        "what such intervals explain, or digits that were cut off and not rounded, is no finding.",
+        "what such intervals explain is no finding. What is right only if digits were cut off and",
+        "not rounded is a slip, but never a certain error of the number.",
         "",
         "A table of one's own, `python -m segsweep audit FILE.csv`, has one number a line, in the",
         f"columns {', '.join(COLUMNS)};",
-        f"{', '.join(OPTIONAL)} may stand beside them.",
+        f"{', '.join(OPTIONAL)} may stand beside them. A file with other columns is a",
+        "leaderboard: a column of names and columns of numbers, separated by commas, semicolons,",
+        "tabs or bars, with marks (`**bold**`, `\\textbf{}`, `\\underline{}`), spreads (`a ± s`),",
+        "units and arrows. Columns `Avg`, `ΔAP`, `Params (M)` and `n` are known by their heads; a",
+        "line with a name only heads a group. Decimal commas are read.",
         "",
         *(f"- **{certainty.value}**: {meaning}" for certainty, meaning in MEANINGS.items()),
         "",
         "## Rules",
         "",
         *(f"- {(inspect.getdoc(rule) or '').splitlines()[0]}" for rule in rules.values()),
+        "- In a leaderboard: scores of one column have equally many digits behind the point.",
         "- Sentences of the text, listed in `claims.csv` beside the table, agree with the cells",
         "  that they speak of, also after the misprints are mended.",
         "- Numbers that a recount contradicts are listed in `misprints.csv`.",

@@ -1,155 +1,162 @@
-"""Means: an average against what it is the average of, and over what it was taken."""
+"""Means: an average against what it is the average of."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 
-from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by
-from segsweep.audit.numbers import Interval, exactly, mean, printed, repairs, short, written
+from segsweep.audit.averages import (
+    ALL,
+    FOREGROUND,
+    Average,
+    MeanColumn,
+    mean_columns,
+    recomputed,
+)
+from segsweep.audit.cells import PrintedCell, by
+from segsweep.audit.deltas import votes
+from segsweep.audit.findings import CUT, Certainty, Contradiction
+from segsweep.audit.numbers import exactly, mean, printed, repairs, short, written
 
-ALL = "all members"
-FOREGROUND = "without background"
-AVERAGE = re.compile(r"(average|mean|avg)\b.*|(all|overall)", re.IGNORECASE)
-MEAN_METRIC = re.compile(r"(.+)_(mean|avg|average)")
-CLASS_MEAN = re.compile(r"m(IoU|Acc|Dice|F1)")
-BACKGROUND = frozenset(("background", "bg", "unlabeled", "unlabelled", "other"))
-
-
-@dataclass(frozen=True)
-class Average:
-    """A printed mean and its members by name: classes, or data sets with models."""
-
-    target: PrintedCell
-    members: dict[str, PrintedCell]
-
-    def policies(self) -> dict[str, list[PrintedCell]]:
-        """Return the ways to choose what is averaged."""
-        cells = list(self.members.values())
-        policies = {ALL: cells}
-        if CLASS_MEAN.fullmatch(self.target.metric):
-            foreground = [c for name, c in self.members.items() if name.lower() not in BACKGROUND]
-            return policies | {FOREGROUND: foreground} if len(foreground) < len(cells) else policies
-        for word in dict.fromkeys(c.dataset for c in cells):
-            policies[f"without {word}"] = [c for c in cells if c.dataset != word]
-        for word in dict.fromkeys(c.model for c in cells):
-            policies[f"{word} only"] = [c for c in cells if c.model == word]
-        return {name: chosen for name, chosen in policies.items() if chosen}
-
-    def fits(self, policy: str, text: str = "", cut: bool = False) -> bool:
-        """Say whether the printed mean, or another, can be the one that a policy gives."""
-        chosen = self.policies().get(policy)
-        if not chosen:
-            return False
-        return printed(text or self.target.text, cut).meets(mean(c.interval(cut) for c in chosen))
-
-    def value(self, policy: str) -> Fraction:
-        """Return the mean of the printed members."""
-        chosen = self.policies()[policy]
-        return Fraction(sum(c.value for c in chosen), len(chosen))
-
-
-def averages(cells: Sequence[PrintedCell]) -> Iterator[Average]:
-    """Yield all printed means that have members in the same table."""
-    tables = by(cells, lambda c: (c.source, c.table, c.method, c.params))
-    for rows in tables.values():
-        for target in rows:
-            if matched := CLASS_MEAN.fullmatch(target.metric):
-                start = f"{matched[1]}_"
-                members = {
-                    c.metric.removeprefix(start): c
-                    for c in rows
-                    if c.metric.startswith(start) and c.row == target.row
-                }
-            elif AVERAGE.fullmatch(target.dataset) or MEAN_METRIC.fullmatch(target.metric):
-                members = _members(target, rows)
-            else:
-                continue
-            if len(members) > 1:
-                yield Average(target, members)
-
-
-def _members(target: PrintedCell, rows: Sequence[PrintedCell]) -> dict[str, PrintedCell]:
-    """Return the cells of single data sets that an average over data sets may stand for."""
-    matched = MEAN_METRIC.fullmatch(target.metric)
-    metric = matched[1] if matched else target.metric
-    single = [c for c in rows if c.metric == metric and not AVERAGE.fullmatch(c.dataset)]
-    same = [c for c in single if (c.model, c.backbone) == (target.model, target.backbone)]
-    chosen = same or [c for c in single if c.model in target.model.split(" + ")]
-    return {f"{c.model} {c.backbone} {c.dataset}": c for c in chosen if c is not target}
+Slip = tuple[PrintedCell, str]  # a cell, and what it should be
 
 
 def means(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
     """A printed mean is the mean of its members, all rows of a table over the same ones."""
-    columns = by(averages(cells), lambda a: (a.target.source, a.target.table, a.target.metric))
-    for column in columns.values():
-        policies = list(dict.fromkeys(p for average in column for p in average.policies()))
-        fitting = {p: [a for a in column if a.fits(p)] for p in policies}
-        plain = [p for p in policies if p in (ALL, FOREGROUND) or len(fitting[p]) > 1]
-        usual = max(plain, key=lambda p: len(fitting[p]))
+    stand_by = votes(cells, recomputed(cells))
+    places = by(cells, lambda c: c.column)
+    for column in mean_columns(cells):
+        if not column.plain:
+            yield _no_means(column)
+            continue
+        wrong = column.wrong()
         others: dict[str, list[Average]] = {}
-        for average in column:
-            if average.fits(usual):
-                if not average.target.interval().meets(exactly(average.value(usual))):
-                    why = "digits of the members that are not printed suffice"
-                    yield _explained(average, usual, why)
-                continue
-            named = [p for p in (ALL, FOREGROUND) if average.fits(p)]
-            if named:
-                others.setdefault(named[0], []).append(average)
-            elif average.fits(usual, cut=True):
-                yield _explained(average, usual, "digits were cut off, not rounded")
+        for average in column.averages:
+            if average in wrong:
+                yield _wrong(average, column.usual, stand_by[average.target], places)
+            elif average.fits(column.usual):
+                if not average.target.interval().meets(exactly(average.value(column.usual))):
+                    yield _explained(average, column.usual)
+            elif policy := column.other(average):
+                others.setdefault(policy, []).append(average)
             else:
-                yield _wrong(average, usual)
+                yield _cut(average, column.usual)
         if others:
-            yield _mixed({usual: fitting[usual], **others})
+            fitting = [a for a in column.averages if a.fits(column.usual)]
+            yield _mixed({column.usual: fitting, **others})
 
 
-def _explained(average: Average, policy: str, why: str) -> Contradiction:
-    value = short(average.value(policy))
+def _no_means(column: MeanColumn) -> Contradiction:
+    first = column.averages[0]
+    return Contradiction(
+        certainty=Certainty.DEFINITION,
+        cells=[a.target for a in column.averages],
+        printed=", ".join(f"{a.target.method} {a.target.text}" for a in column.averages[:3]),
+        follows=f"{short(first.value(column.usual))} in the first row ({column.usual})",
+        explanation="No row of the column is the plain mean of its members: it is weighted, or "
+        "over others than the table shows.",
+    )
+
+
+def _explained(average: Average, policy: str) -> Contradiction:
     return Contradiction(
         certainty=Certainty.EXPLAINED,
         cells=[average.target],
         printed=average.target.text,
-        follows=f"{value} from the printed members",
-        explanation=f"The mean as printed is not exactly that of the printed members, but {why}.",
+        follows=f"{short(average.value(policy))} from the printed members",
+        explanation="The mean as printed is not exactly that of the printed members, but digits of "
+        "the members that are not printed suffice.",
     )
 
 
-def _wrong(average: Average, usual: str) -> Contradiction:
-    target = average.target
-    value = average.value(usual)
-    corrected = repairs(target.text, lambda text: average.fits(usual, text), near=value)
-    fixes = [f"{target.text} → {text}" for text in corrected[:1]]
-    if not fixes:
-        fixes = [f"{target.text} → {written(value, target.text)}", *_member_repairs(average, usual)]
+def _cut(average: Average, policy: str) -> Contradiction:
+    target, value = average.target, average.value(policy)
+    return Contradiction(
+        certainty=Certainty.LIKELY,
+        cells=[target, *average.policies()[policy]],
+        printed=target.text,
+        follows=f"{short(value)} from the printed members",
+        corrections=[f"{target.text} → {written(value, target.text)}"],
+        explanation=f"No rounding of the members gives the printed mean.{CUT}",
+    )
+
+
+def _wrong(
+    average: Average, usual: str, votes: int, places: dict[tuple, list[PrintedCell]]
+) -> Contradiction:
+    """Return the finding, with what tells whether the mean or a member is wrong.
+
+    Deltas beside the mean were counted from it or from its members (`votes`); without them one slip
+    that explains it tells, and of several such slips the one in a number outside its column.
+    """
+    target, members, value = average.target, average.policies()[usual], average.value(usual)
+    slips = [] if votes > 0 else [(target, text) for text in _mean_slips(average, usual)[:1]]
+    slips += [] if votes < 0 else _member_slips(target, members)
+    strays = [s for s in slips if _strays(s, places[s[0].column])]
+    slips = strays or slips
+    suspects = {cell for cell, _ in slips}
+    suspect = target if votes < 0 else suspects.pop() if len(suspects) == 1 else None
+    named = [slip for slip in slips if slip[0] == suspect and suspect != target]
+    fixes = [f"{cell}: {cell.text} → {text}" for cell, text in named[:2]]
+    if votes <= 0:
+        right = next((text for cell, text in slips if cell == target), written(value, target.text))
+        fixes.append(f"{target.text} → {right}")
+    off = target.value - value
+    both = f"The mean or one of its members is wrong: the mean by {float(off):+.2f}, or a member "
+    both += f"by {float(-off * len(members)):+.2f}."
+    told = ""
+    if votes > 0:
+        told = " The deltas stand by the mean, so one of its members is wrong."
+    elif votes < 0:
+        told = " The deltas stand by the members, so the mean is wrong."
+    if suspect and strays:
+        told += f" One slip in {suspect}, which lies outside its column, explains it."
+    elif named:
+        told += f" One slip in {suspect} explains it, none in another number does."
+    elif suspect and not votes:
+        told += " One slip in the mean explains it, none in a member does."
     other = [p for p in average.policies() if p != usual and average.fits(p)]
-    hint = f" It would be the mean {' or '.join(other)}." if other else ""
+    told += f" It would be the mean {' or '.join(other)}." if other else ""
+    everyone = [target, *members]
+    cells = [c for c in everyone if c == suspect] + [c for c in everyone if c != suspect]
     return Contradiction(
         certainty=Certainty.LIKELY if other else Certainty.CERTAIN,
-        cells=[target, *average.policies()[usual]],
+        cells=cells,
         printed=target.text,
-        follows=f"{short(value)}, the mean of {len(average.policies()[usual])} cells ({usual})",
+        follows=f"{short(value)}, the mean of {len(members)} cells ({usual})",
         corrections=fixes,
-        explanation=f"No rounding of the members gives the printed mean.{hint}",
+        explanation=both + told,
     )
 
 
-def _member_repairs(average: Average, policy: str) -> list[str]:
-    """Return slips in a member that would explain the mean; few, or none are told."""
-    chosen = average.policies()[policy]
-    corrections = []
-    for member in chosen:
-        others = [c.interval() for c in chosen if c is not member]
+def _mean_slips(average: Average, usual: str) -> list[str]:
+    """Return what one slip turned into the printed mean, nearest to that of the members first."""
+    text, value = average.target.text, average.value(usual)
+    return repairs(text, lambda t: average.fits(usual, t), near=value)
+
+
+def _member_slips(target: PrintedCell, members: Sequence[PrintedCell]) -> list[Slip]:
+    """Return the slips in one member that would explain the mean."""
+    slips = []
+    for member in members:
+        others = [c.interval() for c in members if c is not member]
 
         def right(text: str, others: list = others) -> bool:
-            return average.target.interval().meets(mean([*others, printed(text)]))
+            return target.interval().meets(mean([*others, printed(text)]))
 
-        corrections += [f"{member}: {member.text} → {text}" for text in repairs(member.text, right)]
-    return corrections if len(corrections) <= 4 else []
+        slips += [(member, text) for text in repairs(member.text, right)[:1]]
+    return slips
+
+
+def _strays(slip: Slip, column: Sequence[PrintedCell]) -> bool:
+    """Say whether a number lies outside the others of its column, but mended inside."""
+    cell, text = slip
+    others = [c.value for c in column if c != cell]
+    if len(others) < 4:
+        return False
+    return not min(others) <= cell.value <= max(others) and (
+        min(others) <= printed(text).middle <= max(others)
+    )
 
 
 def _mixed(groups: dict[str, list[Average]]) -> Contradiction:
@@ -184,58 +191,3 @@ def _turned(rows: Sequence[Average], policies: Sequence[str]) -> str:
         and all(p in a.policies() and a.value(p) < b.value(p) for p in policies)
     ]
     return "".join(turned[:3])
-
-
-def deltas(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
-    """A printed delta is the difference to the reference row, absolute or by equation 11."""
-    columns = by(_deltas(cells), lambda d: (d[0].source, d[0].table, d[0].metric))
-    for column in columns.values():
-        fitting = {name: [d for d in column if _agrees(d, name)] for name in FORMS}
-        usual = max(FORMS, key=lambda name: len(fitting[name]))
-        if len(column) > 1:
-            yield from (_no_delta(d, usual) for d in column if d not in fitting[usual])
-
-
-def _no_delta(delta: tuple[PrintedCell, PrintedCell, PrintedCell], usual: str) -> Contradiction:
-    target, cell, reference = delta
-    value = FORMS[usual](cell.interval(), reference.interval()).middle
-
-    def right(text: str) -> bool:
-        return _agrees((target.now(text), cell, reference), usual)
-
-    return Contradiction(
-        certainty=Certainty.EXPLAINED if _agrees(delta, usual, cut=True) else Certainty.CERTAIN,
-        cells=delta,
-        printed=f"{target.text} for {cell.text} against {reference.text}",
-        follows=f"{short(value)} ({usual})",
-        corrections=[f"{target.text} → {t}" for t in repairs(target.text, right, near=value)[:1]],
-        explanation=f"The column's other rows are {usual}, this one is not.",
-    )
-
-
-FORMS: dict[str, Callable[[Interval, Interval], Interval]] = {
-    "differences": lambda value, reference: value - reference,
-    "relative, in percent": lambda value, reference: (value / reference - exactly(1)) * 100,
-    "relative": lambda value, reference: value / reference - exactly(1),
-}
-
-
-def _deltas(cells: Sequence[PrintedCell]) -> Iterator[tuple[PrintedCell, PrintedCell, PrintedCell]]:
-    """Yield printed deltas with the number of their row and that of the reference row."""
-    for row in by(cells, lambda c: (c.source, c.table, c.model, c.backbone, c.dataset)).values():
-        numbers = {(c.method, c.params, c.metric): c for c in row}
-        for cell in row:
-            if not (matched := re.fullmatch(r"delta_(.+)|(.+)_delta", cell.metric)):
-                continue
-            metric = matched[1] or matched[2]
-            number = numbers.get((cell.method, cell.params, metric))
-            reference = next((c for c in row if c.role.reference and c.metric == metric), None)
-            if number and reference and number is not reference:
-                yield cell, number, reference
-
-
-def _agrees(
-    delta: tuple[PrintedCell, PrintedCell, PrintedCell], form: str, cut: bool = False
-) -> bool:
-    target, number, reference = (cell.interval(cut) for cell in delta)
-    return target.meets(FORMS[form](number, reference))

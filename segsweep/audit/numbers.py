@@ -6,8 +6,9 @@ were cut off. Sums and quotients of intervals contain all values that the true n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 
@@ -71,6 +72,14 @@ def mean(values: Iterable[Interval]) -> Interval:
     return total * Fraction(1, len(values))
 
 
+def agreed(intervals: Sequence[Interval]) -> tuple[Interval, int]:
+    """Return where most intervals overlap, and how many do."""
+    edges = [i.low for i in intervals]
+    best = max(edges, key=lambda edge: sum(i.low <= edge <= i.high for i in intervals))
+    chosen = [i for i in intervals if i.low <= best <= i.high]
+    return Interval(best, min(i.high for i in chosen)), len(chosen)
+
+
 def written(value: Fraction, like: str) -> str:
     """Return a number with as many digits behind the point as another has."""
     return f"{float(value):.{decimals(like)}f}"
@@ -101,9 +110,17 @@ def slips(text: str) -> Iterator[str]:
                 yield changed
 
 
+def rescaled(text: str) -> list[str]:
+    """Return a share of 1 in percent, and a percentage as a share of 1."""
+    return [format(Decimal(text).scaleb(places), "f") for places in (2, -2)]
+
+
 def repairs(text: str, right: Callable[[str], bool], near: Fraction | None = None) -> list[str]:
-    """Return the numbers one slip away from `text` that are right, nearest to `near` first."""
-    candidates = [other for other in dict.fromkeys(slips(text)) if right(other)]
+    """Return the numbers one slip away from `text` that are right, nearest to `near` first.
+
+    Percent for a share of 1, and the other way round, is a slip as well.
+    """
+    candidates = [t for t in dict.fromkeys((*slips(text), *rescaled(text))) if right(t)]
     target = Fraction(text) if near is None else near
     return sorted(candidates, key=lambda other: abs(Fraction(other) - target))
 

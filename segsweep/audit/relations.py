@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from segsweep.audit.bounds import AP
-from segsweep.audit.cells import Certainty, Contradiction, PrintedCell, by, smallest_head
+from segsweep.audit.cells import PrintedCell, by, smallest_head
 from segsweep.audit.counts import varying
+from segsweep.audit.findings import Certainty, Contradiction
 from segsweep.audit.numbers import repairs, short
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ FAR = 9.0  # times the usual distance from the line
 POINTS = 1.0  # percent points; nearer to the line is never told
 DEPTHS = ("I", "repeats", "depth", "layers")
 NOISE = Fraction(98, 100)  # of a measured time
-MARKS = ("bold", "underlined")
 
 
 def relations(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
@@ -81,7 +81,8 @@ def _off_line(rows: list[list[PrintedCell]]) -> Iterator[Contradiction]:
 def _distance(values: np.ndarray, index: int, column: int) -> tuple[float, float, bool]:
     """Return what the other rows let expect, their usual distance, and whether this is far.
 
-    Least absolute deviations (by iterated weights), so that one bad row does not hide another.
+    Least absolute deviations (by iterated weights), so that one bad row does not hide another. The
+    relation is no straight line everywhere, so nothing is told of what lies outside the other rows.
     """
     import numpy as np
 
@@ -97,7 +98,8 @@ def _distance(values: np.ndarray, index: int, column: int) -> tuple[float, float
     usual = max(1.4826 * float(np.median(misses)), 0.05)
     expected = float(inputs[index] @ line)
     miss = abs(values[index, column] - expected)
-    return expected, usual, bool(miss > max(FAR * usual, POINTS))
+    known = inputs[others].min(0) <= inputs[index], inputs[index] <= inputs[others].max(0)
+    return expected, usual, bool(miss > max(FAR * usual, POINTS) and np.all(known))
 
 
 def supersets(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
@@ -142,46 +144,3 @@ def times(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
                         follows="a time that grows",
                         explanation="Each repetition adds layers that wait for one another.",
                     )
-
-
-def copies(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
-    """Two rows of results are not equal in three numbers or more."""
-    results = [c for c in cells if c.quantity == c.metric and c.value.denominator > 1]
-    for table in by(results, lambda c: (c.source, c.table)).values():
-        rows = by(table, lambda c: (c.setting, c.task, c.dataset))
-        for a, b in combinations(rows.values(), 2):
-            other = {c.metric: c.text for c in b}
-            shared = [c for c in a if c.metric in other]
-            same = [c for c in shared if other[c.metric] == c.text]
-            if len(same) >= 3 and len(same) == len(shared):
-                yield Contradiction(
-                    certainty=Certainty.UNCLEAR,
-                    cells=[*a, *b],
-                    printed=", ".join(f"{c.metric} {c.text}" for c in same),
-                    follows="two different rows",
-                    explanation="Two rows agree in every number: one may be a copy of the other.",
-                )
-
-
-def marks(cells: Sequence[PrintedCell]) -> Iterator[Contradiction]:
-    """Marked cells, bold or underlined, have the same rank in all columns of a table."""
-    for mark in MARKS:
-        ranks: dict[PrintedCell, int] = {}
-        for column in by(cells, lambda c: (c.source, c.table, c.dataset, c.metric)).values():
-            for cell in column:
-                if mark in cell.note.lower():
-                    better = [c for c in column if c.beats(cell)]
-                    ranks[cell] = 1 + len(better)
-        for table in by(ranks, lambda c: (c.source, c.table)).values():
-            table_ranks = [ranks[c] for c in table]
-            usual = max(set(table_ranks), key=table_ranks.count)
-            wrong = [c for c in table if ranks[c] != usual]
-            if wrong and 2 * len(wrong) < len(table):
-                yield Contradiction(
-                    certainty=Certainty.LIKELY,
-                    cells=wrong,
-                    printed=", ".join(f"{c.metric} {c.text} of {c.method} {mark}" for c in wrong),
-                    follows=", ".join(f"{c.text} is number {ranks[c]} of its column" for c in wrong)
-                    + f"; {len(table) - len(wrong)} others are number {usual}",
-                    explanation="The mark stands for a rank that these cells do not have.",
-                )

@@ -16,17 +16,21 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from segsweep.audit import bounds, counts, means, relations
-from segsweep.audit.cells import ROLES, Certainty, Contradiction, PrintedCell, read, table
+from segsweep.audit import bounds, counts, deltas, grim, layout, means, relations
+from segsweep.audit.cells import ROLES, PrintedCell, by, read, table
 from segsweep.audit.claims import claims, read_claims
+from segsweep.audit.findings import CUT, Certainty, Contradiction
+from segsweep.audit.leaderboard import is_leaderboard, read_leaderboard
+from segsweep.audit.numbers import exactly, short, written
 from segsweep.base.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REPORTED, INSTALLED = PACKAGE.parent / "results" / "reported" / "reported.csv", PACKAGE / "reported"
+ROWS = 3  # with the same two columns exchanged: the columns are
 MISPRINTED = ("source", "table", "model", "backbone", "method", "metric", "value")
 RULES: dict[str, Callable[[Sequence[PrintedCell]], Iterable[Contradiction]]] = {
     "mean": means.means,
-    "delta": means.deltas,
+    "delta": deltas.deltas,
     "share": counts.shares,
     "growth": counts.growth,
     "column": counts.columns,
@@ -41,47 +45,99 @@ RULES: dict[str, Callable[[Sequence[PrintedCell]], Iterable[Contradiction]]] = {
     "relation": relations.relations,
     "superset": relations.supersets,
     "time": relations.times,
-    "copy": relations.copies,
-    "mark": relations.marks,
+    "copy": layout.copies,
+    "swap": layout.swapped,
+    "scale": layout.scales,
+    "mark": layout.marks,
+    "grim": grim.grim,
 }
 """The first line of their docstrings says what each holds."""
 
 
-def audit(path: Path) -> list[Contradiction]:
+LEADERBOARD = {**RULES, "rounding": layout.rounding}
+
+
+def cells_of(path: Path, items: int | None = None) -> list[PrintedCell]:
+    """Return the numbers of a file, one a line or a leaderboard.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if is_leaderboard(path):
+        return read_leaderboard(path, items)
+    places = (path.parent, REPORTED.parent, INSTALLED)
+    roles = next((place / ROLES for place in places if (place / ROLES).exists()), None)
+    return [replace(c, items=c.items or str(items or "")) for c in read(path, roles)]
+
+
+def audit(path: Path, items: int | None = None) -> list[Contradiction]:
     """Read one table, with what lies beside it, and return all findings with their ids.
+
+    `items` is how many images or the like its shares count, where the table does not say it.
 
     Raises:
         UserError: a file cannot be read, or a claim speaks of cells that are not there.
     """
-    places = (path.parent, REPORTED.parent, INSTALLED)
-    roles = next((place / ROLES for place in places if (place / ROLES).exists()), None)
-    cells = read(path, roles)
-    findings = [finding for name, rule in RULES.items() for finding in _by(name, rule(cells))]
-    if (known := path.with_name("misprints.csv")).exists():
+    cells, alone = cells_of(path, items), is_leaderboard(path)
+    rules = LEADERBOARD if alone else RULES
+    findings = [finding for name, rule in rules.items() for finding in _by(name, rule(cells))]
+    if not alone and (known := path.with_name("misprints.csv")).exists():
         findings += _by("recount", misprints(cells, known))
-    if (stated := path.with_name("claims.csv")).exists():
+    if not alone and (stated := path.with_name("claims.csv")).exists():
         sentences = claims(read_claims(stated), cells, mended(cells, findings))
         findings += _by("claim", sentences)
-    return numbered(_without_echoes(findings))
+    return numbered(_without_echoes(_by_column(findings)))
 
 
 def _by(rule: str, findings: Iterable[Contradiction]) -> list[Contradiction]:
     return [replace(finding, rule=rule) for finding in findings]
 
 
+def _by_column(findings: Sequence[Contradiction]) -> list[Contradiction]:
+    """Tell numbers that stand in each other's column once, if they do so in all rows found.
+
+    Three rows are no accident: their two columns were exchanged.
+    """
+
+    def columns(finding: Contradiction) -> tuple[str, ...]:
+        swap = next((c for c in finding.corrections if "↔" in c and finding.rule != "swap"), "")
+        names = [side.split(" ")[0] for side in swap.split(" ↔ ")]
+        return finding.rule, *finding.place, *names
+
+    result = []
+    for (*_, name), group in by(findings, columns).items():
+        if len(group) < ROWS or not name:
+            result += group
+            continue
+        first = columns(group[0])[-2]
+        result.append(
+            replace(
+                group[0],
+                cells=[c for f in group for c in f.cells],
+                printed=f"{first} and {name}, {len(group)} rows, such as {group[0].printed}",
+                corrections=[f"{first} ↔ {name}, the whole columns"],
+                explanation=f"The columns are exchanged. {group[0].explanation}",
+            )
+        )
+    return result
+
+
 def _without_echoes(findings: Sequence[Contradiction]) -> list[Contradiction]:
-    """Drop what is only odd where the same cell is already impossible: one cause, one finding."""
+    """Drop what is only odd where the same cell is already impossible: one cause, one finding.
+
+    Of a mean and its members only the first is suspected; a copied row is a cause, no echo.
+    """
     impossible = {
         cell
         for finding in findings
         if finding.certainty == Certainty.CERTAIN and finding.rule != "claim"
-        for cell in finding.cells
+        for cell in (finding.cells[:1] if finding.rule == "mean" else finding.cells)
     }
     return [
         finding
         for finding in findings
         if finding.certainty != Certainty.UNCLEAR
-        or finding.rule == "claim"
+        or finding.rule in ("claim", "copy")
         or not impossible.intersection(finding.cells)
     ]
 
@@ -100,6 +156,8 @@ def numbered(findings: Iterable[Contradiction]) -> list[Contradiction]:
 def misprints(cells: Sequence[PrintedCell], path: Path) -> Iterator[Contradiction]:
     """Numbers that a recount contradicts, from a list; without a column `certainty` all certain.
 
+    `correct` is what was counted, with all its digits: they tell what was cut off, not rounded.
+
     Raises:
         UserError: the list lacks a column, or names a cell that is not there.
     """
@@ -107,19 +165,22 @@ def misprints(cells: Sequence[PrintedCell], path: Path) -> Iterator[Contradictio
         try:
             params = tuple(sorted(json.loads(line["method_params"] or "{}").items()))
             certainty = Certainty(line.get("certainty") or "certain")
+            counted = Fraction(line["correct"])
         except (ValueError, AttributeError) as error:
             raise UserError(f"{path}, line {number}: {error}") from error
         place = [line[name] for name in MISPRINTED]
         cell = next((c for c in cells if (c.params, _place(c)) == (params, place)), None)
         if cell is None:
             raise UserError(f"{path}, line {number}: no cell {' · '.join(place)} in the table")
+        cut = cell.interval(cut=True).meets(exactly(counted))
+        likely = cut and certainty == Certainty.CERTAIN
         yield Contradiction(
-            certainty=certainty,
+            certainty=Certainty.LIKELY if likely else certainty,
             cells=[cell],
             printed=cell.text,
-            follows=line["correct"],
-            corrections=[f"{cell.text} → {line['correct']}"],
-            explanation=f"Counted again: {line['reason']}.",
+            follows=short(counted),
+            corrections=[f"{cell.text} → {written(counted, cell.text)}"],
+            explanation=f"Counted again: {line['reason']}.{CUT * cut}",
         )
 
 
@@ -133,7 +194,8 @@ def mended(cells: Sequence[PrintedCell], findings: Sequence[Contradiction]) -> l
     right: dict[PrintedCell, str] = {}
     for finding in findings:
         if finding.rule in ("mean", "recount") and finding.certainty == Certainty.CERTAIN:
-            old, _, new = finding.corrections[0].partition(" → ")
-            if len(finding.corrections) == 1 and Fraction(old) == finding.cells[0].value:
-                right[finding.cells[0]] = new
+            cell, (first, *more) = finding.cells[0], finding.corrections
+            old, _, new = first.partition(" → ")
+            if old == cell.text and not more:
+                right[cell] = new
     return [cell.now(right[cell]) if cell in right else cell for cell in cells]
