@@ -58,7 +58,8 @@ def audit(path: Path) -> list[Contradiction]:
     cells = read(path, roles)
     findings = [finding for name, rule in RULES.items() for finding in _by(name, rule(cells))]
     if (known := path.with_name("misprints.csv")).exists():
-        findings += _by("recount", misprints(cells, known))
+        unsaid = [m for m in misprints(cells, known) if not _is_found(m, findings)]
+        findings += _by("recount", unsaid)
     if (stated := path.with_name("claims.csv")).exists():
         sentences = claims(read_claims(stated), cells, mended(cells, findings))
         findings += _by("claim", sentences)
@@ -121,6 +122,13 @@ def misprints(cells: Sequence[PrintedCell], path: Path) -> Iterator[Contradictio
             corrections=[f"{cell.text} → {line['correct']}"],
             explanation=f"Counted again: {line['reason']}.",
         )
+
+
+def _is_found(misprint: Contradiction, findings: Sequence[Contradiction]) -> bool:
+    """Say whether a rule comes to the correction by itself."""
+    of_cell = (finding for finding in findings if misprint.cells[0] in finding.cells)
+    corrections = (correction for finding in of_cell for correction in finding.corrections)
+    return any(correction.endswith(misprint.corrections[0]) for correction in corrections)
 
 
 def _place(cell: PrintedCell) -> list[str]:

@@ -19,7 +19,7 @@ from segsweep.results.wording import (
     declared,
     forms,
     label_of,
-    naming_option,
+    naming_options,
     natural,
     published_place,
     spelling,
@@ -147,7 +147,13 @@ def _label(run: Values, group: str) -> str:
 def _family(run: Values, group: str) -> str:
     """Return what a run's word of a config group is called; nothing if an option names it."""
     label = _label(run, group) or run[f"config.{group}.name"]
-    return "" if naming_option(label) else label
+    return "" if naming_options(label) else label
+
+
+def _naming_option(run: Values, group: str) -> str:
+    """Return the option whose value a run's word of a config group is called by, if one is."""
+    options = naming_options(_label(run, group))
+    return next((option for option in options if run.get(f"config.{group}.{option}")), "")
 
 
 def _labels(runs: list[Values], group: str, keys: list[str]) -> list[str]:
@@ -174,7 +180,7 @@ def _details(runs: list[Values], group: str, keys: list[str]) -> list[str]:
 
 def _always(run: Values, group: str) -> list[str]:
     """Return the options that a run's label always shows: by its class, if that is installed."""
-    word, option = run[f"config.{group}.name"], naming_option(_label(run, group))
+    word, option = run[f"config.{group}.name"], _naming_option(run, group)
     shown = forms(group, word) if class_of(group, word) else ()
     return [*([option] if option else []), *shown]
 
@@ -188,15 +194,11 @@ def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
     examples = dict(zip(contents, runs, strict=True))
     labels = dict(zip(examples, _labels(list(examples.values()), "data", keys), strict=True))
-    labels = {content: _of_folder(label) for content, label in labels.items()}
-    uses = Counter(labels.values())
-    return [labels[c] if uses[labels[c]] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
-
-
-def _of_folder(name: str) -> str:
-    """Return the label of the set whose word a folder has, else the folder's name."""
-    label = label_of("data", name)
-    return name if naming_option(label) else label or name
+    # a folder may be called like a set that has a name: this keeps it
+    named = [c for c, run in examples.items() if not _naming_option(run, "data")]
+    of_named, of_all = Counter(map(labels.__getitem__, named)), Counter(labels.values())
+    uses = {c: (of_named if c in named else of_all)[label] for c, label in labels.items()}
+    return [labels[c] if uses[c] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
 
 
 def _keys(runs: list[Values]) -> list[str]:
@@ -257,7 +259,7 @@ def _form(run: Values, key: str) -> str:
     word = run.get(f"config.{group}.name")
     if key in RECORDED_FORMS or word is None:
         return RECORDED_FORMS.get(key, option + "={}")
-    if option == naming_option(_label(run, group)):
+    if option == _naming_option(run, group):
         return "{}"
     return forms(group, word).get(option, option + "={}")
 

@@ -30,7 +30,7 @@ class Spec:
     rows: list[str] = field(default_factory=lambda: ["setting"])
     columns: list[str] = field(default_factory=lambda: ["data_set"])
     split: list[str] = field(default_factory=list)  # one table for each of their values
-    metric: Any = "segm_AP"  # one, several, or `key`; also recorded numbers (params.trainable)
+    metric: Any = "mask AP"  # what is measured or a recorded name; one, several, `key`, params....
     facts: list[str] = field(default_factory=list)  # recorded numbers in front of the metric
     where: dict[str, Any] = field(default_factory=dict)  # runs of ours that qualify: key -> values
     reported: str = ""  # the published table that it stands for: "000 2a"
