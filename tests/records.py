@@ -84,7 +84,9 @@ def record(
     if ap is None:
         text = "CUDA out of memory\nmore"
         return head | {"error": {"type": "OutOfMemoryError", "message": text, "traceback": "T"}}
-    values = {name: ap + 20 * name.endswith("50") for name in metric.names()}
+    values: dict[str, float | None] = {
+        name: ap + 20 * name.endswith("50") for name in metric.names()
+    }
     return head | {
         "status": "done",
         "metrics": metric_facts(metric, values),
@@ -106,11 +108,10 @@ def record(
 @cache
 def judge(word: str) -> Metric:
     """Return a metric as its yaml makes it."""
-    options = OmegaConf.to_container(OmegaConf.load(words.files("metrics")[word]))
-    assert isinstance(options, dict)
-    return words.class_of("metrics", word)(
-        **{str(k): v for k, v in options.items() if k != "_target_"}
-    )
+    options: Any = OmegaConf.to_container(OmegaConf.load(words.files("metrics")[word]))
+    del options["_target_"]
+    kind: Any = words.class_of("metrics", word)
+    return kind(**options)
 
 
 def write(results: Path, *records: dict[str, Any]) -> list[Path]:
