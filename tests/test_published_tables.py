@@ -13,6 +13,7 @@ import pytest
 from segsweep.base.config import plain
 from segsweep.results import frame, reported
 from segsweep.results.cells import Row, Table
+from segsweep.results.pivot import qualifying
 from segsweep.results.spec import Spec, load, names
 from segsweep.results.tables import build
 from segsweep.run.identity import Run
@@ -132,10 +133,11 @@ def test_what_a_metric_is_called_does_not_matter_but_its_rules_do(
     assert {column.labels for column in free.columns} == {("AP", "Cityscapes"), ("AP", "WIXray")}
 
 
-@pytest.mark.parametrize("name", PAPERS)
-def test_no_stranger_enters_a_published_table(tmp_path: Path, name: str) -> None:
-    write(tmp_path, *[record(**stranger) for stranger in STRANGERS])
-    assert ours(built(tmp_path, name)) == {}
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_no_stranger_enters_a_published_table(tmp_path: Path, stranger: dict[str, Any]) -> None:
+    write(tmp_path, record(**stranger))
+    (run,) = frame.read(tmp_path).runs
+    assert [name for name in PAPERS if run in qualifying(load(name), [*PUBLISHED, run])] == []
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,14 @@ def test_a_folder_that_is_called_like_a_set_does_not_push_it_out(tmp_path: Path)
     write(tmp_path, record(**STUDY), record(**STUDY | {"data": "coco", "domain": "/mine/NDD20"}))
     assert {run["data_set"] for run in frame.read(tmp_path).runs} == {"NDD20", "NDD20 coco/m"}
     assert len(ours(built(tmp_path, "peft_table2a"))) == 1
+
+
+def test_the_content_of_a_named_set_is_that_set_wherever_it_lies(tmp_path: Path) -> None:
+    named, copied = record(**STUDY), record(**STUDY | {"data": "coco", "rank": 4})
+    copied["data"]["fingerprint"] = named["data"]["fingerprint"]
+    write(tmp_path, named, copied)
+    assert {run["data_set"] for run in frame.read(tmp_path).runs} == {"NDD20"}
+    assert [*ours(built(tmp_path, "peft_table2a"))] == ["LoRA (r=4)", "LoRA (r=8)"]
 
 
 def test_sets_given_by_paths_are_called_by_their_folder_or_file(tmp_path: Path) -> None:

@@ -67,7 +67,10 @@ def qualifying(spec: Spec, runs: list[Values]) -> list[Values]:
     ours = [r for r in runs if r["origin"] == "ours" and timed == (r.get("kind") == "bench")]
     if spec.reported:
         places = _places(printed, runs)
-        ours = [run for run in ours if not places.isdisjoint(_readings(run))]
+        sets = {data for data, _, _ in places}
+        named = [run for run in ours if run["config.data.name"] in sets]
+        known = {run.get("data.fingerprint"): run["config.data.name"] for run in named}
+        ours = [run for run in ours if not places.isdisjoint(_readings(run, known))]
     return [*printed, *(run for run in ours if _fits(run, spec.where))]
 
 
@@ -84,19 +87,20 @@ def _places(printed: list[Values], runs: list[Values]) -> set[Key]:
     return {
         (data, run["model"], run["config.peft.name"])
         for run in printed
-        for data in {run["config.data.name"]} & known
-        or sets[run["source.document"], run["model"]]
+        for data in {run["config.data.name"]} & known or sets[run["source.document"], run["model"]]
     }
 
 
-def _readings(run: Values) -> list[Key]:
+def _readings(run: Values, known: dict[Any, str]) -> list[Key]:
     """Return data, model and method of a run of ours; its model by word and by architecture.
 
-    Data count by the word that declares them: a folder's name proves nothing.
+    Data are what a set's own word declares, here or in a run on the same content (`known`, by
+    fingerprint): a folder's name proves nothing.
     """
-    data, method = run["config.data.name"], run["config.peft.name"]
+    data: str = run["config.data.name"]
+    content = known.get(run.get("data.fingerprint") or data, data)
     models = run["config.model.name"], f"{run['architecture']} {run['backbone']}"
-    return [(data, model, method) for model in models]
+    return [(word, model, run["config.peft.name"]) for word in (data, content) for model in models]
 
 
 def observations(spec: Spec, runs: list[Values], origins: Sequence[str]) -> list[Observation]:

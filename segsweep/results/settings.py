@@ -192,10 +192,13 @@ def _data_sets(runs: list[Values], keys: list[str]) -> list[str]:
     # a run that failed before it read its data is known by the same words in another run
     known = {place: content for place, content in zip(places, contents, strict=True) if content}
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
-    examples = dict(zip(contents, runs, strict=True))
+    # of runs on the same content, one whose data have a name comes last and names them
+    by_place = [bool(_naming_option(run, "data")) for run in runs]
+    order = sorted(range(len(runs)), key=by_place.__getitem__, reverse=True)
+    examples = {contents[i]: runs[i] for i in order}
     labels = dict(zip(examples, _labels(list(examples.values()), "data", keys), strict=True))
     # a folder may be called like a set that has a name: this keeps it
-    named = [c for c, run in examples.items() if not _naming_option(run, "data")]
+    named = {c for c, run in examples.items() if not _naming_option(run, "data")}
     of_named, of_all = Counter(map(labels.__getitem__, named)), Counter(labels.values())
     uses = {c: (of_named if c in named else of_all)[label] for c, label in labels.items()}
     return [labels[c] if uses[c] == 1 else f"{labels[c]} {c[:6]}" for c in contents]
