@@ -113,6 +113,7 @@ def setting(number: int) -> Values:
     entry = dict(
         zip(("unit", "direction"), config.metrics.names()[config.metrics.key], strict=True)
     )
+    quantity = config.metrics.quantity(config.metrics.key)
     record = {
         "schema": 1,
         "id": "",
@@ -120,7 +121,7 @@ def setting(number: int) -> Values:
         "status": "done",
         "config": plain(config),
         "params": {"trainable": 1_000 * number or 100_000, "percent": 1.0},
-        "metrics": {config.metrics.key: entry},
+        "metrics": {config.metrics.key: entry | {"quantity": quantity}},
     }
     (values,) = locate([flatten(record)])
     return values

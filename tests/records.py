@@ -1,11 +1,22 @@
-"""Writes records of runs by hand, as a finished or failed run leaves them."""
+"""Writes records of runs, as a finished or failed run leaves them.
+
+What a run measured is said by the class of its metric, so no record holds what no evaluator gives.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
+
+from segsweep.base.config import plain
+from segsweep.metrics.base import Metric
+from segsweep.run.record import metric_facts
+from tests import words
 
 HPARAMS = {"name": "default", "lr": 1e-3, "weight_decay": 0.05, "batch_size": 4, "epochs": 10}
 TRAINER = {"name": "default", "accelerator": "auto", "devices": 1, "precision": "fp32"}
@@ -31,10 +42,15 @@ def record(
     seed: int = 0,
     repeat: int = 0,
     commit: str = "0123456789abcdef",
+    metrics: str | Metric = "coco",
     hparams: dict[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Return the record of one run; `ap=None` gives a failed one, `options` are keys of peft."""
+    """Return the record of one run; `ap=None` gives a failed one, `options` are keys of peft.
+
+    Every value of its metric is `ap`, those at IoU 0.5 are 20 higher.
+    """
+    metric = judge(metrics) if isinstance(metrics, str) else metrics
     method = {"name": peft, "lr": 1e-3, **PEFT.get(peft, {}), **options}
     if peft == "lora":
         method["alpha"] = options.get("alpha", float(method["rank"]))
@@ -46,7 +62,7 @@ def record(
         "peft": {"_target_": "x.Method", **method},
         "data": {"_target_": "x.Data", "name": data, "size": [64, 64], **place},
         "hparams": HPARAMS | {"lr": method["lr"]} | (hparams or {}),
-        "metrics": {"_target_": "x.Coco", "name": "coco"},
+        "metrics": plain(metric),
         "trainer": TRAINER,
         "logger": {"name": "none"},
         "io": {"results": "results", "workers": seed},
@@ -68,13 +84,12 @@ def record(
     if ap is None:
         text = "CUDA out of memory\nmore"
         return head | {"error": {"type": "OutOfMemoryError", "message": text, "traceback": "T"}}
-    percent = {"unit": "%", "direction": "higher"}
+    values: dict[str, float | None] = {
+        name: ap + 20 * name.endswith("50") for name in metric.names()
+    }
     return head | {
         "status": "done",
-        "metrics": {
-            "segm_AP": {"value": ap, **percent},
-            "segm_AP50": {"value": ap + 20, **percent},
-        },
+        "metrics": metric_facts(metric, values),
         "params": {
             "trainable": trainable,
             "total": total,
@@ -88,6 +103,15 @@ def record(
         "best": {"epoch": 9, "step": 160},
         "error": None,
     }
+
+
+@cache
+def judge(word: str) -> Metric:
+    """Return a metric as its yaml makes it."""
+    options: Any = OmegaConf.to_container(OmegaConf.load(words.files("metrics")[word]))
+    del options["_target_"]
+    kind: Any = words.class_of("metrics", word)
+    return kind(**options)
 
 
 def write(results: Path, *records: dict[str, Any]) -> list[Path]:

@@ -13,6 +13,7 @@ import pytest
 
 from segsweep.base.config import compose, fingerprint, identity
 from segsweep.base.errors import UserError
+from segsweep.metrics.coco import CocoAP
 from segsweep.results import frame
 from segsweep.results.cells import Cell, Row, Table
 from segsweep.results.charts.canvas import Style
@@ -235,8 +236,8 @@ def test_data_sets_are_what_they_hold(tmp_path: Path) -> None:
     there["data"]["fingerprint"] = here["data"]["fingerprint"]
     write(tmp_path, here, there, other)
     (table,) = tables_of(tmp_path)
-    assert data_sets(table) == ["NDD20", "ZeroWaste"]
-    assert cell(table.rows[0], "NDD20").value == 41.0
+    assert data_sets(table) == ["ndd20", "zerowaste"]  # folders, which prove no set
+    assert cell(table.rows[0], "ndd20").value == 41.0
 
 
 def test_changed_annotations_are_another_column(tmp_path: Path) -> None:
@@ -247,10 +248,22 @@ def test_changed_annotations_are_another_column(tmp_path: Path) -> None:
 
 
 def test_the_protocol_is_that_of_the_records(tmp_path: Path) -> None:
-    few = record("lora", 40)
-    few["config"]["metrics"]["max_dets"] = 10
-    write(tmp_path, few)
+    write(tmp_path, record("lora", 40, metrics=CocoAP(name="coco", max_dets=10)))
     assert "COCO mask AP, maxDets 10, in percent" in "\n".join(lines_of(tmp_path))
+
+
+def test_what_the_first_records_did_not_say_is_filled_in(tmp_path: Path) -> None:
+    said, old = (record("lora", 40, metrics="coco_255", rank=rank) for rank in (2, 4))
+    for metric in old["metrics"].values():
+        del metric["protocol"], metric["quantity"]
+    write(tmp_path, said, old)
+    said, old = (
+        {key: value for key, value in run.items() if key.startswith("metrics.")}
+        for run in frame.read(tmp_path).runs
+    )
+    assert said == old
+    assert said["metrics.bbox_AP50.quantity"] == "box AP50"
+    assert said["metrics.bbox_AP50.protocol"] == "COCO maxDets 255"
 
 
 def test_models_have_tables_of_their_own(tmp_path: Path) -> None:
@@ -281,12 +294,8 @@ def test_another_metric_can_be_chosen_and_an_unknown_one_is_refused(tmp_path: Pa
 
 
 def test_lower_is_better_where_the_record_says_so(tmp_path: Path) -> None:
-    runs = [record("lora", ap, rank=r) for r, ap in LORA.items()]
-    for one in runs:
-        one["metrics"]["latency"] = {"value": one["config"]["peft"]["rank"], "unit": "ms"}
-        one["metrics"]["latency"]["direction"] = "lower"
-    write(tmp_path, *runs)
-    assert best(tables_of(tmp_path, "latency")[0], "digits (xray)") == {"2.00"}
+    write(tmp_path, *[record("lora", ap, rank=r, metrics="ber") for r, ap in LORA.items()])
+    assert best(tables_of(tmp_path, "BER")[0], "digits (xray)") == {"74.72"}
 
 
 def test_unreadable_files_are_named_and_skipped(tmp_path: Path, capsys) -> None:

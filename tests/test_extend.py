@@ -31,7 +31,8 @@ run = Run(compose(["model=maskdino_plain", "peft=shift", "data=crates", "metrics
     f"io.results={{here / 'results'}}", "hparams.epochs=1", "hparams.batch_size=2",
     "io.progress=false"]))
 record = run.once(train)
-print(record["metrics"]["count_error"]["unit"], record["params"]["trainable"])
+error = record["metrics"]["count_error"]
+print(error["quantity"], "in", error["unit"], record["params"]["trainable"])
 """
 COMPOSED = """
 from tests.words import compose
@@ -80,4 +81,4 @@ def test_words_of_a_yaml_compose(folder: Path) -> None:
 def test_new_words_train_together(folder: Path) -> None:
     said = python(folder, "-c", RUN.format(folder=str(folder / "runs")))
     embeddings = (32 + 1) + 3 * 33 * 32 + 2 * 33 * 32 + 33 * 4  # of classes, masks, boxes
-    assert said.splitlines()[-1] == f"things {embeddings + 3 * 32}"  # three seams
+    assert said.splitlines()[-1] == f"count error in things {embeddings + 3 * 32}"  # three seams

@@ -98,6 +98,14 @@ def test_names_units_and_directions_are_declared(word: str) -> None:
     assert metric.protocol()
 
 
+@pytest.mark.parametrize("word", WORDS)
+def test_what_tables_ask_for_is_one_value(word: str) -> None:
+    metric = metric_of(word)
+    measured = [metric.quantity(name) for name in metric.names()]
+    assert metric.quantities.keys() <= metric.names().keys()
+    assert len({*measured}) == len(measured)
+
+
 def test_the_truth_is_the_best_and_nothing_is_worse(judged: tuple[Metric, Any]) -> None:
     metric, values = judged
     (truth, _), (nothing, _) = values(mask(0), mask(1)), values(*[np.zeros((SIDE, SIDE), bool)] * 2)

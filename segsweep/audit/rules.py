@@ -82,7 +82,8 @@ def audit(path: Path, items: int | None = None) -> list[Contradiction]:
     rules = LEADERBOARD if alone else RULES
     findings = [finding for name, rule in rules.items() for finding in _by(name, rule(cells))]
     if not alone and (known := path.with_name("misprints.csv")).exists():
-        findings += _by("recount", misprints(cells, known))
+        unsaid = [m for m in misprints(cells, known) if not _is_found(m, findings)]
+        findings += _by("recount", unsaid)
     if not alone and (stated := path.with_name("claims.csv")).exists():
         sentences = claims(read_claims(stated), cells, mended(cells, findings))
         findings += _by("claim", sentences)
@@ -182,6 +183,13 @@ def misprints(cells: Sequence[PrintedCell], path: Path) -> Iterator[Contradictio
             corrections=[f"{cell.text} → {written(counted, cell.text)}"],
             explanation=f"Counted again: {line['reason']}.{CUT * cut}",
         )
+
+
+def _is_found(misprint: Contradiction, findings: Sequence[Contradiction]) -> bool:
+    """Say whether a rule comes to the correction by itself."""
+    of_cell = (finding for finding in findings if misprint.cells[0] in finding.cells)
+    corrections = (correction for finding in of_cell for correction in finding.corrections)
+    return any(correction.endswith(misprint.corrections[0]) for correction in corrections)
 
 
 def _place(cell: PrintedCell) -> list[str]:

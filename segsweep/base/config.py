@@ -45,9 +45,10 @@ class Choice:
     """One word of a config group: `conf/<group>/<name>.yaml` names the class in `_target_`.
 
     `label` is what tables and figures call it, its word if that is empty, an option's value where
-    it says `"{root}"`. Its class says which options stand behind the label always, and how: `shown
-    = {"rank": "r={}"}`; how values are written there: `spelling = {"kappa": "κ"}`; and how axes
-    call what stands there: `axes = {"alpha": "scale α"}`.
+    it says `"{root}"`, of `"{root|train}"` the first that is given. Its class says which options
+    stand behind the label always, and how: `shown = {"rank": "r={}"}`; how values are written
+    there: `spelling = {"kappa": "κ"}`; and how axes call what stands there: `axes = {"alpha":
+    "scale α"}`.
     """
 
     shown: ClassVar[dict[str, str]] = {}

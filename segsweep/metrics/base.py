@@ -1,7 +1,8 @@
 """What a metric is: names with unit and direction, and an evaluator that is fed batch by batch.
 
-Values of one name but of different protocols (COCO and Cityscapes AP) are not comparable: records
-and tables carry the protocol.
+A value has a name of its own, the quantity that it measures ("mask AP") and the protocol by which
+it is computed. Tables ask for quantities; values of one quantity but of different protocols (COCO
+and Cityscapes AP) are not comparable, so records and tables carry both.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Metric(Choice):
 
     tasks: ClassVar[tuple[str, ...]] = ("instances",)  # that it can judge
     values: ClassVar[Mapping[str, tuple[str, str]]] = {}  # see `names`
+    quantities: ClassVar[Mapping[str, str]] = {}  # see `quantity`
     rules: ClassVar[str] = ""  # see `protocol`
 
     def __post_init__(self) -> None:
@@ -79,6 +81,11 @@ class Metric(Choice):
     def names(self) -> dict[str, tuple[str, str]]:
         """Return unit and direction ("higher" or "lower" is better) of each value by its name."""
         return dict(self.values)
+
+    @classmethod
+    def quantity(cls, name: str) -> str:
+        """Return what a value measures, as tables ask for it: "mask AP"; by default its name."""
+        return cls.quantities.get(name, name)
 
     def protocol(self) -> str:
         """Return by which rules the values are computed: "COCO", "Cityscapes", ..."""

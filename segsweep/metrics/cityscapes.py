@@ -38,7 +38,8 @@ class Verdicts(NamedTuple):
 class CityscapesAP(Metric):
     """AP, the mean over classes and the IoUs 0.5, 0.55 .. 0.95; AP50 at the first of them."""
 
-    values = dict.fromkeys(("cityscapes_AP", "cityscapes_AP50"), ("%", "higher"))
+    quantities = {"cityscapes_AP": "mask AP", "cityscapes_AP50": "mask AP50"}
+    values = dict.fromkeys(quantities, ("%", "higher"))
     rules = "Cityscapes"
 
     key: str = "cityscapes_AP"

@@ -20,19 +20,17 @@ if TYPE_CHECKING:
     from segsweep.data.loader import Batch
     from segsweep.task.instances import Instances
 
-KINDS = ("segm", "bbox")
+KINDS = {"segm": "mask", "bbox": "box"}
 SIZES = ("s", "m", "l")  # areas below 32^2, below 96^2, from 96^2 pixels on
+ENDS = ("AP", "AP50", "AP75", *(f"AP{size}" for size in SIZES))
 
 
 @dataclass
 class CocoAP(Metric):
     """AP, AP50, AP75 and AP by size of masks and boxes; `max_dets` counts per image and class."""
 
-    values = {
-        f"{kind}_{end}": ("%", "higher")
-        for kind in KINDS
-        for end in ("AP", "AP50", "AP75", *(f"AP{size}" for size in SIZES))
-    }
+    quantities = {f"{kind}_{end}": f"{what} {end}" for kind, what in KINDS.items() for end in ENDS}
+    values = dict.fromkeys(quantities, ("%", "higher"))
 
     key: str = "segm_AP"
     max_dets: int = 100

@@ -57,7 +57,7 @@ def mean_column(spec: Spec, columns: list[Column]) -> Column:
     depth = len(columns[0].labels)
     kinds = tuple(dict.fromkeys(kind for column in columns for kind in column.kinds))
     metrics, protocols = (list(dict.fromkeys(k[i] for k in kinds if k[i])) for i in (0, 1))
-    over = [*(metrics if len(metrics) > 1 else ()), *(protocols if len(protocols) > 1 else ())]
+    over = metrics if len(metrics) > 1 else protocols if len(protocols) > 1 else []
     label = f"{AVERAGE} of {' & '.join(over)}" if over else AVERAGE
     metric_first = column_fields(spec)[0] == "metric" and depth > 1
     top = columns[0].labels[0] if metric_first and len(metrics) < 2 else ""

@@ -15,7 +15,7 @@ from segsweep.results.wording import (
     class_of,
     forms,
     label_of,
-    naming_option,
+    naming_options,
     spelling,
 )
 
@@ -37,7 +37,13 @@ def _label(run: Values, group: str) -> str:
 def family_of(run: Values, group: str) -> str:
     """Return what a run's word of a config group is called; nothing if an option names it."""
     label = _label(run, group) or run[f"config.{group}.name"]
-    return "" if naming_option(label) else label
+    return "" if naming_options(label) else label
+
+
+def naming_option(run: Values, group: str) -> str:
+    """Return the option whose value a run's word of a config group is called by, if one is."""
+    options = naming_options(_label(run, group))
+    return next((option for option in options if run.get(f"config.{group}.{option}")), "")
 
 
 def keys_of(runs: list[Values]) -> list[str]:
@@ -66,7 +72,7 @@ def details_of(runs: list[Values], group: str, keys: list[str]) -> list[tuple[st
 
 def _always(run: Values, group: str) -> list[str]:
     """Return the options that a run's label always shows: by its class, if that is installed."""
-    word, option = run[f"config.{group}.name"], naming_option(_label(run, group))
+    word, option = run[f"config.{group}.name"], naming_option(run, group)
     shown = forms(group, word) if class_of(group, word) else ()
     return [*([option] if option else []), *shown]
 
@@ -125,7 +131,7 @@ def _form(run: Values, key: str) -> str:
     word = run.get(f"config.{group}.name")
     if key in RECORDED_FORMS or word is None:
         return RECORDED_FORMS.get(key, option + "={}")
-    if option == naming_option(_label(run, group)):
+    if option == naming_option(run, group):
         return "{}"
     return forms(group, word).get(option, option + "={}")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from segsweep.base.errors import UserError
 from segsweep.results.settings import locate
@@ -20,6 +20,8 @@ from segsweep.results.wording import Values, class_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from segsweep.metrics.base import Metric
 
 SCHEMA = 1
 """The newest layout of a record that this version reads."""
@@ -185,7 +187,7 @@ def _checked(record: object) -> dict[str, Any]:
 
 
 def _check_numbers(record: dict[str, Any]) -> None:
-    """Raise ValueError for metrics that are no numbers; name the protocol where records did not."""
+    """Raise ValueError for metrics that are no numbers; say of them what older records did not."""
     metrics, judge = record.get("metrics") or {}, record["config"].get("metrics") or {}
     if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
         raise ValueError("its metrics are no objects")
@@ -197,6 +199,16 @@ def _check_numbers(record: dict[str, Any]) -> None:
     if unsaid and (protocol := _protocol(as_text(judge))):
         for metric in unsaid:
             metric["protocol"] = protocol
+    for name, metric in metrics.items():
+        if "quantity" not in metric:
+            metric["quantity"] = _quantity(str(judge.get("name")), name)
+
+
+@cache
+def _quantity(word: str, name: str) -> str:
+    """Return what a value of a metric measures; its name where the metric is not installed."""
+    kind = cast("type[Metric] | None", class_of("metrics", word))
+    return kind.quantity(name) if kind else name
 
 
 @cache

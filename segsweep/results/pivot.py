@@ -16,21 +16,27 @@ from segsweep.results.wording import (
     key_metric,
     metric_name,
     natural,
+    published,
     published_place,
+    quantity_of,
+    recorded_name,
     table_of,
 )
 
 ORIGINS = ("reported", "ours")
 BENCH = "bench."  # what metrics of the verb `bench` begin with
-PLACES = ("data_set", "model", "architecture", "backbone")  # what a run is about
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One number of one run and where it belongs; `value` is None in a run without it."""
+    """One number of one run and where it belongs; `value` is None in a run without it.
+
+    `metric` is what the table asks for, `name` what the run calls it.
+    """
 
     run: LabelledRun
     metric: str
+    name: str
     protocol: str
     value: float | None
     title: Key
@@ -51,16 +57,50 @@ def row_fields(spec: Spec, origins: Sequence[str]) -> list[str]:
 
 
 def qualifying(spec: Spec, runs: list[Values]) -> list[Values]:
-    """Return the numbers of the published table, then the runs of ours that fit its columns."""
+    """Return the numbers of the published table, then the runs of ours that belong to it.
+
+    These have its data, its models and its methods.
+    """
     published = (run for run in runs if run["origin"] == "reported")
     printed = [run for run in published if table_of(run) == spec.reported]
     timed = any(metric.startswith(BENCH) for metric in spec.metrics)  # a table of benchmarks
     ours = [r for r in runs if r["origin"] == "ours" and timed == (r.get("kind") == "bench")]
     if spec.reported:
-        fields = [name for name in [*spec.columns, *spec.split] if name in PLACES]
-        places = {tuple(map(run.get, fields)) for run in printed}
-        ours = [run for run in ours if tuple(map(run.get, fields)) in places]
+        places = _places(printed, runs)
+        sets = {data for data, _, _ in places}
+        named = [run for run in ours if run["config.data.name"] in sets]
+        known = {run.get("data.fingerprint"): run["config.data.name"] for run in named}
+        ours = [run for run in ours if not places.isdisjoint(_readings(run, known))]
     return [*printed, *(run for run in ours if _fits(run, spec.where))]
+
+
+def _places(printed: list[Values], runs: list[Values]) -> set[Key]:
+    """Return data, model and method, by their words, of what a published table has numbers of.
+
+    Numbers that are for no single set hold for every set on which their document has the model.
+    """
+    known = {name.word for name in published("data").values()}
+    sets: dict[Any, set[str]] = defaultdict(set)
+    for run in runs:
+        if run["origin"] == "reported" and run["config.data.name"] in known:
+            sets[run["source.document"], run["model"]].add(run["config.data.name"])
+    return {
+        (data, run["model"], run["config.peft.name"])
+        for run in printed
+        for data in {run["config.data.name"]} & known or sets[run["source.document"], run["model"]]
+    }
+
+
+def _readings(run: Values, known: dict[Any, str]) -> list[Key]:
+    """Return data, model and method of a run of ours; its model by word and by architecture.
+
+    Data are what a set's own word declares, here or in a run on the same content (`known`, by
+    fingerprint): a folder's name proves nothing.
+    """
+    data: str = run["config.data.name"]
+    content = known.get(run.get("data.fingerprint") or data, data)
+    models = run["config.model.name"], f"{run['architecture']} {run['backbone']}"
+    return [(word, model, run["config.peft.name"]) for word in (data, content) for model in models]
 
 
 def observations(spec: Spec, runs: list[Values], origins: Sequence[str]) -> list[Observation]:
@@ -71,16 +111,15 @@ def observations(spec: Spec, runs: list[Values], origins: Sequence[str]) -> list
     rows, columns = row_fields(spec, origins), column_fields(spec)
     observed = []
     for run in arrange(runs):
-        for metric, value in _numbers(run, spec):
+        for metric, name, value in _numbers(run, spec):
             keys = [
-                tuple(_label(run, metric, name, spec) for name in fields)
+                tuple(_label(run, metric, field, spec) for field in fields)
                 for fields in (spec.split, rows, columns)
             ]
-            protocol = run.values.get(f"metrics.{metric}.protocol") or ""
-            observed.append(Observation(run, metric, protocol, value, *keys))
+            protocol = run.values.get(f"metrics.{name}.protocol") or ""
+            observed.append(Observation(run, metric, name, protocol, value, *keys))
     if spec.reported:
-        printed = {(o.title, o.column) for o in observed if o.run.values["origin"] == "reported"}
-        observed = [o for o in observed if (o.title, o.column) in printed]
+        observed = _as_printed(observed)
     return _distinct(_apart(observed, columns), rows)
 
 
@@ -128,22 +167,32 @@ def recorded(run: Values, key: str) -> Any:
     return run[key] if key in run else run.get(f"config.{key}")
 
 
-def _numbers(run: LabelledRun, spec: Spec) -> list[tuple[str, float | None]]:
-    """Return the metrics of a run that the table is about; a failed run lacks the first of them."""
+def _numbers(run: LabelledRun, spec: Spec) -> list[tuple[str, str, float | None]]:
+    """Return what the table asks for with the run's name for it and its value.
+
+    A failed run lacks the first of them.
+    """
     values = run.values
-    wanted = [key_metric(values) if metric == KEY else metric for metric in spec.metrics]
+    wanted = [_key(values) if metric == KEY else metric for metric in spec.metrics]
     if values["status"] != "done":
-        return [(wanted[0], None)]
-    numbers = [(metric, _value(values, metric)) for metric in wanted]
-    known = [number for number in numbers if number[1] is not None]
+        return [(wanted[0], "", None)]
+    numbers = [(metric, *_value(values, metric)) for metric in wanted]
+    known = [number for number in numbers if number[2] is not None]
     return known or (numbers[:1] if values["origin"] == "ours" else [])
 
 
-def _value(values: Values, metric: str) -> float | None:
-    """Return a metric, or another recorded number in the unit of its column."""
+def _key(values: Values) -> str:
+    """Return what the metric measures that decides about a run."""
+    name = key_metric(values)
+    return values.get(f"metrics.{name}.quantity") or quantity_of(name)
+
+
+def _value(values: Values, metric: str) -> tuple[str, float | None]:
+    """Return name and value of a metric, or of another recorded number in its column's unit."""
     quantity = QUANTITIES.get(metric)
-    value = values.get(metric if quantity else f"metrics.{metric}.value")
-    return None if value is None else float(value) * (quantity.factor if quantity else 1.0)
+    name = metric if quantity else recorded_name(values, metric)
+    value = values.get(name if quantity else f"metrics.{name}.value")
+    return name, None if value is None else float(value) * (quantity.factor if quantity else 1.0)
 
 
 def _label(run: LabelledRun, metric: str, name: str, spec: Spec) -> str:
@@ -184,6 +233,20 @@ def _distinct(observed: list[Observation], fields: Sequence[str]) -> list[Observ
     if not any(any(differ) for differ in mixed.values()):
         return observed
     return [replace(o, row=labels(o)) for o in observed]
+
+
+def _as_printed(observed: list[Observation]) -> list[Observation]:
+    """Return what stands in published columns, judged by their protocol where that is known."""
+    protocols: dict[tuple[Key, Key], set[str]] = defaultdict(set)
+    for o in observed:
+        if o.run.values["origin"] == "reported":
+            protocols[o.title, o.column].add(o.protocol)
+
+    def fits(o: Observation) -> bool:
+        printed = protocols.get((o.title, o.column), set())
+        return bool(printed) and (not o.protocol or not printed.isdisjoint({o.protocol, ""}))
+
+    return [o for o in observed if fits(o)]
 
 
 def _apart(observed: list[Observation], fields: Sequence[str]) -> list[Observation]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import product
 
 from segsweep.results.averages import left_out
 from segsweep.results.cells import MISSING, Column, Row, Table
@@ -17,7 +18,7 @@ from segsweep.results.pivot import Observation
 from segsweep.results.quantiles import LEVEL
 from segsweep.results.reported import PRINTED_MEAN
 from segsweep.results.trace import code, heading
-from segsweep.results.wording import Values, first, protocol_in_words
+from segsweep.results.wording import QUANTITIES, Values, first, protocol_in_words
 
 TIE, UNSTABLE, RISING = "≈", "†", "↑"
 MISPRINT = 0.011  # above what rounding a mean explains
@@ -33,6 +34,7 @@ def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
         left_out(table),
         _mixed(table),
         _printed_means(table, observed),
+        *_misprints(table),
         *_noise(table),
         *_unstable(table),
         _floor(table),
@@ -110,6 +112,20 @@ def _printed_means(table: Table, observed: list[Observation]) -> str:
         if there is not None and here is not None and abs(here - there) > MISPRINT:
             wrong.append(f"{row.setting} {there:g} (its cells: {here:.2f})")
     return f"Means printed otherwise than their cells give: {first(wrong)}." if wrong else ""
+
+
+def _misprints(table: Table) -> list[str]:
+    """Name published numbers that are known to be wrong, and those that can hardly be right."""
+    known: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    for row, column in product(table.rows, _single(table)):
+        places = {name: QUANTITIES[name].heading for name in table.spec.facts}
+        for metric, place in (places | {column.metric: heading(column)}).items():
+            for run in table.cell(row, column).runs:
+                if misprint := run.get(f"source.misprint.{metric}"):
+                    words = f"{' '.join(row.labels)}, {place}: {misprint.text}"
+                    known[misprint.certain][words] = None
+    said = {"Misprinted": known[True], "Doubtful as printed": known[False]}
+    return [f"{what}: {first(words)}." for what, words in said.items() if words]
 
 
 def _single(table: Table) -> list[Column]:

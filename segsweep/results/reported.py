@@ -1,15 +1,18 @@
 """Published numbers in the form of our own runs: tables and figures are one function of both.
 
 `reported/reported.csv` holds one printed number a line. Numbers of one setting on one data set
-become one pseudo-run: {"origin": "reported", "config.peft.rank": 4, "metrics.segm_AP.value": ...}.
-`names.csv` beside it says what the words of the documents are called here.
+become one pseudo-run: {"origin": "reported", "config.peft.rank": 4, "metrics.mask AP.value": ...}.
+`names.csv` beside it says what the words of the documents are called here, `misprints.csv` which of
+the numbers are known to be wrong.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from segsweep.base.errors import UserError
 from segsweep.results.wording import (
@@ -17,7 +20,6 @@ from segsweep.results.wording import (
     REPORTED,
     Values,
     label_of,
-    naming_option,
     published,
     reported_folder,
 )
@@ -29,7 +31,15 @@ COLUMNS = (
 )
 PLACE = ("source", "table", "model", "backbone", "method", "method_params", "dataset")
 SETTING = ("source", "table", "method", "method_params")
+WRONG = ("model", "backbone", "method", "method_params", "metric", "value", "correct", "reason")
 PRINTED_MEAN = "source.mean"  # of a setting over all data sets, as the document prints it
+
+
+class Misprint(NamedTuple):
+    """What is known of a printed number: whether it is surely wrong, and a sentence about it."""
+
+    certain: bool
+    text: str
 
 
 def path_of(results: Path) -> Path:
@@ -44,14 +54,9 @@ def read(results: Path) -> list[Values]:
     Raises UserError for a file that is missing or broken, naming file and line.
     """
     path = path_of(results)
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: published numbers cannot be read ({error})") from error
-    missing = [name for name in COLUMNS if not rows or name not in rows[0]]
-    if missing:
-        raise UserError(f"{path}: without the columns {', '.join(missing)}")
+    rows = _rows(path, COLUMNS)
+    listed = path.with_name("misprints.csv")
+    known = _misprints(_rows(listed, WRONG)) if listed.is_file() else {}
     runs: dict[tuple[str, ...], Values] = {}
     means: dict[tuple[str, ...], str] = {}
     for line, row in enumerate(rows, start=2):
@@ -64,6 +69,7 @@ def read(results: Path) -> list[Values]:
         try:
             run = runs.get(place) or runs.setdefault(place, _run(row, line))
             run |= _number(row)
+            run |= {f"source.misprint.{m}": known[key] for m, key in _keys(row) if key in known}
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: line {line}: {error}") from error
         run["source.lines"] += f" {line}"
@@ -73,6 +79,40 @@ def read(results: Path) -> list[Values]:
         if mean := means.get(tuple(place[PLACE.index(key)] for key in SETTING)):
             run[PRINTED_MEAN] = float(mean)
     return list(runs.values())
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a file of published numbers. Raises UserError naming it where it lacks a column."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: published numbers cannot be read ({error})") from error
+    missing = [name for name in columns if not rows or name not in rows[0]]
+    if missing:
+        raise UserError(f"{path}: without the columns {', '.join(missing)}")
+    return rows
+
+
+def _misprints(rows: list[dict[str, str]]) -> dict[tuple[str, ...], Misprint]:
+    """Return the known misprints by the keys of their numbers."""
+    known = {}
+    for row in rows:
+        correct = f", rather {row['correct']}" if row["correct"] else ""
+        misprint = Misprint(
+            (row.get("certainty") or "certain") == "certain",
+            f"{row['value']}{correct} ({row['reason']})",
+        )
+        known[_keys(row)[0][1]] = misprint
+    return known
+
+
+def _keys(row: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the numbers of a line by their metrics: its own, and the parameters beside it."""
+    place = tuple(row[key] for key in (*SETTING, "model", "backbone"))
+    numbers = {_word("metric", row["metric"]): row["value"]}
+    numbers.setdefault("params.trainable", row.get("params_m", ""))
+    return [(metric, (*place, metric, value)) for metric, value in numbers.items()]
 
 
 def _run(row: dict[str, str], line: int) -> Values:
@@ -88,7 +128,7 @@ def _run(row: dict[str, str], line: int) -> Values:
         "model": model,
         "architecture": row["model"],
         "backbone": row["backbone"],
-        "data_set": data if naming_option(label := label_of("data", data)) else label or data,
+        "data_set": label_of("data", data) or data,
         "source.document": row["source"],
         "source.table": row["table"],
         "source.lines": "",
@@ -129,4 +169,4 @@ def _number(row: dict[str, str]) -> Values:
 def _protocol(data_set: str, metric: str) -> str:
     """Return by which rules a precision was computed; the studies say so of no other metric."""
     rules = "Cityscapes" if data_set == "Cityscapes" else "COCO"
-    return rules if metric.startswith(("segm_AP", "bbox_AP")) else ""
+    return rules if metric.startswith(("mask AP", "box AP")) else ""

@@ -18,6 +18,7 @@ from segsweep.results.details import (
     distinct,
     family_of,
     keys_of,
+    naming_option,
     telling_keys,
     written,
 )
@@ -25,8 +26,6 @@ from segsweep.results.wording import (
     Values,
     class_of,
     declared,
-    label_of,
-    naming_option,
     natural,
     published_place,
 )
@@ -174,9 +173,14 @@ def _data_sets(runs: list[Values], keys: list[str], begun: list[str]) -> list[Va
     # a run that failed before it read its data is known by the same words in another run
     known = {place: content for place, content in zip(places, contents, strict=True) if content}
     contents = [c or known.get(place, place) for c, place in zip(contents, places, strict=True)]
-    examples = dict(zip(contents, runs, strict=True))
+    # of runs on the same content, one whose data have a name comes last and names them
+    by_place = [bool(naming_option(run, "data")) for run in runs]
+    examples = {contents[i]: runs[i] for i in sorted(range(len(runs)), key=lambda i: -by_place[i])}
     titles = dict(zip(examples, _labels(list(examples.values()), "data", keys), strict=True))
-    titles = {content: _of_folder(label) for content, label in titles.items()}
+    # a folder may be called like a set that has a name, and is not that set
+    named = {content for content, run in examples.items() if not naming_option(run, "data")}
+    taken = {titles[content] for content in named}
+    titles = {c: f"folder {t}" if t in taken and c not in named else t for c, t in titles.items()}
     versions: dict[str, dict[Hashable, None]] = defaultdict(dict)
     for i in sorted(range(len(runs)), key=lambda i: (begun[i], str(contents[i]))):
         if decides(runs[i]):
@@ -197,9 +201,3 @@ def _versioned(title: str, content: Hashable, versions: list[Hashable]) -> Value
     if len(versions) < 2:
         return {"data_set": title}
     return {"data_set": f"{title}, version {number}" if number > 1 else title, "data.title": title}
-
-
-def _of_folder(name: str) -> str:
-    """Return the label of the set whose word a folder has, else the folder's name."""
-    label = label_of("data", name)
-    return name if naming_option(label) else label or name

@@ -30,7 +30,7 @@ class Spec:
     rows: list[str] = field(default_factory=lambda: ["setting"])
     columns: list[str] = field(default_factory=lambda: ["data_set"])
     split: list[str] = field(default_factory=list)  # one table for each of their values
-    metric: Any = KEY  # or one metric, or several; also recorded numbers (params.trainable)
+    metric: Any = KEY  # what is measured ("mask AP") or recorded ("segm_AP"); also several
     facts: list[str] = field(default_factory=list)  # recorded numbers in front of the metric
     where: dict[str, Any] = field(default_factory=dict)  # runs of ours that qualify: key -> values
     reported: str = ""  # the published table that it stands for: "000 2a"

@@ -31,7 +31,7 @@ from segsweep.results.quantiles import LEVEL
 from segsweep.results.remarks import remarks
 from segsweep.results.settings import LabelledRun
 from segsweep.results.spec import KEY, Spec, load
-from segsweep.results.wording import QUANTITIES, Values
+from segsweep.results.wording import QUANTITIES, Values, recorded_name
 
 
 def ablation(records: list[Values], metric: str = KEY) -> list[Table]:
@@ -41,7 +41,7 @@ def ablation(records: list[Values], metric: str = KEY) -> list[Table]:
 
     Raises UserError when runs are finished, but none has the metric.
     """
-    if metric != KEY and not any(f"metrics.{metric}.value" in run for run in records):
+    if metric != KEY and not any(recorded_name(run, metric) for run in records):
         known = {key.split(".")[1] for run in records for key in run if key.startswith("metrics.")}
         if known:
             raise UserError(
@@ -120,7 +120,7 @@ def _column(labels: Key, observed: list[Observation]) -> Column:
 
 def _recorded_of_metric(observed: list[Observation], field: str) -> str:
     """Return what the first record that says something says about its metric."""
-    values = (o.run.values.get(f"metrics.{o.metric}.{field}") for o in observed)
+    values = (o.run.values.get(f"metrics.{o.name}.{field}") for o in observed)
     return next((str(value) for value in values if value), "")
 
 
@@ -151,7 +151,7 @@ def _cell(observed: list[Observation]) -> Cell:
     samples = _means(done, seeds)
     value, sd, number = summary(samples)
     if len(done) == 1 and runs[0]["origin"] == "reported":
-        sd, number = runs[0].get(f"metrics.{done[0].metric}.sd"), 0
+        sd, number = runs[0].get(f"metrics.{done[0].name}.sd"), 0
     return Cell(
         value=value,
         sd=sd,

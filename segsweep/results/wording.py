@@ -13,9 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from segsweep.base.words import files
+
+if TYPE_CHECKING:
+    from segsweep.metrics.base import Metric
 
 Values = dict[str, Any]
 """One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
@@ -87,9 +90,9 @@ def label_of(group: str, word: str) -> str:
     return declared(group, word).get("label") or next(filter(None, printed), "")
 
 
-def naming_option(label: str) -> str:
-    """Return the option whose value names a word: "root" of "{root}", else nothing."""
-    return label[1:-1] if label.startswith("{") and label.endswith("}") else ""
+def naming_options(label: str) -> list[str]:
+    """Return the options of which the first given one names a word: those of "{root|train}"."""
+    return label[1:-1].split("|") if label.startswith("{") and label.endswith("}") else []
 
 
 @cache
@@ -155,6 +158,21 @@ QUANTITIES = {
 }
 
 
+@cache
+def quantity_of(metric: str) -> str:
+    """Return what a metric measures, by the installed class that has it: "mask AP"; else itself."""
+    kinds = (cast("type[Metric] | None", class_of("metrics", word)) for word in files("metrics"))
+    return next((kind.quantity(metric) for kind in kinds if kind and metric in kind.values), metric)
+
+
+def recorded_name(run: Values, metric: str) -> str:
+    """Return a run's name of a metric that is asked for by name or by what it measures, else ""."""
+    if f"metrics.{metric}.value" in run:
+        return metric
+    entries = (key for key, value in run.items() if value == metric and key.endswith(".quantity"))
+    return next((key.removeprefix("metrics.").removesuffix(".quantity") for key in entries), "")
+
+
 def key_metric(run: Values) -> str:
     """Return the metric that decides about a run; the first records did not say it."""
     return run.get("config.metrics.key") or KEY_METRIC
@@ -163,7 +181,7 @@ def key_metric(run: Values) -> str:
 def metric_name(metric: str) -> str:
     """Return the heading of a metric's column; masks go without saying."""
     quantity = QUANTITIES.get(metric)
-    return quantity.heading if quantity else metric.removeprefix("segm_").replace("bbox_", "box ")
+    return quantity.heading if quantity else quantity_of(metric).removeprefix("mask ")
 
 
 def protocol_in_words(metric: str, protocol: str) -> str:
@@ -171,13 +189,9 @@ def protocol_in_words(metric: str, protocol: str) -> str:
 
     Of COCO's average precision the number of detections that count is part of the protocol.
     """
-    kinds = {"segm": "mask", "bbox": "box"}
-    kind, _, name = metric.partition("_")
-    if kind not in kinds:
-        return f"{protocol} {metric_name(metric)}".strip()
     rules, limited, most = protocol.partition(" maxDets ")
     dets = f", maxDets {most if limited else 100}" if rules == "COCO" else ""
-    return f"{rules} {kinds[kind]} {name}{dets}".strip()
+    return f"{rules} {quantity_of(metric)}{dets}".strip()
 
 
 def first(words: Iterable[str]) -> str:

@@ -27,13 +27,14 @@ def data_facts(data: Any) -> dict[str, Any]:
 
 
 def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]:
-    """Return value, unit, direction and protocol of each metric; null where it is undefined."""
+    """Return of each metric value, unit, direction, quantity, protocol; null where undefined."""
     described, protocol = metric.names(), metric.protocol()
     return {
         name: {
             "value": value,
             "unit": described[name][0],
             "direction": described[name][1],
+            "quantity": metric.quantity(name),
             "protocol": protocol,
         }
         for name, value in values.items()

@@ -19,6 +19,7 @@ from segsweep.results.cells import Table
 from segsweep.results.settings import Values
 from segsweep.results.sheets import Entry, sheets
 from segsweep.results.trace import code
+from segsweep.results.wording import metric_name, quantity_of
 from segsweep.sweep.names import chosen
 from segsweep.sweep.status import Status, survey
 
@@ -236,15 +237,15 @@ def number(text: str) -> str:
 def measured(contest: Contest) -> dict[str, Any]:
     """Return the table of what the analyses tell: sizes, errors, calibration, slices."""
     known = {*SIZES.values(), "precision", "calibration error"}
-    sized = [f"segm_AP{size}" for size in ("s", "m", "l")]
+    sized = {f"mask AP{size}" for size in ("s", "m", "l")}
     head = [
         name
         for name in contest.measures()
-        if name in known or name in sized or "=" in name or name.startswith("dAP")
+        if name in known or quantity_of(name) in sized or "=" in name or name.startswith("dAP")
     ]
-    analysed = any(name not in sized for name in head)
+    analysed = any(quantity_of(name) not in sized for name in head)
     return {
-        "head": [name.removeprefix("segm_") for name in head],
+        "head": [metric_name(name) for name in head],
         "rows": [(c.name, [c.measures.get(name) for name in head]) for c in contest.candidates],
         "analysed": analysed,
     }
