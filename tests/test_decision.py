@@ -125,6 +125,18 @@ def test_the_margin_moves_the_choice_and_seeds_still_needed_are_counted() -> Non
     assert saying(decide(CLOSE, Wishes(margin=exact)), "(1.20 MB) could be").endswith("Full head.")
 
 
+def test_what_only_seeds_of_the_others_would_settle_is_said() -> None:
+    lora, adapters = TASK.candidates[1:3]
+    others = [replace(lora, name=f"s{k}", size=2.0 + k, by_seed={0: 30.0}) for k in range(9)]
+    own = [
+        replace(lora, by_seed=seeded(50.0, 50.4)),
+        replace(adapters, by_seed=seeded(51.0, 51.4)),
+    ]
+    decision = decide(replace(TASK, candidates=[*others, *own]), Wishes(margin=2.3))
+    sentence = saying(decision, "LoRA (r=8) (0.40 MB) could")
+    assert sentence.endswith("; more seeds of the other settings would settle it.")
+
+
 def test_few_of_many_settings_are_named() -> None:
     base = TASK.candidates[1]
     many = [

@@ -36,7 +36,7 @@ from segsweep.run.record import data_facts
 from segsweep.sweep.names import remember
 from segsweep.sweep.sweeper import composing, configs
 from segsweep.verbs.report import main
-from tests.contests import EVIL, EXAMPLES, analysis, cases
+from tests.contests import EVIL, EXAMPLES, NOISY, UNSTABLE, analysis, cases
 from tests.records import record, write
 
 
@@ -299,6 +299,41 @@ def test_the_browser_decides_as_python_does(page: Any) -> None:
     told = page.evaluate("asked => asked.map(([task, wishes]) => decide(task, wishes))", asked)
     for (task, wishes), answer in zip(seen, told, strict=True):
         assert answer == asdict(decide(task, wishes))
+
+
+def test_what_is_unstable_reads_alike_in_terminal_and_browser(
+    browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for domain, task in (("xray", UNSTABLE), ("night", NOISY)):
+        for method, c in zip(("lora", "adapter", "full_head"), task.candidates, strict=True):
+            size = {"trainable": round(c.trained), "domain": domain}
+            write(tmp_path, *(record(method, ap, seed=k, **size) for k, ap in c.by_seed.items()))
+    assert main(["--results", str(tmp_path)]) == 0
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if line[:2] == "  "]
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    for _ in range(2):
+        assert page.locator(".decision p").all_inner_texts() == said
+        page.fill("#margin", "1")  # the script says it anew
+    page.close()
+    assert [words.partition(":")[0] for words in said if words.startswith("Choose")] == [
+        "Choose Adapters (I=1, κ+λ)"
+    ] * 2
+    assert any("hides nearly everything" in words for words in said)
+    assert any(words.startswith("LoRA (r=8) is unstable") for words in said)
+
+
+def test_runs_without_a_sweep_are_counted_by_their_configs(tmp_path: Path) -> None:
+    words = ["data.train=4", "data.val=2", f"io.results={tmp_path}"]
+    for method in ("frozen", "lora", "adapter"):
+        for seed in (0, 1):
+            run = Run(compose([f"peft={method}", f"seed={seed}", *words]))
+            run.directory.mkdir(parents=True)
+            run.prepare()
+            if method == "lora" and seed == 0:
+                write(tmp_path, record() | run.head() | {"status": "done"})
+    report = content.gather(tmp_path, [], tmp_path / "report.html", False)
+    assert [task.missing for task in report.contests] == [2]
 
 
 @pytest.mark.parametrize("width", [1280, 400])
