@@ -48,14 +48,17 @@ def test_no_limit_is_ever_broken_and_what_binds_is_named(case: tuple[Contest, Wi
     task, wishes = case
     decision, grounds = decide(task, wishes), Grounds(task)
     chosen = next((one for one in task.candidates if one.name == decision.chosen), None)
+    fit = [c for c in grounds.tried if not decision.broken[c.name]]
     if chosen is not None:
         assert all(limit.met(chosen) for limit in wishes.limits())
         assert chosen in grounds.stable
+        assert not grounds.doubtful(chosen)
         assert decision.words[0].startswith(f"Choose {chosen.name}: ")
         loss = decision.worse[chosen.name]
-        fit = [c for c in grounds.tried if not decision.broken[c.name]]
         best = max(map(grounds.mean, fit))
         assert grounds.mean(chosen) == best or (loss is not None and loss <= wishes.margin)
+    elif fit and not grounds.stop(wishes.floor):
+        assert grounds.doubtful(max(fit, key=grounds.mean))
     elif grounds.stable and not grounds.stop(wishes.floor):
         assert all(any(not limit.met(one) for limit in wishes.limits()) for one in grounds.stable)
         text = " ".join(decision.words[1:])
@@ -80,6 +83,25 @@ def test_what_is_unstable_is_neither_chosen_nor_compared_with() -> None:
     small = decide(UNSTABLE, Wishes(size=0.5))
     assert small.chosen is None
     assert "unstable" in small.words[-1]
+
+
+def test_a_doubtful_best_is_no_choice_and_a_doubtful_smaller_one_is_named() -> None:
+    lucky = contest((), (53.0, 52.9), (51.2, 53.4), (51.0, 51.1))
+    assert Grounds(lucky).evidence.doubtful == {"Adapters (I=2)"}
+    assert decide(lucky, Wishes(margin=4.0)).chosen == "LoRA (r=4)"
+    best = contest((), (48.0, 48.1), (51.2, 53.4), (48.0, 48.2))
+    decision = decide(best, Wishes())
+    assert decision.chosen is None
+    assert decision.words == [
+        "No choice yet: the best, Adapters (I=2) (AP 52.30 ± 1.56 (2)), varies more over seeds "
+        "than the others do, and nothing else is sure to be within 1.00 AP of it. More seeds of it "
+        "would tell."
+    ]
+    small = contest((), (51.2, 53.4), (52.0, 52.1), (53.0, 53.1))
+    decision = decide(small, Wishes(margin=4.0))
+    assert decision.chosen == "Adapters (I=2)"
+    assert decision.words[-1].startswith("LoRA (r=4) (0.40 MB) could be up to 3.39 AP worse than")
+    assert "varies more over seeds" in decision.words[-1]
 
 
 def test_noise_that_hides_nearly_everything_is_said() -> None:

@@ -290,7 +290,7 @@ def test_the_browser_decides_as_python_does(page: Any) -> None:
     seen = [(task, Wishes(margin=margin)) for task in EXAMPLES for margin in (0.25, 1.0, 2.0, 7.0)]
 
     @given(cases())
-    @settings(max_examples=80, deadline=None, database=None)
+    @settings(max_examples=50, deadline=None, database=None)
     def gather(case: tuple[Contest, Wishes]) -> None:
         seen.append(case)
 

@@ -50,13 +50,17 @@ def decide(contest: Contest, wishes: Wishes) -> Decision:
     unstable = [words for c in grounds.tried if (words := grounds.unstable(c))]
     broken = {c.name: [limit.text() for limit in limits if not limit.met(c)] for c in grounds.tried}
     for c in grounds.tried:
-        broken[c.name] += [worded("shaky")] if c not in grounds.stable else []
+        broken[c.name] += [worded("out")] if c not in grounds.stable else []
     fit = [c for c in grounds.tried if not broken[c.name]]
     if stop := grounds.stop(wishes.floor):
         return Decision(None, broken, {}, [stop, *unstable])
     if not fit:
         return Decision(None, broken, {}, [*_nothing(grounds.stable, limits), *unstable])
-    pick = _pick(grounds, wishes, fit)
+    best = max(fit, key=grounds.mean)
+    worse = {c.name: grounds.loss(c, best) for c in fit}
+    pick = _pick(grounds, wishes, fit, best)
+    if pick is None:
+        return Decision(None, broken, worse, [_doubted(grounds, wishes, best), *unstable])
     noise = grounds.evidence.noise
     words = [
         grounds.choice(pick.chosen),
@@ -67,21 +71,31 @@ def decide(contest: Contest, wishes: Wishes) -> Decision:
         *unstable,
         *_open(grounds, wishes, pick),
     ]
-    worse = {c.name: grounds.loss(c, pick.best) for c in fit}
     return Decision(pick.chosen.name, broken, worse, list(filter(None, words)))
 
 
-def _pick(grounds: Grounds, wishes: Wishes, fit: list[Candidate]) -> Pick:
-    """Choose the cheapest that is good enough: by the cost of errors as printed, or by size."""
-    best = max(fit, key=grounds.mean)
+def _pick(grounds: Grounds, wishes: Wishes, fit: list[Candidate], best: Candidate) -> Pick | None:
+    """Choose the cheapest that is good enough: by the cost of errors as printed, or by size.
+
+    Nothing is chosen where only a doubtful setting is.
+    """
     losses = {c.name: inf if (x := grounds.loss(c, best)) is None else x for c in fit}
     prices = {
         c.name: round(wishes.price(c), 2) if wishes.priced() else i for i, c in enumerate(fit)
     }
-    enough = [c for c in fit if c is best or losses[c.name] <= wishes.margin]
+    near = [c for c in fit if c is best or losses[c.name] <= wishes.margin]
+    enough = [c for c in near if not grounds.doubtful(c)]
+    if not enough:
+        return None
     chosen = min(enough, key=lambda c: prices[c.name])
     cheaper = [c for c in fit if prices[c.name] < prices[chosen.name]]
     return Pick(fit, best, enough, chosen, sorted(cheaper, key=lambda c: losses[c.name]))
+
+
+def _doubted(grounds: Grounds, wishes: Wishes, best: Candidate) -> str:
+    """Say that the best may be unstable, and that nothing can stand in for it."""
+    terms = {"margin": f"{wishes.margin:.2f}", "metric": grounds.contest.metric}
+    return worded("doubted", name=best.name, value=grounds.value(best), **terms)
 
 
 def _why(grounds: Grounds, wishes: Wishes, pick: Pick) -> str:
@@ -122,10 +136,14 @@ def _open(grounds: Grounds, wishes: Wishes, pick: Pick) -> list[str]:
         loss, lost = grounds.loss(c, best), grounds.mean(best) - grounds.mean(c)
         if loss is None or 2 * lost - loss > wishes.margin:
             continue
-        settle = _settle(grounds, wishes.margin - lost, min(len(c.by_seed), len(best.by_seed)))
         about = {"name": c.name, "size": size(c), "metric": grounds.contest.metric}
-        about |= {"loss": f"{loss:.2f}", "best": best.name, "settle": settle}
-        sentences.append(worded("open", **about))
+        about |= {"loss": f"{loss:.2f}", "best": best.name}
+        if grounds.doubtful(c) and loss <= wishes.margin:
+            sentences.append(worded("doubtful", value=grounds.value(c), **about))
+        else:
+            seeds = min(len(c.by_seed), len(best.by_seed))
+            settle = _settle(grounds, wishes.margin - lost, seeds)
+            sentences.append(worded("open", settle=settle, **about))
     return sentences[:NAMED]
 
 

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from segsweep.results.candidates import Candidate, Contest
-from segsweep.results.evidence import Evidence, Interval
+from segsweep.results.evidence import Difference, Evidence
 from segsweep.results.wishes import UNITS
 
 SMALL = 0.005  # what no printed digit shows
@@ -58,7 +58,14 @@ WORDS = {
     "others": "; more seeds of the other settings would settle it",
     "unstable": "{name} is unstable: {value}, seed {seed} ({odd}) is far from the others; it is "
     "neither chosen nor compared with.",
-    "shaky": "unstable",
+    "out": "unstable",
+    "doubtful": "{name} ({size}) could be up to {loss} {metric} worse than {best}, but varies more "
+    "over seeds than the others do ({value}): more seeds of it would tell.",
+    "doubted": "No choice yet: the best, {name} ({value}), varies more over seeds than the others "
+    "do, and nothing else is sure to be within {margin} {metric} of it. More seeds of it would "
+    "tell.",
+    "yes": "yes",
+    "doubt": "yes, but doubtful",
     "nothing": "Nothing qualifies.",
     "empty": "No run has finished on this data set yet.",
     "binding": "{limit} is what binds: without it {name} qualifies ({value}).",
@@ -82,7 +89,7 @@ class Gap:
 
     reference: Candidate
     above: float
-    interval: Interval | None
+    interval: Difference | None
 
     def hidden(self) -> bool:
         """Say whether there may be no difference at all."""
@@ -106,6 +113,10 @@ class Grounds:
     def reaches(self) -> list[float]:
         """How far a difference may be off with 2, 3, ... seeds of every setting."""
         return [round(reach, 4) for reach in self.evidence.seeds_reach()]
+
+    def doubtful(self, c: Candidate) -> bool:
+        """Say whether a stable candidate varies so much that it may not be chosen."""
+        return c.name in self.evidence.doubtful
 
     def mean(self, c: Candidate) -> float:
         """Return the mean gain of a candidate that has values."""
@@ -193,9 +204,8 @@ class Grounds:
         sentence = "better" if gap.above > 0 else "worse"
         distance, doubt = f"{abs(gap.above):.2f} {self.contest.metric}", ""
         if gap.interval is not None:
-            ends = gap.interval.low, gap.interval.high
-            low, high = ends if gap.above > 0 else (-ends[1], -ends[0])
-            distance = worded("between", gap=distance, low=signed(low), high=signed(high))
+            own = gap.interval if gap.above > 0 else gap.interval.turned()
+            distance = worded("between", gap=distance, low=signed(own.low), high=signed(own.high))
             doubt = worded("none") if gap.hidden() else ""
             sentence = "left" if gap.interval.high < 0 else sentence
         elif gap.reference.name in self.evidence.unstable:
@@ -238,6 +248,7 @@ def brief(contest: Contest, floor: float) -> dict[str, Any]:
                 "choice": grounds.choice(c),
                 "left": grounds.left(c),
                 "unstable": grounds.unstable(c),
+                "doubtful": grounds.doubtful(c),
             }
             for c in grounds.tried
         ],

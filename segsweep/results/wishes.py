@@ -11,6 +11,7 @@ from statistics import fmean
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
 from segsweep.results.candidates import LATENCY, SIZE, Candidate, OperatingPoint
+from segsweep.results.evidence import FLOOR
 
 UNITS = {LATENCY: " ms", SIZE: " MB"}
 LIMIT = re.compile(r"(.+?)\s*(>=|<=|≥|≤)\s*(-?\d+(?:\.\d+)?)\s*")
@@ -55,7 +56,7 @@ class Wishes:
     false_alarm_cost: float = 0.0
     must: list[Limit] = field(default_factory=list)
     margin: float = 1.0
-    floor: float = 1.0
+    floor: float = FLOOR
 
     def limits(self) -> list[Limit]:
         """Return the caps that are given and what must pass."""

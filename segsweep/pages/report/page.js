@@ -36,23 +36,28 @@ function decide(task, wishes) {
   const stable = tried.filter((one) => !one.unstable);
   const unstable = tried.map((one) => one.unstable).filter(Boolean);
   const broken = Object.fromEntries(tried.map((one) => [one.name,
-    [...limits.filter((limit) => !met(limit, one)).map(bound), ...(one.unstable ? [said("shaky")] : [])]]));
+    [...limits.filter((limit) => !met(limit, one)).map(bound), ...(one.unstable ? [said("out")] : [])]]));
   const fit = tried.filter((one) => !broken[one.name].length);
   if (task.stop || !fit.length) {
     const words = task.stop ? [task.stop] : nothing(stable, limits);
     return { chosen: null, broken, worse: {}, words: [...words, ...unstable] };
   }
-  const pick = choose(task, wishes, fit);
+  const best = least(fit, (one) => -one.mean), row = task.loss[tried.indexOf(best)];
+  const loss = (one) => row[tried.indexOf(one)], pick = choose(wishes, fit, best, loss);
+  const worse = Object.fromEntries(fit.map((one) => [one.name, loss(one)]));
+  if (!pick) {
+    const terms = { name: best.name, value: best.value, margin: fixed(wishes.margin), metric: task.metric };
+    return { chosen: null, broken, worse, words: [said("doubted", terms), ...unstable] };
+  }
   const words = [pick.chosen.choice, why(task, wishes, pick), task.noise > wishes.margin ? task.hidden : "",
                  errors(wishes, pick.chosen), pick.chosen.left, ...unstable, ...unsettled(task, wishes, pick)];
-  const worse = Object.fromEntries(fit.map((one) => [one.name, pick.loss(one)]));
   return { chosen: pick.chosen.name, broken, worse, words: words.filter(Boolean) };
 }
-function choose(task, wishes, fit) { // the cheapest that is good enough
-  const best = least(fit, (one) => -one.mean), row = task.loss[task.candidates.indexOf(best)];
-  const loss = (one) => row[task.candidates.indexOf(one)], worst = (one) => loss(one) ?? Infinity;
+function choose(wishes, fit, best, loss) { // the cheapest that is good enough, none if that is doubtful
+  const worst = (one) => loss(one) ?? Infinity;
   const rank = (one) => priced(wishes) ? Number(fixed(price(wishes, one))) : fit.indexOf(one);
-  const enough = fit.filter((one) => one === best || worst(one) <= wishes.margin);
+  const enough = fit.filter((one) => (one === best || worst(one) <= wishes.margin) && !one.doubtful);
+  if (!enough.length) return null;
   const chosen = least(enough, rank);
   const cheaper = fit.filter((one) => rank(one) < rank(chosen)).sort((a, b) => worst(a) - worst(b) || 0);
   return { fit, best, enough, chosen, cheaper, loss };
@@ -77,9 +82,12 @@ function errors(wishes, chosen) {
 function unsettled(task, wishes, { best, cheaper, loss }) { // what might be good enough, and would cost less
   const lost = (one) => best.mean - one.mean;
   return cheaper.filter((one) => known(loss(one)) && 2 * lost(one) - loss(one) <= wishes.margin)
-    .slice(0, page.named)
-    .map((one) => said("open", { name: one.name, size: one.size, metric: task.metric, best: best.name,
-      loss: fixed(loss(one)), settle: settle(task, wishes.margin - lost(one), Math.min(one.seeds, best.seeds)) }));
+    .slice(0, page.named).map((one) => {
+      const about = { name: one.name, size: one.size, metric: task.metric, best: best.name, loss: fixed(loss(one)) };
+      if (one.doubtful && loss(one) <= wishes.margin) return said("doubtful", { ...about, value: one.value });
+      const seeds = Math.min(one.seeds, best.seeds);
+      return said("open", { ...about, settle: settle(task, wishes.margin - lost(one), seeds) });
+    });
 }
 function settle(task, distance, seeds) {
   if (Math.abs(distance) < page.small) return "";
@@ -133,7 +141,7 @@ function show() {
       const one = task.candidates.find((candidate) => candidate.name === row.dataset.name);
       if (!one) continue; // no run of it is done
       row.classList.toggle("chosen", one.name === decision.chosen);
-      row.querySelector(".fits").textContent = decision.broken[one.name].join("; ") || "yes";
+      row.querySelector(".fits").textContent = decision.broken[one.name].join("; ") || said(one.doubtful ? "doubt" : "yes");
       write(row.querySelector(".worse"), decision.worse[one.name]);
       write(row.querySelector(".cost"), priced(wishes) && one.outcomes.length ? price(wishes, one) : null);
     }

@@ -36,7 +36,7 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
         "measured": [content.measured(contest) for contest in report.contests],
         "short": charts.short,
         "signed": signed,
-        "seen": WORDS["seen"],
+        "words": WORDS,
         "data": {
             "tasks": [brief(contest, wishes.floor) for contest in report.contests],
             "wishes": asdict(wishes),
