@@ -1,5 +1,5 @@
 "use strict";
-// Chooses among what results/decision.py prepared, sorts tables, shows tooltips. Nothing is fetched.
+// Chooses among what results/grounds.py prepared, sorts tables, shows tooltips. Nothing is fetched.
 const page = JSON.parse(document.getElementById("data").textContent);
 const known = (x) => x !== null && x !== undefined;
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -30,7 +30,7 @@ const costs = (wishes, one) => cheapest(wishes, one).map((point) => cost(wishes,
 const price = (wishes, one) => one.outcomes.length
   ? mean(cheapest(wishes, one).map((point) => cost(wishes, point))) : Infinity;
 
-// The steps of decision.py, over numbers and sentences that were made there: see decide and _pick.
+// The steps of decide and _pick in decision.py, over the numbers and sentences of grounds.py.
 function decide(task, wishes) {
   const limits = limitsOf(wishes), tried = task.candidates;
   const stable = tried.filter((one) => !one.unstable);
