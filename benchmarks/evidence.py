@@ -22,11 +22,12 @@ import numpy as np
 
 from segsweep.base.config import compose, plain
 from segsweep.results.candidates import contests
-from segsweep.results.decision import Wishes, decide
+from segsweep.results.decision import decide
 from segsweep.results.frame import flatten
 from segsweep.results.settings import Values, locate
 from segsweep.results.spec import load
 from segsweep.results.tables import build
+from segsweep.results.wishes import Wishes
 
 TABLES, COLUMNS = 2_000, 100  # columns, each a data set, are read at once
 SEEDS, SETTINGS = (2, 3, 5, 10), (4, 6, 12)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from statistics import fmean
@@ -32,12 +33,12 @@ class OperatingPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting; `values` holds the metric of each seed, `outcomes` its operating points."""
+    """One setting; `by_seed` holds the metric of each seed, `outcomes` its operating points."""
 
     name: str
     model: str
     reference: bool  # the full head, which PEFT is compared with
-    values: list[float]
+    by_seed: dict[int, float]
     trained: float  # parameters
     size: float  # MB that are stored per task
     latency: float | None = None  # ms an image
@@ -45,24 +46,33 @@ class Candidate:
     outcomes: list[list[OperatingPoint]] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)  # names of their folders
 
+    @property
+    def values(self) -> list[float]:
+        """The metric of each seed."""
+        return [*self.by_seed.values()]
+
     def measured(self) -> dict[str, float | None]:
         """Return everything that a limit can be put on; None where nothing measured it."""
         return {**self.measures, LATENCY: self.latency, SIZE: self.size}
 
-    def burden(self) -> tuple[float, float]:
-        """Return what is to be as small as possible: size, then latency."""
-        return self.size, inf if self.latency is None else self.latency
+    def burden(self) -> tuple[float, float, float]:
+        """Return what is to be as small as possible: size, then training, then latency."""
+        return self.size, self.trained, inf if self.latency is None else self.latency
 
 
 @dataclass(frozen=True)
 class Contest:
-    """A data set and the settings that were tried on it; the names of these differ."""
+    """A data set and the settings that were tried on it; the names of these differ.
+
+    `missing` is the number of settings that were asked for, too, and of which no run is done.
+    """
 
     name: str
     metric: str
     unit: str
     higher: bool
     candidates: list[Candidate]
+    missing: int = 0
 
     def measures(self) -> list[str]:
         """Return everything that a limit can be put on, beside latency and size."""
@@ -77,10 +87,12 @@ class Contest:
         return [value if self.higher else -value for value in candidate.values]
 
 
-def contests(runs: list[Values], records: dict[str, Record]) -> list[Contest]:
+def contests(
+    runs: list[Values], records: dict[str, Record], asked: Mapping[str, Sequence[str]] | None = None
+) -> list[Contest]:
     """Return the contests of finished runs: a data set each, or several where metrics differ.
 
-    `records` are the whole records by id.
+    `records` are the whole records by id, `asked` the words of all runs that were asked for.
     """
     groups: dict[tuple[str, str, str], list[LabelledRun]] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
@@ -94,12 +106,19 @@ def contests(runs: list[Values], records: dict[str, Record]) -> list[Contest]:
             key,
             groups[data_set, key, protocol],
             records,
+            asked or {},
         )
         for data_set, key, protocol in sorted(groups)
     ]
 
 
-def _contest(title: str, key: str, runs: list[LabelledRun], records: dict[str, Record]) -> Contest:
+def _contest(
+    title: str,
+    key: str,
+    runs: list[LabelledRun],
+    records: dict[str, Record],
+    asked: Mapping[str, Sequence[str]],
+) -> Contest:
     settings: dict[tuple[str, str], list[LabelledRun]] = {}
     for run in sorted(runs, key=lambda run: (run.model, order(run))):
         settings.setdefault((run.model, run.setting), []).append(run)
@@ -111,7 +130,22 @@ def _contest(title: str, key: str, runs: list[LabelledRun], records: dict[str, R
     values = runs[0].values
     higher = values.get(f"metrics.{key}.direction", "higher") != "lower"
     unit = values.get(f"metrics.{key}.unit") or ""
-    return Contest(title, metric_name(key), unit, higher, candidates)
+    missing = _missing([name for c in candidates for name in c.runs], asked)
+    return Contest(title, metric_name(key), unit, higher, candidates, missing)
+
+
+def _missing(done: Sequence[str], asked: Mapping[str, Sequence[str]]) -> int:
+    """Return of how many settings that were asked for on the data of these runs none is done."""
+    ended = [_split(asked[name]) for name in done if name in asked]
+    places, settings = {place for place, _ in ended}, {setting for _, setting in ended}
+    wanted = {setting for place, setting in map(_split, asked.values()) if place in places}
+    return len(wanted - settings)
+
+
+def _split(words: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the words of a run that say its data, and those that say its setting."""
+    place = frozenset(word for word in words if re.match(r"\+*data[=./]", word))
+    return place, frozenset(w for w in words if not re.match(r"\+*(seed|repeat)=", w)) - place
 
 
 def _candidate(
@@ -127,7 +161,7 @@ def _candidate(
         name=name,
         model=runs[0].model,
         reference=runs[0].reference,
-        values=[*_means(by_seed).values()],
+        by_seed=_means(by_seed),
         trained=trained,
         size=(BYTES * trained if stored is None else stored) / MB,
         latency=mean(run.get("bench.median_ms") for run in values),

@@ -267,12 +267,3 @@ def alike_as_printed(difference: float, a: float | None, b: float | None) -> boo
     A guess about published numbers, no test: no error rate holds for it.
     """
     return a is not None and b is not None and abs(difference) <= 2 * sqrt(a * a + b * b)
-
-
-ENOUGH, FACTOR = 3, 2.0
-
-
-def within_noise(difference: float, a: tuple[float, int], b: tuple[float, int]) -> bool:
-    """Say whether two means differ by at most two standard errors; each is (sd, seeds)."""
-    error = sqrt(sum(sd**2 / max(n, 1) for sd, n in (a, b)))
-    return abs(difference) <= FACTOR * error

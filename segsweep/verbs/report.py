@@ -1,11 +1,11 @@
 """The verb `report`: one page that says what a sweep found and which setting to use.
 
     python -m segsweep report                                 all runs, results/report.html
-    python -m segsweep report pilot --latency-ms 60 --size-mb 1
+    python -m segsweep report pilot --latency-ms 60 --size-mb 1 --margin 0.5
     python -m segsweep report pilot --miss-cost 50 --false-alarm-cost 1 --must-pass 'site=a>=30'
 
-Only files are read, also while the sweep still runs. The page needs nothing but itself. Limits and
-costs are the defaults of its decision form. docs/report.md says how settings are chosen.
+Only files are read, also while the sweep still runs. The page needs nothing but itself. Limits,
+costs and the margin are the defaults of its form. docs/report.md says how settings are chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segsweep.base.parser import add_runs, verb_parser
 
 if TYPE_CHECKING:
     from segsweep.pages.report.content import ReportContent
-    from segsweep.results.decision import Wishes
+    from segsweep.results.wishes import Wishes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size-mb", type=_amount, help="most to store for each task")
     parser.add_argument("--miss-cost", type=_amount, default=0.0, help="of a missed object")
     parser.add_argument("--false-alarm-cost", type=_amount, default=0.0, help="of a false alarm")
+    parser.add_argument(
+        "--margin", type=_amount, default=1.0, help="points that a smaller setting may cost; 1"
+    )
+    parser.add_argument(
+        "--floor", type=_amount, default=1.0, help="points below which nothing was learnt; 1"
+    )
     parser.add_argument(
         "--must-pass",
         action="append",
@@ -75,18 +81,25 @@ def _amount(text: str) -> float:
 
 
 def _wishes(options: argparse.Namespace, report: ReportContent) -> Wishes:
-    from segsweep.results.decision import Wishes, parse_limit
+    from segsweep.results.wishes import Wishes, parse_limit
 
     known = dict.fromkeys(name for contest in report.contests for name in contest.measures())
     must = [parse_limit(text, known) for text in options.must_pass]
     return Wishes(
-        options.latency_ms, options.size_mb, options.miss_cost, options.false_alarm_cost, must
+        latency=options.latency_ms,
+        size=options.size_mb,
+        miss_cost=options.miss_cost,
+        false_alarm_cost=options.false_alarm_cost,
+        must=must,
+        margin=options.margin,
+        floor=options.floor,
     )
 
 
 def _summary(report: ReportContent, wishes: Wishes) -> None:
     """Print how far the runs are, then the decision of each data set."""
     from segsweep.results.decision import decide
+    from segsweep.results.grounds import Grounds, worded
 
     counts = ", ".join(f"{number} {state}" for state, number in report.counts().items())
     print(f"{len(report.statuses)} runs: {counts}")
@@ -95,5 +108,7 @@ def _summary(report: ReportContent, wishes: Wishes) -> None:
     for contest in report.contests:
         number = len(contest.candidates)
         print(f"{contest.name} ({contest.metric}, {number} setting{'s' if number != 1 else ''})")
-        for words in filter(None, decide(contest, wishes).words):
+        for words in filter(None, [Grounds(contest).progress(), *decide(contest, wishes).words]):
             print(f"  {words}")
+    if report.contests:
+        print(worded("seen"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from segsweep.results.settings import Values
 from segsweep.results.sheets import Entry, sheets
 from segsweep.results.trace import code
 from segsweep.results.wording import metric_name, quantity_of
-from segsweep.sweep.names import chosen
+from segsweep.sweep.names import chosen, settings
 from segsweep.sweep.status import Status, survey
 
 PRICES = (
@@ -28,6 +29,7 @@ PRICES = (
     *("delta.bytes", "seconds.train", "memory.peak_cuda_mib"),
 )
 NAMED = 3  # words of a title
+APART = re.compile(r"config\.(repeat|force|io|logger|trainer)\b")  # tells no settings apart
 TROUBLE = ("failed", "lost", "unreadable", "interrupted")
 
 
@@ -160,10 +162,40 @@ def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> R
         records=records,
         statuses=statuses,
         warnings=warnings,
-        contests=contests(runs, records),
+        contests=contests(runs, records, _asked(results, statuses, runs, bool(words))),
         tables=tables.build(spec.load("against_full_head"), runs) if runs else [],
         published=_published(results, runs) if published else [],
     )
+
+
+def _asked(
+    results: Path, statuses: list[Status], runs: list[Values], named: bool
+) -> dict[str, list[str]]:
+    """Return the words of all runs that were asked for, by name; of all sweeps if none was named.
+
+    Runs that belong to no sweep have no words; what their configs say takes their place.
+    """
+    words = {s.run: s.setting.split() for s in statuses if s.setting}
+    if not named:
+        words |= {name: text.split() for name, text in settings(results).items()}
+    configs = {run["name"]: run for run in runs}
+    for name in (s.run for s in statuses if s.run not in words):
+        config = configs.get(name) or frame.flatten({"config": _config(results / "runs" / name)})
+        keys = [key for key in config if key.startswith("config.") and not APART.match(key)]
+        if keys:
+            words[name] = [f"{key.removeprefix('config.')}={config[key]}" for key in keys]
+    return words
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    """Return the frozen config of a run that has not ended, nothing if it cannot be read."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load((directory / "config.yaml").read_bytes(), loader) or {}
+    except (OSError, yaml.YAMLError):
+        return {}
 
 
 def _record(results: Path, name: str) -> Record:

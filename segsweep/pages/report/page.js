@@ -1,9 +1,8 @@
 "use strict";
-// Chooses among what results/decision.py prepared, sorts tables, shows tooltips. Nothing is fetched.
+// Chooses among what results/grounds.py prepared, sorts tables, shows tooltips. Nothing is fetched.
 const page = JSON.parse(document.getElementById("data").textContent);
 const known = (x) => x !== null && x !== undefined;
-const sum = (values) => values.reduce((a, b) => a + b, 0);
-const mean = (values) => sum(values) / values.length;
+const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
 const least = (items, key) => items.reduce((a, b) => (key(b) < key(a) ? b : a)); // of equals the first
 const said = (key, values = {}) => page.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const fixed = (x, digits = 2) => { // of the two ends of an exact tie the even one, as Python has it
@@ -28,51 +27,73 @@ const cost = (wishes, [, missed, wrong]) => wishes.miss_cost * missed + wishes.f
 const cheapest = (wishes, one) => one.outcomes.map((points) => least(points, (point) => cost(wishes, point)));
 const costs = (wishes, one) => cheapest(wishes, one).map((point) => cost(wishes, point));
 
-// Costs depend on the prices that are typed, so what they tell is put into the form of `gain` here.
-function moments(values) {
-  const middle = mean(values);
-  return { n: values.length, mean: middle, square: sum(values.map((v) => (v - middle) ** 2)) };
-}
-function alike(gain, best, all) { // within so many standard errors; not where no seeds tell the noise
-  const freedom = sum(all.map(({ n }) => n - 1));
-  const variance = ({ n, square }) => n >= page.enough ? square / (n - 1)
-    : freedom ? sum(all.map((g) => g.square)) / freedom : Infinity;
-  const error = Math.sqrt(variance(gain) / gain.n + variance(best) / best.n);
-  return error < Infinity && Math.abs(gain.mean - best.mean) <= page.factor * error;
-}
+const price = (wishes, one) => one.outcomes.length
+  ? mean(cheapest(wishes, one).map((point) => cost(wishes, point))) : Infinity;
 
+// The steps of decide and _pick in decision.py, over the numbers and sentences of grounds.py.
 function decide(task, wishes) {
-  const limits = limitsOf(wishes);
-  const tried = task.candidates.filter((one) => one.gain);
-  const broken = Object.fromEntries(
-    tried.map((one) => [one.name, limits.filter((limit) => !met(limit, one)).map(bound)]));
+  const limits = limitsOf(wishes), tried = task.candidates;
+  const stable = tried.filter((one) => !one.unstable);
+  const unstable = tried.map((one) => one.unstable).filter(Boolean);
+  const broken = Object.fromEntries(tried.map((one) => [one.name,
+    [...limits.filter((limit) => !met(limit, one)).map(bound), ...(one.unstable ? [said("out")] : [])]]));
   const fit = tried.filter((one) => !broken[one.name].length);
-  if (!fit.length) return { chosen: null, qualifying: [], broken, words: nothing(tried, limits) };
-  const judged = priced(wishes) ? fit.filter((one) => one.outcomes.length) : [];
-  const ranked = judged.length ? judged : fit;
-  const gains = new Map(ranked.map((one) =>
-    [one, judged.length ? moments(costs(wishes, one).map((value) => -value)) : one.gain]));
-  const best = least(ranked, (one) => -gains.get(one).mean);
-  const tied = ranked.filter((one) => one === best || alike(gains.get(one), gains.get(best), [...gains.values()]));
-  const chosen = least(tied, (one) => one.burden);
-  const there = judged.length ? worth(gains.get(best)) : best.value;
-  const why = fit.length === 1 ? said("only")
-    : chosen === best ? said("best", { n: fit.length })
-    : said("tie", { best: best.name, there, size: best.size });
-  const price = judged.length ? priceOf(chosen, wishes)
-    : said(priced(wishes) ? "unpriced" : "free", { metric: task.metric });
-  return { chosen: chosen.name, qualifying: fit.map((one) => one.name), broken,
-           words: [chosen.choice, why, price, chosen.left] };
+  if (task.stop || !fit.length) {
+    const words = task.stop ? [task.stop] : nothing(stable, limits);
+    return { chosen: null, broken, worse: {}, words: [...words, ...unstable] };
+  }
+  const best = least(fit, (one) => -one.mean), row = task.loss[tried.indexOf(best)];
+  const loss = (one) => row[tried.indexOf(one)], pick = choose(wishes, fit, best, loss);
+  const worse = Object.fromEntries(fit.map((one) => [one.name, loss(one)]));
+  if (!pick) {
+    const terms = { name: best.name, value: best.value, margin: fixed(wishes.margin), metric: task.metric };
+    return { chosen: null, broken, worse, words: [said("doubted", terms), ...unstable] };
+  }
+  const words = [pick.chosen.choice, why(task, wishes, pick), task.noise > wishes.margin ? task.hidden : "",
+                 errors(wishes, pick.chosen), pick.chosen.left, ...unstable, ...unsettled(task, wishes, pick)];
+  return { chosen: pick.chosen.name, broken, worse, words: words.filter(Boolean) };
 }
-function worth({ n, mean, square }) {
-  const spread = n > 1 ? ` ± ${fixed(Math.sqrt(square / (n - 1)))} (${n})` : "";
-  return said("worth", { cost: fixed(-mean) + spread });
+function choose(wishes, fit, best, loss) { // the cheapest that is good enough, none if that is doubtful
+  const worst = (one) => loss(one) ?? Infinity;
+  const rank = (one) => priced(wishes) ? Number(fixed(price(wishes, one))) : fit.indexOf(one);
+  const enough = fit.filter((one) => (one === best || worst(one) <= wishes.margin) && !one.doubtful);
+  if (!enough.length) return null;
+  const chosen = least(enough, rank);
+  const cheaper = fit.filter((one) => rank(one) < rank(chosen)).sort((a, b) => worst(a) - worst(b) || 0);
+  return { fit, best, enough, chosen, cheaper, loss };
 }
-function priceOf(chosen, wishes) {
+function why(task, wishes, { fit, best, enough, chosen, cheaper, loss }) {
+  const terms = { margin: fixed(wishes.margin), metric: task.metric };
+  if (fit.length === 1) return said("only");
+  if (!known(task.noise)) return said("blind");
+  if (chosen === best) return said("best", { n: fit.length, held: cheaper.length ? said("held", terms) : "" });
+  const merit = said(priced(wishes) && chosen.outcomes.length ? "priced" : "smallest");
+  return said("enough", { ...terms, merit, n: enough.length, loss: fixed(loss(chosen)),
+                          best: best.name, there: best.value, size: best.size });
+}
+function errors(wishes, chosen) {
+  if (!priced(wishes)) return "";
+  if (!chosen.outcomes.length) return said("unpriced");
   const points = cheapest(wishes, chosen);
   const [score, missed, wrong] = [0, 1, 2].map((i) => mean(points.map((point) => point[i])));
-  return said("cost", { cost: fixed(mean(costs(wishes, chosen))), missed: fixed(missed, 1),
+  return said("cost", { cost: fixed(price(wishes, chosen)), missed: fixed(missed, 1),
                         false: fixed(wrong, 1), score: fixed(score) });
+}
+function unsettled(task, wishes, { best, cheaper, loss }) { // what might be good enough, and would cost less
+  const lost = (one) => best.mean - one.mean;
+  return cheaper.filter((one) => known(loss(one)) && 2 * lost(one) - loss(one) <= wishes.margin)
+    .slice(0, page.named).map((one) => {
+      const about = { name: one.name, size: one.size, metric: task.metric, best: best.name, loss: fixed(loss(one)) };
+      if (one.doubtful && loss(one) <= wishes.margin) return said("doubtful", { ...about, value: one.value });
+      const seeds = Math.min(one.seeds, best.seeds);
+      return said("open", { ...about, settle: settle(task, wishes.margin - lost(one), seeds) });
+    });
+}
+function settle(task, distance, seeds) {
+  if (Math.abs(distance) < page.small) return "";
+  const place = task.reaches.findIndex((reach) => reach <= Math.abs(distance)), more = place + 2 - seeds;
+  if (place < 0) return said("never");
+  return more > 0 ? said("settle", { n: more, s: more > 1 ? "s" : "" }) : said("others");
 }
 function nothing(tried, limits) { // which limit binds, else what each rules out
   if (!tried.length) return [said("empty")];
@@ -101,6 +122,7 @@ const amount = (input) => (input.value.trim() === "" || !input.validity.valid ? 
 const wished = () => ({
   latency: amount(field("latency")), size: amount(field("size")),
   miss_cost: amount(field("miss")) ?? 0, false_alarm_cost: amount(field("false")) ?? 0,
+  margin: amount(field("margin")) ?? page.wishes.margin,
   must: [...document.querySelectorAll(".must")]
     .map((row) => [...row.children])
     .filter(([what, , bound]) => what.value && amount(bound) !== null)
@@ -110,21 +132,24 @@ function show() {
   const wishes = wished();
   for (const article of document.querySelectorAll(".task")) {
     const task = page.tasks[article.dataset.task], decision = decide(task, wishes);
-    article.querySelector(".decision").replaceChildren(...decision.words.filter(Boolean).map((words) => {
+    article.querySelector(".decision").replaceChildren(...decision.words.map((words) => {
       const line = document.createElement("p");
       line.textContent = words;
       return line;
     }));
     for (const row of article.querySelectorAll("tbody tr")) {
       const one = task.candidates.find((candidate) => candidate.name === row.dataset.name);
-      const fits = decision.qualifying.includes(one.name), price = row.querySelector(".cost");
+      if (!one) continue; // no run of it is done
       row.classList.toggle("chosen", one.name === decision.chosen);
-      row.querySelector(".fits").textContent = fits ? "yes" : (decision.broken[one.name] ?? ["no metric"]).join("; ");
-      const value = one.outcomes.length && priced(wishes) ? mean(costs(wishes, one)) : "";
-      price.textContent = value === "" ? "—" : fixed(value);
-      price.dataset.sort = value;
+      row.querySelector(".fits").textContent = decision.broken[one.name].join("; ") || said(one.doubtful ? "doubt" : "yes");
+      write(row.querySelector(".worse"), decision.worse[one.name]);
+      write(row.querySelector(".cost"), priced(wishes) && one.outcomes.length ? price(wishes, one) : null);
     }
   }
+}
+function write(cell, value) {
+  cell.textContent = known(value) ? fixed(value) : "—";
+  cell.dataset.sort = value ?? "";
 }
 field("wishes").addEventListener("input", show);
 field("wishes").addEventListener("submit", (event) => event.preventDefault());

@@ -9,7 +9,9 @@ from typing import Any
 from segsweep.base import shell
 from segsweep.pages.report import charts, content
 from segsweep.pages.report.content import ReportContent
-from segsweep.results.decision import Wishes, brief, decide, gap, terms
+from segsweep.results.decision import decide
+from segsweep.results.grounds import WORDS, Grounds, brief, signed, terms
+from segsweep.results.wishes import Wishes
 from segsweep.results.wording import elided
 
 MOST = 3_000_000  # bytes of a page
@@ -26,16 +28,17 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
         "listed": LISTED,
         "panels": charts.MOST,
         "wishes": wishes,
-        "tasks": list(zip(report.contests, decisions, strict=True)),
+        "tasks": list(zip(report.contests, map(Grounds, report.contests), decisions, strict=True)),
         "limits": list(dict.fromkeys(n for c in report.contests for n in c.measures())),
         "tables": content.shown(report.tables),
         "prices": content.shown(report.prices()),
         "published": content.shown(report.published),
         "measured": [content.measured(contest) for contest in report.contests],
         "short": charts.short,
-        "gap": gap,
+        "signed": signed,
+        "words": WORDS,
         "data": {
-            "tasks": [brief(contest) for contest in report.contests],
+            "tasks": [brief(contest, wishes.floor) for contest in report.contests],
             "wishes": asdict(wishes),
             **terms(),
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from statistics import fmean
 
 from segsweep.base.errors import UserError
 from segsweep.results.candidates import Candidate, Contest
@@ -51,7 +52,7 @@ def _shown(contest: Contest, decision: Decision) -> list[Candidate]:
     """Return the full head, the choice (or the best below it), the frozen base."""
 
     def rank(c: Candidate) -> float:
-        return -max(c.values, default=0.0) if contest.higher else min(c.values, default=inf)
+        return -fmean(contest.gains(c)) if c.values else inf
 
     best = sorted(contest.candidates, key=rank)
     choice = next((c for c in best if c.name == decision.chosen), best[0])
