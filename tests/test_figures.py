@@ -263,6 +263,17 @@ def test_lower_is_better_turns_signs_but_not_the_drawing(tmp_path: Path) -> None
     assert not frontier.near  # all others are surely higher
 
 
+def test_an_unstable_full_head_is_compared_with_nothing(tmp_path: Path) -> None:
+    for (rank, values), (seed, full) in product(NEAR.items(), enumerate((50.0, 51.0, 20.0))):
+        if rank < 64:
+            options: dict[str, Any] = {"seed": seed, "trainable": 1000 * rank, "rank": rank}
+            write(tmp_path, record("lora", values[seed], **options))
+            write(tmp_path, record("full_head", full, seed=seed))
+    (panel,) = panels(ablation(frame.read(tmp_path).runs)[0])
+    assert not any(point.bar for point in panel.points())
+    assert panel.remark() == "the full head is unstable: nothing is compared with it"
+
+
 def test_one_run_each_has_no_bars_and_says_so(tmp_path: Path) -> None:
     (panel,) = studied(tmp_path, seeds=1)
     assert not any(point.bar for point in panel.points())
