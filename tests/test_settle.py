@@ -10,6 +10,7 @@ import pytest
 
 from segsweep.base.config import Config, compose, identity
 from segsweep.base.errors import UserError
+from segsweep.data.sets.digits import DomainName
 from segsweep.run.identity import Run
 from segsweep.sweep.commands import joined, words_of
 from segsweep.sweep.names import chosen, remember
@@ -52,7 +53,7 @@ def study(results: Path, values: Values, sweep: str = "") -> None:
     for method, sets in values.items():
         config = composed(results, f"peft={method}")
         for domain, seeds in sets.items():
-            config.data.domain = type(config.data.domain)[domain]
+            config.data.domain = DomainName[domain]
             for config.seed, ap in enumerate(seeds):
                 run = measured(config, ap)
                 if sweep:

@@ -102,7 +102,6 @@ class Painted:
 
     handles: dict[str, Artist] = field(default_factory=dict)
     states: dict[str, Artist] = field(default_factory=dict)
-    states: dict[str, Artist] = field(default_factory=dict)
     labels: list[Label] = field(default_factory=list)
     lines: list[Sequence[tuple[float, float]]] = field(default_factory=list)
     tips: list[tuple[str, Sequence[tuple[float, float]]]] = field(default_factory=list)

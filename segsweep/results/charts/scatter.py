@@ -22,14 +22,7 @@ from segsweep.results.charts.canvas import (
 )
 from segsweep.results.charts.fronts import BEATEN, NEAR, ON, example, pale, steps
 from segsweep.results.charts.labels import Label
-from segsweep.results.charts.panels import (
-    GIVEN,
-    REPEATS,
-    SEEDS,
-    Front,
-    Panel,
-    PlotPoint,
-)
+from segsweep.results.charts.panels import GIVEN, REPEATS, SEEDS, Front, Panel, PlotPoint
 from segsweep.results.wording import QUANTITIES, Quantity, elided
 
 if TYPE_CHECKING:
