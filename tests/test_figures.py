@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,13 @@ from segsweep.results.charts.figures import (
     delta_figure,
     of_runs,
     studio,
+    styles_of,
     tradeoff_figure,
 )
-from segsweep.results.charts.lines import curve_chart, curves, read, sizes
-from segsweep.results.charts.panels import PlotPoint, front, panels
+from segsweep.results.charts.lines import curve_chart, curves, read, size_chart, sizes
+from segsweep.results.charts.panels import REPEATS, SEEDS, Panel, PlotPoint, front, panels
+from segsweep.results.charts.scatter import tradeoff_chart
+from segsweep.results.evidence import Evidence
 from segsweep.results.spec import load
 from segsweep.results.tables import ablation, build
 from segsweep.verbs.collect import main
@@ -114,6 +119,7 @@ def test_curves_are_means_over_seeds_and_broken_lines_are_left_out(tmp_path: Pat
     _, svg, _ = curve_chart(curves(runs, tmp_path / "runs")).save(tmp_path / "curves")
     assert "epoch" in words(svg)
     assert "LoRA (r=8)" in words(svg)
+    assert "lines: means of up to 3 seeds" in words(svg)
 
 
 def test_published_tables_are_rebuilt_by_the_same_command(published: Path) -> None:
@@ -134,7 +140,7 @@ def test_figures_are_drawn_elsewhere_from_tables_without_their_runs(tmp_path: Pa
     assert light.runs == []
     for whole, own in zip(panels(table), panels(light), strict=True):
         for cost in COSTS.values():
-            numbers = [[(c.x, c.value, c.sd) for c in p.priced(cost)] for p in (whole, own)]
+            numbers = [[(c.x, c.value, c.bar) for c in p.priced(cost)] for p in (whole, own)]
             assert numbers[0] == numbers[1]
         assert [(p.x, p.value) for p in whole.points()] == [(p.x, p.value) for p in own.points()]
     with studio() as elsewhere:
@@ -169,11 +175,11 @@ def test_the_band_is_of_same_seed_repeats_where_there_are_any(tmp_path: Path) ->
     (table,) = ablation(frame.read(tmp_path).runs)
     noise = panels(table)[0].noise()
     assert noise is not None
-    assert noise.repeats
+    assert noise.source == REPEATS
     assert noise.sd == pytest.approx(100 * 2**0.5 / 50.5)  # of 40 and 42, to a full head of 50.5
     _, svg, _ = delta_figure([table], tmp_path / "repeats")
     assert "band: ± standard deviation of same-seed repeats" in words(svg)
-    assert "over seeds" in words(svg)  # the bar of the full head
+    assert "95 % intervals" in words(svg)  # two seeds of the full head tell the noise of LoRA, too
 
 
 def test_without_repeats_the_band_is_over_seeds(tmp_path: Path) -> None:
@@ -182,7 +188,7 @@ def test_without_repeats_the_band_is_over_seeds(tmp_path: Path) -> None:
     (table,) = ablation(frame.read(tmp_path).runs)
     noise = panels(table)[0].noise()
     assert noise is not None
-    assert not noise.repeats
+    assert noise.source == SEEDS
     assert noise.sd == pytest.approx(100 * 0.5**0.5 / 50.5)
     _, svg, _ = delta_figure([table], tmp_path / "seeds")
     assert "band: ± pooled standard deviation over seeds" in words(svg)
@@ -198,3 +204,118 @@ def test_equal_repeats_have_no_band_and_panels_may_differ(tmp_path: Path) -> Non
     _, svg, _ = delta_figure(ablation(frame.read(tmp_path).runs), tmp_path / "delta")
     assert "standard deviation of same-seed repeats, else pooled" in words(svg)
     assert "no band: same-seed repeats are equal" in words(svg)
+
+
+NEAR = {  # seeds by rank; the full head trains more than all of them
+    2: (40.0, 40.4, 40.2),
+    4: (39.9, 40.3, 40.1),  # 0.1 below rank 2
+    8: (45.0, 45.4, 45.2),
+    16: (44.7, 45.1, 44.9),  # 0.3 below rank 8
+    32: (43.0, 43.4, 43.2),  # 2 below rank 8
+    64: (52.0, 52.4, 31.0),  # unstable, though near its best it is above all
+}
+FULL = (47.0, 47.4, 47.2)
+
+
+def studied(folder: Path, seeds: int = 3, domains: tuple[str, ...] = ("clean",)) -> list[Panel]:
+    for domain, (rank, values) in product(domains, [*NEAR.items(), (0, FULL)]):
+        for seed, ap in enumerate(values[:seeds]):
+            options: dict[str, Any] = {"rank": rank} if rank else {}
+            options |= {"domain": domain, "seed": seed, "trainable": 10_000 * (rank or 512)}
+            write(folder, record("lora" if rank else "full_head", ap, **options))
+    (table,) = ablation(frame.read(folder).runs)
+    return panels(table)
+
+
+def by_rank(points: list[PlotPoint]) -> dict[str, PlotPoint]:
+    return {point.label()[0]: point for point in points}
+
+
+def test_bars_are_the_intervals_against_the_full_head(tmp_path: Path) -> None:
+    mean, clean, _ = studied(tmp_path, domains=("clean", "xray"))
+    runs = {f"r={rank}": values for rank, values in NEAR.items()} | {"": FULL}
+    known = Evidence(runs).against("")
+    drawn = by_rank(clean.points())
+    assert drawn[""].bar == 0
+    assert drawn["r=64"].unstable
+    assert drawn["r=64"].bar == 0
+    for rank in (2, 4, 8, 16, 32):
+        point, interval = drawn[f"r={rank}"], known[f"r={rank}"]
+        assert point.value - point.bar == pytest.approx(100 * interval.low / 47.2)
+        assert point.value + point.bar == pytest.approx(100 * interval.high / 47.2)
+    assert by_rank(mean.points())["r=2"].bar == pytest.approx(100 * 0.2 / 47.2)  # of seeds
+    band = clean.noise()
+    assert band is not None
+    assert band.sd == pytest.approx(100 * 0.2 / 47.2)  # without that of the unstable setting
+    _, svg, _ = delta_figure([clean.table], tmp_path / "delta")
+    assert "bars: 95 % intervals of the difference to the full head (Dunnett)" in words(svg)
+    assert "bars of means: ± standard deviation over seeds, never tested" in words(svg)
+    assert "unstable over seeds" in words(svg)
+
+
+def test_lower_is_better_turns_signs_but_not_the_drawing(tmp_path: Path) -> None:
+    (panel,) = studied(tmp_path)
+    lower = Panel(panel.table, replace(panel.column, direction="lower"), panel.reference)
+    for up, down in zip(panel.points(), lower.points(), strict=True):
+        assert (up.value, up.bar) == pytest.approx((down.value, down.bar))
+    frontier = lower.front(lower.priced("params.trainable"))
+    assert [point.label()[0] for point in frontier.best] == ["r=2", "r=4"]
+    assert not frontier.near  # all others are surely higher
+
+
+def test_an_unstable_full_head_is_compared_with_nothing(tmp_path: Path) -> None:
+    for (rank, values), (seed, full) in product(NEAR.items(), enumerate((50.0, 51.0, 20.0))):
+        if rank < 64:
+            options: dict[str, Any] = {"seed": seed, "trainable": 1000 * rank, "rank": rank}
+            write(tmp_path, record("lora", values[seed], **options))
+            write(tmp_path, record("full_head", full, seed=seed))
+    (panel,) = panels(ablation(frame.read(tmp_path).runs)[0])
+    assert not any(point.bar for point in panel.points())
+    assert panel.remark() == "the full head is unstable: nothing is compared with it"
+
+
+def test_one_run_each_has_no_bars_and_says_so(tmp_path: Path) -> None:
+    (panel,) = studied(tmp_path, seeds=1)
+    assert not any(point.bar for point in panel.points())
+    assert panel.noise() is None
+    frontier = panel.front(panel.priced("params.trainable"))
+    assert not frontier.near
+    assert not frontier.reaches
+    for draw in (delta_figure, partial(tradeoff_figure, cost="params.trainable")):
+        _, svg, _ = draw([panel.table], stem=tmp_path / "one")
+        assert "one run each: noise is unknown and not drawn" in words(svg)
+        assert "95 %" not in words(svg)
+
+
+def test_the_front_draws_what_cannot_be_told_from_it(tmp_path: Path) -> None:
+    (panel,) = studied(tmp_path)
+    frontier = panel.front(panel.priced("params.trainable"))
+    assert [point.label()[0] for point in frontier.best] == ["r=2", "r=8", ""]
+    assert [point.label()[0] for point in frontier.near] == ["r=4", "r=16"]  # 32 is surely beaten
+    assert len(frontier.reaches) == 3
+    assert all(0.3 < reach < 2 for reach in frontier.reaches)
+    _, svg, _ = tradeoff_figure([panel.table], "params.trainable", tmp_path / "pareto")
+    for text in ("not told from the front", "beaten by a cheaper setting", "within noise"):
+        assert text in words(svg)
+    assert "unstable over seeds, never on the front" in words(svg)
+
+
+def test_a_mean_over_data_sets_has_a_front_but_no_test(tmp_path: Path) -> None:
+    mean, *_ = studied(tmp_path, domains=("clean", "xray"))
+    frontier = mean.front(mean.priced("params.trainable"))
+    assert [point.label()[0] for point in frontier.best] == ["r=2", "r=8", ""]
+    assert not frontier.near
+
+
+def test_bars_of_sizes_say_what_they_are(tmp_path: Path) -> None:
+    (panel,) = studied(tmp_path)
+    _, svg, _ = size_chart(sizes(panel.table)).save(tmp_path / "size")
+    assert "bars: ± standard deviation over seeds" in words(svg)
+
+
+def test_the_legend_is_never_wider_than_its_figure(tmp_path: Path) -> None:
+    (panel,) = studied(tmp_path, domains=("clean",))
+    chart = tradeoff_chart([panel] * 3, "params.trainable", styles_of([panel.table]))
+    with chart.painted() as (figure, _):
+        (legend,) = figure.legends
+        assert legend.get_window_extent().width <= figure.bbox.width

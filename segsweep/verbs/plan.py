@@ -2,6 +2,7 @@
 
     python -m segsweep plan -m +sweep=table2 peft=lora
     python -m segsweep plan -m hydra/launcher=slurm peft.rank=2,4,8 --max-hours 20
+    python -m segsweep plan --settle ablation --margin 1        the seeds that a table lacks
 
 The words are those of the command that would follow; `--dry-run` behind that command does the same.
 Every run is composed and checked: keys and values, data, base weights. Costs are those of finished
@@ -11,9 +12,14 @@ runs like it (segsweep/sweep/cost.py). Nothing is started and nothing written.
 from __future__ import annotations
 
 import json
+from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from segsweep.base.parser import add_overrides, verb_parser
 from segsweep.sweep import plan
+
+if TYPE_CHECKING:
+    from segsweep.results.settle import MissingSeeds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,23 +29,40 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = verb_parser("plan", __doc__)
     add_overrides(parser, "the words of the command, as for training")
+    parser.add_argument("--settle", metavar="TABLE", help="plan the seeds that would settle it")
+    parser.add_argument("--margin", type=float, default=1.0, help="that may be lost; default: 1")
     parser.add_argument("--probe", action="store_true", help="measure what nothing is known of")
     parser.add_argument("--fetch", action="store_true", help="download base weights into the cache")
     parser.add_argument("--max-hours", type=float, metavar="H", help="refuse what takes longer")
     parser.add_argument("--trim", action="store_true", help="keep the first runs that fit instead")
     parser.add_argument("--save", metavar="NAME", help="freeze what would run, for `retry NAME`")
-    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_intermixed_args(argv)
-    hydra_config, entries = plan.composed(options.overrides, options.fetch)
+    settling = _settling(options) if options.settle else None
+    commands = settling.commands if settling else [options.overrides]
+    composed = [plan.composed(words, options.fetch) for words in commands]
+    entries = [entry for _, planned in composed for entry in planned]
     plan.price(entries, options.probe)
     starting, total = plan.within(entries, options.max_hours, options.trim)
     if options.json:
-        print(json.dumps([entry.described(entry in starting) for entry in entries], indent=1))
+        runs = [entry.described(entry in starting) for entry in entries]
+        print(json.dumps(settling.described() | {"runs": runs} if settling else runs, indent=1))
     else:
-        print("\n".join([*plan.lines(entries, starting), *plan.header(hydra_config, starting)]))
+        said = [*settling.lines(), ""] if settling else []
+        headers = [line for first, _ in composed[:1] for line in plan.header(first, starting)]
+        print("\n".join([*said, *plan.lines(entries, starting), *headers]))
     if options.max_hours is not None:
         plan.refuse(entries, total, options.max_hours)
     if options.save:
         plan.save(starting, options.save)
         print(f"saved {len(starting)} runs; `python -m segsweep retry {options.save}` starts them")
-    return 1 if any(entry.faults for entry in entries) else 0
+    faults = list(settling.faults) if settling else []
+    faults += [fault for entry in entries for fault in entry.faults]
+    return 1 if faults else 0
+
+
+def _settling(options: Namespace) -> MissingSeeds:
+    """Return the runs that would settle a table; only this needs the tables."""
+    from segsweep.results.settle import missing
+
+    return missing(options.settle, options.margin, options.overrides)

@@ -29,7 +29,7 @@ COLUMNS = 3  # panels side by side
 MOST = 12  # panels of a figure
 DPI = 200  # of pictures made of pixels
 LETTER, HANDLE = 4.4, 38.0  # widths in a legend, in typographic points
-LINE = 0.16  # inches, of a line of a legend
+LEGEND, LINE = 0.5, 0.16  # inches: what a figure has for its legend, a line of it
 TITLE, ABOVE = 42, 52  # letters of a panel's title, and of the smaller line above it
 TIP = "tip:"  # what the id of something begins with that says more to the pointer
 LOOK: dict[Any, Any] = {
@@ -95,12 +95,13 @@ def _turns(methods: Iterable[str], cycle: list[Style]) -> dict[str, Style]:
 class Painted:
     """What a painted panel leaves to its figure.
 
-    `handles` are explained in the legend; `labels` are placed clear of `lines`, polylines in data
-    units; a page says `tips` where the pointer is on their points. `heads` are titles that the
-    panel had to elide.
+    `handles` are explained in the legend, and so are `states`, but on a page by its own words;
+    `labels` are placed clear of `lines`, polylines in data units; a page says `tips` where the
+    pointer is on their points. `heads` are titles that the panel had to elide.
     """
 
     handles: dict[str, Artist] = field(default_factory=dict)
+    states: dict[str, Artist] = field(default_factory=dict)
     labels: list[Label] = field(default_factory=list)
     lines: list[Sequence[tuple[float, float]]] = field(default_factory=list)
     tips: list[tuple[str, Sequence[tuple[float, float]]]] = field(default_factory=list)
@@ -109,12 +110,15 @@ class Painted:
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels that share a legend: what paints each, and what else the legend says."""
+    """Panels that share a legend: what paints each, and what else the legend says.
+
+    `alone` are charts without remarks and states, which a page says itself.
+    """
 
     painters: Sequence[Callable[[Axes], Painted]]
     remarks: Sequence[str] = ()
     size: tuple[float, float] = (3.7, 3.0)  # of a panel, inches
-    notes: bool = True  # remarks and titles in full
+    notes: bool = True  # remarks, states and titles in full
 
     def apart(self, size: tuple[float, float]) -> list[Chart]:
         """Return a chart for each panel, as for a page, which says the remarks itself."""
@@ -135,6 +139,8 @@ class Chart:
         with _grid(min(len(self.painters), MOST), self.size) as (figure, axes, width):
             panels = [(ax, paint(ax)) for ax, paint in zip(axes, self.painters, strict=False)]
             handles = {k: v for _, painted in panels for k, v in painted.handles.items()}
+            if self.notes:
+                handles |= {k: v for _, painted in panels for k, v in painted.states.items()}
             _legend(figure, handles, self._notes(panels) if self.notes else [], 2 * width)
             settle(figure)
             for ax, painted in panels:
@@ -157,7 +163,7 @@ def _grid(panels: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list
 
     width = 2 if panels == 4 else min(panels, COLUMNS)
     height = ceil(panels / width)
-    whole = (0.4 + size[0] * width, 0.5 + size[1] * height)
+    whole = (0.4 + size[0] * width, LEGEND + size[1] * height)
     with rc_context(LOOK):
         figure = Figure(figsize=whole, layout="constrained")
         axes = list(figure.subplots(height, width, squeeze=False).flat)
@@ -185,7 +191,8 @@ def _legend(
     place: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "handlelength": 2.8}
     if entries:
         figure.legend([shown for _, shown in entries], texts, ncols=columns, **place)
-    figure.set_figheight(figure.get_figheight() + LINE * sum(text.count("\n") for text in texts))
+    lines = ceil(len(texts) / columns) + sum(text.count("\n") for text in texts)
+    figure.set_figheight(figure.get_figheight() + max(0.0, LINE * lines - LEGEND))
 
 
 def _width(texts: Sequence[str], columns: int) -> float:

@@ -68,7 +68,13 @@ def size_chart(families: Sequence[Sizes]) -> Chart:
     Lines are data sets: delta to the full head, or the metric itself where that was not trained.
     """
     names = dict.fromkeys(_name(p) for family in families for p in panels(family.table))
-    return Chart([partial(_sizes, family, list(names)) for family in families])
+    remarks = ["bars: ± standard deviation over seeds"] if any(map(_spread, families)) else []
+    return Chart([partial(_sizes, family, list(names)) for family in families], remarks)
+
+
+def _spread(family: Sizes) -> bool:
+    cells = (cell for row in family.rows.values() for cell in (*row.cells.values(), row.average))
+    return any(cell.sd for cell in cells)
 
 
 def _sizes(family: Sizes, columns: list[str], ax: Axes) -> Painted:
@@ -166,7 +172,7 @@ def curve_chart(drawable: Sequence[Lines]) -> Chart:
     looks = styles(run for _, lines in drawable for run, _ in lines.values())
     dashes = _dashes(drawable, looks)
     painters = [partial(_curves, lines, looks, dashes) for lines in drawable]
-    return Chart(painters, size=(4.6, 3.4))
+    return Chart(painters, [f"lines: means of up to {SEEDS} seeds"], size=(4.6, 3.4))
 
 
 def _curves(drawn: Lines, styles: dict[str, Style], dashes: dict[str, Any], ax: Axes) -> Painted:
