@@ -153,6 +153,12 @@ class Table:
         """
         return self._contests[column.labels]
 
+    def evidence(self, column: Column, origin: str) -> Evidence[Key]:
+        """Return the evidence of the most rows of a column, of ours or of published ones."""
+        here = {row.labels for row in self.rows if row.origin == origin}
+        contests = [contest for contest in self.contests(column) if here & contest.means.keys()]
+        return max(contests, key=lambda contest: len(contest.means), default=Evidence({}))
+
     @cached_property
     def _contests(self) -> dict[Key, list[Evidence[Key]]]:
         return {column.labels: self._evidence(column) for column in self.columns}
@@ -232,12 +238,6 @@ class Table:
                 if interval is not None:
                     intervals[row.labels] = interval if column.sign > 0 else interval.turned()
         return intervals
-
-    def noise(self, column: Column, origin: str) -> float | None:
-        """Return the standard deviation over seeds in a column; None where nothing tells it."""
-        here = {row.labels for row in self.rows if row.origin == origin}
-        contests = [contest for contest in self.contests(column) if here & contest.means.keys()]
-        return next((contest.noise.sd for contest in contests if contest.noise), None)
 
     def floor(self, column: Column) -> tuple[float, int] | None:
         """Return the noise floor of a column and the number of runs that tell it, if any do.

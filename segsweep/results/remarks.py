@@ -169,12 +169,13 @@ def _unstable(table: Table) -> Iterator[str]:
     for column in _single(table):
         for key, seed in table.unstable(column).items():
             row = next(row for row in table.rows if row.labels == key)
-            cell = row.cells[column.labels]
+            cell, noise = row.cells[column.labels], table.evidence(column, row.origin).noise
+            assert noise is not None  # of those that it varies more than
             value = cell.samples[next(iter(cell.samples))][seed]
             yield (
                 f"{UNSTABLE} {row.setting} is unstable on {heading(column)}: s = {cell.sd:.2f} "
-                f"against {table.noise(column, row.origin):.2f} of the others; farthest is seed "
-                f"{seed} with {value:.2f}. It is judged by its own spread."
+                f"against {noise.sd:.2f} of the others; farthest is seed {seed} with {value:.2f}. "
+                "It is judged by its own spread."
             )
 
 

@@ -19,7 +19,6 @@ from segsweep.base.words import own_folders
 from segsweep.results import frame, reported
 from segsweep.results.cells import Cell, Column, Key, Row, Table
 from segsweep.results.evidence import SEEDS, Evidence, seeds_needed
-from segsweep.results.of_column import evidence
 from segsweep.results.spec import load
 from segsweep.results.tables import build
 from segsweep.results.wording import Values
@@ -150,8 +149,8 @@ def missing(name: str, margin: float, words: Sequence[str]) -> MissingSeeds:
     runs = [*reported.read(results), *frame.read(results).runs]
     tables = build(load(name), runs, ("ours",))
     columns = [(table, c) for table in tables for c in table.columns if not c.is_mean]
-    judged = [(table, c, evidence(table, c)) for table, c in columns if c.direction]
-    settlements = [_settlement(*column, margin) for column in judged if column[2].runs]
+    judged = [(table, c, e) for table, c in columns if c.direction for e in table.contests(c)]
+    settlements = [_settlement(*column, margin) for column in judged]
     if not settlements:
         raise UserError(f"--settle {name}: no finished run below {results} belongs to it")
     commands, faults = _commands(settlements, results)

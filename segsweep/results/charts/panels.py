@@ -14,7 +14,6 @@ from math import inf
 
 from segsweep.results.cells import Cell, Column, Key, Row, Table, mean
 from segsweep.results.evidence import Evidence
-from segsweep.results.of_column import evidence
 from segsweep.results.wording import QUANTITIES, metric_name
 
 REPEATS = "standard deviation of same-seed repeats"
@@ -74,7 +73,7 @@ class Panel:
     @cached_property
     def evidence(self) -> Evidence[Key]:
         """What the runs of the column say about differences."""
-        return evidence(self.table, self.column, self.table.rows[0].origin)
+        return self.table.evidence(self.column, self.table.rows[0].origin)
 
     @cached_property
     def unstable(self) -> set[Key]:
