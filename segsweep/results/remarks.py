@@ -6,12 +6,13 @@ marks mean, how they were found, and where nothing can be said.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import product
 
 from segsweep.results.averages import left_out
-from segsweep.results.cells import MISSING, Column, Row, Table
+from segsweep.results.cells import MISSING, Column, Table
 from segsweep.results.details import OUTSIDE
 from segsweep.results.over_sets import least, needed
 from segsweep.results.pivot import Observation
@@ -22,7 +23,7 @@ from segsweep.results.wording import QUANTITIES, Values, first, protocol_in_word
 
 TIE, UNSTABLE, RISING = "≈", "†", "↑"
 MISPRINT = 0.011  # above what rounding a mean explains
-MACHINE = ("device.name", "device", "git.commit")
+RECIPE = re.compile(r"config\.(hparams|trainer)\.|device\.name$")
 
 
 def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
@@ -265,25 +266,24 @@ def _ranked(table: Table) -> str:
 def _unfair(table: Table) -> Iterator[str]:
     """Name what rows differ in beside the method and what their labels say: learning rate, ..."""
     rows = [row for row in table.rows if row.origin == "ours" and row.average.trained]
-    values: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        recorded: dict[str, set[str]] = defaultdict(set)
-        for run in (run for cell in row.cells.values() for run in cell.runs):
-            for key in run:
-                recipe = key.startswith(("config.hparams.", "config.trainer."))
-                if (recipe and not OUTSIDE.match(key)) or key == "device.name":
-                    recorded[key].add(f"{run[key]:g}" if _number(run[key]) else str(run[key]))
-        for key, some in recorded.items():
-            values[key][" and ".join(sorted(some))].append(row)
-    for key, groups in values.items():
+    runs = {row.labels: [r for c in row.cells.values() for r in c.runs] for row in rows}
+    shapes = dict.fromkeys(tuple(run) for several in runs.values() for run in several)
+    for key in dict.fromkeys(key for keys in shapes for key in keys if RECIPE.match(key)):
+        values = {k: {run.get(key) for run in several} for k, several in runs.items()}
+        if OUTSIDE.match(key) or len(set().union(*values.values())) < 2:
+            continue
+        groups: dict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            text = " and ".join(sorted(map(_plain, values[row.labels] - {None})))
+            groups[text].append(row.setting)
         if len(groups) > 1:
             name = "machine" if key == "device.name" else key.rpartition(".")[2]
-            parts = (f"{v} ({first(row.setting for row in group)})" for v, group in groups.items())
+            parts = (f"{text} ({first(several)})" for text, several in groups.items())
             yield f"Rows differ in {name}, too: {'; '.join(parts)}."
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _rising(table: Table) -> str:
