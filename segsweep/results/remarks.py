@@ -208,6 +208,9 @@ def _tested(table: Table) -> Iterator[str]:
     }
     for test, (name, units, flips) in asked.items():
         most = max(getattr(row, test).units for row in rows)
+        have = (
+            f"{most} {units if most > 1 else units.replace('sets', 'set').replace('pairs', 'pair')}"
+        )
         if shown(table, test):
             yield (
                 f"{name} (n): exact two-sided sign-flip test over n {units}, {flips}; *: p ≤ 0.05 "
@@ -215,8 +218,8 @@ def _tested(table: Table) -> Iterator[str]:
             )
         else:
             yield (
-                f"{name}: no difference can be significant with {most} {units} and {len(rows)} "
-                f"rows; {needed(len(rows))} would be needed."
+                f"{name}: no difference can be significant with {have} and {len(rows)} "
+                f"row{'s' if len(rows) > 1 else ''}; {needed(len(rows))} would be needed."
             )
 
 
