@@ -23,11 +23,12 @@ def seeded(*values: float) -> dict[int, float]:
 TASK = Contest(
     "boxes", "AP", "%", True,
     [
-        Candidate("Frozen base", "m", False, seeded(20, 20, 20), 0, 0.0, 10.0),
-        Candidate("LoRA (r=8)", "m", False, seeded(39.6, 40, 40.4), 1e5, 0.4, 10, {"site=a": 30.0}),
-        Candidate("Adapters (I=2)", "m", False, seeded(39.7, 40.1, 40.5), 3e5, 1.2, 12.0),
-        Candidate("Full head", "m", True, seeded(44.7, 45, 45.3), 3e6, 12, 10, {"site=a": 50.0}),
+        Candidate("Frozen base", False, seeded(20, 20, 20), 0, 0.0, 10.0),
+        Candidate("LoRA (r=8)", False, seeded(39.6, 40, 40.4), 1e5, 0.4, 10, {"site=a": 30.0}),
+        Candidate("Adapters (I=2)", False, seeded(39.7, 40.1, 40.5), 3e5, 1.2, 12.0),
+        Candidate("Full head", True, seeded(44.7, 45, 45.3), 3e6, 12, 10, {"site=a": 50.0}),
     ],
+    "m",
 )  # fmt: skip
 
 
@@ -68,7 +69,6 @@ def cases(draw: st.DrawFn) -> tuple[Contest, Wishes]:
     one = st.builds(
         Candidate,
         name=st.just(""),
-        model=st.sampled_from("mn"),
         reference=st.sampled_from([True, False, False, False]),
         by_seed=values.map(lambda values: seeded(*values)),
         trained=UNIT,
@@ -84,7 +84,7 @@ def cases(draw: st.DrawFn) -> tuple[Contest, Wishes]:
     margin = st.sampled_from([0.0, 1.0, 5.0, 30.0])
     wishes = st.builds(Wishes, cap, cap, cost, cost, must, margin, st.sampled_from([0.0, 1.0]))
     higher, missing = draw(st.booleans()), draw(st.sampled_from([0, 0, 2]))
-    return Contest("t", "AP", "%", higher, found, missing), draw(wishes)
+    return Contest("t", "AP", "%", higher, found, "m", missing), draw(wishes)
 
 
 def analysis(recall: float, precision: float, value: float = 30.0) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from segsweep.results.charts.canvas import Style
 from segsweep.results.charts.panels import panels
 from segsweep.results.charts.scatter import Series
 from segsweep.results.forms import csv_text, markdown
+from segsweep.results.quantiles import dunnett
 from segsweep.results.tables import ablation
 from segsweep.verbs.collect import main
 from tests.records import record, write
@@ -356,7 +357,9 @@ def test_delta_is_relative_to_the_full_head(tmp_path: Path) -> None:
     points = {p.row.setting: p for p in drawn["digits (xray)"].points()}
     assert points["Full head"].value == 0.0
     assert points["LoRA (r=2)"].value == pytest.approx(100 * (75.22 - 80) / 80)
-    assert points["LoRA (r=2)"].sd == pytest.approx(100 * 0.5**0.5 / 80)
+    # s^2 = 0.5 with 4 degrees of freedom; one run of the full head, two of each of the four ranks
+    reach = (0.5 * (1 + 1 / 2)) ** 0.5 * dunnett(1, [1 / 2] * 4 + [1], 4, True)
+    assert points["LoRA (r=2)"].bar == pytest.approx(100 * reach / 80)
     assert "Frozen base" not in points  # trains nothing: no place on a logarithmic axis
     line = [p for p in points.values() if p.row.method == "lora"]
     labels = Series(line, Style("black", "o"), main=True).labels()

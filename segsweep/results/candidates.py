@@ -36,7 +36,6 @@ class Candidate:
     """One setting; `by_seed` holds the metric of each seed, `outcomes` its operating points."""
 
     name: str
-    model: str
     reference: bool  # the full head, which PEFT is compared with
     by_seed: dict[int, float]
     trained: float  # parameters
@@ -62,7 +61,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Contest:
-    """A data set and the settings that were tried on it; the names of these differ.
+    """The settings that were tried on a data set with a model; their names differ.
 
     `missing` is the number of settings that were asked for, too, and of which no run is done.
     """
@@ -72,6 +71,7 @@ class Contest:
     unit: str
     higher: bool
     candidates: list[Candidate]
+    model: str = ""
     missing: int = 0
 
     def measures(self) -> list[str]:
@@ -90,25 +90,28 @@ class Contest:
 def contests(
     runs: list[Values], records: dict[str, Record], asked: Mapping[str, Sequence[str]] | None = None
 ) -> list[Contest]:
-    """Return the contests of finished runs: a data set each, or several where metrics differ.
+    """Return the contests of finished runs: one for each data set, model and metric.
+
+    As in tables, models are not compared: each has a noise and a family of comparisons of its own.
 
     `records` are the whole records by id, `asked` the words of all runs that were asked for.
     """
-    groups: dict[tuple[str, str, str], list[LabelledRun]] = {}
+    groups: dict[tuple[str, str, str, str], list[LabelledRun]] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
         key = key_metric(run.values)
         protocol = run.values.get(f"metrics.{key}.protocol") or ""
-        groups.setdefault((run.data_set, key, protocol), []).append(run)
-    names = [data_set for data_set, _, _ in groups]
-    return [
-        _contest(
-            f"{data_set}, {protocol} {key}" if names.count(data_set) > 1 else data_set,
-            key,
-            groups[data_set, key, protocol],
-            records,
-            asked or {},
+        groups.setdefault((run.data_set, run.model, key, protocol), []).append(run)
+    models = {(data_set, model) for data_set, model, _, _ in groups}
+    titles = []
+    for data_set, model, key, protocol in sorted(groups):
+        several = sum(place == data_set for place, _ in models) > 1
+        measured = sum((d, m) == (data_set, model) for d, m, _, _ in groups) > 1
+        titles.append(
+            ", ".join([data_set, *([model] * several), *([f"{protocol} {key}".strip()] * measured)])
         )
-        for data_set, key, protocol in sorted(groups)
+    return [
+        _contest(title, place[2], groups[place], records, asked or {})
+        for title, place in zip(titles, sorted(groups), strict=True)
     ]
 
 
@@ -119,23 +122,19 @@ def _contest(
     records: dict[str, Record],
     asked: Mapping[str, Sequence[str]],
 ) -> Contest:
-    settings: dict[tuple[str, str], list[LabelledRun]] = {}
-    for run in sorted(runs, key=lambda run: (run.model, order(run))):
-        settings.setdefault((run.model, run.setting), []).append(run)
-    models = {model for model, _ in settings}
-    candidates = [
-        _candidate(setting if len(models) == 1 else f"{setting}, {model}", key, group, records)
-        for (model, setting), group in settings.items()
-    ]
+    settings: dict[str, list[LabelledRun]] = {}
+    for run in sorted(runs, key=order):
+        settings.setdefault(run.setting, []).append(run)
+    candidates = [_candidate(name, key, group, records) for name, group in settings.items()]
     values = runs[0].values
     higher = values.get(f"metrics.{key}.direction", "higher") != "lower"
     unit = values.get(f"metrics.{key}.unit") or ""
     missing = _missing([name for c in candidates for name in c.runs], asked)
-    return Contest(title, metric_name(key), unit, higher, candidates, missing)
+    return Contest(title, metric_name(key), unit, higher, candidates, runs[0].model, missing)
 
 
 def _missing(done: Sequence[str], asked: Mapping[str, Sequence[str]]) -> int:
-    """Return of how many settings that were asked for on the data of these runs none is done."""
+    """Return of how many settings that were asked for on the same place none is done."""
     ended = [_split(asked[name]) for name in done if name in asked]
     places, settings = {place for place, _ in ended}, {setting for _, setting in ended}
     wanted = {setting for place, setting in map(_split, asked.values()) if place in places}
@@ -143,8 +142,8 @@ def _missing(done: Sequence[str], asked: Mapping[str, Sequence[str]]) -> int:
 
 
 def _split(words: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the words of a run that say its data, and those that say its setting."""
-    place = frozenset(word for word in words if re.match(r"\+*data[=./]", word))
+    """Return the words of a run that say its data and model, and those that say its setting."""
+    place = frozenset(word for word in words if re.match(r"\+*(data|model)[=./]", word))
     return place, frozenset(w for w in words if not re.match(r"\+*(seed|repeat)=", w)) - place
 
 
@@ -159,7 +158,6 @@ def _candidate(
     by_seed = [(run.get("config.seed", 0), run.get(f"metrics.{key}.value")) for run in values]
     return Candidate(
         name=name,
-        model=runs[0].model,
         reference=runs[0].reference,
         by_seed=_means(by_seed),
         trained=trained,

@@ -130,7 +130,7 @@ class Grounds:
 
     def gap(self, c: Candidate) -> Gap | None:
         """Return how far a candidate is above its full head, None where none has finished."""
-        heads = [head for head in self.tried if head.reference and head.model == c.model]
+        heads = [head for head in self.tried if head.reference]
         if not heads or not c.values:
             return None
         unstable = self.evidence.unstable
@@ -194,13 +194,13 @@ class Grounds:
         """Say what PEFT loses against the full head: the choice, or the best other if that is."""
         compared = chosen
         if chosen.reference:
-            others = [c for c in self.stable if c.model == chosen.model and not c.reference]
+            others = [c for c in self.stable if not c.reference]
             if not others:
                 return ""
             compared = max(others, key=self.mean)
         gap = self.gap(compared)
         if gap is None:
-            return worded("no_reference", model=chosen.model)
+            return worded("no_reference", model=self.contest.model)
         sentence = "better" if gap.above > 0 else "worse"
         distance, doubt = f"{abs(gap.above):.2f} {self.contest.metric}", ""
         if gap.interval is not None:

@@ -56,10 +56,9 @@ def _shown(contest: Contest, decision: Decision) -> list[Candidate]:
 
     best = sorted(contest.candidates, key=rank)
     choice = next((c for c in best if c.name == decision.chosen), best[0])
-    group = [c for c in best if c.model == choice.model]
-    heads = [c for c in group if c.reference]
-    frozen = [c for c in group if not c.trained]
-    tried = [c for c in group if c.trained and not c.reference]
+    heads = [c for c in best if c.reference]
+    frozen = [c for c in best if not c.trained]
+    tried = [c for c in best if c.trained and not c.reference]
     middle = [choice] if choice in tried else tried
     return [*heads[:1], *middle, *frozen[:1]]
 
