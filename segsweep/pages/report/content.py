@@ -20,7 +20,7 @@ from segsweep.results.cells import Table
 from segsweep.results.settings import Values
 from segsweep.results.sheets import Entry, sheets
 from segsweep.results.trace import code
-from segsweep.results.wording import metric_name, quantity_of
+from segsweep.results.wording import metric_name, natural, quantity_of
 from segsweep.sweep.names import chosen, settings
 from segsweep.sweep.status import Status, survey
 
@@ -75,7 +75,7 @@ class ReportContent:
             for key, column in (keys | {"seed": "config.seed"}).items():
                 values = sorted({str(run[column]) for run in self.runs if column in run})
                 grid[key] = dict.fromkeys(values)
-        return {key: list(values) for key, values in grid.items()}
+        return {key: sorted(values, key=natural) for key, values in grid.items()}
 
     def unfinished(self) -> list[Status]:
         """Return the runs that nothing is wrong with and that are not done."""
