@@ -13,6 +13,7 @@ import pytest
 from segsweep.base.config import plain
 from segsweep.results import frame, reported
 from segsweep.results.cells import Row, Table
+from segsweep.results.over_sets import Test
 from segsweep.results.pivot import qualifying
 from segsweep.results.spec import Spec, load, names
 from segsweep.results.tables import build
@@ -104,8 +105,8 @@ def test_runs_on_all_sets_fill_table_2a_with_mean_delta_and_test(tmp_path: Path)
         assert [cell.value for cell in rows[setting].cells.values()] == [ap] * 2 * len(SETS)
         assert rows[setting].average.value == ap
     assert rows["LoRA (r=8)"].delta == pytest.approx(-20)
-    assert rows["LoRA (r=8)"].test
-    assert rows["LoRA (r=8)"].test.pairs == 2 * len(SETS)
+    assert rows["LoRA (r=8)"].here == Test(2 / 2 ** (2 * len(SETS)), 2 * len(SETS))
+    assert rows["LoRA (r=8)"].beyond == Test(2 / 2 ** len(SETS), len(SETS))
     assert table.columns[-1].labels[1] == "mean of COCO & Cityscapes"
 
 
@@ -159,7 +160,7 @@ def test_what_the_study_has_enters_its_tables(
 
 def test_a_folder_that_is_called_like_a_set_does_not_push_it_out(tmp_path: Path) -> None:
     write(tmp_path, record(**STUDY), record(**STUDY | {"data": "coco", "domain": "/mine/NDD20"}))
-    assert {run["data_set"] for run in frame.read(tmp_path).runs} == {"NDD20", "NDD20 coco/m"}
+    assert {run["data_set"] for run in frame.read(tmp_path).runs} == {"NDD20", "folder NDD20"}
     assert len(ours(built(tmp_path, "peft_table2a"))) == 1
 
 

@@ -53,8 +53,7 @@ class PrintedSize:
         sentences = []
         for metric, value in self.values.items():
             printed, correct = self.misprints.get(metric, (value, value))
-            decimals = len(value.partition(".")[2])
-            computed = f"{METRICS[metric](row):.{decimals}f}"
+            computed = to_digits_of(value, METRICS[metric](row))
             if (value, computed) != (printed, correct):
                 sentences.append(f"{self}: {metric} is printed as {value}, computed {computed}")
         return sentences
@@ -75,7 +74,8 @@ def read_printed(folder: Path) -> list[PrintedSize]:
         values[_key(line)][line["metric"]] = line["value"]
     misprints: dict[tuple[str, ...], dict[str, tuple[str, str]]] = defaultdict(dict)
     for line in filter(_in_table, _read(folder / "misprints.csv")):
-        misprints[_key(line)][line["metric"]] = line["value"], line["correct"]
+        correct = to_digits_of(line["value"], float(line["correct"]))
+        misprints[_key(line)][line["metric"]] = line["value"], correct
     return [
         PrintedSize(
             model=line["model"],
@@ -87,6 +87,11 @@ def read_printed(folder: Path) -> list[PrintedSize]:
         )
         for line in _read(folder / "table2b.csv")
     ]
+
+
+def to_digits_of(printed: str, value: float) -> str:
+    """Return a value with as many decimals as a printed number has."""
+    return f"{value:.{len(printed.partition('.')[2])}f}"
 
 
 def check(rows: list[SettingSize], printed: list[PrintedSize]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segsweep.base.errors import UserError
+from segsweep.peft.printed import to_digits_of
 from segsweep.results.wording import (
     QUANTITIES,
     REPORTED,
@@ -98,7 +99,8 @@ def _misprints(rows: list[dict[str, str]]) -> dict[tuple[str, ...], Misprint]:
     """Return the known misprints by the keys of their numbers."""
     known = {}
     for row in rows:
-        correct = f", rather {row['correct']}" if row["correct"] else ""
+        value = row["correct"] and to_digits_of(row["value"], float(row["correct"]))
+        correct = f", rather {value}" if value else ""
         misprint = Misprint(
             (row.get("certainty") or "certain") == "certain",
             f"{row['value']}{correct} ({row['reason']})",
