@@ -217,6 +217,16 @@ def test_a_reference_is_compared_with_intervals_and_pair_by_pair(tmp_path: Path)
     assert any("p beyond these sets: no difference can be" in note for note in table.notes)
 
 
+def test_what_is_unstable_is_no_reference(tmp_path: Path) -> None:
+    heads = {1e-3: (60.0, 40.0, 90.0), 1e-4: (50.0, 50.1, 50.2)}
+    for lr, values in heads.items():
+        runs = [record("full_head", v, seed=i, lr=lr) for i, v in enumerate(values)]
+        write(tmp_path, *runs, *[record("lora", 48.0 + i / 10, seed=i) for i in range(3)])
+    (table,) = built(tmp_path, "against_full_head")
+    assert table.unstable(table.columns[0]).keys() == {("Full head (lr=0.001)",)}
+    assert {row.reference for row in table.rows} == {None, ("Full head (lr=0.0001)",)}
+
+
 def test_the_least_p_is_known_before_it_is_asked_for(tmp_path: Path) -> None:
     for seed, domain in itertools.product(range(2), ("xray", "street")):
         for method in ("full_head", "lora", "adapter"):

@@ -175,18 +175,23 @@ def _means(observed: list[Observation], keys: Sequence[Any]) -> dict[Any, dict[A
 def _compared(spec: Spec, rows: list[Row], columns: list[Column]) -> list[Row]:
     """Compare every row with the reference that shares its other labels: delta and paired tests.
 
-    Of several rows of the reference method the one of the best mean is the reference.
+    Of several rows of the reference method the one of the best mean is the reference, if it is
+    stable.
     """
     at = spec.rows.index("setting") if "setting" in spec.rows else -1
 
     def others(row: Row) -> tuple:
         return (row.origin, *(label for i, label in enumerate(row.labels) if i != at))
 
+    judged = Table(spec, "", [], columns, rows, [], [])
+    unstable = {key for column in columns for key in judged.unstable(column)}
+
+    def rank(row: Row) -> tuple[bool, float]:
+        return row.labels not in unstable, row.average.value or 0.0
+
     references: dict[tuple, Row] = {}
     for row in (row for row in rows if row.method == spec.reference):
-        known = references.setdefault(others(row), row)
-        if (row.average.value or 0) > (known.average.value or 0):
-            references[others(row)] = row
+        references[others(row)] = max(references.get(others(row), row), row, key=rank)
     compared = [_against(row, references.get(others(row)), columns) for row in rows]
     for origin in ORIGINS:
         for test in ("here", "beyond"):
