@@ -194,20 +194,14 @@ def _settlement(table: Table, column: Column, known: Evidence[Key], margin: floa
 
 
 def _pairs(table: Table, known: Evidence[Key]) -> Iterator[tuple[Row, Row]]:
-    """Yield each stable row with what it is compared with: the reference, else the best."""
+    """Yield each stable row with what it is compared with: its reference, else the best."""
     stable = set(known.stable())
-    rows = [row for row in table.rows if row.labels in stable]
-    best = max(rows, key=lambda row: known.means[row.labels])
-    at = table.fields.index("setting") if "setting" in table.fields else -1
-
-    def others(row: Row) -> tuple[str, ...]:
-        return tuple(label for i, label in enumerate(row.labels) if i != at)
-
-    references = [row for row in reversed(rows) if row.method == table.spec.reference]
-    by_others = {others(row): row for row in references}
-    for row in rows:
-        base = by_others.get(others(row), best)
-        if base is not row:
+    rows = {row.labels: row for row in table.rows if row.labels in stable}
+    best = max(rows.values(), key=lambda row: known.means[row.labels])
+    references = {row.reference for row in table.rows}
+    for row in rows.values():
+        base = rows.get(row.reference, best) if row.reference else best
+        if base is not row and row.labels not in references:
             yield row, base
 
 
