@@ -166,3 +166,19 @@ def test_the_words_of_a_record_compose_its_run(tmp_path: Path, words: list[str])
 def test_few_lines_stand_for_just_the_runs_that_are_asked_for() -> None:
     runs = [["a=1", "b=1"], ["a=1", "b=2"], ["a=2", "b=1"], ["a=2", "b=2"], ["a=3", "b=2"], ["c=1"]]
     assert joined(runs) == [["a=1,2", "b=1,2"], ["a=3", "b=2"], ["c=1"]]
+
+
+def test_settings_are_compared_with_the_reference_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = {("full_head", 1e-4): 30.0, ("full_head", 1e-3): 50.0, ("lora", 1e-3): 49.1}
+    for (method, lr), level in levels.items():
+        config = composed(tmp_path, f"peft={method}", f"peft.lr={lr}")
+        for config.seed in range(3):
+            measured(config, level + 0.2 * config.seed)
+    words = ["--settle", "against_full_head", f"io.results={tmp_path}", "--json"]
+    assert plan.main(words) == 0
+    (column,) = json.loads(capsys.readouterr().out)["columns"]
+    assert [(c["setting"], c["against"]) for c in column["open"]] == [
+        ("LoRA (r=8)", "Full head (lr=0.001)")
+    ]
