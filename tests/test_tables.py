@@ -239,13 +239,15 @@ def test_the_least_p_is_known_before_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_metric_where_less_is_better_turns_no_sign(tmp_path: Path) -> None:
     for method, seed in itertools.product(("full_head", "lora"), range(3)):
-        one = record(method, (5.0 if method == "lora" else 3.0) + 0.1 * seed, seed=seed)
+        one = record(method, (0.5 if method == "lora" else 0.3) + 0.01 * seed, seed=seed)
         one["metrics"]["segm_AP"]["direction"] = "lower"
         write(tmp_path, one)
     (table,) = built(tmp_path, "against_full_head")
     interval = table.against(table.columns[0])[("LoRA (r=8)",)]
-    assert interval.middle == pytest.approx(2.0)
-    assert 0 < interval.low < 2 < interval.high
+    assert interval.middle == pytest.approx(0.2)
+    assert 0 < interval.low < 0.2 < interval.high
+    lora = next(row for row in table.rows if row.method == "lora")
+    assert lora.delta == pytest.approx(100 * 0.2 / 0.31)  # a low error has learnt
     assert table.bold(table.columns[0]) == {("Full head",)}
 
 

@@ -79,11 +79,7 @@ class Evidence(Generic[K]):
         v_i over the pooled variance of the others is above the 0.999 quantile of F(n_i - 1, nu -
         n_i + 1). The worst is taken out before the others are looked at again.
         """
-        varying = {
-            key: (len(values) - 1, variance(values))
-            for key, values in self.runs.items()
-            if len(values) > 1 and key not in self.constant
-        }
+        varying = self._varying(self.constant)
         found: dict[K, int] = {}
         while len(varying) > 1:
             excess = {key: _excess(key, varying, RARE) for key in varying}
@@ -102,14 +98,17 @@ class Evidence(Generic[K]):
 
         With two seeds most unstable settings look no worse than this.
         """
-        apart = self.constant | self.unstable.keys()
-        varying = {
+        varying = self._varying(self.constant | self.unstable.keys())
+        several = len(varying) > 1
+        return {key for key in varying if several and _excess(key, varying, ODD) > 1}
+
+    def _varying(self, apart: set[K]) -> dict[K, tuple[int, float]]:
+        """Return degrees of freedom and variance of settings with several runs, but for some."""
+        return {
             key: (len(values) - 1, variance(values))
             for key, values in self.runs.items()
             if len(values) > 1 and key not in apart
         }
-        several = len(varying) > 1
-        return {key for key in varying if several and _excess(key, varying, ODD) > 1}
 
     @cached_property
     def noise(self) -> SeedNoise | None:

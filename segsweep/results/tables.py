@@ -205,8 +205,9 @@ def _against(row: Row, base: Row | None, columns: list[Column]) -> Row:
         return row
     pairs = _differences(row, base, columns)
     here, there = row.average.value, base.average.value
-    delta = None  # of what has learnt nothing
-    if here is not None and there is not None and there >= FLOOR:
+    rising = all(column.sign > 0 for column in columns)  # else a low number is a good one
+    delta = None  # to what has learnt nothing
+    if here is not None and there and (there >= FLOOR or not rising):
         delta = 100 * (here - there) / there  # equation 11
     return replace(
         row,

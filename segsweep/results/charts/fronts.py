@@ -18,7 +18,7 @@ LIGHT = "#dde7f0"
 
 def steps(ax: Axes, panel: Panel, front: Front, last: float) -> dict[str, Artist]:
     """Draw the steps of a front up to the last cost, and below them what noise hides."""
-    best, sign = front.best, -1 if panel.column.direction == "lower" else 1
+    best, sign = front.best, panel.column.sign
     if not best:
         return {}
     x, y = [*(p.x for p in best), last], [*(p.value for p in best), best[-1].value]

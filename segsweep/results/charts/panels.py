@@ -151,7 +151,7 @@ class Panel:
     def front(self, points: Sequence[PlotPoint]) -> Front:
         """Return the Pareto front of the stable points, and what cannot be told from it."""
         stable = [point for point in points if not point.unstable]
-        best = front(stable, self.column.direction != "lower")
+        best = front(stable, higher=self.column.sign > 0)
         if not self.tested:
             return Front(best)
         near, reaches = [], []
@@ -220,10 +220,9 @@ def panels(table: Table) -> list[Panel]:
 
 def _reference(panel: Panel) -> Row | None:
     """Return the reference row of a column; of several a stable one, and of these the best."""
-    sign = -1 if panel.column.direction == "lower" else 1
     rows = [(panel.table.cell(row, panel.column).value, row) for row in panel.table.rows]
     known = [
-        (row.labels not in panel.unstable, sign * value, row)
+        (row.labels not in panel.unstable, panel.column.sign * value, row)
         for value, row in rows
         if value and row.run.reference
     ]
