@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from segsweep.base.owner import owner_of
 from tests.runs import TINY, logged_steps, the_run
 from tests.slurm.conftest import PROGRAMS, SBIN, Cluster
 
@@ -114,7 +115,7 @@ def beginning(cluster: Cluster, folder: Path) -> dict[str, float]:
         curve = run / "metrics.jsonl"
         cluster.wait(lambda curve=curve: curve.exists() and curve.read_text().count("\n") > 0)
         first = json.loads(curve.read_text().splitlines()[0])["time"]
-        owner = json.loads((run / "owner").read_text())["started"]
+        owner = (owner_of(run) or {})["started"]
         number = json.loads((run / "job.json").read_text())["id"]
         job_facts = subprocess.run(
             ["scontrol", "show", "job", number], capture_output=True, text=True

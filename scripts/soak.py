@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 
 from segsweep.base.files import read_json
-from segsweep.base.owner import is_live
+from segsweep.base.owner import is_live, owner_of
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 from tests.slurm.test_faults import results, table
@@ -94,7 +94,7 @@ class Soak:
         queue = self.cluster.queue()
         running = [job for job, state in queue.items() if state == "RUNNING"]
         if kind == "kill -9 of a step":
-            owners = [read_json(run / "owner") for run in self.runs()]
+            owners = [owner_of(run) for run in self.runs()]
             alive = [owner["pid"] for owner in owners if owner and is_live(owner)]
             if not alive:
                 return

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from segsweep.base.config import Choice, Config, Hparams, Trainer, fingerprint, neutral, outside
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json, write_atomically, write_json
-from segsweep.base.owner import owned
+from segsweep.base.owner import owned, owner_of
 from segsweep.base.signals import Stopped
 from segsweep.run.identity import Run, State, state_of
 
@@ -122,7 +122,7 @@ def test_ctrl_c_reads_as_interrupted(config):
     with pytest.raises(KeyboardInterrupt):
         Run(config).once(stopped)
     assert Run(config).state() is State.INTERRUPTED
-    assert not (Run(config).directory / "owner").exists()
+    assert owner_of(Run(config).directory) is None
 
 
 def test_a_signal_before_the_first_write_leaves_word_too(config, monkeypatch):
@@ -149,11 +149,12 @@ def test_a_live_owner_is_respected_and_a_dead_one_replaced(config):
             Run(config).once(lambda run: {})
         other.kill()
         other.wait()
-    assert (directory / "owner").exists()
-    assert state_of(directory) is not State.RUNNING
+    assert (owner_of(directory) or {})["pid"] == other.pid
+    assert state_of(directory) is State.INTERRUPTED
     Run(config).once(lambda run: {})
     assert state_of(directory) is State.DONE
-    assert not [*directory.glob("*owner*"), *directory.glob(".owner*")]
+    assert owner_of(directory) is None
+    assert not [*directory.glob(".*")]
 
 
 def test_an_earlier_attempt_of_the_same_job_is_awaited(config, monkeypatch):
@@ -221,7 +222,9 @@ def test_json_round_trip(tmp_path_factory, value):
     assert read_json(path) == json.loads(json.dumps(value))
 
 
-def test_runs_do_not_wait_for_foreign_files(tmp_path):
-    with owned(tmp_path / "run"):
-        pass
-    assert list((tmp_path / "run").iterdir()) == []
+def test_who_lets_go_leaves_word_of_it_and_nothing_else(tmp_path):
+    with owned(tmp_path):
+        assert owner_of(tmp_path)
+    assert owner_of(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["owner.1"]
+    assert state_of(tmp_path) is State.NEW

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,11 +14,11 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
-from segsweep.base.owner import owned, process_started
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.control import is_segsweep, reopened
 from segsweep.sweep.names import remember
 from segsweep.verbs import cancel, retry
+from tests.runs import left_owner
 
 SHORT = ["data.train=4", "data.val=2", "hparams.epochs=1", "trainer.accelerator=cpu"]
 TRAINS = """
@@ -92,17 +91,13 @@ def test_a_folder_called_segsweep_makes_no_command_of_it(command: list[str], exp
 
 def test_a_number_that_another_process_has_now_is_not_told(tmp_path: Path) -> None:
     directory = run(tmp_path).directory
-    with owned(directory):
-        owner = json.loads((directory / "owner").read_text())
-    assert process_started(os.getpid()) == owner["started_ticks"]
-    (directory / "owner").write_text(json.dumps(owner | {"started_ticks": "1"}))
+    left_owner(directory, started_ticks="1")
     assert cancel.main([directory.name, "--results", str(tmp_path)]) == 0  # and we live
 
 
 def test_a_process_of_another_machine_is_named(tmp_path: Path, capsys) -> None:
     directory = run(tmp_path).directory
-    owner = {"host": "elsewhere", "pid": 1, "started_ticks": "1", "started": 0.0, "job": None}
-    (directory / "owner").write_text(json.dumps(owner))
+    left_owner(directory, host="elsewhere", pid=1)
     assert cancel.main([directory.name, "--results", str(tmp_path)]) == 1
     assert "process 1 on elsewhere; cancel it there" in capsys.readouterr().out
 

@@ -17,6 +17,7 @@ from segsweep.sweep.names import chosen, remember, sweeps
 from segsweep.sweep.status import lines, status
 from segsweep.verbs.status import main
 from tests.records import record, write
+from tests.runs import left_owner
 
 
 def begun(results: Path, name: str, *times: float, epochs: int = 10) -> Path:
@@ -106,13 +107,11 @@ def test_the_end_of_a_running_run_follows_from_its_own_pace(tmp_path: Path) -> N
 
 def test_a_run_that_says_nothing_for_long_is_pointed_out(tmp_path: Path) -> None:
     directory = begun(tmp_path, "a")
-    with owned(directory):
-        owner = json.loads((directory / "owner").read_text())
-        old = time.time() - 7200
-        (directory / "owner").write_text(json.dumps(owner | {"started": old - 9}))
-        curve = [{"step": i, "epoch": i, "time": old + i, "lr": 1.0} for i in (1, 2)]
-        (directory / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in curve))
-        found = status(directory)
+    old = time.time() - 7200
+    left_owner(directory, started=old - 9)
+    curve = [{"step": i, "epoch": i, "time": old + i, "lr": 1.0} for i in (1, 2)]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in curve))
+    found = status(directory)
     assert found.note.endswith("silent for 2 h 00 min")
 
 

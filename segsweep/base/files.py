@@ -12,12 +12,14 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def atomically(path: Path) -> Iterator[Path]:
+def atomically(path: Path, mark: str = "") -> Iterator[Path]:
     """Name a temporary file beside `path` to fill; then sync it to disk and move it there.
 
-    Raises OSError (disk full ...) and leaves neither a torn file nor the temporary one behind.
+    `mark` stands in its name for this process. Raises OSError (disk full ...) and leaves neither a
+    torn file nor the temporary one behind.
     """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    mark = mark or f"{socket.gethostname()}.{os.getpid()}"
+    temporary = path.with_name(f".{path.name}.{mark}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:

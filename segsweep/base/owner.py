@@ -1,24 +1,48 @@
 """Directories owned by one process at a time.
 
+    owner.1, owner.2, ...   one file per attempt to work there; the highest number owns
+
+An attempt reads the highest number N, sees that its process is dead or has let go, and makes
+owner.N+1 by link(2), which one process can do once: numbers are never deleted, so none is given
+twice, however long somebody slept between reading and linking. Whoever comes later finds N+1.
+
+An owner looks for a number above its own before each of its writes (`Ownership.check`), and what
+it writes lies in a temporary file, named by its number, before it is renamed. A new owner deletes
+such files of earlier numbers before it does anything else. So a process that wakes up after it
+was replaced has renamed its file before the new owner began, or finds it gone.
+
 Only rename and link(2) are used, which hold on network file systems; no locks, no database.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import read_json
+from segsweep.base.files import atomically, read_json
 from segsweep.base.queue import Queue, queue, this_job
 
 ENDING = 60  # seconds that SLURM may need to end what it has begun anew
+BEAT = 30  # seconds between two signs of life
+ATTEMPT = re.compile(r"owner\.([1-9]\d*)")
+LEFT = re.compile(r"\..*\.owner\.(\d+)\.tmp|\.owner\.\w+\.tmp")  # by owners, and on their way
+EARLIER = "owner"  # the one file of earlier versions: attempt 0
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+Beat = tuple[int, int]
+"""Number and time (ns) of an owner's last sign of life: another one is a newer sign."""
 
 
 def process_started(pid: int) -> str | None:
@@ -60,6 +84,10 @@ class Busy(UserError):
     """Somebody else is at work in a directory."""
 
 
+class LostOwnership(Busy):
+    """Somebody else has taken over a directory that this process owned."""
+
+
 def _queue(owner: dict[str, Any]) -> Queue | None:
     """Return the queue where it decides whether an owner lives, None where SLURM is silent."""
     if owner.get("job") is not None and owner["host"] != socket.gethostname():
@@ -68,29 +96,132 @@ def _queue(owner: dict[str, Any]) -> Queue | None:
     return None
 
 
-def _put_aside(path: Path, stale: Path, dead: dict[str, Any] | None) -> None:
-    """Take away the file of a dead owner, unless it changed hands since it was read."""
+def attempts(directory: Path) -> int:
+    """Return how often a directory was owned: the number of its last owner, 0 if there is none."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return 0
+    return max((int(found[1]) for name in names if (found := ATTEMPT.fullmatch(name))), default=0)
+
+
+def owner_of(directory: Path) -> dict[str, Any] | None:
+    """Return what the owner of a directory says of itself, dead or alive.
+
+    None where nobody has owned it, or the last one has let go.
+    """
+    return _held(read_json(_file(directory, attempts(directory))))
+
+
+def beat_of(directory: Path) -> Beat | None:
+    """Return the last sign of life of the owner of a directory, None where there is none.
+
+    An owner gives one every `BEAT` seconds. Clocks differ: only whether it changes tells something.
+    """
+    number = attempts(directory)
     with contextlib.suppress(FileNotFoundError):
-        path.rename(stale)
-        if read_json(stale) != dead:
-            with contextlib.suppress(FileExistsError):
-                os.link(stale, path)
-        stale.unlink()
+        if _held(read_json(path := _file(directory, number))):
+            return number, path.stat().st_mtime_ns
+    return None
 
 
-def _link(owner: dict[str, Any]) -> str:
-    """Return the name under which an owner wrote its file, before it was linked."""
-    return f".owner.{owner['host']}.{owner['pid']}"
+def _file(directory: Path, number: int) -> Path:
+    return directory / (f"owner.{number}" if number else EARLIER)
+
+
+def _held(owner: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if owner is None or "released" in owner else owner
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """A directory that this process owns, until it lets go or somebody takes over."""
+
+    directory: Path
+    number: int
+    identity: dict[str, Any]  # what the owner's file says
+
+    @property
+    def path(self) -> Path:
+        """The owner's file."""
+        return _file(self.directory, self.number)
+
+    def check(self) -> None:
+        """Raise LostOwnership when the directory was taken over."""
+        following = _file(self.directory, self.number + 1)
+        if following.exists() or read_json(self.path) != self.identity:
+            raise LostOwnership(f"another process took over {self.directory}; this one ends")
+
+    @contextlib.contextmanager
+    def atomically(self, path: Path) -> Iterator[Path]:
+        """Fill a file of the directory as `files.atomically` does, but only as its owner.
+
+        Raises LostOwnership, and leaves the file alone, when the directory was taken over.
+        """
+        try:
+            with atomically(path, mark=f"owner.{self.number}") as temporary:
+                yield temporary
+                self.check()
+        except OSError:  # of a temporary file that the new owner has deleted
+            self.check()
+            raise
+
+    def delete(self, *names: str) -> None:
+        """Delete files of the directory, where they are; raises LostOwnership."""
+        for name in names:
+            self.check()
+            (self.directory / name).unlink(missing_ok=True)
+
+    def beat(self, released: threading.Event) -> None:
+        """Give signs of life."""
+        while not released.wait(BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        """Let go: the file stays, and says so."""
+        released = self.identity | {"released": time.time()}
+        with contextlib.suppress(OSError, LostOwnership), self.atomically(self.path) as temporary:
+            temporary.write_text(json.dumps(released), encoding="utf-8")
+
+    def clean(self) -> None:
+        """Delete what earlier owners had not finished, and can finish no more."""
+        for path in self.directory.glob(".*.tmp"):
+            left = LEFT.fullmatch(path.name)
+            if left and int(left[1] or 0) < self.number:
+                path.unlink(missing_ok=True)
+        (self.directory / EARLIER).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def owned(directory: Path) -> Iterator[None]:
+def owned(directory: Path, silent: Beat | None = None) -> Iterator[Ownership]:
     """Own a directory while inside; a dead owner is replaced.
 
     An earlier attempt of this job is waited for: SLURM is ending it.
-    Raises Busy when a live process owns it, or one of which nothing can be known.
+
+    Args:
+        directory: made where it is not there.
+        silent: a beat that has not changed for so long that the owner of it, on a host that cannot
+            be asked, counts as dead.
+
+    Raises:
+        Busy: a live process owns it, or one of which nothing can be known.
+        UserError: the file system has no hard links.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    ownership = _take(directory, silent)
+    released = threading.Event()
+    try:
+        ownership.clean()
+        threading.Thread(target=ownership.beat, args=(released,), daemon=True).start()
+        yield ownership
+    finally:
+        released.set()
+        ownership.release()
+
+
+def _take(directory: Path, silent: Beat | None) -> Ownership:
+    """Become the owner: who reads itself in the file of a number is the one who made it."""
     identity = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -98,30 +229,51 @@ def owned(directory: Path) -> Iterator[None]:
         "started": time.time(),
         "job": this_job(),
     }
-    path, mine = directory / "owner", directory / _link(identity)
-    mine.write_text(json.dumps(identity))
-    end = time.monotonic() + ENDING
+    number, end = attempts(directory), time.monotonic() + ENDING
+    temporary = directory / f".owner.{uuid.uuid4().hex}.tmp"
     try:
         while True:
-            try:
-                os.link(mine, path)
-                break
-            except FileExistsError:
-                other = read_json(path)
-                if other is not None and is_live(other) and is_live(other, _queue(other)):
-                    if other.get("job") == this_job() is not None and time.monotonic() < end:
-                        time.sleep(0.5)
-                        continue
-                    raise Busy(
-                        f"{directory} belongs to process {other['pid']} on {other['host']}; "
-                        f"if that process is gone, delete {path}"
-                    ) from None
-                _put_aside(path, mine.with_suffix(".stale"), other)
-                if other is not None and (left := directory / _link(other)) != mine:
-                    left.unlink(missing_ok=True)
-        yield
+            path = _file(directory, number)
+            seen = read_json(path)
+            if seen == identity:
+                return Ownership(directory, number, identity)
+            other = _held(seen)
+            if other and _lives(other, silent is not None and silent == beat_of(directory)):
+                if other.get("job") == this_job() is not None and time.monotonic() < end:
+                    time.sleep(0.5)
+                    continue
+                raise Busy(
+                    f"{directory} belongs to process {other['pid']} on {other['host']}; "
+                    f"if that process is gone, delete {path}"
+                )
+            temporary.write_text(json.dumps(identity), encoding="utf-8")
+            if _linked(temporary, _file(directory, number + 1)):
+                number += 1
     finally:
-        with contextlib.suppress(OSError):
-            if path.exists() and path.samefile(mine):
-                path.unlink()
-        mine.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _lives(owner: dict[str, Any], silent: bool) -> bool:
+    """Say whether an owner lives, by SLURM's word, too; one that cannot be asked may be silent."""
+    if silent and owner["host"] != socket.gethostname():
+        return False
+    return is_live(owner) and is_live(owner, _queue(owner))
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Link a file unless there is one; False when the new owner has cleaned the temporary away."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        raise UserError(
+            f"{path.parent}: this file system has no hard links ({error.strerror}), by which one "
+            "process at a time works in a folder; name a folder on another one (io.results=..., "
+            "for data sets data.cache=...)"
+        ) from error
+    return True

@@ -8,7 +8,7 @@
       predictions.jsonl.gz what its evaluation found, image by image
       record.json          done: written last, atomically
       failed.json          why its last attempt failed or was interrupted
-      owner                the process that runs it now
+      owner.1, owner.2 ... the processes that wrote here; the last one may run it now
       job.json             the SLURM job it was submitted as
       log.txt              what it said, where a launcher started it
 
@@ -35,7 +35,7 @@ from omegaconf import OmegaConf
 from segsweep.base.config import SCHEMA, Config, Trainer, fingerprint, plain
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json, write_json, write_text
-from segsweep.base.owner import is_live, owned
+from segsweep.base.owner import is_live, owned, owner_of
 from segsweep.base.queue import Queue
 from segsweep.base.signals import Stopped, leave, wish
 
@@ -76,14 +76,15 @@ def state_of(directory: Path, queue: Queue | None = None) -> State:
     job = read_json(directory / "job.json")
     if queue is not None and job is not None and job["id"] in queue:
         return State.PENDING if queue[job["id"]].waiting else State.RUNNING
-    if is_live(read_json(directory / "owner"), queue):
+    owner = owner_of(directory)
+    if is_live(owner, queue):
         return State.RUNNING
     failure = read_json(directory / "failed.json")  # submission and each attempt delete it first
     if failure is not None:
         return State.FAILED if failure["status"] == "failed" else State.INTERRUPTED
     if job is not None and not job.get("cancelled"):
         return State.PENDING if queue is None else State.LOST
-    begun = any((directory / file).exists() for file in ("owner", "metrics.jsonl", "last.ckpt"))
+    begun = owner or any((directory / file).exists() for file in ("metrics.jsonl", "last.ckpt"))
     return State.INTERRUPTED if begun else State.NEW
 
 

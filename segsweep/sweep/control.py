@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
 from segsweep.base.files import read_json, write_json
-from segsweep.base.owner import is_live
+from segsweep.base.owner import is_live, owner_of
 from segsweep.base.queue import Queue, ask
 from segsweep.run.identity import OWN_FILES, Run, State, now
 from segsweep.run.restore import frozen
@@ -63,7 +63,7 @@ def _stop(runs: Sequence[Path], wide: bool) -> tuple[set[int], list[str]]:
     pids: set[int] = set()
     unreachable: list[str] = []
     for run in runs:
-        owner = read_json(run / "owner")
+        owner = owner_of(run)
         if owner is None or not is_live(owner):  # it ended meanwhile
             continue
         pid, host = owner["pid"], owner["host"]

@@ -15,6 +15,7 @@ from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
+from segsweep.base.owner import owner_of
 from segsweep.base.queue import Queue, queue
 from segsweep.base.terminal import aligned, duration, shared
 from segsweep.run.identity import State, state_of
@@ -168,7 +169,7 @@ def _curve(directory: Path, state: State) -> dict[str, Any]:
 
 def _pace(directory: Path, curve: list[bytes], epochs: int | None) -> dict[str, Any]:
     """Estimate the end of a running run from the lines of the process that runs it now."""
-    started = (read_json(directory / "owner") or {}).get("started", 0.0)
+    started = (owner_of(directory) or {}).get("started", 0.0)
     lines = [line for line in map(json.loads, curve) if line["time"] >= started]
     gained = lines[-1]["epoch"] - lines[0]["epoch"] if lines else 0.0
     if not gained or not epochs:
@@ -205,7 +206,7 @@ def _note(directory: Path, state: State) -> str:
     """Return who runs it, or why it ended."""
     job = read_json(directory / "job.json")
     if state is State.RUNNING:
-        owner = read_json(directory / "owner") or {}
+        owner = owner_of(directory) or {}
         who = f"job {job['id']}" if job else f"process {owner.get('pid')}"
         return f"{who} on {owner['host']}" if owner else who
     if state is State.FAILED:

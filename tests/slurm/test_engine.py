@@ -16,6 +16,7 @@ from segsweep.base.owner import owned
 from segsweep.base.queue import queue
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.slurm import Slurm, prune, recover, submit
+from tests.runs import left_owner
 from tests.slurm.conftest import Cluster
 
 HELD = ["-m", "hydra/launcher=slurm", "hydra.launcher.sbatch={hold: true}"]
@@ -213,7 +214,7 @@ def test_logs_move_to_runs_that_are_done_and_their_intents_go(cluster, tmp_path)
     prune(root, queue())
     assert not log.is_symlink()
     assert log.read_text() == "said"
-    assert not list((root / ".submit").iterdir())
+    assert not list((root / ".submit").glob("[!o]*"))  # of the owner's files
 
 
 def test_status_recovers_what_a_killed_login_process_left(cluster, tmp_path) -> None:
@@ -230,8 +231,7 @@ def test_status_recovers_what_a_killed_login_process_left(cluster, tmp_path) -> 
 def test_an_owner_of_another_host_lives_while_its_job_does(cluster, tmp_path) -> None:
     run = Run(compose([f"io.results={tmp_path}"]))
     (job,) = submit([run], Slurm(sbatch={"hold": True})).values()
-    owner = {"host": "elsewhere", "pid": 1, "started_ticks": "1", "started": 0.0, "job": job}
-    (run.directory / "owner").write_text(json.dumps(owner))
+    left_owner(run.directory, host="elsewhere", pid=1, job=job)
     with pytest.raises(UserError, match="elsewhere"), owned(run.directory):
         pass
     subprocess.run(["scancel", job], check=True)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.base.files import read_json
-from segsweep.base.owner import is_live
+from segsweep.base.owner import is_live, owner_of
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 
@@ -75,7 +74,7 @@ def place(run: Path) -> str:
 
 def training(run: Path) -> int | None:
     """The process that trains a run, once it has made two steps itself."""
-    owner = read_json(run / "owner")
+    owner = owner_of(run)
     if owner is None or not is_live(owner) or not (run / "metrics.jsonl").exists():
         return None
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from segsweep.base.owner import owner_of
 from segsweep.base.queue import queue
 from segsweep.run.identity import State, state_of
 from tests.runs import STEPS, TINY, curve, logged_steps, result, the_run
@@ -40,7 +41,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_step(cluster: Cluster, folder: Path, step: int) -> int:
     """Stop the process of a run when it has made a step; return its id."""
     cluster.wait(lambda: logged_steps(folder) >= step, PATIENCE)
-    pid = json.loads((the_run(folder) / "owner").read_text())["pid"]
+    pid = (owner_of(the_run(folder)) or {})["pid"]
     os.kill(pid, signal.SIGSTOP)
     assert logged_steps(folder) < STEPS, "too fast to be disturbed"
     return pid

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from segsweep.base.owner import owner_of
 from tests.wandb_server import serving
 
 pytestmark = pytest.mark.slow
@@ -78,7 +79,7 @@ def test_a_sweep_is_seen_cancelled_started_again_and_lost(login: Login) -> None:
     steps = [json.loads(line)["step"] for line in curve]
     assert steps == sorted(steps)  # it went on
 
-    os.kill(json.loads(login.file(running, "owner").read_text())["pid"], signal.SIGKILL)
+    os.kill((owner_of(login.file(running, "")) or {})["pid"], signal.SIGKILL)
     login.cluster.wait(lambda: login.states(running)[running]["state"] == "lost")
     assert "is gone" in login("status", "ranks")
     assert "submitted 1 runs" in login("retry", "ranks", "--state", "lost")
