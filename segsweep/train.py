@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from segsweep.run.folder import DELTA
 from segsweep.run.identity import Phases, Run, rank
 
 
@@ -13,7 +14,7 @@ def train(run: Run) -> dict[str, Any]:
     What a phase makes is handed on as a value; its files are written once, at its end.
     """
     from segsweep.analysis import slices, study
-    from segsweep.peft.delta import base_hash, save_delta
+    from segsweep.peft.delta import base_hash, delta_bytes
     from segsweep.run import machine, messages, record
     from segsweep.run.evaluate import evaluate
     from segsweep.run.features import cache_features
@@ -37,7 +38,7 @@ def train(run: Run) -> dict[str, Any]:
         if counts.trainable:
             best = fit(run, model, groups)  # leaves the best weights in the model
         if best and first:
-            save_delta(run.delta, model, record.delta_facts(run, base, best))
+            run.write(DELTA, delta_bytes(model, record.delta_facts(run, base, best)))
     if not first:
         return {}
     with phase("evaluate"):
@@ -47,7 +48,6 @@ def train(run: Run) -> dict[str, Any]:
     body = {
         "metrics": record.metric_facts(config.metrics, evaluation.values),
         "classes": evaluation.classes,
-        "predictions": evaluation.predictions.facts() if evaluation.predictions else None,
         "analysis": analysis,
         "params": record.count_facts(counts, config.model.name, base),
         "optimizer": record.optimizer_facts(groups),

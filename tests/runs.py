@@ -14,6 +14,11 @@ TINY = [
 STEPS = 9
 
 
+def contents(directory: Path) -> dict[str, bytes]:
+    """The files of a run but for those of its owners."""
+    return {p.name: p.read_bytes() for p in directory.glob("*") if not p.match("owner.*")}
+
+
 def left_owner(directory: Path, **changes: Any) -> None:
     """Leave the file of an owner that never let go, and is this process but for some changes."""
     with owned(directory) as mine:

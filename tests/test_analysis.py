@@ -20,6 +20,7 @@ from segsweep.data.formats import masks
 from segsweep.metrics.coco import CocoAP, truths
 from segsweep.results.frame import flatten
 from segsweep.run import predictions
+from segsweep.run.folder import file_facts
 from segsweep.run.identity import Run
 from segsweep.verbs import analyse as analysis
 from tests.small_coco import REAL, REAL_SETS, real
@@ -269,7 +270,7 @@ def results(tmp_path_factory) -> Path:
         if not seed:
             guesses = real_guesses("nuclei", run.config.data)
             studied(run.directory, run.config.data, guesses)
-            record["predictions"] = predictions.read(run.directory / predictions.FILE).facts()
+            record["files"] = file_facts(run.directory)
         (run.directory / "record.json").write_text(json.dumps(record))
     return tmp_path
 

@@ -14,7 +14,7 @@ from segsweep.base.errors import UserError
 from segsweep.data.loader import Target
 from segsweep.model.family import Backbone
 from segsweep.peft.apply import apply, merge
-from segsweep.peft.delta import base_hash, delta_state_dict, load_delta, save_delta, trained
+from segsweep.peft.delta import base_hash, delta_bytes, delta_state_dict, load_delta, trained
 from segsweep.peft.sites import named_weights
 from tests.words import compose, files
 
@@ -191,7 +191,7 @@ def test_every_trained_tensor_learns_and_no_frozen_bit_moves(base, config, image
 
 def test_a_saved_delta_is_the_trained_model(base, config, images, tmp_path):
     model = move(applied(base, config)[0])
-    save_delta(tmp_path / "delta.safetensors", model, {"base": config.model.name})
+    (tmp_path / "delta.safetensors").write_bytes(delta_bytes(model, {"base": config.model.name}))
     again, _ = applied(base, config)
     load_delta(tmp_path / "delta.safetensors", again)
     assert torch.equal(outputs(again, images), outputs(model, images))
@@ -209,7 +209,7 @@ def test_merging_keeps_the_outputs_and_the_names_of_the_base(base, config, image
 
 def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(base, model_word, tmp_path):
     model, counts = applied(base, config_of(["lora", "peft.rank=2"], model_word))
-    save_delta(tmp_path / "delta.safetensors", model, {"base": model_word})
+    (tmp_path / "delta.safetensors").write_bytes(delta_bytes(model, {"base": model_word}))
     size = (tmp_path / "delta.safetensors").stat().st_size
     assert size < 1.05 * 4 * counts.trainable + 16 * 1024
 
@@ -229,7 +229,7 @@ def test_weights_inside_the_backbone_can_be_edited(images, targets):
 
 def test_a_delta_refuses_another_base(base, model_word, tmp_path):
     config = config_of(["lora"], model_word)
-    save_delta(tmp_path / "delta.safetensors", applied(base, config)[0], {})
+    (tmp_path / "delta.safetensors").write_bytes(delta_bytes(applied(base, config)[0], {}))
     torch.manual_seed(5)
     other, _ = applied(config.model.build(CLASSES), config)
     with pytest.raises(

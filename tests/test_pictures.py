@@ -24,12 +24,14 @@ from segsweep.pages import difference
 from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
 from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palette
 from segsweep.run import predictions
+from segsweep.run.folder import file_facts
 from segsweep.run.identity import Run
 from segsweep.run.restore import restore
 from segsweep.sweep.names import single_run
 from segsweep.train import train
 from segsweep.verbs import compare, predict
 from tests.painted import WORDS
+from tests.runs import contents
 from tests.small_coco import REAL, real
 
 TINY = [
@@ -174,14 +176,14 @@ def test_label_maps_are_png_files_of_classes(tmp_path: Path) -> None:
 
 def test_a_backfill_gives_the_bytes_of_the_evaluation(copied: Path, capsys) -> None:
     record = read_json(copied / "record.json")
-    del record["predictions"]  # as versions without such files left it
+    del record["files"]  # as versions without such files left it
     (copied / "record.json").write_text(json.dumps(record))
-    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    before = contents(copied)
     (copied / predictions.FILE).unlink()
     with pytest.raises(UserError, match=f"predict run={record['id']} split=val"):
         predictions.of_run(copied)
     assert predict.main(["split=val", f"results={copied.parents[1]}"]) == 0
-    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+    assert contents(copied) == before
     assert predictions.of_run(copied).head["run"] == record["id"]
     assert "1 runs: 0 have predictions" in capsys.readouterr().out
     assert predict.main([f"run={copied}", "split=val"]) == 0
@@ -193,7 +195,7 @@ def test_a_backfill_gives_the_bytes_of_the_evaluation(copied: Path, capsys) -> N
 
 def test_other_bytes_than_the_recorded_ones_are_not_kept(copied: Path) -> None:
     record = read_json(copied / "record.json")
-    record["predictions"]["sha256"] = "0" * 64
+    record["files"][predictions.FILE]["sha256"] = "0" * 64
     (copied / "record.json").write_text(json.dumps(record))
     (copied / predictions.FILE).unlink()
     with pytest.raises(UserError, match="predicts other bytes here"):
@@ -301,7 +303,7 @@ def rivals(tmp_path_factory) -> list[Path]:
                 writer.add(image_id, sorted(own, key=lambda g: -g["score"]))
         record = run.head() | {
             "status": "done",
-            "predictions": predictions.read(run.directory / predictions.FILE).facts(),
+            "files": file_facts(run.directory),
             "metrics": {"segm_AP": {"value": 50.0 - seed}},
             "data": {"fingerprint": data.fingerprint(), "classes": data.classes()},
         }
@@ -377,9 +379,7 @@ def test_only_runs_of_the_same_images_are_compared(
         for image_id, own in list(found)[:2]:
             writer.add(image_id, own)
     (copied / "short").rename(copied / predictions.FILE)
-    record = read_json(copied / "record.json") | {
-        "predictions": predictions.read(copied / predictions.FILE).facts()
-    }
+    record = read_json(copied / "record.json") | {"files": file_facts(copied)}
     (copied / "record.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"on 2 images, .* on 4"):
         compare.main([str(runs[1]), str(copied)])

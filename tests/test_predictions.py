@@ -13,9 +13,10 @@ import pytest
 from segsweep.analysis.study import evaluated
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
-from segsweep.base.files import read_json
+from segsweep.base.files import atomically, read_json
 from segsweep.run import predictions
-from segsweep.run.identity import OWN_FILES, Run
+from segsweep.run.folder import OWN_FILES, file_facts
+from segsweep.run.identity import Run
 from segsweep.run.restore import load
 from segsweep.sweep.leftovers import leftovers
 from segsweep.train import train
@@ -62,7 +63,10 @@ def test_equal_predictions_are_equal_bytes(tmp_path: Path) -> None:
 
 def test_an_interrupted_evaluation_leaves_nothing(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with predictions.writing(tmp_path / "one.gz", HEAD) as writer:
+        with (
+            atomically(tmp_path / "one.gz") as path,
+            predictions.writing(path, HEAD) as writer,
+        ):
             writer.add(7, FOUND)
             raise KeyboardInterrupt
 
@@ -87,7 +91,8 @@ def test_a_broken_file_is_named(tmp_path: Path, broken: str) -> None:
 
 def test_a_record_names_the_file_and_its_hash(run: Run) -> None:
     record = read_json(run.directory / "record.json")
-    assert record["predictions"] == predictions.read(run.directory / predictions.FILE).facts()
+    assert record["files"] == file_facts(run.directory)
+    assert list(record["files"]) == [predictions.FILE]  # nothing was trained
     found = predictions.of_run(run.directory)
     assert found.head["run"] == run.id
     assert [image_id for image_id, _ in found] == [
@@ -107,8 +112,8 @@ def test_a_file_that_is_not_the_recorded_one_does_not_count(run: Run, tmp_path: 
     for name, body, message in (
         ("unfinished", None, "has not finished"),
         ("old", {}, r"kept no predictions .* force=true"),
-        ("gone", record, r"predictions\.jsonl\.gz: is gone; .*force=true"),
-        ("other", record, "is not the file that record.json names"),
+        ("gone", record, r"predictions\.jsonl\.gz is gone .*force=true"),
+        ("other", record, "is not the file that record.json describes"),
     ):
         folder = tmp_path / name
         folder.mkdir()

@@ -31,6 +31,7 @@ from segsweep.results.grounds import brief
 from segsweep.results.tables import ablation
 from segsweep.results.wishes import Limit, Wishes
 from segsweep.run import predictions
+from segsweep.run.folder import file_facts
 from segsweep.run.identity import Run
 from segsweep.run.record import data_facts
 from segsweep.sweep.names import remember
@@ -69,7 +70,7 @@ def found_all(folder: Path, *words: str) -> Run:
             ]  # fmt: skip
             writer.add(image.image_id, found)
     file = predictions.read(run.directory / predictions.FILE)
-    known = {"predictions": file.facts(), "analysis": recorded(run.config, file)}
+    known = {"files": file_facts(run.directory), "analysis": recorded(run.config, file)}
     facts = {"status": "done", "data": data_facts(data)}
     write(folder, record("frozen", 99.0, trainable=0) | run.head() | facts | known)
     return run

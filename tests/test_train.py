@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs import STEPS, TINY, curve, logged_steps, result, the_run
+from tests.runs import STEPS, TINY, contents, curve, logged_steps, result, the_run
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
 
@@ -64,7 +64,7 @@ def test_a_run_leaves_a_self_describing_record(undisturbed):
     assert record["versions"]["torch"]
     assert record["started"] <= record["ended"]
     assert record["error"] is None
-    assert sorted(p.name for p in directory.iterdir()) == [
+    assert sorted(contents(directory)) == [
         "config.yaml", "delta.safetensors", "metrics.jsonl", "predictions.jsonl.gz", "record.json",
     ]  # fmt: skip
 

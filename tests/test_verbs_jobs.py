@@ -14,11 +14,12 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
+from segsweep.base.owner import Busy, owned
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.control import is_segsweep, reopened
 from segsweep.sweep.names import remember
 from segsweep.verbs import cancel, retry
-from tests.runs import left_owner
+from tests.runs import contents, left_owner
 
 SHORT = ["data.train=4", "data.val=2", "hparams.epochs=1", "trainer.accelerator=cpu"]
 TRAINS = """
@@ -126,8 +127,12 @@ def test_a_run_that_begins_anew_keeps_its_config_only(tmp_path: Path) -> None:
         (failed_run.directory / name).write_text("old")
     assert reopened(failed_run.directory, anew=False).name == failed_run.name
     assert (failed_run.directory / "last.ckpt").exists()
-    reopened(failed_run.directory, anew=True)
-    assert [path.name for path in failed_run.directory.iterdir()] == ["config.yaml"]
+    anew = reopened(failed_run.directory, anew=True)
+    with owned(failed_run.directory), pytest.raises(Busy):
+        anew.prepare()
+    assert (failed_run.directory / "last.ckpt").exists()  # its owner may be writing it
+    anew.prepare()
+    assert list(contents(failed_run.directory)) == ["config.yaml"]
 
 
 def test_only_the_asked_states_are_started_again(tmp_path: Path, capsys) -> None:

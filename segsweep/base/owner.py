@@ -166,12 +166,6 @@ class Ownership:
             self.check()
             raise
 
-    def delete(self, *names: str) -> None:
-        """Delete files of the directory, where they are; raises LostOwnership."""
-        for name in names:
-            self.check()
-            (self.directory / name).unlink(missing_ok=True)
-
     def beat(self, released: threading.Event) -> None:
         """Give signs of life."""
         while not released.wait(BEAT):

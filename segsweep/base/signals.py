@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from segsweep.base.owner import LostOwnership
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 CHILD = "SEGSWEEP_CHILD"  # set for processes whose parent does what SLURM expects
 PARKED = 900  # seconds after which nobody means to end the job any more
@@ -57,7 +59,7 @@ class Wish:
         """Turn signals into `Stopped` while inside; in a thread there is nothing to take over.
 
         Whatever leaves the block after a signal leaves it as `Stopped`: libraries make of it what
-        they like.
+        they like. Who lost what it owned ends as such, however often it was told to stop.
         """
         self.pid, self.asked, self.training, self.trained = os.getpid(), None, False, False
         before = {signum: signal.getsignal(signum) for signum in SIGNALS}
@@ -65,7 +67,7 @@ class Wish:
             self.take()
             yield
         except BaseException as error:
-            if self.asked is not None and not isinstance(error, Stopped):
+            if self.asked is not None and not isinstance(error, Stopped | LostOwnership):
                 raise Stopped(self.asked) from error
             raise
         finally:

@@ -7,10 +7,8 @@ of the base that they leave as they are, so all of them fit into one process.
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -18,7 +16,7 @@ from torch.nn.utils import parametrize
 from segsweep.base.config import Config, plain
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.apply import Counts, apply, merge
-from segsweep.peft.delta import save_delta
+from segsweep.peft.delta import delta_bytes
 
 MERGED, UNMERGED = "merged", "unmerged"
 
@@ -44,7 +42,7 @@ def variants(base: Segmenter, config: Config, label: str) -> Iterator[Variant]:
         model = _sharing(base)
         counts = apply(model, config.peft, config.model.roles)
         edits = any(parametrize.is_parametrized(module) for module in model.modules())
-        size = _delta_bytes(model, config) if counts.trainable else 0
+        size = _size(model, config) if counts.trainable else 0
         if edits and form == MERGED:
             _detach(model)
             merge(model)
@@ -68,9 +66,6 @@ def _detach(model: nn.Module) -> None:
             module.original = nn.Parameter(weight.detach().clone(), requires_grad=False)
 
 
-def _delta_bytes(model: nn.Module, config: Config) -> int:
+def _size(model: nn.Module, config: Config) -> int:
     meta = {"method": plain(config.peft), "base": config.model.name, "base_hash": "0" * 64}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "delta.safetensors")
-        save_delta(path, model, meta)
-        return path.stat().st_size
+    return len(delta_bytes(model, meta))

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.base.files import write_json, write_text
 from segsweep.exporting.labels import facts, labels
+from segsweep.run.folder import DELTA
 
 if TYPE_CHECKING:
     from segsweep.run.restore import Restored
 
 ELSEWHERE = re.compile(r"(?:/|~|\.\.[/\\]|[A-Za-z]:[/\\]).*", re.DOTALL)
-DELTA = "delta.safetensors"
 HALF = 0.5  # the threshold where none could be chosen
 LOGGER = {"name": "none"}
-PRIVATE = ("predictions", "log")  # of a record: files that are not handed on
+PRIVATE = ("predictions", "log", "files")  # of a record: files that are not handed on
 
 
 def write(restored: Restored, folder: Path) -> list[str]:
@@ -67,6 +67,8 @@ def recorded(restored: Restored, analysis: dict[str, Any] | None) -> dict[str, A
     record = {key: value for key, value in restored.record.items() if key not in PRIVATE}
     device = {key: value for key, value in record["device"].items() if key != "host"}
     changes = {"config": configured(restored), "device": device, "analysis": analysis}
+    files = restored.record.get("files", {})
+    changes |= {"files": {DELTA: files[DELTA]}} if DELTA in files else {}
     if kind(restored.config.data.task).dense:  # files that are not handed on may say it
         changes["data"] = record["data"] | {"background": restored.background}
     return portable(record | changes)

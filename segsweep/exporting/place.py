@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import write_text
-from segsweep.model.files import sha256
+from segsweep.base.files import sha256, write_text
 
 SUMS = "SHA256SUMS"
 

@@ -5,7 +5,6 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.files import sha256
 
 PACKAGED = "segsweep://"
 HASH = "#sha256="
@@ -79,9 +79,3 @@ def _download(url: str, target: Path) -> Path:
         with suppress(FileNotFoundError):
             os.unlink(part)
     return target
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,7 +17,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import write_atomically
 from segsweep.model.weights import content_hash
 from segsweep.peft.sites import canonical
 
@@ -54,34 +53,26 @@ def delta_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return delta | changed
 
 
-def save_delta(path: Path, model: nn.Module, meta: dict[str, Any]) -> None:
-    """Write the delta of a model as safetensors, whole or not at all.
+def delta_bytes(model: nn.Module, meta: dict[str, Any]) -> bytes:
+    """Return the delta of a model as a file of safetensors.
 
     Args:
-        path: the file; an older one stays as it is when writing fails.
         model: a model that a method was applied to.
         meta: what else describes the delta (method's config, base's name ...), kept as JSON;
             `base_hash` in it, where known already, spares hashing the base again.
-
-    Raises:
-        UserError: the file cannot be written, for example because the disk is full.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in delta_state_dict(model).items()}
     size = sum(parameter.numel() for _, parameter in trained(model))
     base = meta.get("base_hash") or base_hash(model)
     facts = {**meta, "base_hash": base, "trained_parameters": size}
-    content = save(tensors, metadata={"segsweep": json.dumps(facts)})
-    try:
-        write_atomically(path, lambda temporary: temporary.write_bytes(content))
-    except OSError as error:
-        raise UserError(f"{path}: the delta cannot be written ({error.strerror})") from error
+    return save(tensors, metadata={"segsweep": json.dumps(facts)})
 
 
 def load_delta(path: Path, model: nn.Module, base: str | None = None) -> dict[str, Any]:
     """Load a delta into a base model that the same method was applied to; return its facts.
 
     Args:
-        path: a file of `save_delta`.
+        path: a file of `delta_bytes`.
         model: the model, changed in place, unless the delta is refused.
         base: `base_hash(model)`, where it is known already.
 

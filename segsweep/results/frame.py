@@ -29,13 +29,13 @@ SCHEMA = 1
 FILES = ("record.json", "failed.json")
 """What a run leaves when it ends; a finished retry outlives the failure before it."""
 
-LEFT_OUT = {"error.traceback", "optimizer", "classes", "bench.all_ms", "bench.all_cpu_ms"}
-"""Long texts and lists, which stay in the records."""
+LEFT_OUT = {"error.traceback", "files", "optimizer", "classes", "bench.all_ms", "bench.all_cpu_ms"}
+"""Long texts and lists, and hashes of files, which stay in the records."""
 
 WHOLE = {
     f"config.{key}"
     for key in ("hparams.lr_factors", "hparams.decays", "data.prompts", "model.backbone.kwargs")
-}
+} | {"files"}
 """Dicts whose keys are the user's. Each is one value, since no entries differ from some."""
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segsweep.base.errors import UserError
-from segsweep.base.owner import owned
+from segsweep.base.files import sha256
+from segsweep.run.folder import known_hash
 from segsweep.run.predictions import FILE
 from segsweep.run.restore import finished, restore, same
 
@@ -43,15 +44,15 @@ def predict_again(directory: Path, words: list[str]) -> str:
     restored = restore(directory, words=words)
     run = restored.run
     run.config.io.predictions = True
-    with owned(directory):
+    with run.owning():
         evaluation = evaluate(run, restored.model, run.name)
-    known = record.get("predictions")
-    if known is not None and evaluation.predictions and evaluation.predictions.facts() != known:
-        (directory / FILE).unlink()
-        raise UserError(
-            f"{directory}: predicts other bytes here than on {record['device']['name']}, where it "
-            f"was evaluated; copy {FILE} from there"
-        )
+        known = known_hash(record, FILE)
+        if known is not None and evaluation.predictions and sha256(directory / FILE) != known:
+            run.delete(FILE)
+            raise UserError(
+                f"{directory}: predicts other bytes here than on {record['device']['name']}, where "
+                f"it was evaluated; copy {FILE} from there"
+            )
     key = config.metrics.key
     value, recorded = evaluation.values[key], record["metrics"][key]["value"]
     return f"{key} {_text(value)}, recorded {_text(recorded)}"

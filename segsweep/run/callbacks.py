@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
-from segsweep.base.files import write_atomically
 from segsweep.base.signals import Stopped, wish
 from segsweep.peft.delta import delta_state_dict
+from segsweep.run.folder import CHECKPOINT, CURVE
 from segsweep.run.identity import Run
 
 
@@ -27,7 +26,7 @@ class Curve(pl.Callback):
 
     def __init__(self, run: Run, per_epoch: int) -> None:
         self.run, self.per_epoch = run, per_epoch
-        self.path = run.directory / "metrics.jsonl"
+        self.path = run.directory / CURVE
         self.file: TextIO | None = None  # open on rank 0 while training
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -36,7 +35,7 @@ class Curve(pl.Callback):
             return
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         valid = [x for x in lines if _whole(x) and json.loads(x)["step"] <= trainer.global_step]
-        self.path.write_text("".join(f"{line}\n" for line in valid))
+        self.run.write(CURVE, "".join(f"{line}\n" for line in valid).encode())
         self.file = self.path.open("a", encoding="utf-8")
         self.view = self.run.config.logger.open(self.run)
 
@@ -46,6 +45,7 @@ class Curve(pl.Callback):
             return
         line = {"step": step, "epoch": round(step / self.per_epoch, 3), "time": time.time()}
         line |= {key: value for key, value in values.items() if value is not None}
+        self.run.check()
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         self.view.log(line)
@@ -91,7 +91,7 @@ class Best(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up where an interrupted run stopped. Raises UserError for an earlier version's."""
         if "weights" not in state_dict:
-            last = self.curve.run.directory / "last.ckpt"
+            last = self.curve.run.directory / CHECKPOINT
             raise UserError(f"{last} is of an earlier version; delete it to begin the run again")
         self.record, self.weights = state_dict["record"], state_dict["weights"]
         self.waited = state_dict["waited"]
@@ -124,15 +124,16 @@ class Best(pl.Callback):
 class Checkpoint(pl.Callback):
     """`last.ckpt`: after every epoch's validation, and every `save_every` steps inside an epoch."""
 
-    def __init__(self, path: Path, per_epoch: int, save_every: int) -> None:
-        self.path, self.per_epoch, self.save_every = path, per_epoch, save_every
+    def __init__(self, run: Run, per_epoch: int, save_every: int) -> None:
+        self.run, self.per_epoch, self.save_every = run, per_epoch, save_every
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write the checkpoint atomically (every rank calls, rank 0 writes)."""
         if trainer.is_global_zero:
-            write_atomically(self.path, lambda path: trainer.save_checkpoint(path))
+            with self.run.writing(CHECKPOINT) as path:
+                trainer.save_checkpoint(path)
         else:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.run.directory / CHECKPOINT)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

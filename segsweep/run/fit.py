@@ -20,6 +20,7 @@ from segsweep.model.segmenter import Segmenter
 from segsweep.peft.delta import load_state
 from segsweep.run.callbacks import Best, Checkpoint, Curve, Progress, Stop
 from segsweep.run.evaluate import validation
+from segsweep.run.folder import CHECKPOINT
 from segsweep.run.identity import Run, tasked
 from segsweep.run.module import Module
 
@@ -61,8 +62,7 @@ def fit(run: Run, model: Segmenter, groups: list[dict[str, Any]]) -> dict[str, A
     module = Module(config, model.train(), groups, total)  # frozen parts stay in evaluation mode
     curve = Curve(run, per_epoch)
     best = Best(config, curve)
-    last = run.directory / "last.ckpt"
-    checkpoint = Checkpoint(last, per_epoch, config.io.save_every)
+    checkpoint = Checkpoint(run, per_epoch, config.io.save_every)
     progress = Progress(config, per_epoch, best)
     with quiet():
         trainer = pl.Trainer(
@@ -73,7 +73,8 @@ def fit(run: Run, model: Segmenter, groups: list[dict[str, Any]]) -> dict[str, A
             **machine(config),
         )
         batches = Epochs(module, loader, per_epoch)
-        trainer.fit(module, batches, validation(config), ckpt_path=resumable(last))
+        last = resumable(run.directory / CHECKPOINT)
+        trainer.fit(module, batches, validation(config), ckpt_path=last)
     if best.record is None:  # fewer epochs than validate_every: the last weights are the best
         best.keep(model, total, None)
     load_state(model, best.weights)

@@ -34,21 +34,14 @@ from omegaconf import OmegaConf
 
 from segsweep.base.config import SCHEMA, Config, Trainer, fingerprint, plain
 from segsweep.base.errors import UserError
-from segsweep.base.files import read_json, write_json, write_text
-from segsweep.base.owner import is_live, owned, owner_of
+from segsweep.base.files import json_text, read_json
+from segsweep.base.owner import is_live, owner_of
 from segsweep.base.queue import Queue
 from segsweep.base.signals import Stopped, leave, wish
+from segsweep.run.folder import CHECKPOINT, CURVE, OWN_FILES, RunFolder, file_facts
 
 PACKAGES = ("segsweep", "torch", "torchvision", "timm", "pytorch-lightning", "hotcoco", "numpy")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-OWN_FILES = (
-    "record.json",
-    "failed.json",
-    "metrics.jsonl",
-    "last.ckpt",
-    "delta.safetensors",
-    "predictions.jsonl.gz",
-)
 
 
 class State(Enum):
@@ -84,11 +77,11 @@ def state_of(directory: Path, queue: Queue | None = None) -> State:
         return State.FAILED if failure["status"] == "failed" else State.INTERRUPTED
     if job is not None and not job.get("cancelled"):
         return State.PENDING if queue is None else State.LOST
-    begun = owner or any((directory / file).exists() for file in ("metrics.jsonl", "last.ckpt"))
+    begun = owner or any((directory / file).exists() for file in (CURVE, CHECKPOINT))
     return State.INTERRUPTED if begun else State.NEW
 
 
-class Run:
+class Run(RunFolder):
     """One run and its directory."""
 
     def __init__(self, config: Config) -> None:
@@ -96,11 +89,6 @@ class Run:
         self.id = fingerprint(config)
         self.name = f"{config.model.name}-{config.peft.name}-{config.data.name}-{self.id}"
         self.directory = Path(config.io.results) / "runs" / self.name
-
-    @property
-    def delta(self) -> Path:
-        """The file of the trained tensors of the best epoch."""
-        return self.directory / "delta.safetensors"
 
     def state(self, queue: Queue | None = None) -> State:
         """Compute this run's state."""
@@ -114,14 +102,14 @@ class Run:
         """Write the resolved config; whoever trains this run reads it from there.
 
         `force` takes effect here and now: what earlier attempts left is deleted, once.
+
+        Raises Busy when another process trains the run.
         """
-        if self.config.force:
-            for file in OWN_FILES:
-                (self.directory / file).unlink(missing_ok=True)
+        with self.owning():
+            self.delete(*OWN_FILES if self.config.force else ("failed.json",))
             self.config.force = False
-        (self.directory / "failed.json").unlink(missing_ok=True)
-        frozen = OmegaConf.to_yaml(OmegaConf.create(plain(self.config)))
-        write_text(self.directory / "config.yaml", frozen)
+            frozen = OmegaConf.to_yaml(OmegaConf.create(plain(self.config)))
+            self.write("config.yaml", frozen.encode())
 
     def once(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
         """Train unless done, and publish the record; return it.
@@ -129,21 +117,26 @@ class Run:
         `train` answers with the body of the record. Whatever ends it early is written to
         `failed.json` and raised again, a signal as `Stopped`; finished runs are never touched
         without `force`. Of several processes that train together, the first one speaks.
+
+        Raises Busy when another process trains the run, LostOwnership when one took it over.
         """
         if self.finished():
-            print(f"done already: {self.directory}  (force=true trains it again)")
-            return read_json(self.directory / "record.json") or {}
+            return self._done()
         try:
             with wish.listening():
                 if rank(self.config.trainer):
                     return train(self)
-                with owned(self.directory):
-                    return self._train(train)
+                with self.owning():  # somebody may have finished it before
+                    return self._done() if self.finished() else self._train(train)
         except Stopped as stopped:
             if rank(self.config.trainer):
                 return {}
             leave(stopped)
             raise
+
+    def _done(self) -> dict[str, Any]:
+        print(f"done already: {self.directory}  (force=true trains it again)")
+        return read_json(self.directory / "record.json") or {}
 
     def _train(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
         """Train in the directory that this process owns."""
@@ -151,7 +144,9 @@ class Run:
         try:
             self.prepare()
             begun = self.head()
-            record = begun | train(self)
+            record = begun | train(self) | {"files": file_facts(self.directory)}
+            record |= {"status": "done", "ended": now(), "error": None}
+            self.write("record.json", json_text(record).encode())
         except BaseException as error:
             self.publish_failure(begun or self.head(), error)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -160,10 +155,7 @@ class Run:
                     "give the same command: the run goes on"
                 ) from error
             raise
-        record |= {"status": "done", "ended": now(), "error": None}
-        write_json(self.directory / "record.json", record)
-        for leftover in ("failed.json", "last.ckpt"):
-            (self.directory / leftover).unlink(missing_ok=True)
+        self.delete("failed.json", CHECKPOINT)
         return record
 
     def head(self) -> dict[str, Any]:
@@ -183,7 +175,10 @@ class Run:
         }
 
     def publish_failure(self, begun: dict[str, Any], error: BaseException) -> None:
-        """Write why a run ended early; a full disk must not hide the error itself."""
+        """Write why a run ended early; a full disk must not hide the error itself.
+
+        Who was replaced meanwhile has nothing to say: raises LostOwnership, whatever the error.
+        """
         stopped = isinstance(error, KeyboardInterrupt | SystemExit) or wish.asked is not None
         record = begun | {
             "status": "interrupted" if stopped else "failed",
@@ -195,7 +190,7 @@ class Run:
             },
         }
         try:
-            write_json(self.directory / "failed.json", record)
+            self.write("failed.json", json_text(record).encode())
         except OSError as second:
             print(f"{self.directory}: failed.json could not be written ({second})")
         outcome = "; the same command goes on" if stopped else f": {type(error).__name__}: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from segsweep.run.folder import DELTA
 from segsweep.run.identity import Run
 
 if TYPE_CHECKING:
@@ -53,5 +54,5 @@ def conclude(run: Run, record: dict[str, Any]) -> None:
     print(f"  {seconds['total']:.0f} s, peak memory {memory:.0f} MiB")
     print(f"  record  {run.directory / 'record.json'}")
     if record["best"]:
-        print(f"  weights {run.delta}")
+        print(f"  weights {run.directory / DELTA}")
     print("  table   python -m segsweep collect", flush=True)

@@ -13,7 +13,6 @@ torch.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import zlib
@@ -24,13 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import atomically, read_json
+from segsweep.base.files import read_json
+from segsweep.run.folder import PREDICTIONS, known_hash, verified
 
 if TYPE_CHECKING:
     from segsweep.run.identity import Run
 
 SCHEMA = 1
-FILE = "predictions.jsonl.gz"
+FILE = PREDICTIONS
 
 Found = list[dict[str, Any]]
 """Instances of one image, best first: category_id, score, bbox [x, y, w, h], segmentation (RLE)."""
@@ -58,10 +58,9 @@ class Writer:
 
 @contextmanager
 def writing(path: Path, head: dict[str, Any]) -> Iterator[Writer]:
-    """Write a file of predictions: it appears whole, at the end, or after an error not at all."""
+    """Write a file of predictions."""
     with (
-        atomically(path) as temporary,
-        temporary.open("wb") as raw,
+        path.open("wb") as raw,
         # neither a name nor a time in its head
         gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="ascii") as lines,
@@ -80,8 +79,8 @@ def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]
     """
     from segsweep.task.base import task_of
 
-    config, path = run.config, run.directory / FILE
-    path.unlink(missing_ok=True)  # of an earlier attempt
+    config = run.config
+    run.delete(FILE)  # of an earlier attempt
     if not (config.io.predictions and task_of(config.data).kept):
         yield lambda image_ids, instances: None
         return
@@ -91,7 +90,7 @@ def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]
         "classes": config.data.classes(),
         "data": config.data.fingerprint(),
     }
-    with writing(path, head) as writer:
+    with run.writing(FILE) as path, writing(path, head) as writer:
 
         def keep(image_ids: Sequence[int], instances: Sequence[Any]) -> None:
             for image_id, found in zip(image_ids, instances, strict=True):
@@ -113,13 +112,6 @@ class PredictionFile:
         next(lines)
         for line in lines:
             yield line["image_id"], as_coco(line)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a record says about the file: name, bytes and hash."""
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = self.path.stat().st_size
-        return {"file": self.path.name, "bytes": size, "sha256": digest}
 
 
 def as_coco(line: dict[str, Any]) -> Found:
@@ -155,13 +147,12 @@ def of_run(directory: Path) -> PredictionFile:
     record = read_json(directory / "record.json")
     if record is None:
         raise UserError(f"{directory}: has no record.json yet; its run has not finished")
-    path, known = directory / FILE, record.get("predictions")
-    there = path.is_file()
+    path, known = directory / FILE, known_hash(record, FILE)
     again = (
-        f"make them: python -m segsweep predict run={record.get('id')} split=val; or give its "
-        "command line again with force=true"
+        f"bring that file back, or delete it and make it: python -m segsweep predict "
+        f"run={record.get('id')} split=val; or give its command line again with force=true"
     )
-    if known is None and there:  # of the verb `predict`
+    if known is None and path.is_file():  # of the verb `predict`
         file = read(path)
         if (file.head["run"], file.head["data"]) == (record["id"], record["data"]["fingerprint"]):
             return file
@@ -170,11 +161,7 @@ def of_run(directory: Path) -> PredictionFile:
             f"{directory}: kept no predictions (io.predictions=false, a set of label maps, or a "
             f"run of an earlier version); {again}"
         )
-    if not there:
-        raise UserError(f"{path}: is gone; {again}")
-    if PredictionFile(path, {}).facts() != known:
-        raise UserError(f"{path}: is not the file that record.json names; {again}")
-    return read(path)
+    return read(verified(directory, record, FILE, again))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

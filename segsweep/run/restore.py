@@ -20,6 +20,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.explain import choices, explain
 from segsweep.base.files import read_json
 from segsweep.base.words import GROUPS
+from segsweep.run.folder import DELTA, verified
 from segsweep.run.identity import Run
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> 
         words: `data.root=...` and other places of data that have moved.
 
     Raises:
-        UserError: the run has not finished, its weights were deleted, the base weights are gone or
-            are others now.
+        UserError: the run has not finished, its weights were deleted or are not those of its
+            record, the base weights are gone or are others now.
     """
     from segsweep.peft.delta import load_delta
 
@@ -107,14 +108,8 @@ def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> 
     classes = record["data"]["classes"]
     texts = record["data"].get("prompts") or config.data.texts()  # of records before prompts
     model, _, counts = assemble(config, classes, texts)
-    delta = directory / "delta.safetensors"
-    if counts.trainable and not delta.is_file():
-        raise UserError(
-            f"{delta} is gone (deleted by `prune`, or not copied along); bring it back, or give "
-            "the command line of the run again with force=true"
-        )
     if counts.trainable:
-        load_delta(delta, model)
+        load_delta(verified(directory, record, DELTA), model)
     return Restored(directory, config, record, model.to(device).eval())
 
 

@@ -20,7 +20,7 @@ from segsweep.base.explain import explain
 from segsweep.base.files import read_json, write_json
 from segsweep.base.owner import is_live, owner_of
 from segsweep.base.queue import Queue, ask
-from segsweep.run.identity import OWN_FILES, Run, State, now
+from segsweep.run.identity import Run, State, now
 from segsweep.run.restore import frozen
 from segsweep.sweep.local import Local, train_all
 from segsweep.sweep.slurm import Slurm, submit
@@ -98,13 +98,12 @@ def is_segsweep(command: Sequence[str]) -> bool:
 
 
 def reopened(directory: Path, anew: bool) -> Run:
-    """Return the run of a directory, with `anew` emptied of all but its config.
+    """Return the run of a directory; with `anew` its owner empties it of all but its config.
 
     Raises UserError when its config names another run now.
     """
     run = frozen(directory)
-    for file in OWN_FILES if anew else ():
-        (directory / file).unlink(missing_ok=True)
+    run.config.force = anew
     return run
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
+from segsweep.base.owner import Busy, attempts, owned
 from segsweep.base.queue import Queue
-from segsweep.run import predictions
+from segsweep.run.folder import CHECKPOINT, DELTA, PREDICTIONS
 from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.run.restore import load
 
@@ -23,6 +26,7 @@ class Leftover:
     path: Path
     size: int  # bytes
     why: str
+    attempt: int | None = None  # of a run: the last one when it was looked at
 
 
 def leftovers(
@@ -37,6 +41,7 @@ def leftovers(
     unreadable: list[str] = []
     needed = False
     for run in runs:
+        attempt = attempts(run)
         try:
             state = state_of(run, queue)
         except (ValueError, KeyError, TypeError) as error:
@@ -51,7 +56,7 @@ def leftovers(
             except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
                 reason = str(error).splitlines()[0]
                 unreadable.append(f"{run.name} may be superseded, but its config: {reason}")
-            files += _of_run(run, why)
+            files += [replace(file, attempt=attempt) for file in _of_run(run, why)]
     if results is not None and not needed:
         files += _existing("features", results / "features", "can be computed again")
     return files, unreadable
@@ -59,9 +64,9 @@ def leftovers(
 
 def _of_run(run: Path, why: str) -> Iterator[Leftover]:
     if why != State.DONE.value:
-        yield from _existing("delta", run / "delta.safetensors", why)
-        yield from _existing("predictions", run / predictions.FILE, why)
-    yield from _existing("checkpoint", run / "last.ckpt", why)
+        yield from _existing("delta", run / DELTA, why)
+        yield from _existing("predictions", run / PREDICTIONS, why)
+    yield from _existing("checkpoint", run / CHECKPOINT, why)
     if (run / "wandb.json").exists():
         yield from _existing("wandb", run / "wandb", "sent")
 
@@ -80,11 +85,23 @@ def _existing(kind: str, path: Path, why: str) -> Iterator[Leftover]:
         yield Leftover(kind, path, sum(file.lstat().st_size for file in files), why)
 
 
-def delete(path: Path) -> None:
-    """Delete a file or a folder.
+def delete(files: Iterable[Leftover]) -> Iterator[str]:
+    """Delete files and folders, those of a run as its owner; yield what is left alone.
 
-    Raises UserError when it cannot be.
+    Raises UserError when one cannot be deleted.
     """
+    for (folder, attempt), group in groupby(files, lambda file: (file.path.parent, file.attempt)):
+        try:
+            with nullcontext() if attempt is None else owned(folder) as mine:
+                if mine is not None and mine.number - 1 != attempt:
+                    raise Busy("it has begun again")
+                for file in group:
+                    _delete(file.path)
+        except Busy as busy:
+            yield f"{folder.name} is left alone: {busy}"
+
+
+def _delete(path: Path) -> None:
     try:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:

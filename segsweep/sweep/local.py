@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from segsweep.base.errors import UserError
-from segsweep.base.owner import Busy, owned
+from segsweep.base.owner import Busy
 from segsweep.base.signals import CHILD, Stopped, leave, wish
 from segsweep.run.identity import Run, State
 from segsweep.sweep.board import Board
@@ -144,8 +144,7 @@ class Process:
         self.taken = taken
         self.process: subprocess.Popen[bytes] | None = None
         try:
-            with owned(run.directory):
-                run.prepare()
+            run.prepare()
         except Busy:  # somebody else trains it: that is how it stands
             return
         environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {CHILD: "1"}

@@ -23,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
-from segsweep.base.owner import owned
 from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.model.files import locate
 from segsweep.run.identity import LIVE, Run, State, state_of
@@ -238,6 +237,5 @@ def save(starting: Sequence[Planned], name: str) -> None:
     """Freeze the configs of runs under a sweep's name; `retry` starts them."""
     for run, words in ((entry.run, entry.words) for entry in starting):
         if run is not None:
-            with owned(run.directory):
-                run.prepare()
+            run.prepare()
             remember(Path(run.config.io.results), name, {run.name: words})

@@ -248,8 +248,7 @@ def alike(runs: Sequence[Run]) -> list[list[Run]]:
 def _prepared(run: Run) -> bool:
     """Freeze a run's config; False when somebody trains it just now."""
     try:
-        with owned(run.directory):
-            run.prepare()
+        run.prepare()
     except Busy:
         return False
     return True

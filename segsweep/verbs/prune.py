@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     print(*unreadable, sep="\n", end="\n" if unreadable else "")
     if files:
         print(*aligned([(human(f.size), f.kind, f.why, str(f.path)) for f in files]), sep="\n")
-    for file in files if options.yes else ():
-        delete(file.path)
+    for line in delete(files) if options.yes else ():
+        print(line)
     total = human(sum(file.size for file in files))
     outcome = "deleted" if options.yes else "to delete" + (" (--yes does it)" if files else "")
     print(f"{len(runs)} runs: {len(files)} leftovers, {total} {outcome}")

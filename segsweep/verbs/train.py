@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
-from segsweep.base.owner import owned
 from segsweep.base.words import conf_dir
 from segsweep.run.identity import Run, tasked
 from segsweep.train import train
@@ -33,8 +32,7 @@ def launch(run: Run) -> None:
             f"trainer.nodes={trainer.nodes}: several nodes need SLURM, one task per device; "
             "say -m hydra/launcher=slurm"
         )
-    with owned(run.directory):
-        run.prepare()
+    run.prepare()
     done = subprocess.run([sys.executable, "-m", "segsweep", "work", str(run.directory)])
     if done.returncode:
         raise UserError(f"{run.directory}: its processes ended with status {done.returncode}")
