@@ -34,10 +34,12 @@ class Child:
         self.ended = ""
         self.pid = os.fork()
         if self.pid:
-            os.close(leave), os.close(said)
+            os.close(leave)
+            os.close(said)
             self.wait()
             return
-        os.close(self.leave), os.close(self.words)
+        os.close(self.leave)
+        os.close(self.words)
 
         def pause(word: str) -> None:
             os.write(said, f"{word}\n".encode())
@@ -75,7 +77,8 @@ class Child:
         """End it, wherever it is."""
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
-        os.close(self.leave), os.close(self.words)
+        os.close(self.leave)
+        os.close(self.words)
 
 
 def owner(directory: Path) -> Callable[[Callable[[str], None]], str]:
@@ -113,7 +116,9 @@ def three_at_once(folder: Path) -> Iterator[dict]:
     for number, (first, second, third) in enumerate(turns):
         shutil.copytree(folder / "dead", directory := folder / f"{number}")
         with children(directory, *[owner(directory)] * 3) as (a, b, c):
-            a.go(first), b.go(second), a.go(third)
+            a.go(first)
+            b.go(second)
+            a.go(third)
             ends = [c.go(), b.go(), a.go()]
         yield {"turns": [first, second, third], "ends": sorted(ends)}
 
@@ -131,9 +136,11 @@ def replaced_while_writing(folder: Path) -> Iterator[dict]:
         def work(pause: Callable[[str], None]) -> str:
             host(name)
             try:
-                with owned(directory, silent=beat_of(directory)) as mine:
-                    with mine.atomically(directory / "file") as temporary:
-                        temporary.write_text(name)
+                with (
+                    owned(directory, silent=beat_of(directory)) as mine,
+                    mine.atomically(directory / "file") as temporary,
+                ):
+                    temporary.write_text(name)
             except LostOwnership:
                 return LOST
             return DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -23,13 +25,14 @@ from segsweep.data.formats import masks
 from segsweep.pages import difference
 from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
 from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palette
+from segsweep.peft import delta
 from segsweep.run import predictions
-from segsweep.run.folder import file_facts
+from segsweep.run.folder import DELTA, file_facts
 from segsweep.run.identity import Run
 from segsweep.run.restore import restore
 from segsweep.sweep.names import single_run
 from segsweep.train import train
-from segsweep.verbs import compare, predict
+from segsweep.verbs import analyse, compare, export, merge, predict
 from tests.painted import WORDS
 from tests.runs import contents
 from tests.small_coco import REAL, real
@@ -201,6 +204,33 @@ def test_other_bytes_than_the_recorded_ones_are_not_kept(copied: Path) -> None:
     with pytest.raises(UserError, match="predicts other bytes here"):
         predict.main([str(copied), "split=val"])
     assert not (copied / predictions.FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        (predict, ["images=."]),
+        (merge, []),
+        (export, ["format=bundle"]),
+        (analyse, []),
+        (compare, ["{other}"]),
+    ],
+)
+def test_files_that_are_not_those_of_the_record_are_refused(
+    runs: list[Path], copied: Path, verb: Any, words: list[str]
+) -> None:
+    """As a process leaves them that wakes up when another has finished its run."""
+    model = restore(copied).model
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.requires_grad).add_(1)
+    facts = delta.read_delta(copied / DELTA)[1]
+    (copied / DELTA).write_bytes(delta.delta_bytes(model, facts))
+    with gzip.open(copied / predictions.FILE, "at", encoding="ascii") as file:
+        file.write("")
+    words = [word.format(other=runs[1]) for word in words]
+    with pytest.raises(UserError, match=r"is not the file .*sha256 .*force=true") as error:
+        verb.main([str(copied), *words, "--results", str(copied.parents[1])])
+    assert str(copied) in str(error.value)
 
 
 @pytest.mark.parametrize(

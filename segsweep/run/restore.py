@@ -107,9 +107,10 @@ def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> 
     config, record = finished(directory, words)
     classes = record["data"]["classes"]
     texts = record["data"].get("prompts") or config.data.texts()  # of records before prompts
-    model, _, counts = assemble(config, classes, texts)
-    if counts.trainable:
-        load_delta(verified(directory, record, DELTA), model)
+    delta = verified(directory, record, DELTA) if record["params"]["trainable"] else None
+    model, _, _ = assemble(config, classes, texts)
+    if delta:
+        load_delta(delta, model)
     return Restored(directory, config, record, model.to(device).eval())
 
 

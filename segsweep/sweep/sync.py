@@ -11,6 +11,7 @@ from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json, write_json
+from segsweep.run.folder import CURVE, known_hash, verified
 from segsweep.run.identity import now
 from segsweep.run.logger.wandb import Wandb, obstacle, start
 
@@ -31,9 +32,10 @@ def check() -> None:
 def send(directory: Path, changes: dict[str, str]) -> str:
     """Send one finished run and return its address; `changes` take the place of the logger's keys.
 
-    Raises UserError when the server refuses.
+    Raises UserError when the server refuses, and for a curve that is not its record's.
     """
     record = read_json(directory / "record.json") or {}
+    curve = verified(directory, record, CURVE) if known_hash(record, CURVE) else directory / CURVE
     keys = {f.name for f in fields(Wandb)}
     logger = {key: value for key, value in record["config"]["logger"].items() if key in keys}
     settings = Wandb(**{**logger, **changes})
@@ -44,7 +46,7 @@ def send(directory: Path, changes: dict[str, str]) -> str:
         except Exception as error:  # of many kinds: refused key, unknown entity, ...
             raise UserError(f"sync: {directory.name}: {type(error).__name__}: {error}") from error
         try:
-            _replay(run, directory / "metrics.jsonl")
+            _replay(run, curve)
             run.summary.update(_summary(record))
             url = run.url or run.path
         finally:
