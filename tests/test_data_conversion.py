@@ -84,14 +84,14 @@ def test_of_two_processes_one_converts_and_both_are_served(tmp_path: Path) -> No
     assert {out.strip() for out, _ in said} == {f"10 5 {folder}"}
     assert sum(err.count("converting ndd20") for _, err in said) == 1
     assert len([*folder.rglob("*.jpg")]) == 15
-    assert not [*tmp_path.glob("cache/.converting/*/*")]
+    assert not [*tmp_path.glob("cache/.converting/*/[!o]*")]
 
 
 def test_a_killed_conversion_leaves_nothing_that_counts_and_no_process(tmp_path: Path) -> None:
     large(tmp_path, 50)
     words = ["longest=600", "train=60"]
     process = start(tmp_path, *words)
-    until(lambda: [*tmp_path.glob("cache/.converting/*/new/images/*/*.jpg")])
+    until(lambda: [*tmp_path.glob("cache/.converting/*/new.1/images/*/*.jpg")])
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(children) >= 2
     process.send_signal(signal.SIGKILL)
@@ -103,7 +103,7 @@ def test_a_killed_conversion_leaves_nothing_that_counts_and_no_process(tmp_path:
     (folder,) = finished(tmp_path / "cache")
     assert out.strip() == f"60 5 {folder}", err
     assert len([*folder.rglob("*.jpg")]) == 65
-    assert not [*tmp_path.glob("cache/.converting/*/*")]
+    assert not [*tmp_path.glob("cache/.converting/*/[!o]*")]
 
 
 def test_without_room_there_is_one_sentence_and_no_rest(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_without_room_there_is_one_sentence_and_no_rest(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert f"data.cache={tmp_path}/cache: the set cannot be stored there (File too large)" in err
     assert "Traceback" not in err
-    assert not [*tmp_path.glob("cache/.converting/*/*")]
+    assert not [*tmp_path.glob("cache/.converting/*/[!o]*")]
     (tmp_path / "file").write_text("")
     data = source("ndd20", tmp_path / "root", tmp_path / "file", "train=10")
     with pytest.raises(UserError, match=r"data\.cache=.*cannot be stored .*Not a directory"):

@@ -23,6 +23,8 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.base.owner import Busy, LostOwnership, attempts, beat_of, owned, owner_of
+from segsweep.data.items import MANIFEST
+from segsweep.data.store import ensure
 from segsweep.run.identity import Run, State
 from tests.runs import TINY, contents, curve, left_owner, logged_steps, the_run
 
@@ -136,6 +138,34 @@ def test_a_file_system_without_hard_links_is_named_with_its_cure(run: Run, monke
         run.prepare()
     assert str(run.directory) in str(error.value)
     assert list(run.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("torn", ["", "7", "{}", "\xff"])
+def test_a_damaged_file_of_an_owner_is_named_with_its_cure(tmp_path: Path, torn: str) -> None:
+    left_owner(tmp_path, started_ticks="1")
+    owner_of_file(tmp_path).write_text(torn, encoding="latin-1")
+    with pytest.raises(Busy, match=r"owner\.2 is damaged .*delete it"), owned(tmp_path):
+        pass
+
+
+def test_a_conversion_that_wakes_up_leaves_that_of_who_replaced_it(
+    tmp_path: Path, machine, monkeypatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    folder = tmp_path / "set-key"
+
+    def build(new: Path, text: str) -> None:
+        (new / MANIFEST).write_text(text)
+
+    def slow(new: Path) -> None:
+        build(new, "slow")
+        machine("elsewhere")
+        ensure(folder, lambda new: build(new, "fast"))
+
+    ensure(folder, slow)
+    assert (folder / MANIFEST).read_text() == "fast"
+    assert [path.name for path in folder.iterdir()] == [MANIFEST]
+    assert {path.name for path in tmp_path.glob(".converting/*/*")} == {"owner.1", "owner.2"}
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.owner import owned
 from segsweep.run.identity import Run
+from segsweep.sweep.leftovers import delete, leftovers
 from segsweep.verbs import logs, prune
 from tests.records import record, write
 
@@ -94,6 +96,21 @@ def test_runs_that_cannot_be_read_are_named_and_the_others_pruned(tmp_path: Path
     (line,) = (line for line in lines if line.startswith(no_config.name))
     assert "may be superseded, but its config: " in line
     assert (tmp_path / "features").exists()  # the unreadable run may need them
+
+
+def test_a_run_that_began_again_since_it_was_looked_at_is_left_alone(tmp_path: Path) -> None:
+    one, other = run(tmp_path, "seed=1", state="failed"), run(tmp_path, "seed=2", state="failed")
+    files, _ = leftovers([one, other], None, None)
+    with owned(one):  # somebody has finished it meanwhile
+        pass
+    (line,) = delete(files)
+    assert line == f"{one.name} is left alone: it has begun again"
+    assert (one / "delta.safetensors").exists()
+    assert not (other / "delta.safetensors").exists()
+    files, _ = leftovers([one], None, None)
+    with owned(one):
+        assert f"belongs to process {os.getpid()}" in "".join(delete(files))
+    assert (one / "last.ckpt").exists()
 
 
 def test_features_stay_while_a_run_is_going_on(tmp_path: Path) -> None:

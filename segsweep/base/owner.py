@@ -39,6 +39,7 @@ BEAT = 30  # seconds between two signs of life
 ATTEMPT = re.compile(r"owner\.([1-9]\d*)")
 LEFT = re.compile(r"\..*\.owner\.(\d+)\.tmp|\.owner\.\w+\.tmp")  # by owners, and on their way
 EARLIER = "owner"  # the one file of earlier versions: attempt 0
+KEYS = {"host", "pid", "started_ticks", "started"}
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 Beat = tuple[int, int]
@@ -110,7 +111,7 @@ def owner_of(directory: Path) -> dict[str, Any] | None:
 
     None where nobody has owned it, or the last one has let go.
     """
-    return _held(read_json(_file(directory, attempts(directory))))
+    return _held(_read(_file(directory, attempts(directory))))
 
 
 def beat_of(directory: Path) -> Beat | None:
@@ -120,13 +121,21 @@ def beat_of(directory: Path) -> Beat | None:
     """
     number = attempts(directory)
     with contextlib.suppress(FileNotFoundError):
-        if _held(read_json(path := _file(directory, number))):
+        if _held(_read(path := _file(directory, number))):
             return number, path.stat().st_mtime_ns
     return None
 
 
 def _file(directory: Path, number: int) -> Path:
     return directory / (f"owner.{number}" if number else EARLIER)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read an owner's file, None where it is absent. Raises ValueError for a damaged one."""
+    owner = read_json(path)
+    if owner is not None and (not isinstance(owner, dict) or not owner.keys() >= KEYS):
+        raise ValueError(f"{path.name} is no file of an owner")
+    return owner
 
 
 def _held(owner: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -228,7 +237,11 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
     try:
         while True:
             path = _file(directory, number)
-            seen = read_json(path)
+            try:
+                seen = _read(path)
+            except ValueError as error:
+                cure = "if no process works there, delete it"
+                raise Busy(f"{path} is damaged ({error}); {cure}") from error
             if seen == identity:
                 return Ownership(directory, number, identity)
             other = _held(seen)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
-from segsweep.base.owner import Busy, owned
+from segsweep.base.owner import Busy, Ownership, owned
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, Annotation, Record
 from segsweep.data.items import MANIFEST, Item
@@ -129,9 +129,9 @@ def ensure(folder: Path, build: Callable[[Path], None]) -> None:
     lock, waiting = folder.parent / ".converting" / folder.name, False
     while not (folder / MANIFEST).exists():
         try:
-            with owned(lock):
+            with owned(lock) as mine:
                 if not (folder / MANIFEST).exists():
-                    _fill(folder, lock / "new", build)
+                    _fill(folder, mine, build)
         except Busy as busy:
             if not waiting:
                 print(f"waiting for the conversion of {folder.name}: {busy}", file=sys.stderr)
@@ -144,14 +144,25 @@ def ensure(folder: Path, build: Callable[[Path], None]) -> None:
             ) from error
 
 
-def _fill(folder: Path, new: Path, build: Callable[[Path], None]) -> None:
-    """Build beside the folder, then rename."""
-    shutil.rmtree(new, ignore_errors=True)  # of somebody who was killed
+def _fill(folder: Path, mine: Ownership, build: Callable[[Path], None]) -> None:
+    """Build beside the folder, then rename, which it must not be there for.
+
+    Raises LostOwnership when another process took over.
+    """
+    new = mine.directory / f"new.{mine.number}"
+    for left in mine.directory.glob("new*"):  # by somebody who was killed, or took too long
+        if int(left.suffix[1:] or 0) < mine.number:
+            shutil.rmtree(left, ignore_errors=True)
+    mine.check()
+    shutil.rmtree(folder, ignore_errors=True)
     try:
         new.mkdir()
         build(new)
-        shutil.rmtree(folder, ignore_errors=True)
+        mine.check()
         new.rename(folder)
+    except OSError:  # of a folder that its new owner has deleted, or has made meanwhile
+        mine.check()
+        raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
