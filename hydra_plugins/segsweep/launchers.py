@@ -24,7 +24,8 @@ from segsweep.base.queue import queue
 from segsweep.run.identity import LIVE, Run, State
 from segsweep.sweep.board import Board, last_words
 from segsweep.sweep.local import Local, train_all
-from segsweep.sweep.slurm import Slurm, submit
+from segsweep.sweep.options import Slurm
+from segsweep.sweep.slurm import submit
 from segsweep.sweep.sweeper import Combination
 
 POLL = 5.0  # seconds between two looks at the queue
@@ -62,6 +63,7 @@ class RunLauncher(Launcher):
 
     kind: type  # of the options
     options: Any
+    word: str  # of hydra/launcher
 
     def __init__(self, **given: Any) -> None:
         self.given = given
@@ -71,6 +73,7 @@ class RunLauncher(Launcher):
     ) -> None:
         """Keep what composes one job; check the options, whose mistakes are the user's."""
         self.compose = partial(typed_job, hydra_context, config)
+        self.word = config.hydra.runtime.choices["hydra/launcher"]
         self.options = OmegaConf.to_object(
             OmegaConf.merge(OmegaConf.structured(self.kind), self.given)
         )
@@ -109,7 +112,7 @@ class SlurmLauncher(RunLauncher):
 
     def start(self, jobs: Sequence[Job]) -> list[JobReturn]:
         """Submit what is neither done nor in the queue."""
-        submitted = submit([run for _, run in jobs], self.options)
+        submitted = submit([run for _, run in jobs], self.options, self.word)
         for words, run in jobs:
             if run.name in submitted:
                 print(f"  job {submitted[run.name]:9} {run.name}  {' '.join(words)}")

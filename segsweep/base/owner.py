@@ -32,7 +32,7 @@ from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import atomically, read_json
-from segsweep.base.queue import Queue, queue, this_job
+from segsweep.base.queue import Queue, queue, this_job, this_submission, this_user
 
 ENDING = 60  # seconds that SLURM may need to end what it has begun anew
 BEAT = 30  # seconds between two signs of life
@@ -47,18 +47,21 @@ Beat = tuple[int, int]
 
 
 def process_started(pid: int) -> str | None:
-    """Return when a process of this machine started (clock ticks), None if there is none."""
+    """Return when a process of this machine started (clock ticks), None if there is none.
+
+    Empty where it lives and does not say: without /proc, or one of another user who is hidden.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return "" if not Path("/proc/self").exists() and _alive(pid) else None
+        return "" if _alive(pid) else None
     return None if fields[0] == "Z" else fields[19]
 
 
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
@@ -74,11 +77,14 @@ def is_live(owner: dict[str, Any] | None, queue: Queue | None = None) -> bool:
     if owner is None:
         return False
     if owner["host"] == socket.gethostname():
-        return process_started(owner["pid"]) == owner["started_ticks"]
+        pid = owner["pid"]  # 0 and below are no process: to `kill` they mean many
+        started = process_started(pid) if isinstance(pid, int) and pid > 0 else None
+        return started is not None and started in ("", owner["started_ticks"])
     job = owner.get("job")
     if job is None:
         return True
-    return job != this_job() and (queue is None or job in queue)
+    found = queue is None or queue.find(job, owner.get("submission"), owner.get("user"))
+    return job != this_job() and bool(found)
 
 
 class Busy(UserError):
@@ -231,6 +237,8 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
         "started_ticks": process_started(os.getpid()),
         "started": time.time(),
         "job": this_job(),
+        "submission": this_submission(),
+        "user": this_user(),
     }
     number, end = attempts(directory), time.monotonic() + ENDING
     temporary = directory / f".owner.{uuid.uuid4().hex}.tmp"
@@ -250,14 +258,21 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
                     time.sleep(0.5)
                     continue
                 raise Busy(
-                    f"{directory} belongs to process {other['pid']} on {other['host']}; "
-                    f"if that process is gone, delete {path}"
+                    f"{directory} belongs to {named(other)}; if that process is gone, delete {path}"
                 )
             temporary.write_text(json.dumps(identity), encoding="utf-8")
             if _linked(temporary, _file(directory, number + 1)):
                 number += 1
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def named(owner: dict[str, Any]) -> str:
+    """Return who an owner is: its process, and its user and job where they are not ours."""
+    process = f"process {owner['pid']} on {owner['host']}"
+    user, job = owner.get("user") or this_user(), owner.get("job")
+    what = f"job {job}" if job else "process"
+    return process if user == this_user() else f"{process} ({user}'s {what}: ask {user})"
 
 
 def _lives(owner: dict[str, Any], silent: bool) -> bool:

@@ -67,8 +67,8 @@ def state_of(directory: Path, queue: Queue | None = None) -> State:
     if (directory / "record.json").exists():
         return State.DONE
     job = read_json(directory / "job.json")
-    if queue is not None and job is not None and job["id"] in queue:
-        return State.PENDING if queue[job["id"]].waiting else State.RUNNING
+    if queue is not None and job is not None and (queued := queue.standing(job)):
+        return State.PENDING if queued.waiting else State.RUNNING
     owner = owner_of(directory)
     if is_live(owner, queue):
         return State.RUNNING

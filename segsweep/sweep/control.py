@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from segsweep.base.errors import UserError
-from segsweep.base.explain import explain
 from segsweep.base.files import read_json, write_json
-from segsweep.base.owner import is_live, owner_of
-from segsweep.base.queue import Queue, ask
+from segsweep.base.owner import is_live, named, owner_of
+from segsweep.base.queue import Queue, Queued, ask, queue, this_user
 from segsweep.run.identity import Run, State, now
 from segsweep.run.restore import frozen
-from segsweep.sweep.local import Local, train_all
-from segsweep.sweep.slurm import Slurm, submit
+from segsweep.sweep.again import Launch
+from segsweep.sweep.local import train_all
+from segsweep.sweep.options import Slurm
+from segsweep.sweep.slurm import submit
 
 ENDED = [state.value for state in (State.FAILED, State.LOST, State.INTERRUPTED, State.NEW)]
 BATCH = 500  # jobs that one call of scancel ends
@@ -35,50 +30,71 @@ def cancel(live: Sequence[Path], queue: Queue | None, wide: bool) -> tuple[int, 
     `wide`: also the commands that started the processes. Returns the numbers of jobs and of
     processes, and a sentence for each run that cannot be reached from here.
 
-    Raises UserError when SLURM refuses, and for processes of somebody else.
+    Raises UserError when SLURM refuses.
     """
-    submitted = {run: job for run in live if (job := _queued_job(run, queue))}
-    _cancel_jobs(submitted)
-    pids, unreachable = _stop([run for run in live if run not in submitted], wide)
-    return len(submitted), len(pids), unreachable
+    jobs = {run: found for run in live if (found := _queued_job(run, queue))}
+    theirs = {run: why for run, (job, queued) in jobs.items() if (why := _not_ours(job, queued))}
+    cancelled = _cancel_jobs({run: job for run, (job, _) in jobs.items() if run not in theirs})
+    pids, unreachable = _stop([run for run in live if run not in jobs], wide)
+    unreachable += [f"{run.name}: {why}" for run, why in theirs.items()]
+    return cancelled, len(pids), unreachable
 
 
-def _queued_job(run: Path, queue: Queue | None) -> dict[str, Any] | None:
-    """Return the job of a run, if it is in the queue."""
+def _queued_job(run: Path, queue: Queue | None) -> tuple[dict[str, Any], Queued] | None:
+    """Return the job of a run, and what is said of it, if it is in the queue."""
     job = read_json(run / "job.json")
-    return job if job and queue and job["id"] in queue else None
+    queued = queue.standing(job) if job and queue else None
+    return (job, queued) if job and queued else None
 
 
-def _cancel_jobs(submitted: dict[Path, dict[str, Any]]) -> None:
-    """Cancel jobs, and remember that it was wanted: such a run is interrupted, not lost."""
+def _not_ours(job: dict[str, Any], queued: Queued) -> str:
+    """Return why a job cannot be cancelled from here, nothing if it can."""
+    user = job.get("user") or this_user()
+    if user != this_user():
+        return f"job {job['id']} is {user}'s: only {user} can cancel it"
+    return "" if queued.comment else f"squeue does not list job {job['id']}, which runs by sacct"
+
+
+def _cancel_jobs(submitted: dict[Path, dict[str, Any]]) -> int:
+    """Cancel jobs, and remember that it was wanted: such a run is interrupted, not lost.
+
+    The queue is asked again for each call: a number is given to scancel only while the job that
+    has it is known by our comment. Returns how many were.
+    """
     for run, job in submitted.items():
         write_json(run / "job.json", job | {"cancelled": now()})
-    ids = [job["id"] for job in submitted.values()]
-    for start in range(0, len(ids), BATCH):
-        ask("scancel", *ids[start : start + BATCH])
+    jobs, cancelled = list(submitted.values()), 0
+    for start in range(0, len(jobs), BATCH):
+        mine = queue().of(None)
+        comments = {job: queued.comment for job, queued in mine.items() if queued.comment}
+        batch = jobs[start : start + BATCH]
+        ids = [job["id"] for job in batch if comments.get(job["id"]) == job.get("comment", "")]
+        ask("scancel", *ids) if ids else None
+        cancelled += len(ids)
+    return cancelled
 
 
 def _stop(runs: Sequence[Path], wide: bool) -> tuple[set[int], list[str]]:
     """Tell the processes that train runs to stop; return them, and a sentence for each far one."""
-    pids: set[int] = set()
+    pids: dict[int, str] = {}
     unreachable: list[str] = []
     for run in runs:
         owner = owner_of(run)
         if owner is None or not is_live(owner):  # it ended meanwhile
             continue
-        pid, host = owner["pid"], owner["host"]
-        if host != socket.gethostname():
-            unreachable.append(f"{run.name}: process {pid} on {host}; cancel it there")
+        pid, who = owner["pid"], f"{run.name}: {named(owner)}"
+        if owner["host"] != socket.gethostname():
+            unreachable.append(f"{who}; cancel it there")
         else:
-            pids.add((wide and _launcher(pid)) or pid)
-    for pid in pids:
+            pids[(wide and _launcher(pid)) or pid] = who
+    for pid, who in pids.items():
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             continue
-        except PermissionError as error:
-            raise UserError(f"process {pid} belongs to somebody else") from error
-    return pids, unreachable
+        except PermissionError:
+            unreachable.append(f"{who}; it is not yours")
+    return set(pids), unreachable
 
 
 def _launcher(pid: int) -> int | None:
@@ -107,35 +123,18 @@ def reopened(directory: Path, anew: bool) -> Run:
     return run
 
 
-def start_again(runs: Sequence[Run], slurm: bool, changes: Sequence[str]) -> int:
-    """Start runs with the launcher that each had; `slurm`: submit also what no job had.
-
-    `changes` are `key=value` words for the options of the launcher. Returns how many of those that
-    trained here did not finish.
-
-    Raises UserError for unknown keys and wrong values.
-    """
-    groups: defaultdict[str, list[Run]] = defaultdict(list)
+def start_again(runs: Sequence[Run], launches: Mapping[Path, Launch]) -> int:
+    """Start runs again, each as its directory says; return how many did not finish here."""
+    groups: dict[int, list[Run]] = {}
     for run in runs:
-        job = read_json(run.directory / "job.json")
-        launcher = job["launcher"] if job else {} if slurm else None
-        groups[json.dumps(launcher, sort_keys=True)].append(run)
+        groups.setdefault(id(launches[run.directory]), []).append(run)
     unfinished = 0
-    for launcher, group in groups.items():
-        options = _changed(json.loads(launcher), changes)
-        if isinstance(options, Slurm):
-            print(f"submitted {len(submit(group, options))} runs; `status` shows them")
+    for group in groups.values():
+        launch = launches[group[0].directory]
+        if isinstance(launch.options, Slurm):
+            jobs = submit(group, launch.options, launch.word or "slurm")
+            print(f"submitted {len(jobs)} runs; `status` shows them")
         else:
-            states = train_all({run: run.name for run in group}, options)
+            states = train_all({run: run.name for run in group}, launch.options)
             unfinished += sum(state is not State.DONE for state in states.values())
     return unfinished
-
-
-def _changed(launcher: dict[str, Any] | None, changes: Sequence[str]) -> Slurm | Local:
-    """Return typed options: those of a job, or of this machine where there was none."""
-    schema = OmegaConf.structured(Local if launcher is None else Slurm)
-    try:
-        options = OmegaConf.merge(schema, launcher or {}, OmegaConf.from_dotlist(list(changes)))
-        return OmegaConf.to_object(options)  # pyright: ignore[reportReturnType]
-    except OmegaConfBaseException as error:
-        raise UserError(f"--with: {explain(error)}") from error

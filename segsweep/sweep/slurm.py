@@ -20,17 +20,18 @@ import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json, write_json
 from segsweep.base.owner import Busy, owned
-from segsweep.base.queue import Queue, ask, queue
+from segsweep.base.queue import HIDDEN, SUBMISSION, Queue, ask, queue, setting, this_user
 from segsweep.base.words import FOLDERS
 from segsweep.run.identity import LIVE, Run, State, git, now
+from segsweep.sweep.options import Slurm, refusal
 from segsweep.sweep.submitit_parts import batch_script, log_name
 
 LOCKED = 300  # seconds to wait for another command that submits into the same folder
@@ -50,8 +51,11 @@ esac
 # the task's own id: the number of an array's last job is the array's, too, and means all of them
 job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
 for try in {{1..120}}; do  # the controller may be away
-  state=$(squeue --noheader --jobs=$job --format=%T) || {{ sleep 15; continue; }}
-  [ "$state" = RUNNING ] || break  # cancelled
+  case $(squeue --jobs=$job --format='segsweep|%T|%k') in
+    *'segsweep|RUNNING|{comment}'*) ;;
+    *'segsweep|STATE|'*) break ;;  # the header, and this job is not running: cancelled
+    *) sleep 15; continue ;;
+  esac
   echo "status $status: requeued"
   scontrol requeue $job && sleep 600
   break  # refused: this job may not
@@ -60,53 +64,24 @@ exit $status"""
 TOGETHER = 60  # seconds from the end of a run's first task to that of the last
 
 
-@dataclass
-class Slurm:
-    """What jobs ask for. Nodes and tasks follow from `trainer.nodes` and `trainer.devices`."""
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    time: int = 240  # minutes; a run that needs longer is requeued and goes on
-    cpus_per_task: int = 4
-    mem: str | None = None  # of a node: 16G
-    gpus_per_node: int | None = None  # default: trainer.devices where trainer.accelerator=gpu
-    gres: str | None = None
-    array_parallelism: int = 256  # jobs of an array that may run at once
-    signal_delay: int = 120  # seconds before the time limit: a batch, a validation, a checkpoint
-    requeue: bool = True  # when preempted, when a node dies, at the time limit, for a retry
-    retries: int = 1  # of a run that failed or was killed
-    python: str | None = None  # command instead of this Python: a container call
-    setup: list[str] = field(default_factory=list)  # shell lines before it
-    sbatch: dict[str, Any] = field(default_factory=dict)  # any other option of sbatch
-
-    def __post_init__(self) -> None:
-        """Refuse values that could only fail in the queue."""
-        if not 0 < 2 * self.signal_delay <= 60 * self.time:
-            raise UserError(
-                f"hydra.launcher.signal_delay={self.signal_delay}: must be more than 0 and at most "
-                f"half of the time limit, hydra.launcher.time={self.time} minutes"
-            )
-        for key, minimum in (("cpus_per_task", 1), ("array_parallelism", 1), ("retries", 0)):
-            if getattr(self, key) < minimum:
-                raise UserError(f"hydra.launcher.{key}={getattr(self, key)}: at least {minimum}")
-
-
-def submit(runs: Sequence[Run], options: Slurm) -> dict[str, str]:
+def submit(runs: Sequence[Run], options: Slurm, word: str = "slurm") -> dict[str, str]:
     """Submit the runs that are neither done nor live; return the job ids by name of run.
 
-    Runs must lie in one results folder. Raises UserError when SLURM does not answer, or refuses.
+    Runs must lie in one results folder; `word` is that of the launcher, for `retry`. Raises
+    UserError when SLURM does not answer, or refuses.
     """
     root = runs[0].directory.parent
     jobs: dict[str, str] = {}
     with _alone(root / ".submit"):
         live = queue()
         recover(root, live)
-        todo = [run for run in runs if wanted(run, run.state(live)) and _prepared(run)]
+        unseen = _unseen(root, live)
+        todo = [run for run in runs if run.name not in unseen and wanted(run, run.state(live))]
+        todo = [run for run in todo if _prepared(run)]
+        print(*hidden([run.directory for run in runs], live), sep="", end="", flush=True)
         for group in alike(todo):
             for start in range(0, len(group), most := max_array_size()):
-                jobs |= _submit(root, group[start : start + most], options)
+                jobs |= _submit(root, group[start : start + most], options, word)
         prune(root, live)
     return jobs
 
@@ -123,8 +98,11 @@ def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
     gpus = options.gpus_per_node
     if gpus is None and options.gres is None and trainer.accelerator.name == "gpu":
         gpus = trainer.devices
-    after = AFTER.format(folder=shlex.quote(str(folder)), retries=options.retries)
+    after = AFTER.format(
+        folder=shlex.quote(str(folder)), retries=options.retries, comment=intent.stem
+    )
     exports = [f"export OMP_NUM_THREADS={options.cpus_per_task}"]
+    exports += [f'export {SUBMISSION}="{intent.stem} $SLURM_JOB_ID"']
     if FOLDERS in os.environ:  # also where a site does not hand the environment on
         exports.append(f"export {FOLDERS}={shlex.quote(os.environ[FOLDERS])}")
     return batch_script(
@@ -157,13 +135,15 @@ def script(run: Run, options: Slurm, intent: Path, count: int = 1) -> str:
     )
 
 
-def _submit(root: Path, runs: Sequence[Run], options: Slurm) -> dict[str, str]:
+def _submit(root: Path, runs: Sequence[Run], options: Slurm, word: str) -> dict[str, str]:
     """Submit runs as one array: the intent, then the deed, then what is remembered of it."""
     path = root / ".submit" / f"{uuid.uuid4().hex}.json"
     intent = {
         "id": None,
         "runs": [run.name for run in runs],
         "submitted": now(),
+        "user": this_user(),
+        "word": word,
         "launcher": asdict(options),
         "git": git(),
     }
@@ -173,10 +153,13 @@ def _submit(root: Path, runs: Sequence[Run], options: Slurm) -> dict[str, str]:
     write_json(path, intent)
     try:
         answer = ask("sbatch", "--parsable", str(batch))
-    except UserError:
+    except UserError as error:
         _forget(path)
-        raise
-    return _remember(path, intent, answer.split(";")[0].strip())
+        raise refusal(error, options, runs[0].config.trainer) from error
+    numbers = re.findall(r"^(\d+)(?:;\S*)?\s*$", answer, re.MULTILINE)  # beside what a site prints
+    if not numbers:
+        raise UserError(f"sbatch named no job: {answer.strip()!r}; `status` finds it in the queue")
+    return _remember(path, intent, numbers[-1])
 
 
 def _remember(path: Path, intent: dict[str, Any], number: str) -> dict[str, str]:
@@ -187,7 +170,8 @@ def _remember(path: Path, intent: dict[str, Any], number: str) -> dict[str, str]
         directory = path.parent.parent / name
         earlier = read_json(directory / "job.json") or {"attempts": 0}
         again = earlier.get("comment") == path.stem
-        job_facts = {key: intent[key] for key in ("submitted", "launcher", "git")}
+        kept = ("submitted", "user", "word", "launcher", "git")
+        job_facts = {key: intent[key] for key in kept if key in intent}
         job_facts |= {"id": job, "comment": path.stem, "log": str(directory / LOG)}
         job_facts["attempts"] = earlier["attempts"] + (not again)
         write_json(directory / "job.json", job_facts)
@@ -200,11 +184,12 @@ def _remember(path: Path, intent: dict[str, Any], number: str) -> dict[str, str]
 
 def recover(root: Path, live: Queue) -> None:
     """Remember the jobs of intents whose login process died after `sbatch`."""
-    jobs = {queued.comment: job.split("_")[0] for job, queued in live.items()}
     for path in _intents(root):
         intent = read_json(path)
-        if intent is not None and intent["id"] is None and path.stem in jobs:
-            _remember(path, intent, jobs[path.stem])
+        number = live.submitted(path.stem, intent.get("user")) if intent else None
+        if intent is not None and intent["id"] is None and number:
+            with contextlib.suppress(PermissionError):  # then its user remembers them
+                _remember(path, intent, number)
 
 
 def prune(root: Path, live: Queue) -> None:
@@ -212,10 +197,9 @@ def prune(root: Path, live: Queue) -> None:
 
     Only who owns `.submit` may: an intent without a job is one that is just being submitted.
     """
-    busy = {queued.comment for queued in live.values()}
     for path in _intents(root):
         intent = read_json(path)
-        if intent is None or path.stem in busy:
+        if intent is None or live.may_have(path.stem, intent.get("user")):
             continue
         jobs = {root / name: read_json(root / name / "job.json") for name in intent["runs"]}
         last = [run for run, job in jobs.items() if job and job.get("comment") == path.stem]
@@ -227,12 +211,32 @@ def prune(root: Path, live: Queue) -> None:
             _forget(path)
 
 
+def _unseen(root: Path, live: Queue) -> set[str]:
+    """Return the runs that somebody whose jobs are hidden may just have submitted."""
+    intents = [(path, read_json(path) or {"id": ""}) for path in _intents(root)]
+    open_ones = [(path, intent) for path, intent in intents if intent["id"] is None]
+    unseen = [i["runs"] for path, i in open_ones if live.may_have(path.stem, i.get("user"))]
+    return {name for names in unseen for name in names}
+
+
+def hidden(runs: Iterable[Path], live: Queue) -> list[str]:
+    """Return a line for each user of whose jobs nothing can be known: their runs count as live."""
+    theirs: dict[str, list[Path]] = {}
+    for run in (run for run in runs if not (run / "record.json").exists()):
+        job = read_json(run / "job.json")
+        if job and live.standing(job) is HIDDEN:
+            theirs.setdefault(job["user"], []).append(run)
+    return [
+        f"{len(jobs)} runs are jobs of {user}, which cannot be seen from here, and count as "
+        f"running: ask {user}; of those that are gone delete job.json (first {jobs[0]})\n"
+        for user, jobs in theirs.items()
+    ]
+
+
 def max_array_size() -> int:
     """Return how many jobs an array may have."""
-    matched = re.search(
-        r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE
-    )
-    return int(matched[1]) if matched else 1000
+    size = setting("MaxArraySize") or ""
+    return int(size) if size.isdecimal() else 1000
 
 
 def alike(runs: Sequence[Run]) -> list[list[Run]]:

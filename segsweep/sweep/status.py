@@ -16,7 +16,7 @@ from typing import Any
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.base.owner import owner_of
-from segsweep.base.queue import Queue, queue
+from segsweep.base.queue import HIDDEN, Queue, queue, this_user
 from segsweep.base.terminal import aligned, duration, shared
 from segsweep.run.identity import State, state_of
 from segsweep.sweep.names import chosen, settings
@@ -95,7 +95,7 @@ def status(directory: Path, now: Queue | None = None) -> Status:
     try:
         state = state_of(directory, now)
         fields = _record(directory) if state is State.DONE else _curve(directory, state)
-        notes = _note(directory, state), fields.pop("silence", "")
+        notes = _note(directory, state, now), fields.pop("silence", "")
         return Status(directory.name, state.value, note=", ".join(filter(None, notes)), **fields)
     except (ValueError, KeyError, TypeError) as error:
         return Status(directory.name, UNREADABLE, note=f"{type(error).__name__}: {error}")
@@ -202,25 +202,34 @@ def _frozen(directory: Path, key: re.Pattern[bytes]) -> str | None:
     return matched[1].decode() if matched else None
 
 
-def _note(directory: Path, state: State) -> str:
+def _note(directory: Path, state: State, now: Queue | None) -> str:
     """Return who runs it, or why it ended."""
     job = read_json(directory / "job.json")
+    named = _job(job, now) if job else ""
     if state is State.RUNNING:
         owner = owner_of(directory) or {}
-        who = f"job {job['id']}" if job else f"process {owner.get('pid')}"
+        who = named or f"process {owner.get('pid')}"
         return f"{who} on {owner['host']}" if owner else who
     if state is State.FAILED:
         error = (read_json(directory / "failed.json") or {}).get("error") or {}
         message = (error.get("message") or "").strip().splitlines()
         return ": ".join([error.get("type", "failed"), *message[:1]])
     if state is State.PENDING and job:
-        return f"job {job['id']}"
+        return named
     if state is State.LOST and job:
         last = [line.decode(errors="replace") for line in tail(directory / "log.txt", 1 << 12)[-1:]]
-        return ": ".join([f"job {job['id']} is gone", *last])
+        return ": ".join([f"{named} is gone", *last])
     if state in (State.INTERRUPTED, State.NEW) and job and job.get("cancelled"):
         return "cancelled"
     return ""
+
+
+def _job(job: dict[str, Any], now: Queue | None) -> str:
+    """Return the number of a job, and whose it is where it is somebody else's."""
+    user = job.get("user") or this_user()
+    named = f"job {job['id']}" if user == this_user() else f"{user}'s job {job['id']}"
+    unseen = now is not None and now.standing(job) is HIDDEN
+    return f"{named}, which cannot be seen from here" if unseen else named
 
 
 def _progress(run: Status) -> str:

@@ -7,14 +7,18 @@
 
 Runs go on from their checkpoints. Jobs are submitted again with the options that they had, changed
 by `--with`; runs that no job had train on this machine. Finished and live runs are left alone.
+Options that run commands (setup, python, sbatch) are those of your own hydra/launcher, whatever a
+results folder says; where its jobs had others these are shown, and `--trust` uses them.
 """
 
 from __future__ import annotations
 
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import state_of
+from segsweep.sweep.again import launches
 from segsweep.sweep.control import ENDED, reopened, start_again
 from segsweep.sweep.names import chosen, named_or_all
+from segsweep.sweep.slurm import hidden
 from segsweep.sweep.status import jobs
 
 
@@ -30,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         help="change options of the launcher",
     )  # fmt: skip
     parser.add_argument("--slurm", action="store_true", help="submit also what no job had")
+    parser.add_argument(
+        "--trust", action="store_true", help="use also the commands that job.json names"
+    )
     parser.add_argument("--anew", action="store_true", help="begin at the first step")
     options = parser.parse_args(argv)
     named_or_all("retry", options.what, options.all)
@@ -37,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     queue = jobs(directories)
     frozen = [run for run in directories if (run / "config.yaml").is_file()]
     ended = [run for run in frozen if state_of(run, queue).value in options.state]
+    how = launches(ended, options.slurm, options.changes, options.trust)  # nothing is deleted yet
     runs = [reopened(directory, options.anew) for directory in ended]
+    print(*hidden(directories, queue) if queue else [], sep="", end="")
     print(f"{len(directories)} runs, {len(runs)} of them to start again")
-    return 1 if start_again(runs, options.slurm, options.changes) else 0
+    return 1 if start_again(runs, how) else 0

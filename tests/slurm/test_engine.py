@@ -13,7 +13,7 @@ import pytest
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.owner import owned
-from segsweep.base.queue import queue
+from segsweep.base.queue import Queue, queue
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.slurm import Slurm, prune, recover, submit
 from tests.runs import left_owner
@@ -113,8 +113,8 @@ def test_a_silent_controller_is_no_reason_to_submit(cluster, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["hydra.launcher.partition=nowhere"], "partition"),
-        (["hydra.launcher.sbatch={no_such_option: 1}"], "no-such-option"),
+        (["hydra.launcher.partition=nowhere"], "hydra.launcher.partition=nowhere"),
+        (["hydra.launcher.sbatch={no_such_option: 1}"], "launcher.sbatch.no_such_option=1"),
         (["hydra.launcher.time=3"], "hydra.launcher.time=3"),
         (["hydra.launcher.tme=30"], "did you mean 'time'"),
     ],
@@ -126,7 +126,7 @@ def test_what_slurm_refuses_is_said_and_leaves_nothing(cluster, tmp_path, words,
     assert "Traceback" not in said.stderr
     assert not cluster.queue()
     assert not intents(tmp_path)
-    assert all(state_of(run, {}) is State.NEW for run in runs(tmp_path))
+    assert all(state_of(run, Queue()) is State.NEW for run in runs(tmp_path))
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

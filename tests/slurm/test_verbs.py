@@ -70,7 +70,7 @@ def test_a_sweep_is_seen_cancelled_started_again_and_lost(login: Login) -> None:
     assert "0 of them live" in login("cancel", "ranks")
     step = found[running]["step"]
 
-    said = login("retry", running, "--with", "time=30")
+    said = login("retry", running, "--trust", "--with", "time=30")
     assert "submitted 1 runs" in said
     assert login.job(running)["launcher"]["time"] == 30
     assert "cancelled" in login.job(waiting)  # it was not named, and stays
@@ -82,7 +82,7 @@ def test_a_sweep_is_seen_cancelled_started_again_and_lost(login: Login) -> None:
     os.kill((owner_of(login.file(running, "")) or {})["pid"], signal.SIGKILL)
     login.cluster.wait(lambda: login.states(running)[running]["state"] == "lost")
     assert "is gone" in login("status", "ranks")
-    assert "submitted 1 runs" in login("retry", "ranks", "--state", "lost")
+    assert "submitted 1 runs" in login("retry", "ranks", "--trust", "--state", "lost")
     assert "1 jobs cancelled" in login("cancel", "--all")
 
 
