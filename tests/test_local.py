@@ -16,8 +16,17 @@ from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep import local
 from segsweep.sweep.local import Local, Places, gpus
 from tests.runs import TINY
+from tests.slurm import counted
+from tests.slurm.counted import marks
 
 SWEEP = ["-m", "hydra/launcher=local", *TINY, "hparams.epochs=1"]
+STAND_IN = """
+import os, sys
+sys.executable = os.path.abspath("python")  # what trains: runs that sleep, and keep count
+sys.argv[0] = "segsweep"
+from segsweep.__main__ import main
+main()
+"""
 
 
 def run(*words: str) -> Run:
@@ -91,6 +100,30 @@ def test_a_sweep_leaves_logs_and_names_what_failed(tmp_path) -> None:
     assert "epoch 1/1" in (states[State.DONE] / "log.txt").read_text()
     assert "epoch 1/1" not in done.stdout
     assert "[2/2]" in done.stdout
+
+
+def test_the_same_sweep_twice_at_once_trains_each_run_once_and_ends_twice(tmp_path) -> None:
+    """Whoever comes second waits for what the first one trains, and for nothing more."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {counted.__file__} "$@"\n')
+    python.chmod(0o755)
+    words = [
+        "-m",
+        "hydra/launcher=local",
+        "hydra.launcher.workers=2",
+        "peft=frozen",
+        "seed=range(3)",
+    ]
+    command = [sys.executable, "-c", STAND_IN, *words, "model.weights=null"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = os.environ | {"COUNTED_SECONDS": "0.5"}
+    racers = [subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) for _ in range(2)]
+    said = [racer.communicate(timeout=120)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0], said
+    assert all("[3/3] done" in text for text in said), said
+    runs = list((tmp_path / "results" / "runs").glob("*/marks"))
+    assert [len(marks(path.parent, "done")) for path in runs] == [1] * 3
+    assert any("elsewhere" in text for text in said)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

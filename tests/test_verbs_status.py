@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segsweep.base.errors import UserError
+from segsweep.base.files import write_json
 from segsweep.base.owner import owned
 from segsweep.base.terminal import duration, human
-from segsweep.sweep.names import chosen, remember, sweeps
+from segsweep.sweep.names import chosen, members, remember, settings, sweeps
 from segsweep.sweep.status import lines, status
 from segsweep.verbs.status import main
 from tests.records import record, write
@@ -40,6 +43,51 @@ def test_a_sweep_grows_by_every_launch_and_keeps_its_order(tmp_path: Path) -> No
     remember(tmp_path, "ranks", {"c": ["r=3"], "b": ["r=1"]})
     assert [run.name for run in chosen(tmp_path, ["ranks"])] == ["b", "a", "c"]
     assert sweeps(tmp_path) == ["ranks"]
+
+
+def test_a_launch_that_adds_nothing_writes_nothing(tmp_path: Path) -> None:
+    earlier = tmp_path / "sweeps" / "ranks.json"  # as earlier versions wrote it
+    earlier.parent.mkdir()
+    write_json(earlier, {"name": "ranks", "runs": {"z": "r=9"}})
+    remember(tmp_path, "ranks", {"b": ["r=1"], "z": ["r=9"]})
+    (launch,) = (tmp_path / "sweeps" / "ranks").iterdir()
+    remember(tmp_path, "ranks", {"b": ["x=1"], "z": []})
+    assert list((tmp_path / "sweeps" / "ranks").iterdir()) == [launch]
+    assert members(tmp_path, "ranks") == {"z": "r=9", "b": "r=1"}
+    assert settings(tmp_path) == members(tmp_path, "ranks")
+    assert sweeps(tmp_path) == ["ranks"]
+
+
+def test_launches_at_the_same_time_keep_all_their_runs(tmp_path: Path) -> None:
+    """Each in a process of its own, all begun before the first one writes."""
+    together = multiprocessing.get_context("fork")
+    gate = together.Barrier(100)
+
+    def launch(number: int) -> None:
+        gate.wait(60)
+        remember(tmp_path, "wide", {f"run-{number}": [f"seed={number}"]})
+
+    launches = [together.Process(target=launch, args=(number,)) for number in range(100)]
+    for process in launches:
+        process.start()
+    for process in launches:
+        process.join(60)
+    assert {*members(tmp_path, "wide")} == {f"run-{number}" for number in range(100)}
+
+
+@pytest.mark.parametrize("content", [
+    {"runs": {"../../..": ""}}, {"runs": {".submit": ""}}, {"runs": {"a/b": ""}}, {"runs": ["a"]},
+    {"runs": {"a": 1}}, ["a"], {},
+])  # fmt: skip
+def test_a_sweep_leads_nowhere_else(tmp_path: Path, capsys, content: Any) -> None:
+    (directory,) = write(tmp_path, record("lora", 41.5))
+    for path in ("sweeps/evil.json", "sweeps/evil/1.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        write_json(tmp_path / path, content)
+        with pytest.raises(UserError, match=rf"{path}: .*; delete"):
+            chosen(tmp_path, ["evil"])
+        assert directory.name in shown(capsys, "--results", str(tmp_path))  # others are shown
+        (tmp_path / path).unlink()
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".x", "a b"])

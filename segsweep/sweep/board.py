@@ -26,6 +26,7 @@ class Board:
     def __init__(self, labels: Mapping[Path, str]) -> None:
         self.labels = labels
         self.running: set[Path] = set()
+        self.elsewhere: set[Path] = set()
         self.ended: dict[Path, State] = {}
         self.console = Console(highlight=False, soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -48,7 +49,15 @@ class Board:
         """Note that a run trains now."""
         if run not in self.running:
             self.running.add(run)
-            self.say("begun", run)
+            if run not in self.elsewhere:
+                self.say("begun", run)
+
+    def leave(self, run: Path) -> None:
+        """Note that somebody else trains a run."""
+        self.running.discard(run)
+        if run not in self.elsewhere:
+            self.elsewhere.add(run)
+            self.say("elsewhere", run, "another process trains it, and is waited for")
 
     def end(self, run: Path, state: State) -> None:
         """Note how a run ended."""

@@ -25,6 +25,8 @@ from segsweep.sweep.board import Board
 
 MOST = 8  # runs at once on the CPU unless said otherwise; each holds a model in memory
 TICK = 0.2  # seconds
+LOOK = 2.0  # seconds between two looks at a run that somebody else trains
+OVER = (State.DONE, State.FAILED)
 
 
 @dataclass
@@ -108,27 +110,36 @@ class Places:
 def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
     """Train runs, each in a process; return how each ended.
 
-    A signal stops all of them with checkpoints, and is raised as `Stopped`.
+    One that somebody else trains is waited for, and goes on here if it was left unfinished. A
+    signal stops all of ours with checkpoints, and is raised as `Stopped`.
     """
     places = Places(options, len(labels))
     for run in labels:
         places.needed(run)
     board = Board({run.directory: label for run, label in labels.items()})
     ended: dict[Run, State] = {}
+    waiting = dict.fromkeys(labels, 0.0)  # to the time of the next look, 0: nobody else has it
     try:
         with wish.listening(), board, _stopping() as processes:
-            waiting = list(labels)
             while waiting or processes:
-                for run in list(waiting):
-                    if (taken := places.take(run)) is not None:
-                        waiting.remove(run)
+                for run in [run for run, when in waiting.items() if when <= time.monotonic()]:
+                    if waiting[run] and (state := run.state()) in OVER:
+                        del waiting[run]
+                        ended[run] = state
+                        board.end(run.directory, state)
+                    elif (taken := places.take(run)) is not None:
+                        del waiting[run]
                         processes[run] = Process(run, taken, places.threads)
                         board.begin(run.directory)
-                for run, process in list(processes.items()):
-                    if process.over():
-                        places.give_back(processes.pop(run).taken)
-                        ended[run] = run.state()
-                        board.end(run.directory, ended[run])
+                for run, process in [item for item in processes.items() if item[1].over()]:
+                    places.give_back(processes.pop(run).taken)
+                    state = run.state()
+                    if state is State.RUNNING or (process.busy and state not in OVER):
+                        waiting[run] = time.monotonic() + LOOK
+                        board.leave(run.directory)
+                    else:
+                        ended[run] = state
+                        board.end(run.directory, state)
                 board.tick()
                 time.sleep(TICK)
     except Stopped as stopped:
@@ -145,7 +156,7 @@ class Process:
         self.process: subprocess.Popen[bytes] | None = None
         try:
             run.prepare()
-        except Busy:  # somebody else trains it: that is how it stands
+        except Busy:  # somebody else trains it, or is about to
             return
         environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {CHILD: "1"}
         if taken[0] != "cpu":
@@ -162,6 +173,11 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def busy(self) -> bool:
+        """Say whether it never began, since somebody else was at work on the run."""
+        return self.process is None
 
     def over(self) -> bool:
         """Say whether the process has ended."""

@@ -1,7 +1,11 @@
-"""Runs by name: a sweep is a set of runs, `results/sweeps/<name>.json`, that grows by every launch.
+"""Runs by name: a sweep is a set of runs that grows by every launch.
 
-The name is the word of `+sweep=` or what `io.sweep=` says. Verbs over files take such a name, the
-name or id of a run (also its beginning), or a folder.
+    results/sweeps/<name>/<launch>.json   the runs that one launch added, never written again
+    results/sweeps/<name>.json            those of the launches of earlier versions
+
+Launches at the same time write files of their own, so none takes away what another one added. The
+name is the word of `+sweep=` or what `io.sweep=` says. Verbs over files take such a name, the name
+or id of a run (also its beginning), or a folder.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
+import uuid
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -17,32 +23,61 @@ from pathlib import Path
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json, write_json
 
+RUN = re.compile(r"\w[^/\x00-\x1f\x7f]*")  # a name in the folder of runs, never a way out of it
 HIDDEN = re.compile(r"io\.|\+?hydra[./]|\+sweep=|force=")  # words that say nothing about a run
 
 
-def remember(results: Path, name: str, runs: Mapping[str, Sequence[str]]) -> Path:
-    """Add runs, and the words that made each, to a sweep; those that it has keep their place.
+def remember(results: Path, name: str, runs: Mapping[str, Sequence[str]]) -> None:
+    """Add runs, and the words that made each, to a sweep; those that it has stay as they are.
 
     Raises UserError for a name that is no file name.
     """
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise UserError(f"io.sweep={name}: letters, digits, '_', '-' and '.' make a sweep's name")
-    path = results / "sweeps" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    added = {run: " ".join(w for w in words if not HIDDEN.match(w)) for run, words in runs.items()}
-    write_json(path, {"name": name, "runs": _runs(path) | added})
-    return path
+    known = members(results, name)
+    added = {
+        run: " ".join(word for word in words if not HIDDEN.match(word))
+        for run, words in runs.items()
+        if run not in known
+    }
+    if added:
+        folder = results / "sweeps" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        launch = f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.json"  # sorted by name: by time
+        write_json(folder / launch, {"name": name, "runs": added})
 
 
 def sweeps(results: Path) -> list[str]:
     """Return the names of all sweeps."""
-    return sorted(path.stem for path in (results / "sweeps").glob("*.json"))
+    if not (results / "sweeps").is_dir():
+        return []
+    with os.scandir(results / "sweeps") as entries:
+        found = [e.name if e.is_dir() else e.name.removesuffix(".json") for e in entries
+                 if e.name[0] != "." and (e.is_dir() or e.name.endswith(".json"))]  # fmt: skip
+    return sorted(set(found))
+
+
+def members(results: Path, name: str) -> dict[str, str]:
+    """Return the runs of a sweep, those of earlier launches first, and the words that made each.
+
+    Raises UserError for a file that says something else, or names what is outside of the folder.
+    """
+    earlier, folder = results / "sweeps" / f"{name}.json", results / "sweeps" / name
+    runs = _runs(earlier) if earlier.is_file() else {}
+    for launch in sorted(folder.glob("*.json")):
+        runs |= {run: words for run, words in _runs(launch).items() if run not in runs}
+    return runs
 
 
 def settings(results: Path) -> dict[str, str]:
-    """Return the words that made each run that belongs to a sweep."""
-    runs = [_runs(results / "sweeps" / f"{name}.json") for name in sweeps(results)]
-    return {run: words for sweep in runs for run, words in sweep.items()}
+    """Return the words that made each run that belongs to a sweep; a damaged one is named."""
+    words: dict[str, str] = {}
+    for name in sweeps(results):
+        try:
+            words |= members(results, name)
+        except UserError as error:
+            print(f"skipped {error}", file=sys.stderr)
+    return words
 
 
 def directories(results: Path) -> list[Path]:
@@ -105,7 +140,7 @@ def named_or_all(verb: str, words: Sequence[str], everything: bool) -> None:
 
 def _named(results: Path, word: str) -> list[Path]:
     if word in sweeps(results):
-        return [results / "runs" / run for run in _runs(results / "sweeps" / f"{word}.json")]
+        return [results / "runs" / run for run in members(results, word)]
     path = Path(word)
     if (path / "runs").is_dir():
         return directories(path)
@@ -127,4 +162,14 @@ def _named(results: Path, word: str) -> list[Path]:
 
 
 def _runs(path: Path) -> dict[str, str]:
-    return (read_json(path) or {"runs": {}})["runs"]
+    """Return the runs that a file names."""
+    content = read_json(path)
+    runs = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(runs, dict):
+        raise UserError(f"{path}: is no list of runs of a sweep; delete it, and launch them again")
+    for run, words in runs.items():
+        if not RUN.fullmatch(run) or not isinstance(words, str):
+            raise UserError(
+                f"{path}: {run!r} is no run of this folder; delete the file, or that line of it"
+            )
+    return runs

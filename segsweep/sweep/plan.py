@@ -28,7 +28,8 @@ from segsweep.model.files import locate
 from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.sweep.cost import Cost, estimate, finished_runs, probe
 from segsweep.sweep.names import directories, remember
-from segsweep.sweep.slurm import Slurm, alike, script
+from segsweep.sweep.options import Slurm
+from segsweep.sweep.slurm import alike, script
 from segsweep.sweep.status import jobs
 from segsweep.sweep.sweeper import Combination, composing
 
@@ -235,7 +236,10 @@ def header(hydra_config: DictConfig, starting: Sequence[Planned]) -> list[str]:
 
 def save(starting: Sequence[Planned], name: str) -> None:
     """Freeze the configs of runs under a sweep's name; `retry` starts them."""
+    named: dict[str, dict[str, Combination]] = {}
     for run, words in ((entry.run, entry.words) for entry in starting):
         if run is not None:
             run.prepare()
-            remember(Path(run.config.io.results), name, {run.name: words})
+            named.setdefault(run.config.io.results, {})[run.name] = words
+    for results, runs in named.items():
+        remember(Path(results), name, runs)
