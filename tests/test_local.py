@@ -21,10 +21,14 @@ from tests.slurm.counted import marks
 
 SWEEP = ["-m", "hydra/launcher=local", *TINY, "hparams.epochs=1"]
 STAND_IN = """
-import os, sys
+import os, sys, time
+from pathlib import Path
 sys.executable = os.path.abspath("python")  # what trains: runs that sleep, and keep count
 sys.argv[0] = "segsweep"
 from segsweep.__main__ import main
+Path(f"ready.{os.getpid()}").touch()
+while len(list(Path().glob("ready.*"))) < 2:
+    time.sleep(0.01)
 main()
 """
 
@@ -116,7 +120,7 @@ def test_the_same_sweep_twice_at_once_trains_each_run_once_and_ends_twice(tmp_pa
     ]
     command = [sys.executable, "-c", STAND_IN, *words, "model.weights=null"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    environment = os.environ | {"COUNTED_SECONDS": "0.5"}
+    environment = os.environ | {"COUNTED_SECONDS": "1"}
     racers = [subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) for _ in range(2)]
     said = [racer.communicate(timeout=120)[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0, 0], said

@@ -228,7 +228,7 @@ def hidden(runs: Iterable[Path], live: Queue) -> list[str]:
             theirs.setdefault(job["user"], []).append(run)
     return [
         f"{len(jobs)} runs are jobs of {user}, which cannot be seen from here, and count as "
-        f"running: ask {user}; of those that are gone delete job.json (first {jobs[0]})\n"
+        f"running: ask {user}; where they are gone, delete job.json (first {jobs[0]}/job.json)\n"
         for user, jobs in theirs.items()
     ]
 
