@@ -106,6 +106,25 @@ def test_jobs_of_other_users_are_asked_for_and_hidden_ones_count_as_living(
         assert note in capsys.readouterr().out
 
 
+def test_what_somebody_else_may_just_have_submitted_is_left_alone(
+    site: Site, tmp_path: Path
+) -> None:
+    """Their command died between `sbatch` and noting the number, or has not come to it yet."""
+    run = submitted(site, tmp_path)
+    (intent,) = run.directory.parent.glob(".submit/*.json")
+    content = json.loads(intent.read_text())
+    intent.write_text(json.dumps(content | {"id": None, "user": OTHER}))
+    (run.directory / "job.json").unlink()
+    site.knows(jobs=[], says={"sbatch": "8\n", "scontrol": "PrivateData = jobs\n"})
+    assert submit([run], Slurm()) == {}
+    site.knows(says={"sbatch": "8\n", "scontrol": "PrivateData = none\n"})
+    site.knows(jobs=[("7", "PENDING", intent.stem, OTHERS_UID)])
+    assert submit([run], Slurm()) == {}
+    assert json.loads((run.directory / "job.json").read_text())["user"] == OTHER
+    site.knows(jobs=[])
+    assert submit([run], Slurm()) == {run.name: "8"}
+
+
 def test_an_owner_of_another_user_and_host_lives_while_its_job_does(
     site: Site, tmp_path: Path, monkeypatch
 ) -> None:
