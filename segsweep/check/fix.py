@@ -15,8 +15,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +23,15 @@ from PIL import Image
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
+from segsweep.check.changes import REWRITTEN, Copy, keyed, numbering, originals, read, tell
 from segsweep.check.parts import Part, Single, ViaFile
 from segsweep.check.pictures import Look
 from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.data.formats import masks
-from segsweep.data.formats.coco_file import parse
+from segsweep.data.formats.coco_file import EXACT, parse
 from segsweep.data.sets.coco import Coco
 
 Looks = Sequence[tuple[Part, list[Look]]]
-REWRITTEN = {
-    "box-disagrees": "the box is that of the mask",
-    "filled-in": "bbox, area and iscrowd are filled in",
-    "area-disagrees": "the area is that of the mask",
-    "ring-dropped": "useless polygons are left out",
-    "category-root": "left out of the categories",
-    "category-name-twice": "called by name and id",
-}
-
-
-@dataclass
-class Copy:
-    """A part on its way to its copy; `changes` are rows of (file, code, id, change)."""
-
-    part: Part
-    looks: list[Look]
-    out: Path
-    changes: list[tuple[str, str, Any, str]] = field(default_factory=list)
-
-    def log(self, code: str, identity: Any, change: str) -> None:
-        """Note a change."""
-        self.changes.append((self.part.name, code, identity, change))
 
 
 def fix(data: DataSet, looks: Looks, out: Path) -> str:
@@ -95,11 +73,12 @@ def declared(data: DataSet) -> list[dict[str, Any]]:
     if not isinstance(data, Coco):
         pairs = zip(data.category_ids(), data.classes(), strict=True)
         return [{"id": key, "name": name} for key, name in pairs]
-    categories = data.files["train"].categories
-    integral = all(isinstance(key, int) for key in categories)
+    file = data.files["train"]
+    entries = {} if isinstance(data, ViaFile) else keyed(parse(file.path)["categories"])
+    integral = all(isinstance(key, int) and abs(key) < EXACT for key in file.categories)
     return [
-        {"id": key if integral else place, "name": name}
-        for place, (key, name) in enumerate(categories.items(), start=1)
+        entries.get(key, {}) | {"id": key if integral else place, "name": name}
+        for place, (key, name) in enumerate(file.categories.items(), start=1)
     ]
 
 
@@ -108,95 +87,58 @@ def cleaned(
 ) -> dict[str, Any]:
     """Return the content of an annotation file; its pictures are written on the way."""
     part, records = copy.part, [look.record for look in copy.looks if look.usable]
+    raw_images, raw_annotations, other_keys = originals(copy, categories)
     for finding in part.findings():
-        for identity in finding.ids:
-            if finding.kind.drops:
-                copy.log(finding.code, identity, "left out")
-            elif finding.code in REWRITTEN:
-                copy.log(finding.code, identity, REWRITTEN[finding.code])
-    raw_images, raw_annotations, other_keys = originals(part)
+        told = finding.code == "category-other-split"  # by its name
+        for identity in finding.ids if finding.kind.drops and not told else ():
+            copy.log(finding.code, identity, f"left out: {finding.kind.what}")
     usable = {id(annotation) for record in records for annotation in record.annotations}
     for annotation in read(copy):
         if id(annotation) not in usable:
             copy.log("picture", annotation.id, "left out with its picture")
-    image_id = numbering([r.image_id for r in records], "image-id-text", copy)
-    number = numbering([a.id for r in records for a in r.annotations], "annotation-id-twice", copy)
+    image_id = numbering([r.image_id for r in records], "image", copy)
+    number = numbering([a.id for r in records for a in r.annotations], "annotation", copy)
     wrong_areas = {i for f in part.findings() if f.code == "area-disagrees" for i in f.ids}
     content = {**other_keys, "images": [], "annotations": [], "categories": categories}
     for look in copy.looks:
         record = look.record
         if not look.usable:
             continue
-        size = {"height": record.height, "width": record.width}
-        entry = raw_images.get(record.image_id, {}) | {"id": image_id(record.image_id)} | size
-        content["images"].append(entry | {"file_name": picture(copy, look, sources)})
+        raw = raw_images.get(record.image_id, {})
+        new: dict[str, Any] = {"height": record.height, "width": record.width}
+        new["file_name"] = picture(copy, look, sources)
+        tell(copy, record.image_id, raw, new, dict.fromkeys(new, "image"))
+        entry = raw | {"id": image_id(record.image_id)} | new
+        content["images"].append(entry)
         for annotation in record.annotations:
-            new = number(annotation.id)
-            segmentation = segmentation_of(annotation, record, copy)
+            new_id = number(annotation.id)
+            raw = raw_annotations.get(id(annotation), {})
+            segmentation = segmentation_of(annotation, record, copy, raw)
             if segmentation is None:
                 continue
             area = annotation.area
             if annotation.id in wrong_areas:
                 area = masks.area(masks.to_rle(segmentation, (record.height, record.width)))
-            content["annotations"].append(
-                raw_annotations.get(id(annotation), {})
-                | {"id": new, "image_id": entry["id"], "bbox": list(annotation.bbox), "area": area}
-                | {"category_id": categories[annotation.category]["id"]}
-                | {"segmentation": segmentation, "iscrowd": int(annotation.iscrowd)}
-            )
+            new = {"image_id": entry["id"], "bbox": list(annotation.bbox), "area": area}
+            new |= {"category_id": categories[annotation.category]["id"]}
+            new |= {"iscrowd": int(annotation.iscrowd)}
+            tell(copy, annotation.id, raw, new, REWRITTEN)
+            content["annotations"].append(raw | {"id": new_id, "segmentation": segmentation} | new)
     return content
 
 
-def read(copy: Copy) -> list[Annotation]:
-    """Return the usable annotations, also those of pictures that are not."""
-    data, part = copy.part.data, copy.part
-    if isinstance(data, Coco):
-        file = data.files["train" if isinstance(data, Single) else part.name]
-        return [annotation for annotation in file.by_entry if annotation is not None]
-    return [annotation for look in copy.looks for annotation in look.record.annotations]
-
-
-def originals(part: Part) -> tuple[dict[Any, dict], dict[int, dict], dict[str, Any]]:
-    """Return the entries of a COCO file by image id and by annotation, and its other keys."""
-    data = part.data
-    if not isinstance(data, Coco) or isinstance(data, ViaFile):
-        return {}, {}, {}
-    file = data.files["train" if isinstance(data, Single) else part.name]
-    content = parse(file.path)
-    entries = [e for e in content["images"] if isinstance(e, dict)]
-    images = {e["id"]: e for e in entries if isinstance(e.get("id"), int | float | str)}
-    pairs = zip(file.by_entry, content["annotations"], strict=True)
-    annotations = {id(annotation): entry for annotation, entry in pairs if annotation is not None}
-    other_keys = {key: value for key, value in content.items() if key in ("info", "licenses")}
-    return images, annotations, other_keys
-
-
-def numbering(ids: list[Any], code: str, copy: Copy) -> Callable[[Any], int]:
-    """Return what gives each its number: its own if all are good, else 1, 2 ... in order."""
-    good = len(set(ids)) == len(ids) and all(isinstance(i, int) and i > 0 for i in ids)
-    if good:
-        return lambda identity: identity
-    numbers = iter(range(1, len(ids) + 1))
-
-    def again(identity: Any) -> int:
-        new = next(numbers)
-        if new != identity:
-            copy.log(code, identity, f"is now {new}")
-        return new
-
-    return again
-
-
-def segmentation_of(annotation: Annotation, record: Record, copy: Copy) -> Any:
+def segmentation_of(annotation: Annotation, record: Record, copy: Copy, raw: dict[str, Any]) -> Any:
     """Return a segmentation for JSON, cut at the frame, or None if nothing of it is inside."""
     polygons = masks.listed(annotation.segmentation)
+    if raw and polygons != raw["segmentation"]:
+        copy.log("mask-form", annotation.id, "written as COCO does, without useless polygons")
     if isinstance(polygons, dict):
         return polygons
     cut = [clipped(ring, record.width, record.height) for ring in polygons]
     if cut == polygons:
         return polygons
     rings = [ring for ring in cut if len(ring) >= 6]
-    copy.log("sticks-out", annotation.id, "cut at the frame" if rings else "left out")
+    copy.log("sticks-out", annotation.id, "cut at the frame" if rings else "left out: outside")
     return rings or None
 
 

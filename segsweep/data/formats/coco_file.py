@@ -17,6 +17,7 @@ from segsweep.data.base import Annotation, Record
 from segsweep.data.findings import Finding, Findings, accept
 from segsweep.data.formats.instances import Defect, annotation
 
+EXACT = 1 << 53  # ids from here on are not exact in every language
 LARGEST = 178_956_970  # pixels of an image; Pillow reads no larger one
 OWN = {"id", "file_name", "height", "width", "license", "flickr_url", "coco_url", "date_captured"}
 """What COCO itself says of an image; all other columns become `Record.meta`."""
@@ -105,8 +106,7 @@ def valid_id(value: Any) -> Id:
     """Return an id: a whole number, also as 3.0, or text. None for anything else."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    fits = type(value) is int and abs(value) < 1 << 53  # exact in every language
-    return value if fits or isinstance(value, str) else None
+    return value if type(value) is int or isinstance(value, str) else None
 
 
 def text(value: Any) -> str:

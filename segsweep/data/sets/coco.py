@@ -10,6 +10,7 @@ places are named by `data.train=`, `data.val=` and `data.images=`.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PureWindowsPath
@@ -117,8 +118,7 @@ class Coco(DataSet):
         """Both splits without fatal findings; told once of what was left out."""
         from segsweep.data.findings import accept
 
-        for file in self.files.values():
-            accept(file.listed())
+        accept([finding for file in self.files.values() for finding in file.listed()])
         return self.files
 
     @cached_property
@@ -138,19 +138,46 @@ class Coco(DataSet):
 def number(file: CocoFile, classes: dict[Any, str]) -> None:
     """Make the categories of annotations contiguous, in the order of the training classes.
 
-    What is of another category than the training file's is left out, and a fatal finding.
+    What is no class of train is left out, and a fatal finding.
+    """
+    places, lost = matched(file, classes), set()
+    for annotation in (a for record in file.records for a in record.annotations):
+        if annotation.category in places:
+            annotation.category = places[annotation.category]
+            continue
+        lost.add(id(annotation))
+        name = f"{annotation.category} {file.categories.get(annotation.category)!r}"
+        if classes:
+            detail = f"annotation {annotation.id}: {name}"
+            file.findings.add("category-other-split", annotation.id, detail)
+    for record in file.records:
+        record.annotations = [a for a in record.annotations if id(a) not in lost]
+    file.by_entry = [None if id(a) in lost else a for a in file.by_entry]
+
+
+def matched(file: CocoFile, classes: dict[Any, str]) -> dict[Any, int]:
+    """Return the contiguous class of each category of a file: by number where the names agree.
+
+    A file that gives the very names of train other numbers is matched by them. What is certainly
+    another class (its name is none of train's, and its number is not or is not used) has no place.
     """
     places = {category: k for k, category in enumerate(classes)}
-    unknown = {c: name for c, name in file.categories.items() if classes.get(c) != name}
-    if unknown and classes:
-        classes_text = ", ".join(f"{category} {name!r}" for category, name in classes.items())
-        detail = f"{unknown} are not in train ({classes_text})"
-        file.findings.add("category-other-split", detail=detail)
-    for record in file.records:
-        known = [a for a in record.annotations if a.category in places]
-        for annotation in known:
-            annotation.category = places[annotation.category]
-        record.annotations = known
+    used = Counter(a.category for record in file.records for a in record.annotations)
+    names = {name: places[category] for category, name in classes.items()}
+    shared = {}
+    for category, name in file.categories.items():
+        if name in names or (category in classes and used[category]):
+            shared[category] = name
+        elif not used[category]:
+            file.findings.add("category-extra", category, f"{category} {name!r}")
+    others = [f"{c} {name!r}" for c, name in shared.items() if classes.get(c) != name]
+    if not others:
+        return {category: places[category] for category in shared}
+    by_name = len(shared) == len(names) and {*shared.values()} == {*names}
+    declared = ", ".join(f"{category} {name!r}" for category, name in classes.items())
+    detail = f"{', '.join(others)}, in train {declared}"
+    file.findings.add("category-renumbered" if by_name else "category-conflict", detail=detail)
+    return {c: names[name] for c, name in shared.items()} if by_name else places
 
 
 def locate(file: CocoFile, pictures: dict[str, str], folder: Path) -> None:

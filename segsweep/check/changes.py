@@ -1,0 +1,131 @@
+"""What becomes of the entries of a file in its clean copy: every change, told where it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segsweep.check.parts import Part, Single, ViaFile
+from segsweep.check.pictures import Look
+from segsweep.data.base import Annotation
+from segsweep.data.formats.coco_file import EXACT, CocoFile, parse, valid_id
+from segsweep.data.sets.coco import Coco
+
+OURS = ("images", "annotations", "categories")
+REWRITTEN = {  # keys of annotations: the code of their change
+    "category_id": "category-renumbered",
+    "image_id": "image-id",
+    "bbox": "box-disagrees",
+    "area": "area-disagrees",
+    "iscrowd": "filled-in",
+}
+RENAMED = {
+    "category-root": "left out: groups others",
+    "category-name-twice": "called by name and id",
+    "category-unnamed": "called by its id",
+}
+
+
+@dataclass
+class Copy:
+    """A part on its way to its copy; `changes` are rows of (file, code, id, change)."""
+
+    part: Part
+    looks: list[Look]
+    out: Path
+    changes: list[tuple[str, str, Any, str]] = field(default_factory=list)
+
+    def log(self, code: str, identity: Any, change: str) -> None:
+        """Note a change."""
+        self.changes.append((self.part.name, code, identity, change))
+
+
+def tell(
+    copy: Copy, identity: Any, raw: dict[str, Any], new: dict[str, Any], codes: dict[str, str]
+) -> None:
+    """Note which values of an entry are others than the file tells; nothing of one without file."""
+    for key, value in new.items() if raw else ():
+        if key not in raw:
+            copy.log("filled-in", identity, f"{key} is filled in: {value}")
+        elif raw[key] != value:
+            copy.log(codes[key], identity, f"{key} {raw[key]!r} is now {value!r}")
+
+
+def tell_categories(copy: Copy, entries: list[Any], categories: list[dict[str, Any]]) -> None:
+    """Note what becomes of the categories of a file, and of the annotations of other ones."""
+    ids, file = {entry["name"]: entry["id"] for entry in categories}, coco_file(copy.part)
+    strange = {key: name for key, name in file.categories.items() if name not in ids}
+    for entry in (e for e in entries if isinstance(e, dict)):
+        if (name := strange.get(valid_id(entry.get("category_id")))) is not None:
+            left_out = f"left out: {name} is no class of train"
+            copy.log("category-other-split", entry.get("id"), left_out)
+    for key, name in file.categories.items():
+        if name in strange.values():
+            copy.log("category-extra", key, f"left out: {name} is no class of train")
+        elif ids[name] != key:
+            copy.log("category-renumbered", key, f"{name} is now {ids[name]}")
+    for name in ids.keys() - {*file.categories.values()}:
+        copy.log("category-extra", ids[name], f"added: {name} is a class of train")
+    for finding in copy.part.findings():
+        for identity in finding.ids if finding.code in RENAMED else ():
+            copy.log(finding.code, identity, RENAMED[finding.code])
+
+
+def coco_file(part: Part) -> CocoFile:
+    """Return the annotation file of a part of COCO form."""
+    assert isinstance(part.data, Coco)
+    return part.data.files["train" if isinstance(part.data, Single) else part.name]
+
+
+def read(copy: Copy) -> list[Annotation]:
+    """Return the usable annotations, also those of pictures that are not."""
+    if isinstance(copy.part.data, Coco):
+        return [a for a in coco_file(copy.part).by_entry if a is not None]
+    return [annotation for look in copy.looks for annotation in look.record.annotations]
+
+
+def originals(
+    copy: Copy, categories: list[dict[str, Any]]
+) -> tuple[dict[Any, dict], dict[int, dict], dict[str, Any]]:
+    """Return the entries of a COCO file by image id and by annotation, and its other keys.
+
+    What becomes of its categories is noted.
+    """
+    data = copy.part.data
+    if not isinstance(data, Coco) or isinstance(data, ViaFile):
+        return {}, {}, {}
+    file = coco_file(copy.part)
+    content = parse(file.path)
+    tell_categories(copy, content["annotations"], categories)
+    pairs = zip(file.by_entry, content["annotations"], strict=True)
+    annotations = {id(annotation): entry for annotation, entry in pairs if annotation is not None}
+    other_keys = {key: value for key, value in content.items() if key not in OURS}
+    return keyed(content["images"]), annotations, other_keys
+
+
+def keyed(entries: list[Any]) -> dict[Any, dict]:
+    """Return entries of a file by their ids."""
+    return {
+        entry["id"]: entry
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("id"), int | float | str)
+    }
+
+
+def numbering(ids: list[Any], what: str, copy: Copy) -> Callable[[Any], int]:
+    """Return what gives each its number: its own if all are good, else 1, 2 ... in order."""
+    twice = len({*ids}) < len(ids)
+    if not twice and all(isinstance(i, int) and 0 < i < EXACT for i in ids):
+        return lambda identity: identity
+    numbers = iter(range(1, len(ids) + 1))
+    code = f"{what}-id-twice" if twice else f"{what}-id-zero" if 0 in ids else f"{what}-id-text"
+
+    def again(identity: Any) -> int:
+        new = next(numbers)
+        if new != identity:
+            copy.log(code, identity, f"is now {new}")
+        return new
+
+    return again
