@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segsweep.base.errors import UserError
-from segsweep.data.formats.images import read_image
+from segsweep.data.formats import images
+from segsweep.data.formats.images import decoded, read_image, sizes
 from tests.small_coco import HEIGHT, WIDTH
 
 MASK = np.zeros((HEIGHT, WIDTH), bool)
@@ -63,3 +67,57 @@ def test_broken_pictures_are_named(tmp_path: Path, what: str) -> None:
     with pytest.raises(UserError, match=r"a\.png") as error:
         read_image(path, (HEIGHT, WIDTH))
     assert ("git lfs pull" in str(error.value)) == (what == "lfs")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_are_read_to_the_last_bit(
+    tmp_path: Path, suffix: str, channels: int
+) -> None:
+    cv2 = pytest.importorskip("cv2")  # Pillow writes no such files
+    values = np.random.default_rng(0).integers(0, 65535, (HEIGHT, WIDTH, channels), np.uint16)
+    path = tmp_path / f"a.{suffix}"
+    for flags in [[], [cv2.IMWRITE_TIFF_COMPRESSION, 1]][: 1 + (suffix == "tif")]:
+        assert cv2.imwrite(str(path), values, flags)
+        assert (decoded(path)[0] == values[..., 2::-1]).all()
+
+
+def test_grey_of_16_bits_with_alpha_is_read_to_the_last_bit(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65535, (HEIGHT, WIDTH, 2), np.uint16)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 4, 0, 0, 0)
+    path = tmp_path / "a.png"
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, body in ((b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")):
+            file.write(struct.pack(">I", len(body)) + name + body)
+            file.write(struct.pack(">I", zlib.crc32(name + body)))
+    assert (decoded(path)[0] == values[..., :1]).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_stored_and_shown_pictures_of_every_orientation(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[:8, :16] = 255
+    pixels[:16, 56:] = 128
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).save(path, exif=exif, quality=100, subsampling=0)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(path))).astype(int)
+    assert sizes(path) == ((HEIGHT, WIDTH), shown.shape[:2])
+    assert np.abs(read_image(path, shown.shape[:2]).astype(int) - shown).max() < 9
+    if orientation >= 5:
+        assert np.abs(read_image(path, (HEIGHT, WIDTH)).astype(int) - pixels).max() < 9
+
+
+def test_levels_are_those_of_a_stated_sample(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(images, "SAMPLE", 4)
+    paths = [tmp_path / f"{number:02}.png" for number in range(9)]
+    for number, path in enumerate(paths):
+        Image.fromarray(np.full((4, 4), 1000 * number + 1, np.uint16)).save(path)
+    levels = images.common_levels([*paths, tmp_path / "no.png", tmp_path / "no.jpg"])
+    assert levels == images.Levels(0, 16383, 3)  # 0, 3, 6 of nine; the lost one is not counted

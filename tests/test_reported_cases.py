@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segsweep.base.errors import UserError
 from segsweep.check.fix import fix
@@ -22,6 +23,7 @@ from segsweep.data.base import SPLITS, DataSet
 from segsweep.data.findings import Finding
 from segsweep.data.formats import masks
 from segsweep.data.sets.coco import Coco
+from segsweep.run.record import data_facts
 from tests.small_coco import real_folder
 
 CHANNELS = {"bolt": 0, "nut": 2}  # of the colour of a class
@@ -113,3 +115,91 @@ def test_a_class_that_train_lacks_is_a_note_if_unused(tmp_path: Path) -> None:
     assert findings["category-extra"].ids == [3]
     assert {f.level for f in findings.values()} == {"note"}
     assert [precision(data, split) for split in SPLITS] == [1, 1]
+
+
+def greys(data: Coco) -> dict[str, np.ndarray]:
+    """The pictures of both splits by name, one channel of each."""
+    records = [record for split in SPLITS for record in data.records(split)]
+    return {record.file: data.image(record)[..., 0].astype(int) for record in records}
+
+
+DEEP = {  # black, white; of the values that are read, the least and the largest
+    "depth_mixed": ((0, 16383), (28, 87)),
+    "float01": ((0, 1), (90, 139)),
+    "float_neg": ((-38, 11), (0, 255)),
+    "rgb12in16": ((0, 4095), (20, 229)),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_pictures_are_scaled_by_one_range_of_the_whole_set(name: str) -> None:
+    data, (levels, span) = case(name), DEEP[name]
+    every = greys(data)
+    assert (min(v.min() for v in every.values()), max(v.max() for v in every.values())) == span
+    facts = data_facts(data)["levels"]
+    assert (facts["black"], facts["white"], facts["pictures"]) == (*levels, 6)
+    findings, _ = looked_at(data)
+    assert f"{levels[0]} is black, {levels[1]} white" in findings["picture-deep"].what
+    assert {f.level for f in findings.values()} == {"note"}
+
+
+def test_a_value_has_one_brightness_in_a_set() -> None:
+    data = case("depth_mixed")
+    for name, grey in greys(data).items():
+        raw = np.asarray(Image.open(data._folder / name)).astype(int)
+        assert (grey == np.rint(raw * 255 / 16383)).all()
+    assert data_facts(case("hole_ring")).keys().isdisjoint({"levels"})
+
+
+def test_colours_of_16_bits_are_red_and_blue() -> None:
+    assert [precision(case("rgb12in16"), split) for split in SPLITS] == [1, 1]
+
+
+def test_what_is_no_number_is_black_and_told(tmp_path: Path) -> None:
+    source = case("float01")
+    (tmp_path / "images").mkdir()
+    for record in (r for split in SPLITS for r in source.records(split)):
+        values = np.array(Image.open(source.picture(record)))
+        values[:3, :3] = [np.nan, np.inf, -np.inf]
+        Image.fromarray(values).save(tmp_path / "images" / record.file)
+    data = case("float01", images=str(tmp_path / "images"))
+    for name, grey in greys(data).items():
+        assert (grey[:3, :3] == [0, 255, 0]).all()
+        assert (grey[3:] == greys(source)[name][3:]).all()
+    findings, _ = looked_at(data)
+    assert len(findings["picture-not-finite"].ids) == 2  # of val, the last one
+
+
+def test_several_pages_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"p01\.tif: has several pages.*6 of 6"):
+        assert case("multipage2").levels is None
+    findings, _ = looked_at(case("multipage2"))
+    assert findings["picture-pages"].level == "warning"
+    assert "p05.tif (2)" in findings["picture-pages"].what
+
+
+@pytest.mark.filterwarnings("ignore:.*upright one is taken")
+@pytest.mark.parametrize("name", ["exif_mixed", "tiff_orient_stored"])
+def test_masks_lie_on_turned_pictures(name: str, tmp_path: Path) -> None:
+    data = case(name)
+    assert [len(r.annotations) for split in SPLITS for r in data.records(split)] == [2] * 6
+    assert min(precision(data, split) for split in SPLITS) > 0.98
+    findings, _ = looked_at(case(name))
+    assert ("picture-upright" in findings) == (name == "exif_mixed")
+    assert not {"outside", "mostly-dropped"} & findings.keys()
+    copy, _ = fixed(case(name), tmp_path / "copy")
+    assert min(precision(copy, split) for split in SPLITS) > 0.98
+    assert all(f.level == "note" for f in looked_at(copy)[0].values())
+
+
+def test_an_object_that_fits_only_the_told_frame_speaks_against_turning_all(tmp_path: Path) -> None:
+    def contradict(content: dict[str, Any]) -> None:
+        own = [a for a in content["annotations"] if a["image_id"] == content["images"][1]["id"]]
+        for number, entry in enumerate(own):
+            entry["segmentation"] = [[5, 70 + number, 20, 70, 20, 90, 5, 90]]
+
+    data = changed("exif_mixed", tmp_path, "train.json", contradict)
+    findings, _ = looked_at(Coco(name="coco", root=data.root, train=data.train, val=data.train))
+    upright = [r.file for r in data.files["train"].records if r.width > r.height]
+    assert findings["picture-upright"].ids == upright
+    assert "p02.jpg" not in upright

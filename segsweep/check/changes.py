@@ -10,7 +10,8 @@ from typing import Any
 from segsweep.check.parts import Part, Single, ViaFile
 from segsweep.check.pictures import Look
 from segsweep.data.base import Annotation
-from segsweep.data.formats.coco_file import EXACT, CocoFile, parse, valid_id
+from segsweep.data.formats.coco_file import CocoFile, parse
+from segsweep.data.formats.entries import EXACT, valid_id
 from segsweep.data.sets.coco import Coco
 
 OURS = ("images", "annotations", "categories")

@@ -28,7 +28,8 @@ from segsweep.check.parts import Part, Single, ViaFile
 from segsweep.check.pictures import Look
 from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.data.formats import masks
-from segsweep.data.formats.coco_file import EXACT, parse
+from segsweep.data.formats.coco_file import parse
+from segsweep.data.formats.entries import EXACT
 from segsweep.data.sets.coco import Coco
 
 Looks = Sequence[tuple[Part, list[Look]]]
@@ -99,6 +100,7 @@ def cleaned(
     image_id = numbering([r.image_id for r in records], "image", copy)
     number = numbering([a.id for r in records for a in r.annotations], "annotation", copy)
     wrong_areas = {i for f in part.findings() if f.code == "area-disagrees" for i in f.ids}
+    doubtful = any(f.code == "masks-suspect" for f in part.findings())  # then boxes may be right
     content = {**other_keys, "images": [], "annotations": [], "categories": categories}
     for look in copy.looks:
         record = look.record
@@ -119,7 +121,8 @@ def cleaned(
             area = annotation.area
             if annotation.id in wrong_areas:
                 area = masks.area(masks.to_rle(segmentation, (record.height, record.width)))
-            new = {"image_id": entry["id"], "bbox": list(annotation.bbox), "area": area}
+            box = raw.get("bbox") if doubtful else None
+            new = {"image_id": entry["id"], "bbox": box or list(annotation.bbox), "area": area}
             new |= {"category_id": categories[annotation.category]["id"]}
             new |= {"iscrowd": int(annotation.iscrowd)}
             tell(copy, annotation.id, raw, new, REWRITTEN)

@@ -14,7 +14,7 @@ from segsweep.data.base import SPLITS, DataSet, Record
 from segsweep.data.findings import Finding, Findings
 from segsweep.data.formats import via
 from segsweep.data.formats.coco_file import CocoFile, examine, parse
-from segsweep.data.formats.images import listing, sizes
+from segsweep.data.formats.listing import Pictures
 from segsweep.data.sets.coco import Coco, number
 
 OPEN = 0.1  # of the diagonal of its box: a polyline whose ends are farther apart is open
@@ -51,10 +51,10 @@ class ViaFile(Single):
     @cached_property
     def files(self) -> dict[str, CocoFile]:
         """The file, with contiguous categories and existing pictures."""
-        path, pictures = self._paths["train"], listing(self._folder)
+        path, pictures = self._paths["train"], Pictures(self._folder)
         file = CocoFile(path, {}, [], Findings(str(path)))
         try:
-            content = coco_of(file, self._folder, pictures)
+            content = coco_of(file, pictures)
         except UserError as error:
             file.findings.add("file-unreadable", detail=str(error).removeprefix(f"{path}: "))
             return {"train": file}
@@ -108,7 +108,7 @@ def is_via(path: Path) -> bool:
     return "_via_img_metadata" in content or any("regions" in entry for entry in entries)
 
 
-def coco_of(file: CocoFile, folder: Path, pictures: dict[str, str]) -> dict[str, list[Any]]:
+def coco_of(file: CocoFile, pictures: Pictures) -> dict[str, list[Any]]:
     """Return a VIA file as content of a COCO file; ids of annotations name entry and region."""
     images, faults = via.read(file.path)
     for fault in faults:
@@ -121,7 +121,7 @@ def coco_of(file: CocoFile, folder: Path, pictures: dict[str, str]) -> dict[str,
     content = {"images": [], "annotations": [], "categories": []}
     content["categories"] = [{"id": place, "name": name} for name, place in category.items()]
     for place, image in enumerate(images, start=1):
-        entry = sized(image, folder, pictures, file.findings)
+        entry = sized(image, pictures, file.findings)
         if entry is None:
             continue
         content["images"].append({"id": place} | entry)
@@ -138,20 +138,18 @@ def coco_of(file: CocoFile, folder: Path, pictures: dict[str, str]) -> dict[str,
     return content
 
 
-def sized(
-    image: via.ViaImage, folder: Path, pictures: dict[str, str], findings: Findings
-) -> dict[str, Any] | None:
+def sized(image: via.ViaImage, pictures: Pictures, findings: Findings) -> dict[str, Any] | None:
     """Return name and size of a picture, which VIA does not tell, or None if it has none."""
-    path = pictures.get(image.file.replace("\\", "/"))
+    path = pictures.find(image.file)
     if path is None:
-        findings.add("picture-missing", image.file, f"{image.file} is not in {folder}")
+        findings.add("picture-missing", image.file, f"{image.file} is not in {pictures.folder}")
         return None
     try:
-        _, (height, width) = sizes(folder / path)
+        _, (height, width) = pictures.sizes(path)
     except UserError as error:
         findings.add("picture-broken", image.file, str(error))
         return None
-    if image.bytes > 0 and image.bytes != (folder / path).stat().st_size:
+    if image.bytes > 0 and image.bytes != (pictures.folder / path).stat().st_size:
         findings.add("picture-changed", image.file)
     return {"file_name": path, "height": height, "width": width}
 

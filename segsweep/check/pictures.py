@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,20 @@ from segsweep.base.errors import UserError
 from segsweep.check.parts import Part
 from segsweep.data.base import BACKGROUND, IGNORE, Record
 from segsweep.data.formats import masks
-from segsweep.data.formats.images import ORIENTATION, UNREADABLE
+from segsweep.data.formats.images import (
+    UNREADABLE,
+    Levels,
+    frames,
+    is_deep,
+    orientation_of,
+    pages,
+    two_bytes,
+)
 from segsweep.data.kinds import KINDS
 
 TWIN = 0.95  # IoU of two masks of a class from which on they are one object
 CROWDED = 1000  # objects: above this many, pairs are not compared
 FLAT = 1.0  # standard deviation of grey levels below which a picture has one colour
-DEEP = ("I", "F")  # modes of more than 8 bits begin so
 OFF = 0.1  # relative error of an area that is worth a note, if it is more than SOME pixels
 SOME = 16
 MANY = 1 << 20  # pixels are enough for a mean
@@ -58,6 +66,9 @@ class Look:
 
 def look_at_all(part: Part, classes: int, workers: int | None = None) -> Iterator[Look]:
     """Yield what each record tells, in their order; no more than a few pictures are in memory."""
+    if part.records:
+        with warnings.catch_warnings(action="ignore"):  # what it warns of is told of each picture
+            _ = part.data.levels  # of the whole set, before threads ask for it
     threads = workers or min(os.cpu_count() or 1, 16)
     waiting: deque[Any] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -73,7 +84,7 @@ def look(part: Part, record: Record, classes: int) -> Look:
     """Look at one picture and its masks."""
     result = Look(record)
     path = part.data.picture(record)
-    if path is not None and not head(path, result):
+    if path is not None and not head(path, result, part.data.levels):
         return result
     try:
         pixels = part.data.image(record)
@@ -90,29 +101,33 @@ def look(part: Part, record: Record, classes: int) -> Look:
     return result
 
 
-def head(path: Path, look: Look) -> bool:
+def head(path: Path, look: Look, levels: Levels | None) -> bool:
     """Look at the head of a file; tell whether its pixels are worth decoding."""
     record = look.record
     try:
         with Image.open(path) as file:
-            width, height = file.size
-            turn = file.getexif().get(ORIENTATION, 1)
-            mode, kind, clear = file.mode, file.format or "", transparent(file)
+            deep = is_deep(file) or bool(two_bytes(file))  # before anything loads it
+            turn, (stored, upright), several = orientation_of(file), frames(file), pages(file)
+            kind, clear = file.format or "", transparent(file)
+            broken = file.mode == "F" and not np.isfinite(np.asarray(file)).all()
     except UNREADABLE as error:
         pointer = path.is_file() and path.read_bytes()[:40].startswith(b"version https://git-lfs")
         why = "is a Git LFS pointer: run `git lfs pull`" if pointer else str(error)
         look.add("picture-broken", detail=f"{record.file}: {why}")
         return False
-    annotated, sizes = (record.width, record.height), [(width, height)]
     if turn != 1:
         look.add("picture-turned", detail=f"{record.file} (orientation {turn})")
-        sizes.append((height, width) if turn >= 5 else (width, height))
-    if annotated not in sizes:
-        message = f"{record.file} has {width}x{height} pixels, its annotations are for"
-        look.add("picture-size", detail=f"{message} {annotated[0]}x{annotated[1]}")
+    if (record.height, record.width) not in (stored, upright):
+        message = f"{record.file} has {stored[1]}x{stored[0]} pixels, its annotations are for"
+        look.add("picture-size", detail=f"{message} {record.width}x{record.height}")
         return False
-    if mode.startswith(DEEP):
-        look.add("picture-deep")
+    if several > 1:
+        look.add("picture-pages", detail=f"{record.file} ({several})")
+    if deep and levels:
+        scale = f"{levels.black:g} is black, {levels.white:g} white"
+        look.add("picture-deep", detail=f"{record.file} ({scale})")
+    if broken:
+        look.add("picture-not-finite")
     if clear:
         look.add("picture-alpha")
     if Image.registered_extensions().get(path.suffix.lower(), kind) != kind:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segsweep.data.findings import Finding
+    from segsweep.data.formats.images import Levels
 
 SPLITS = ("train", "val")
 BACKGROUND, IGNORE = 254, 255
@@ -150,6 +152,20 @@ class DataSet(Choice):
     def picture(self, record: Record) -> Path | None:
         """Return the file of a record's picture, None where pictures are no files."""
         return None
+
+    def pictures(self) -> list[Path]:
+        """Return the files of all pictures, none where pictures are no files."""
+        return []
+
+    @cached_property
+    def levels(self) -> Levels | None:
+        """Which values of pictures of more than 8 bits are black and white, in the whole set."""
+        files = self.pictures()
+        if not files:
+            return None
+        from segsweep.data.formats.images import common_levels
+
+        return common_levels(files)
 
     def label_map(self, record: Record) -> np.ndarray:
         """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""

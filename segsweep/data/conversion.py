@@ -26,8 +26,8 @@ from segsweep.base.signals import deaf
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, Annotation, Segmentation
 from segsweep.data.formats import masks
-from segsweep.data.formats.images import read_image, sizes
-from segsweep.data.items import MANIFEST, Content, Facts, Item
+from segsweep.data.formats.images import Levels, common_levels, read_image, sizes
+from segsweep.data.items import MANIFEST, PALETTES, Content, Facts, Item
 from segsweep.data.store import Chosen
 
 SHARE = 32  # items that make another process worth its start
@@ -73,9 +73,10 @@ class Job:
     file: str  # of the picture, relative to the set's root
     longest: int
     folder: Path
+    levels: Levels | None = None  # of the whole set
 
-    def run(self) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, int]]:
-        """Store picture and label map; return the COCO entries, without ids, and counts.
+    def run(self) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, int], dict[int, str]]:
+        """Store picture and label map; return the COCO entries without ids, counts, and colours.
 
         Raises UserError naming the file for anything that is wrong with the item.
         """
@@ -96,7 +97,7 @@ class Job:
             image["labels"] = self._labels(content.labels, size)
         if content.void is not None:
             image["void"] = masks.listed(resized(content.void, content.size, size))
-        return image, [entry for entry in entries if entry], counts
+        return image, [entry for entry in entries if entry], counts, content.colours
 
     def _check(self, content: Content, of_file: Sequence[tuple[int, int]]) -> None:
         """Compare what was read with the sizes that the picture may have."""
@@ -122,7 +123,7 @@ class Job:
     def _picture(self, content: Content, size: tuple[int, int]) -> str:
         """Store the picture at another size; return its file."""
         file = self.file if self.file.lower().endswith((".jpg", ".jpeg")) else f"{self.file}.png"
-        small = Image.fromarray(read_image(self.item.image, content.size))
+        small = Image.fromarray(read_image(self.item.image, content.size, self.levels))
         small = small.resize((size[1], size[0]), Image.Resampling.LANCZOS)
         path = self.folder / "images" / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,8 +203,11 @@ def convert(source: Convertible, chosen: Chosen, folder: Path) -> None:
     message = f"{numbers['train']} train and {numbers['val']} val pictures{published_text}"
     print(f"converting {source.name}: {message}", file=sys.stderr, flush=True)
     started, counts = time.time(), Counter[str]()
+    shown: dict[int, dict[str, str]] = {}  # by value of the masks and colour: where first
+    images = [item.image for split in SPLITS for item in chosen[split]]
+    levels = common_levels(images) if source.longest else None
     jobs = [
-        Job(type(source).content, item, source.file(item), source.longest, folder)
+        Job(type(source).content, item, source.file(item), source.longest, folder, levels)
         for split in SPLITS
         for item in chosen[split]
     ]
@@ -211,9 +215,15 @@ def convert(source: Convertible, chosen: Chosen, folder: Path) -> None:
         for split in SPLITS:
             entries = [next(results) for _ in chosen[split]]
             write_text(folder / f"{split}.json", json.dumps(coco(source, entries)))
-            for _, _, counted in entries:
+            for item, (_, _, counted, used) in zip(chosen[split], entries, strict=True):
                 counts.update(counted)
+                for value, colour in used.items():
+                    shown.setdefault(value, {}).setdefault(colour, item.key)
     keys = {split: [item.key for item in chosen[split]] for split in SPLITS}
+    if differing := [(value, colours) for value, colours in shown.items() if len(colours) > 1]:
+        value, colours = differing[0]
+        examples = " and ".join(f"{colour} in {key}" for colour, key in [*colours.items()][:2])
+        write_text(folder / PALETTES, f"{len(differing)} values, {value} is {examples}")
     write_text(folder / MANIFEST, splits.text(keys))
     remarks = "".join(f"; {number} {what}" for what, number in sorted(counts.items()) if number)
     message = f"  {time.time() - started:.0f} s, {source.converted}{remarks}"
@@ -223,7 +233,7 @@ def convert(source: Convertible, chosen: Chosen, folder: Path) -> None:
 def coco(source: Convertible, entries: list[Any]) -> dict[str, Any]:
     """Return a split in COCO form; ids count from 1."""
     ids, images, annotations = source.category_ids(), [], []
-    for number, (image, objects, _) in enumerate(entries, start=1):
+    for number, (image, objects, *_) in enumerate(entries, start=1):
         images.append({"id": number, **image})
         for entry in objects:
             annotation = {"id": len(annotations) + 1, "image_id": number, **entry}

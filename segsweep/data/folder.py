@@ -16,7 +16,7 @@ from segsweep.base.errors import UserError
 from segsweep.data.base import DataSet, Record
 from segsweep.data.findings import accept
 from segsweep.data.formats.coco_file import CocoFile, survey
-from segsweep.data.formats.images import read_image
+from segsweep.data.formats.images import Levels, read_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,14 +54,15 @@ class Folder:
     """Files as batches of at most `batch_size`, resized as `data` are for evaluation.
 
     A picture's id is its place among the files, from 1 on. One that is `known` must have the size
-    of its record. `pixels` holds those of the batch, by id; `skipped` tells of each file that
-    cannot be read why.
+    of its record. `levels` are those of the run's own pictures. `pixels` holds those of the batch,
+    by id; `skipped` tells of each file that cannot be read why.
     """
 
     files: Sequence[Path]
     data: DataSet
     batch_size: int
     known: Mapping[Path, Record] = field(default_factory=dict)
+    levels: Levels | None = None
     pixels: dict[int, np.ndarray] = field(default_factory=dict)
     skipped: dict[Path, str] = field(default_factory=dict)
 
@@ -74,7 +75,7 @@ class Folder:
                 record = self.known.get(path)
                 size = (record.height, record.width) if record else None
                 try:
-                    self.pixels[number] = read_image(path, size)
+                    self.pixels[number] = read_image(path, size, self.levels)
                 except UserError as error:
                     reason = str(error).removeprefix(f"{path}: ")
                     self.skipped[path] = reason.removesuffix("; replace the file")

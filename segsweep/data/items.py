@@ -11,6 +11,7 @@ from segsweep.data.base import Annotation, Segmentation
 if TYPE_CHECKING:
     import numpy as np
 
+PALETTES = "palettes.txt"  # of a converted set whose masks differ in their colours: how
 MANIFEST = "split.tsv"  # of a converted set: split, tab, key on each line
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
@@ -49,6 +50,7 @@ class Content:
     Either `annotations`, or `labels`: (H, W) uint8 of contiguous classes, BACKGROUND or IGNORE.
     `void` is an RLE of pixels that were not labelled (see `Record`). An empty box and an area of
     0 are taken from the mask. `counts` of what was mended or left out are summed and told.
+    `colours` are those by which a mask of class numbers shows its values: the same in a whole set.
     """
 
     size: tuple[int, int]  # height, width of the picture
@@ -57,6 +59,7 @@ class Content:
     meta: dict[str, Any] = field(default_factory=dict)
     void: Segmentation | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    colours: dict[int, str] = field(default_factory=dict)
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -99,6 +99,7 @@ class Samples(Dataset[Sample]):
 
     def __init__(self, data: DataSet, records: list[Record], seed: int | None, room: int) -> None:
         self.data = data
+        _ = data.levels  # once, not in each process
         self.records = records
         self.seed = seed
         self.room = room  # bytes left for decoded images

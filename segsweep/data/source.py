@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from segsweep.base.config import outside, plain
 from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS, DataSet, Record
-from segsweep.data.items import MANIFEST, Content, Facts, Item
+from segsweep.data.items import MANIFEST, PALETTES, Content, Facts, Item
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from segsweep.data.findings import Finding
 
 
 @dataclass
@@ -71,6 +73,19 @@ class Source(DataSet):
         """Return the pictures of a split; ids count from 1 within it. Converts at first."""
         return self._records[split]
 
+    def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
+        """Return the pictures of a split, and what is wrong with the set."""
+        records, findings = super().survey(split)
+        return records, findings or self._findings()
+
+    def _findings(self) -> list[Finding]:
+        from segsweep.data.findings import finding
+
+        palettes = self._folder / PALETTES
+        if not palettes.is_file():
+            return []
+        return [finding("labels-palettes", f"data={self.name}", details=[palettes.read_text()])]
+
     def image(self, record: Record) -> np.ndarray:
         """Return the pixels of a record, from the cache if they are stored there. (H, W, 3) uint8
 
@@ -78,12 +93,16 @@ class Source(DataSet):
         """
         from segsweep.data.formats.images import read_image
 
-        return read_image(self.picture(record), (record.height, record.width))
+        return read_image(self.picture(record), (record.height, record.width), self.levels)
 
     def picture(self, record: Record) -> Path:
         """Return the file of a record's picture, that in the cache if it is stored there."""
         stored = self._folder / "images" / record.file
         return stored if self.longest and stored.is_file() else self.folder / record.file
+
+    def pictures(self) -> list[Path]:
+        """Return the files of all pictures below `root`."""
+        return [self.folder / record.file for split in SPLITS for record in self._records[split]]
 
     def label_map(self, record: Record) -> np.ndarray:
         """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""
@@ -206,6 +225,8 @@ class Source(DataSet):
 
     @cached_property
     def _records(self) -> dict[str, list[Record]]:
+        from segsweep.data.findings import accept
         from segsweep.data.store import read_records
 
+        accept(self._findings())
         return {split: read_records(self._folder / f"{split}.json") for split in SPLITS}

@@ -189,7 +189,8 @@ def predict_folder(
     form = result_form(restored, category_ids, threshold, out)
     gallery = Gallery(restored.record["name"], place, out, form)
     config = restored.config
-    pictures = folder.Folder(paths, config.data, config.hparams.batch_size, records)
+    levels = folder.Levels(**data["levels"]) if data.get("levels") else None
+    pictures = folder.Folder(paths, config.data, config.hparams.batch_size, records, levels)
     batches = watched(pictures, len(pictures), place.name)
     for batch, results in predict_batches(config, restored.model, batches, threshold):
         for number, result in zip(batch.image_ids, results, strict=True):

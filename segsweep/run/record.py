@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import plain
@@ -16,14 +17,19 @@ def data_facts(data: Any) -> dict[str, Any]:
     from segsweep.task.base import kind
 
     background = {"background": data.background} if kind(data.task).dense else {}
-    return background | {
-        "fingerprint": data.fingerprint(),
-        "classes": data.classes(),
-        "category_ids": data.category_ids(),
-        "prompts": data.texts(),
-        "images": {split: len(data.records(split)) for split in ("train", "val")},
-        "split": data.split_facts(),
-    }
+    levels = {"levels": asdict(data.levels)} if data.levels else {}
+    return (
+        background
+        | levels
+        | {
+            "fingerprint": data.fingerprint(),
+            "classes": data.classes(),
+            "category_ids": data.category_ids(),
+            "prompts": data.texts(),
+            "images": {split: len(data.records(split)) for split in ("train", "val")},
+            "split": data.split_facts(),
+        }
+    )
 
 
 def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]:

@@ -6,23 +6,27 @@ trusted. Training refuses a file with a fatal finding (`findings.accept`); check
 
 from __future__ import annotations
 
+import copy
+import gzip
 import json
+import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record
 from segsweep.data.findings import Finding, Findings, accept
+from segsweep.data.formats import suspects
+from segsweep.data.formats.entries import Id, categories, images, is_exact, text, valid_id
 from segsweep.data.formats.instances import Defect, annotation
 
-EXACT = 1 << 53  # ids from here on are not exact in every language
-LARGEST = 178_956_970  # pixels of an image; Pillow reads no larger one
-OWN = {"id", "file_name", "height", "width", "license", "flickr_url", "coco_url", "date_captured"}
-"""What COCO itself says of an image; all other columns become `Record.meta`."""
+if TYPE_CHECKING:
+    from segsweep.data.formats.listing import Pictures
 
-Id = Any  # a whole number; text in files that training refuses
+
+VAST = 4 << 30  # bytes of a packed file; unpacked ones may be larger
 
 
 @dataclass
@@ -39,8 +43,9 @@ class CocoFile:
     by_entry: list[Annotation | None] = field(default_factory=list)
 
     def listed(self) -> list[Finding]:
-        """Return what is wrong with the file, the worst first."""
-        return self.findings.listed()
+        """Return what is wrong, the worst first; a copy helps only if it has objects."""
+        left = any(record.annotations for record in self.records)
+        return [replace(f, fixable=f.fixable and left) for f in self.findings.listed()]
 
 
 def read(path: Path) -> CocoFile:
@@ -50,8 +55,11 @@ def read(path: Path) -> CocoFile:
     return file
 
 
-def survey(path: Path) -> CocoFile:
-    """Read an annotation file and find what is wrong with it, without raising."""
+def survey(path: Path, pictures: Pictures | None = None) -> CocoFile:
+    """Read an annotation file and find what is wrong with it, without raising.
+
+    With `pictures`, its images are those that are there, and their files are paths.
+    """
     file = CocoFile(path, {}, [], Findings(str(path)))
     try:
         content = parse(path)
@@ -63,20 +71,34 @@ def survey(path: Path) -> CocoFile:
     except UserError as error:
         file.findings.add("file-unreadable", detail=str(error).removeprefix(f"{path}: "))
         return file
-    return examine(file, content)
+    return examine(file, content, pictures)
 
 
-def examine(file: CocoFile, content: dict[str, list[Any]]) -> CocoFile:
+def examine(
+    file: CocoFile, content: dict[str, list[Any]], pictures: Pictures | None = None
+) -> CocoFile:
     """Fill a file with what can be used of its content."""
     if not content["images"]:
         file.findings.add("no-images")
     file.categories = categories(content["categories"], file.findings)
-    records = images(content["images"], file.findings)
     entries = content["annotations"]
+    records = images(content["images"], file.findings, pictures)
+    before = copy.deepcopy(file.findings)
     attach(file, entries, records)
-    file.records = [record for record in records.values() if record is not None]
+    there = [record for record in records.values() if record is not None]
+    if pictures and (turned := suspects.turned(file.findings, entries, there, pictures)):
+        file.findings, file.by_entry = before, []
+        for record in there:
+            record.annotations = []
+        for record in turned:
+            record.height, record.width = record.width, record.height
+            file.findings.add("picture-upright", record.file)
+        attach(file, entries, records)
+    suspects.mistaken(file.findings, entries, there)
+    file.records = there
     file.categories = named(file, content["categories"])
     judge(file, entries)
+    file.records = [r for r in there if pictures is None or pictures.holds(r.file)]
     return file
 
 
@@ -84,10 +106,11 @@ def parse(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file. Raises UserError with line and column of a fault."""
     text = ""
     try:
-        text = path.read_text("utf-8-sig")
+        text = unpacked(path).decode("utf-8-sig")
         content = json.loads(text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({why})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -102,32 +125,20 @@ def parse(path: Path) -> dict[str, Any]:
     return content
 
 
-def valid_id(value: Any) -> Id:
-    """Return an id: a whole number, also as 3.0, or text. None for anything else."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int or isinstance(value, str) else None
+def unpacked(path: Path) -> bytes:
+    """Return the content of a file, also of one that is packed by gzip.
 
-
-def text(value: Any) -> str:
-    """Return a name that can be printed and written, whatever the escapes of the file say."""
-    return str(value).encode(errors="replace").decode()
-
-
-def categories(entries: list[Any], findings: Findings) -> dict[Id, str]:
-    """Return the declared names by rising id."""
-    names: dict[Id, str] = {}
-    for entry in entries:
-        key = valid_id(entry.get("id")) if isinstance(entry, dict) else None
-        if key is None or not isinstance(entry.get("name"), str):
-            findings.add("category-broken", detail=text(entry)[:60])
-            continue
-        if key in names:
-            findings.add("category-id-twice", key)
-        if isinstance(key, str):
-            findings.add("category-id-text", key)
-        names[key] = text(entry["name"])
-    return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+    Raises OSError, EOFError or zlib.error for a broken one, UserError for a packed one that would
+    fill the memory.
+    """
+    with open(path, "rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path.read_bytes()
+    with gzip.open(path) as file:
+        content = file.read(VAST + 1)
+    if len(content) > VAST:
+        raise UserError(f"{path}: is packed and holds more than {VAST >> 30} GiB; unpack it")
+    return content
 
 
 def named(file: CocoFile, entries: list[Any]) -> dict[Id, str]:
@@ -153,47 +164,6 @@ def named(file: CocoFile, entries: list[Any]) -> dict[Id, str]:
         if not used[key] and not is_root:
             file.findings.add("category-empty", key, f"{key} {name!r}")
     return classes
-
-
-def images(entries: list[Any], findings: Findings) -> dict[Id, Record | None]:
-    """Return the records by id, still without annotations; None for an id that occurs twice."""
-    records: dict[Id, Record | None] = {}
-    names: Counter[str] = Counter()
-    for entry in entries:
-        try:
-            record = image(entry)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            key = entry.get("id") if isinstance(entry, dict) else None
-            findings.add("image-broken", text(key), f"image {text(key)}: {why}")
-            continue
-        key = record.image_id
-        if isinstance(key, str):
-            findings.add("image-id-text", key)
-        if key in records:
-            findings.add("image-id-twice", key)
-        records[key] = None if key in records else record
-        names[record.file] += 1
-    for name, count in names.items():
-        if count > 1:
-            findings.add("image-file-twice", name)
-    return records
-
-
-def image(entry: dict[str, Any]) -> Record:
-    """Return an entry of `images`. Raises KeyError, TypeError or ValueError for a bad one."""
-    key, height, width = (valid_id(entry[name]) for name in ("id", "height", "width"))
-    if key is None:
-        raise ValueError(f"its id {entry['id']!r} is no whole number")
-    if not isinstance(height, int) or not isinstance(width, int):
-        raise ValueError(f"{entry['width']!r} x {entry['height']!r} pixels are no whole numbers")
-    if min(height, width) < 1 or height * width > LARGEST:
-        raise ValueError(f"it has {width}x{height} pixels")
-    if not isinstance(entry["file_name"], str) or not entry["file_name"]:
-        raise ValueError(f"file_name {entry['file_name']!r} is no name")
-    scalar = str | int | float | bool
-    meta = {k: v for k, v in entry.items() if k not in OWN and isinstance(v, scalar)}
-    return Record(key, text(entry["file_name"]), height, width, [], meta=meta)  # pyright: ignore[reportArgumentType]
 
 
 def attach(file: CocoFile, entries: list[Any], records: dict[Id, Record | None]) -> None:
@@ -233,7 +203,7 @@ def home(entry: Any, categories: dict[Id, str], records: dict[Id, Record | None]
 
 def number_checked(number: Id | None, known_ids: set[Id], findings: Findings) -> None:
     """Note ids that evaluators trip over; `seen` are those of the file so far."""
-    if number is None or isinstance(number, str):
+    if not is_exact(number):
         findings.add("annotation-id-text", "without id" if number is None else number)
     if number in known_ids:
         findings.add("annotation-id-twice", number)

@@ -35,8 +35,8 @@ def annotation(entry: dict[str, Any], image: Record, findings: Findings) -> Anno
     Raises Defect for a mask that covers nothing of the image or is none.
     """
     name = entry.get("id")
-    segmentation, bounds = trusted(entry.get("segmentation"), image, findings, name)
     box, area = entry.get("bbox"), entry.get("area")
+    segmentation, bounds = trusted(entry.get("segmentation"), area, image, findings, name)
     if not {"bbox", "area", "iscrowd"} <= entry.keys():
         findings.add("filled-in", name)
     if not agrees(box, bounds, image):
@@ -52,19 +52,25 @@ def annotation(entry: dict[str, Any], image: Record, findings: Findings) -> Anno
 
 
 def trusted(
-    segmentation: Any, image: Record, findings: Findings, name: Any
+    segmentation: Any, area: Any, image: Record, findings: Findings, name: Any
 ) -> tuple[Segmentation, Bounds]:
     """Return a segmentation that covers something, and its bounds. Raises Defect."""
     if not segmentation:
         raise Defect("mask-missing")
     if isinstance(segmentation, dict):
-        rle = run_lengths(segmentation, image)
+        plain = whole_numbers(segmentation)
+        if plain is not segmentation:
+            findings.add("rle-numbers", name)
+        rle = run_lengths(plain, image)
         x, y, width, height = masks.bbox(rle)
         return rle, (x, y, x + width, y + height)
     if not isinstance(segmentation, list):
         raise Defect("mask-form")
+    polygons = unnested(segmentation)
+    if polygons != segmentation:
+        findings.add("polygon-nested", name)
     rings, boxes, useless = [], [], []
-    for points in segmentation:
+    for points in polygons:
         try:
             ring, box = polygon(points, image)
             rings.append(ring)
@@ -75,11 +81,74 @@ def trusted(
         raise useless[0]
     if useless:
         findings.add("ring-dropped", name)
+    if len(rings) > 1 and has_hole(rings, boxes, area, image):
+        findings.add("hole-filled", name)
     left, top, right, bottom = zip(*boxes, strict=True)
     bounds = min(left), min(top), max(right), max(bottom)
     if min(bounds) < 0 or bounds[2] > image.width or bounds[3] > image.height:
         findings.add("sticks-out", name)
     return rings, bounds
+
+
+def unnested(polygons: list[Any], levels: int = 3) -> list[Any]:
+    """Return polygons as flat lists: some programs write pairs of numbers, or one list too many."""
+    pairs = all(isinstance(p, list) and len(p) == 2 and all(map(is_number, p)) for p in polygons)
+    if pairs and len(polygons) > 2:
+        return [[value for point in polygons for value in point]]
+    flat = []
+    for polygon in polygons:
+        deeper = isinstance(polygon, list) and polygon and all(isinstance(p, list) for p in polygon)
+        flat += unnested(polygon, levels - 1) if deeper and levels else [polygon]
+    return flat
+
+
+def whole_numbers(rle: dict[str, Any]) -> dict[str, Any]:
+    """Return an RLE that has whole numbers where they are text or like 3.0, else the very one."""
+    mended = {}
+    for key in ("size", "counts"):
+        values = rle.get(key)
+        if isinstance(values, list) and any(type(value) is not int for value in values):
+            numbers = [whole(value) for value in values]
+            mended |= {} if None in numbers else {key: numbers}
+    return rle | mended if mended else rle
+
+
+def whole(value: Any) -> int | None:
+    """Return 3 for 3, 3.0 and "3", None for what is no whole number."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        return int(value)
+    return int(value) if is_number(value) and value == int(value) else None
+
+
+def has_hole(rings: list[array[float]], boxes: list[Bounds], area: Any, image: Record) -> bool:
+    """Tell whether a polygon inside another one is meant as a hole, which COCO's polygons lack.
+
+    The told area proves it if it is rather that without the inner one; else the opposite directions
+    do in which the two run.
+    """
+    frame = (image.height, image.width)
+    for inner, small in zip(rings, boxes, strict=True):
+        for outer, large in zip(rings, boxes, strict=True):
+            if not (large[0] < small[0] and large[1] < small[1]):
+                continue
+            if not (large[2] > small[2] and large[3] > small[3]):
+                continue
+            hole, around, every = (masks.to_rle(r, frame) for r in ([inner], [outer], rings))
+            if masks.intersections([hole], [around])[0, 0] < masks.area(hole):
+                continue
+            if not is_number(area) or area <= 0:
+                return doubled_area(inner) * doubled_area(outer) < 0
+            surplus = masks.area(every) - area
+            if abs(surplus - masks.area(hole)) < abs(surplus):
+                return True
+    return False
+
+
+def doubled_area(ring: array[float]) -> float:
+    """Return twice the area of a polygon [x1, y1, ...], negative if it runs the other way."""
+    xs, ys = ring[0::2], ring[1::2]
+    forth = sum(map(operator.mul, xs, ys[1:] + ys[:1]))
+    return forth - sum(map(operator.mul, ys, xs[1:] + xs[:1]))
 
 
 def run_lengths(segmentation: dict[str, Any], image: Record) -> dict[str, Any]:
@@ -122,9 +191,7 @@ def polygon(points: Any, image: Record) -> tuple[array[float], Bounds]:
         raise Defect("far-away")
     if min(right, bottom) <= 0 or left >= image.width or top >= image.height:
         raise Defect("outside")
-    forth = sum(map(operator.mul, xs, ys[1:] + ys[:1]))
-    back = sum(map(operator.mul, ys, xs[1:] + xs[:1]))
-    if abs(forth - back) <= 1e-6:
+    if abs(doubled_area(coordinates)) <= 1e-6:
         raise Defect("no-area")
     return coordinates, bounds
 

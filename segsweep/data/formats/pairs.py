@@ -11,6 +11,7 @@ import csv
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,23 +72,32 @@ def pair(
 def table(path: Path) -> list[Item]:
     """Return the pairs of a CSV file with columns image and label, paths relative to its folder.
 
-    Raises UserError for missing columns, files that do not exist and pictures named twice.
+    Columns are named in any case and parted by commas, semicolons or tabs. Raises UserError for
+    missing columns, files that do not exist and pictures named twice.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            head = file.readline()
+            parted = max(",;\t", key=head.count)
+            names = [name.strip().casefold() for name in next(csv.reader([head], delimiter=parted))]
+            rows = list(csv.DictReader(file, names, delimiter=parted))
+    except (OSError, UnicodeDecodeError, csv.Error, StopIteration) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error})") from error
-    if not rows or not {"image", "label"} <= {*rows[0]}:
-        raise UserError(f"{path}: must have lines below a first one that names image and label")
-    names = [[(row[c] or "").replace("\\", "/") for c in ("image", "label")] for row in rows]
-    missing = [name for row in names for name in row if not (path.parent / name).is_file()]
+    if not rows or not {"image", "label"} <= {*names}:
+        raise UserError(
+            f"{path}: must have lines below a first one that names image and label; it names "
+            f"{', '.join(names) or 'nothing'}, and {len(rows)} lines follow"
+        )
+    pairs = [
+        [(row[c] or "").strip().replace("\\", "/") for c in ("image", "label")] for row in rows
+    ]
+    missing = [name for pair in pairs for name in pair if not (path.parent / name).is_file()]
     if missing:
         raise UserError(f"{path}: {few(missing)} of its files are not in {path.parent}")
-    twice = [name for name, count in Counter(image for image, _ in names).items() if count > 1]
+    twice = [name for name, count in Counter(image for image, _ in pairs).items() if count > 1]
     if twice:
         raise UserError(f"{path}: {few(twice)} of its pictures are named more than once")
-    return [Item(image, path.parent / image, path.parent / mask) for image, mask in names]
+    return [Item(image, path.parent / image, path.parent / mask) for image, mask in pairs]
 
 
 def binary(path: Path) -> tuple[np.ndarray, int]:
@@ -142,6 +152,16 @@ def indexed(path: Path, classes: Mapping[int, int]) -> np.ndarray:
     return places[values.astype(np.int64)]
 
 
+def palette(path: Path) -> dict[int, str]:
+    """Return the colours by which a mask shows the values that it uses, none without a palette."""
+    mask = opened(path)
+    if mask.mode != "P":
+        return {}
+    colours = bytes(mask.getpalette("RGB") or ())
+    values = np.flatnonzero(np.bincount(np.asarray(mask).ravel())).tolist()
+    return {v: f"#{colours[3 * v : 3 * v + 3].hex()}" for v in values if 3 * v < len(colours)}
+
+
 def opened(path: Path) -> Image.Image:
     """Return an image, read. Raises UserError for a file that is missing, broken or a pointer."""
     try:
@@ -150,6 +170,11 @@ def opened(path: Path) -> Image.Image:
             return file
     except UNREADABLE as error:
         raise unreadable(path, error) from error
+
+
+def numbered(image: Path, mask: Path, classes: Mapping[int, int]) -> Content:
+    """Return the content of a picture whose mask holds class numbers; see `indexed`."""
+    return replace(fitted(image, mask, indexed(mask, classes)), colours=palette(mask))
 
 
 def fitted(image: Path, mask: Path, labels: np.ndarray, **counts: int) -> Content:

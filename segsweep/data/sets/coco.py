@@ -13,7 +13,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import outside
@@ -63,11 +63,15 @@ class Coco(DataSet):
         """Return the pixels of a record. (H, W, 3) uint8 RGB"""
         from segsweep.data.formats.images import read_image
 
-        return read_image(self.picture(record), (record.height, record.width))
+        return read_image(self.picture(record), (record.height, record.width), self.levels)
 
     def picture(self, record: Record) -> Path:
         """Return the file of a record's picture."""
         return self._folder / record.file
+
+    def pictures(self) -> list[Path]:
+        """Return the files of all pictures that are there."""
+        return [self.picture(record) for file in self.files.values() for record in file.records]
 
     def fingerprint(self) -> str:
         """Return a hash of both annotation files."""
@@ -125,12 +129,11 @@ class Coco(DataSet):
     def files(self) -> dict[str, CocoFile]:
         """What can be used of both splits: contiguous categories, existing pictures."""
         from segsweep.data.formats.coco_file import survey
-        from segsweep.data.formats.images import listing
+        from segsweep.data.formats.listing import Pictures
 
-        files = {split: survey(path) for split, path in self._paths.items()}
-        pictures = listing(self._folder)
+        pictures = Pictures(self._folder, Path(self.root) if self.root else None)
+        files = {split: survey(path, pictures) for split, path in self._paths.items()}
         for file in files.values():
-            locate(file, pictures, self._folder)
             number(file, files["train"].categories)
         return files
 
@@ -178,24 +181,6 @@ def matched(file: CocoFile, classes: dict[Any, str]) -> dict[Any, int]:
     detail = f"{', '.join(others)}, in train {declared}"
     file.findings.add("category-renumbered" if by_name else "category-conflict", detail=detail)
     return {c: names[name] for c, name in shared.items()} if by_name else places
-
-
-def locate(file: CocoFile, pictures: dict[str, str], folder: Path) -> None:
-    """Replace file names by paths that exist; images whose picture is lost are left out."""
-    existing, missing = [], []
-    for record in file.records:
-        path = pictures.get(record.file.replace("\\", "/"))
-        if path is None:
-            missing.append(record.file)
-        else:
-            record.file = path
-            existing.append(record)
-    start = f"{len(missing)} of {len(file.records)} images are not in {folder}: "
-    for place, name in enumerate(missing):
-        near = pictures.get(PureWindowsPath(name).name)  # splits at / and at \\
-        hint = f"{name} (is it {near}?)" if near else name
-        file.findings.add("picture-missing", name, hint if place else start + hint)
-    file.records = existing
 
 
 @lru_cache(maxsize=64)

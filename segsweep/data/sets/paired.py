@@ -85,10 +85,10 @@ class NumberedMasks(Paired):
     @classmethod
     def content(cls, item: Item) -> Content:
         """Read a mask by its numbers."""
-        from segsweep.data.formats.pairs import fitted, indexed
+        from segsweep.data.formats.pairs import numbered
 
         places = {0: cls.zero} | {k + 1: k for k in range(len(cls.names))}
-        return fitted(item.image, item.annotation, indexed(item.annotation, places))
+        return numbered(item.image, item.annotation, places)
 
 
 @dataclass

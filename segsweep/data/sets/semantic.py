@@ -71,10 +71,10 @@ class Semantic(Source):
     @classmethod
     def content(cls, item: Item) -> Content:
         """Read a mask of class numbers."""
-        from segsweep.data.formats.pairs import fitted, indexed
+        from segsweep.data.formats.pairs import numbered
 
         mask, places = item.annotation
-        return fitted(item.image, mask, indexed(mask, places))
+        return numbered(item.image, mask, places)
 
     @cached_property
     def _values(self) -> tuple[dict[str, int], list[int], list[int]]:
