@@ -9,7 +9,7 @@ from typing import Any
 
 from segsweep.check.parts import Part, Single, ViaFile
 from segsweep.check.pictures import Look
-from segsweep.data.base import Annotation
+from segsweep.data.base import Record
 from segsweep.data.formats.coco_file import CocoFile, parse
 from segsweep.data.formats.entries import EXACT, valid_id
 from segsweep.data.sets.coco import Coco
@@ -80,11 +80,20 @@ def coco_file(part: Part) -> CocoFile:
     return part.data.files["train" if isinstance(part.data, Single) else part.name]
 
 
-def read(copy: Copy) -> list[Annotation]:
-    """Return the usable annotations, also those of pictures that are not."""
+def tell_dropped(copy: Copy, records: list[Record]) -> None:
+    """Note what is left out of the copy, whose records are given."""
+    for finding in copy.part.findings():
+        told = finding.code == "category-other-split"  # by the name of its class
+        for identity in finding.ids if finding.kind.drops and not told else ():
+            copy.log(finding.code, identity, f"left out: {finding.kind.what}")
+    kept = {id(annotation) for record in records for annotation in record.annotations}
     if isinstance(copy.part.data, Coco):
-        return [a for a in coco_file(copy.part).by_entry if a is not None]
-    return [annotation for look in copy.looks for annotation in look.record.annotations]
+        every = [a for a in coco_file(copy.part).by_entry if a is not None]
+    else:
+        every = [a for look in copy.looks for a in look.record.annotations]
+    for annotation in every:
+        if id(annotation) not in kept:
+            copy.log("picture", annotation.id, "left out with its picture")
 
 
 def originals(

@@ -23,7 +23,7 @@ from PIL import Image
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
-from segsweep.check.changes import REWRITTEN, Copy, keyed, numbering, originals, read, tell
+from segsweep.check.changes import REWRITTEN, Copy, keyed, numbering, originals, tell, tell_dropped
 from segsweep.check.parts import Part, Single, ViaFile
 from segsweep.check.pictures import Look
 from segsweep.data.base import Annotation, DataSet, Record
@@ -89,18 +89,12 @@ def cleaned(
     """Return the content of an annotation file; its pictures are written on the way."""
     part, records = copy.part, [look.record for look in copy.looks if look.usable]
     raw_images, raw_annotations, other_keys = originals(copy, categories)
-    for finding in part.findings():
-        told = finding.code == "category-other-split"  # by its name
-        for identity in finding.ids if finding.kind.drops and not told else ():
-            copy.log(finding.code, identity, f"left out: {finding.kind.what}")
-    usable = {id(annotation) for record in records for annotation in record.annotations}
-    for annotation in read(copy):
-        if id(annotation) not in usable:
-            copy.log("picture", annotation.id, "left out with its picture")
+    tell_dropped(copy, records)
     image_id = numbering([r.image_id for r in records], "image", copy)
     number = numbering([a.id for r in records for a in r.annotations], "annotation", copy)
-    wrong_areas = {i for f in part.findings() if f.code == "area-disagrees" for i in f.ids}
-    doubtful = any(f.code == "masks-suspect" for f in part.findings())  # then boxes may be right
+    by_code = {finding.code: {*finding.ids} for finding in part.findings()}
+    # an area without the hole is all that tells of one
+    wrong_areas = by_code.get("area-disagrees", set()) - by_code.get("hole-filled", set())
     content = {**other_keys, "images": [], "annotations": [], "categories": categories}
     for look in copy.looks:
         record = look.record
@@ -121,7 +115,7 @@ def cleaned(
             area = annotation.area
             if annotation.id in wrong_areas:
                 area = masks.area(masks.to_rle(segmentation, (record.height, record.width)))
-            box = raw.get("bbox") if doubtful else None
+            box = raw.get("bbox") if "masks-suspect" in by_code else None  # it may be right
             new = {"image_id": entry["id"], "bbox": box or list(annotation.bbox), "area": area}
             new |= {"category_id": categories[annotation.category]["id"]}
             new |= {"iscrowd": int(annotation.iscrowd)}

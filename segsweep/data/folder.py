@@ -17,6 +17,7 @@ from segsweep.data.base import DataSet, Record
 from segsweep.data.findings import accept
 from segsweep.data.formats.coco_file import CocoFile, survey
 from segsweep.data.formats.images import Levels, read_image
+from segsweep.data.formats.listing import canonical
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,8 +117,11 @@ def records(
     root = place if place.is_dir() else place.parent
     by_name: dict[str, list[Record]] = defaultdict(list)
     for record in file.records:
-        by_name[_slashed(record.file).rpartition("/")[2]].append(record)
-    matches = {p: _images(p.relative_to(root).as_posix(), by_name[p.name]) for p in paths}
+        by_name[canonical(record.file).rpartition("/")[2]].append(record)
+    matches = {
+        p: _images(canonical(p.relative_to(root).as_posix()), by_name[canonical(p.name)])
+        for p in paths
+    }
     claims = Counter(record.image_id for images in matches.values() for record in images)
     unclear = [
         path
@@ -163,7 +167,7 @@ def category_ids(file: CocoFile, data: dict[str, Any]) -> tuple[list[int], list[
 
 def _images(path: str, same: Sequence[Record]) -> list[Record]:
     """Return those of some images that a path means: of the same path, else one ends the other."""
-    names = {record.image_id: f"/{_slashed(record.file)}" for record in same}
+    names = {record.image_id: f"/{canonical(record.file)}" for record in same}
     exact = [record for record in same if names[record.image_id] == f"/{path}"]
     return exact or [
         record
@@ -171,10 +175,6 @@ def _images(path: str, same: Sequence[Record]) -> list[Record]:
         if names[record.image_id].endswith(f"/{path}")
         or f"/{path}".endswith(names[record.image_id])
     ]
-
-
-def _slashed(name: str) -> str:
-    return name.replace("\\", "/")
 
 
 def _listed(paths: Sequence[Path], root: Path) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SLACK = 2  # pixels that an outline may lie beyond the frame
 MOST = 0.9  # of the objects of a file: what is true of so many is how it was written
 PERCENT = 100
+LEAVING = {"outside", "sticks-out"}
 MISPLACED = ("box-disagrees", "outside")
 
 
@@ -30,20 +31,29 @@ def turned(
     was shown. Objects that leave the told frame but fit the turned one prove it, for all such
     photographs of a file unless others speak against it.
     """
-    if not {"outside", "sticks-out"} & findings.by_code.keys():
+    told = {i for code in LEAVING for i in findings.by_code.get(code, ([],))[0]} | {None}
+    some = {e["image_id"] for e, _ in rings(e for e in entries if id_of(e) in told)}
+    if not LEAVING & findings.by_code.keys() or not some:
         return []
-    far = extents(entries)
+    far = extents(e for e in entries if id_of(e, "image_id") in some)
     leaving = [r for r in records if fits(far.get(r.image_id), r.width, r.height) is False]
     proof = [r for r in leaving if fits(far[r.image_id], r.height, r.width)]
     if not any(is_stored(record, pictures) for record in proof):
         return []
+    far, proved = extents(entries), {record.image_id for record in proof}
     candidates = [record for record in records if is_stored(record, pictures)]
     against = [
         r
         for r in candidates
-        if fits(far.get(r.image_id), r.height, r.width) is False and r not in leaving
+        if fits(far.get(r.image_id), r.width, r.height)
+        and not fits(far.get(r.image_id), r.height, r.width)
     ]
-    return [r for r in candidates if not against or r in proof]
+    return [r for r in candidates if not against or r.image_id in proved]
+
+
+def id_of(entry: Any, key: str = "id") -> Any:
+    """Return an id of an entry, None where it has none."""
+    return valid_id(entry.get(key)) if isinstance(entry, dict) else None
 
 
 def fits(extent: tuple[float, float] | None, width: int, height: int) -> bool | None:
