@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import csv
 import json
+import random
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ from segsweep.check.fix import fix
 from segsweep.check.report import look_at
 from segsweep.data.base import SPLITS, DataSet
 from segsweep.data.findings import Finding
-from segsweep.data.formats import masks
+from segsweep.data.folder import Folder
+from segsweep.data.formats import images, masks
 from segsweep.data.sets.coco import Coco
 from segsweep.run.record import data_facts
 from tests.small_coco import real_folder
@@ -148,7 +152,7 @@ def test_a_value_has_one_brightness_in_a_set() -> None:
     for name, grey in greys(data).items():
         raw = np.asarray(Image.open(data._folder / name)).astype(int)
         assert (grey == np.rint(raw * 255 / 16383)).all()
-    assert data_facts(case("hole_ring")).keys().isdisjoint({"levels"})
+    assert "levels" not in data_facts(case("cat_numeric_name"))
 
 
 def test_colours_of_16_bits_are_red_and_blue() -> None:
@@ -203,3 +207,28 @@ def test_an_object_that_fits_only_the_told_frame_speaks_against_turning_all(tmp_
     upright = [r.file for r in data.files["train"].records if r.width > r.height]
     assert findings["picture-upright"].ids == upright
     assert "p02.jpg" not in upright
+
+
+@pytest.mark.parametrize("name", ["multipage2", "rgb12in16", "float_neg"])
+def test_a_changed_picture_is_read_or_named(name: str, tmp_path: Path) -> None:
+    source = case(name).pictures()[0]
+    path, content = tmp_path / source.name, source.read_bytes()
+    draw = random.Random(0)
+    for _ in range(150):
+        spoilt = bytearray(content)
+        for place in (draw.randrange(300), -1 - draw.randrange(300), draw.randrange(len(spoilt))):
+            spoilt[place] = draw.choice((0, 1, 2, 255, draw.randrange(256)))
+        path.write_bytes(spoilt)
+        with warnings.catch_warnings(action="ignore"), suppress(UserError):
+            images.common_levels([path])
+            images.read_image(path)
+
+
+def test_predict_scales_by_the_levels_of_the_run() -> None:
+    data = case("depth_mixed")
+    record = data.records("val")[0]  # a dim one, which its own levels would brighten
+    facts = json.loads(json.dumps(data_facts(data)))
+    folder = Folder([data.picture(record)], data, 1, levels=images.Levels(**facts["levels"]))
+    assert len([*folder]) == 1
+    assert (folder.pixels[1] == data.image(record)).all()
+    assert folder.pixels[1].max() < images.read_image(data.picture(record)).max()

@@ -143,6 +143,7 @@ def test_brothers_of_what_was_reported(name: str, tmp_path: Path) -> None:
     assert findings.keys() == extra
 
 
+@pytest.mark.filterwarnings("ignore:.*matched by name")
 def test_percent_is_suspected_in_large_pictures(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     source_set = case("isaid_swapped")
@@ -256,3 +257,15 @@ def test_a_copy_tells_every_change_and_no_other(name: str, tmp_path: Path) -> No
     _, rows = fixed(reported(name), tmp_path)
     told, made = told_and_made(real_folder("reported_cases") / name, tmp_path, rows)
     assert told == made
+
+
+def test_a_copy_holds_only_what_json_knows(tmp_path: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][0] |= {"score": float("nan"), "attributes": [float("inf"), 1]}
+        content["info"] = {"version": float("inf")}
+
+    copy, rows = fixed(changed("isaid_swapped", tmp_path, "train.json", spoil), tmp_path / "copy")
+    content = json.loads((tmp_path / "copy/train.json").read_text(), parse_constant=pytest.fail)
+    assert content["annotations"][0]["attributes"] == [None, 1]
+    assert [row[3].split()[0] for row in rows if row[1] == "not-finite"] == ["score", "attributes"]
+    assert precision(copy, "train") == 1

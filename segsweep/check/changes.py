@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from segsweep.data.formats.entries import EXACT, valid_id
 from segsweep.data.sets.coco import Coco
 
 OURS = ("images", "annotations", "categories")
-REWRITTEN = {  # keys of annotations: the code of their change
+IMAGE = {"height": "image", "width": "image", "file_name": "image"}
+ANNOTATION = {  # keys: the code of their change
     "category_id": "category-renumbered",
     "image_id": "image-id",
     "bbox": "box-disagrees",
@@ -43,15 +45,28 @@ class Copy:
         self.changes.append((self.part.name, code, identity, change))
 
 
-def tell(
+def written(
     copy: Copy, identity: Any, raw: dict[str, Any], new: dict[str, Any], codes: dict[str, str]
-) -> None:
-    """Note which values of an entry are others than the file tells; nothing of one without file."""
-    for key, value in new.items() if raw else ():
+) -> dict[str, Any]:
+    """Return an entry with its new values, and note those that differ; all of none are new."""
+    for key, code in codes.items() if raw else ():
         if key not in raw:
-            copy.log("filled-in", identity, f"{key} is filled in: {value}")
-        elif raw[key] != value:
-            copy.log(codes[key], identity, f"{key} {raw[key]!r} is now {value!r}")
+            copy.log("filled-in", identity, f"{key} is filled in: {new[key]}")
+        elif raw[key] != new[key]:
+            copy.log(code, identity, f"{key} {raw[key]!r} is now {new[key]!r}")
+    kept = {key: finite(value) for key, value in raw.items() if key not in new}
+    for key in (key for key in kept if kept[key] != raw[key]):
+        copy.log("not-finite", identity, f"{key} is null where it was not finite")
+    return kept | new
+
+
+def finite(value: Any) -> Any:
+    """Return a value with null for every number that JSON does not know."""
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def tell_categories(copy: Copy, entries: list[Any], categories: list[dict[str, Any]]) -> None:
@@ -67,7 +82,7 @@ def tell_categories(copy: Copy, entries: list[Any], categories: list[dict[str, A
             copy.log("category-extra", key, f"left out: {name} is no class of train")
         elif ids[name] != key:
             copy.log("category-renumbered", key, f"{name} is now {ids[name]}")
-    for name in ids.keys() - {*file.categories.values()}:
+    for name in (name for name in ids if name not in file.categories.values()):
         copy.log("category-extra", ids[name], f"added: {name} is a class of train")
     for finding in copy.part.findings():
         for identity in finding.ids if finding.code in RENAMED else ():
@@ -111,7 +126,7 @@ def originals(
     tell_categories(copy, content["annotations"], categories)
     pairs = zip(file.by_entry, content["annotations"], strict=True)
     annotations = {id(annotation): entry for annotation, entry in pairs if annotation is not None}
-    other_keys = {key: value for key, value in content.items() if key not in OURS}
+    other_keys = finite({key: value for key, value in content.items() if key not in OURS})
     return keyed(content["images"]), annotations, other_keys
 
 

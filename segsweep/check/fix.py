@@ -23,7 +23,17 @@ from PIL import Image
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
-from segsweep.check.changes import REWRITTEN, Copy, keyed, numbering, originals, tell, tell_dropped
+from segsweep.check.changes import (
+    ANNOTATION,
+    IMAGE,
+    Copy,
+    finite,
+    keyed,
+    numbering,
+    originals,
+    tell_dropped,
+    written,
+)
 from segsweep.check.parts import Part, Single, ViaFile
 from segsweep.check.pictures import Look
 from segsweep.data.base import Annotation, DataSet, Record
@@ -78,7 +88,7 @@ def declared(data: DataSet) -> list[dict[str, Any]]:
     entries = {} if isinstance(data, ViaFile) else keyed(parse(file.path)["categories"])
     integral = all(isinstance(key, int) and abs(key) < EXACT for key in file.categories)
     return [
-        entries.get(key, {}) | {"id": key if integral else place, "name": name}
+        finite(entries.get(key, {})) | {"id": key if integral else place, "name": name}
         for place, (key, name) in enumerate(file.categories.items(), start=1)
     ]
 
@@ -103,8 +113,8 @@ def cleaned(
         raw = raw_images.get(record.image_id, {})
         new: dict[str, Any] = {"height": record.height, "width": record.width}
         new["file_name"] = picture(copy, look, sources)
-        tell(copy, record.image_id, raw, new, dict.fromkeys(new, "image"))
-        entry = raw | {"id": image_id(record.image_id)} | new
+        new |= {"id": image_id(record.image_id)}
+        entry = written(copy, record.image_id, raw, new, IMAGE)
         content["images"].append(entry)
         for annotation in record.annotations:
             new_id = number(annotation.id)
@@ -118,9 +128,8 @@ def cleaned(
             box = raw.get("bbox") if "masks-suspect" in by_code else None  # it may be right
             new = {"image_id": entry["id"], "bbox": box or list(annotation.bbox), "area": area}
             new |= {"category_id": categories[annotation.category]["id"]}
-            new |= {"iscrowd": int(annotation.iscrowd)}
-            tell(copy, annotation.id, raw, new, REWRITTEN)
-            content["annotations"].append(raw | {"id": new_id, "segmentation": segmentation} | new)
+            new |= {"iscrowd": int(annotation.iscrowd), "id": new_id, "segmentation": segmentation}
+            content["annotations"].append(written(copy, annotation.id, raw, new, ANNOTATION))
     return content
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -23,8 +24,11 @@ from PIL import Image
 from segsweep.base.errors import UserError
 
 ORIENTATION = 0x0112  # EXIF tag
-# what Pillow raises for broken files, and for those larger than memory
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError),
+    *(struct.error, Image.DecompressionBombError),
+)
+"""What Pillow raises for broken files, and for those larger than memory."""
 DEPTHS = (255, 4095, 16383, 65535)  # of 8, 12, 14 and 16 bits; cameras store 12 and 14 in 16
 SAMPLE = 512  # pictures of a set that its levels are decided from
 SIXTEEN = re.compile(r"(RGB[AX]?|LA);16[BLN]")  # Pillow's codes for colours of 16 bits

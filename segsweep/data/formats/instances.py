@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from segsweep.data.base import Annotation, Record, Segmentation
 from segsweep.data.findings import Findings
 from segsweep.data.formats import masks
+from segsweep.data.formats.entries import valid_id
 
 FAR = 10  # sides of the image: a coordinate farther out is no position in it
 VAST = 1e12  # no coordinate and no area of an image
@@ -34,7 +35,7 @@ def annotation(entry: dict[str, Any], image: Record, findings: Findings) -> Anno
 
     Raises Defect for a mask that covers nothing of the image or is none.
     """
-    name = entry.get("id")
+    name = valid_id(entry.get("id"))
     box, area = entry.get("bbox"), entry.get("area")
     segmentation, bounds = trusted(entry.get("segmentation"), area, image, findings, name)
     if not {"bbox", "area", "iscrowd"} <= entry.keys():

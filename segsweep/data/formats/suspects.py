@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segsweep.data.formats.listing import Pictures
 
 SLACK = 2  # pixels that an outline may lie beyond the frame
-MOST = 0.9  # of the objects of a file: what is true of so many is how it was written
+MOST = 0.9  # of the boxes of a file: if so many are wrong, the masks may be
 PERCENT = 100
 LEAVING = {"outside", "sticks-out"}
 MISPLACED = ("box-disagrees", "outside")
@@ -114,13 +114,14 @@ def mistaken(findings: Findings, entries: Sequence[Any], records: Sequence[Recor
         and is_box(entry.get("bbox"))
         and valid_id(entry.get("image_id")) in by_id
     ]
-    enough = max(1, MOST * len(boxed))
-    fitting = [code for code, fits in READINGS.items() if sum(fits(*b) for b in boxed) >= enough]
+    fitting = [
+        code for code, fits in READINGS.items() if 2 * sum(fits(*b) for b in boxed) > len(boxed)
+    ]
     if fitting and fitting[0]:
         for code in MISPLACED:
             findings.by_code.pop(code, None)
         findings.add(fitting[0])
-    elif not fitting and len(boxed) > 3 and sum(counts) >= enough:
+    elif not fitting and len(boxed) > 3 and sum(counts) >= MOST * len(boxed):
         findings.add("masks-suspect")
 
 
