@@ -40,6 +40,7 @@ from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.data.formats import masks
 from segsweep.data.formats.coco_file import parse
 from segsweep.data.formats.entries import EXACT
+from segsweep.data.formats.suspects import is_box
 from segsweep.data.sets.coco import Coco
 
 Looks = Sequence[tuple[Part, list[Look]]]
@@ -125,8 +126,9 @@ def cleaned(
             area = annotation.area
             if annotation.id in wrong_areas:
                 area = masks.area(masks.to_rle(segmentation, (record.height, record.width)))
-            box = raw.get("bbox") if "masks-suspect" in by_code else None  # it may be right
-            new = {"image_id": entry["id"], "bbox": box or list(annotation.bbox), "area": area}
+            keeps = "masks-suspect" in by_code and is_box(raw.get("bbox"))  # which may be right
+            box = raw["bbox"] if keeps else list(annotation.bbox)
+            new = {"image_id": entry["id"], "bbox": box, "area": area}
             new |= {"category_id": categories[annotation.category]["id"]}
             new |= {"iscrowd": int(annotation.iscrowd), "id": new_id, "segmentation": segmentation}
             content["annotations"].append(written(copy, annotation.id, raw, new, ANNOTATION))
