@@ -196,8 +196,8 @@ def levels_of(pictures: Iterable[np.ndarray]) -> Levels | None:
     if low < 0:
         return Levels(low, max(high, low + 1e-6), number)
     if fractions and high <= 2:  # a little above 1 after an interpolation
-        return Levels(0, max(high, 1.0), number)
-    return Levels(0, next((depth for depth in DEPTHS if high <= depth), high), number)
+        return Levels(0.0, max(high, 1.0), number)
+    return Levels(0.0, float(next((depth for depth in DEPTHS if high <= depth), high)), number)
 
 
 def common_levels(paths: Iterable[Path]) -> Levels | None:
