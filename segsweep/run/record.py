@@ -16,20 +16,16 @@ def data_facts(data: Any) -> dict[str, Any]:
     """Return what a record says about its data; reads both splits, so bad data fail here."""
     from segsweep.task.base import kind
 
-    background = {"background": data.background} if kind(data.task).dense else {}
-    levels = {"levels": asdict(data.levels)} if data.levels else {}
-    return (
-        background
-        | levels
-        | {
-            "fingerprint": data.fingerprint(),
-            "classes": data.classes(),
-            "category_ids": data.category_ids(),
-            "prompts": data.texts(),
-            "images": {split: len(data.records(split)) for split in ("train", "val")},
-            "split": data.split_facts(),
-        }
-    )
+    more = {"background": data.background} if kind(data.task).dense else {}
+    more |= {"levels": asdict(data.levels)} if data.levels else {}
+    return more | {
+        "fingerprint": data.fingerprint(),
+        "classes": data.classes(),
+        "category_ids": data.category_ids(),
+        "prompts": data.texts(),
+        "images": {split: len(data.records(split)) for split in ("train", "val")},
+        "split": data.split_facts(),
+    }
 
 
 def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]:
