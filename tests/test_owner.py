@@ -208,7 +208,7 @@ def test_a_run_that_was_finished_while_its_folder_was_awaited(run: Run, monkeypa
 
     thread = threading.Thread(target=earlier)
     thread.start()
-    owns.wait()
+    assert owns.wait(timeout=20)
     assert run.once(lambda _: calls.append(1) or {})["by"] == "earlier"
     thread.join()
     assert not calls

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from segsweep.base.errors import UserError
+from segsweep.run.folder import file_facts
 from segsweep.sweep.names import remember
+from segsweep.sweep.sync import send
 from tests.records import record, write
 from tests.wandb_server import Server, serving
 
@@ -63,6 +66,16 @@ def test_finished_runs_are_sent_once_with_their_curve(results: Path, server: Ser
         assert [row["_step"] for row in rows] == [1, 2, 3, 4]  # the failed run is not sent
         assert rows[-1]["segm_AP"] == 41.5
         assert rows[0]["_timestamp"] == 1e9 + 1
+
+
+def test_a_curve_that_is_not_the_recorded_one_is_not_sent(results: Path) -> None:
+    directory = next(path.parent for path in results.glob("runs/*/record.json"))
+    facts = json.loads((directory / "record.json").read_text()) | {"files": file_facts(directory)}
+    (directory / "record.json").write_text(json.dumps(facts))
+    with (directory / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "epoch": 1.25, "time": 1.0, "loss": 0.0}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl is not the file that record\.json"):
+        send(directory, {})
 
 
 def test_what_the_server_has_is_not_sent_again(results: Path, server: Server) -> None:
