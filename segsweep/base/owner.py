@@ -163,8 +163,8 @@ class Ownership:
 
     def check(self) -> None:
         """Raise LostOwnership when the directory was taken over."""
-        following = _file(self.directory, self.number + 1)
-        if following.exists() or read_json(self.path) != self.identity:
+        later = _file(self.directory, self.number + 1)
+        if later.exists() or read_json(self.path) != self.identity:
             raise LostOwnership(f"another process took over {self.directory}; this one ends")
 
     @contextlib.contextmanager
@@ -285,8 +285,8 @@ def _lives(owner: dict[str, Any], silent: bool) -> bool:
 def _linked(temporary: Path, path: Path) -> bool:
     """Link a file unless there is one; False when the new owner has cleaned the temporary away."""
     try:
-        os.link(temporary, path)
-    except FileExistsError:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
         return True
     except FileNotFoundError:
         return False
@@ -298,4 +298,3 @@ def _linked(temporary: Path, path: Path) -> bool:
             "process at a time works in a folder; name a folder on another one (io.results=..., "
             "for data sets data.cache=...)"
         ) from error
-    return True
