@@ -14,7 +14,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from segsweep import verbs
-from segsweep.base.errors import UserError
+from segsweep.base.errors import UserError, told
+from segsweep.base.terminal import printable
 from segsweep.base.words import without_folders
 
 VERBS = sorted(module.name.replace("_", "-") for module in iter_modules(verbs.__path__))
@@ -25,15 +26,32 @@ def main() -> None:
     """Run the verb named by the first word; no verb means `train`."""
     try:
         sys.argv[1:] = without_folders(sys.argv[1:])
-        sys.exit(import_module(f"segsweep.verbs.{verb(sys.argv)}").main())
+        status = import_module(f"segsweep.verbs.{verb(sys.argv)}").main()
+        sys.stdout.flush()
     except UserError as error:
-        print(f"segsweep: {error}", file=sys.stderr)
-        sys.exit(2)
+        print(f"segsweep: {printable(str(error))}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        print("segsweep: interrupted", file=sys.stderr)
+        status = 130
     except BrokenPipeError:  # somebody reads the first lines only, as in `| head`
+        status = 141
+        _unheard()
+    except OSError as error:
+        if not (sentence := told(error)):
+            raise
+        print(f"segsweep: {printable(sentence)}", file=sys.stderr)
+        status = 2
+        _unheard()
+    sys.exit(status)
+
+
+def _unheard() -> None:
+    """Print what is left; where it has no place, let it go before Python tries again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 def verb(argv: list[str]) -> str:

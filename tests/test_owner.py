@@ -20,7 +20,7 @@ import pytest
 
 from segsweep.base import owner
 from segsweep.base.config import compose
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import read_json
 from segsweep.base.owner import Busy, LostOwnership, attempts, beat_of, owned, owner_of
 from segsweep.data.items import MANIFEST
@@ -144,7 +144,7 @@ def test_a_file_system_without_hard_links_is_named_with_its_cure(run: Run, monke
 def test_a_damaged_file_of_an_owner_is_named_with_its_cure(tmp_path: Path, torn: str) -> None:
     left_owner(tmp_path, started_ticks="1")
     owner_of_file(tmp_path).write_text(torn, encoding="latin-1")
-    with pytest.raises(Busy, match=r"owner\.2 is damaged .*delete it"), owned(tmp_path):
+    with pytest.raises(Damaged, match=r"owner\.2: .*delete it"), owned(tmp_path):
         pass
 
 

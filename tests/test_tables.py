@@ -391,8 +391,8 @@ def test_broken_metrics_are_named_and_skipped(tmp_path: Path) -> None:
     found = frame.read(tmp_path)
     assert len(found.runs) == 1
     assert sorted(map(str, found.unreadable.values())) == [
-        "its id is no text or its config no object",
-        "metrics.segm_AP.value is 'forty', not a number",
+        "config is [], not object",
+        "metrics.segm_AP.value is 'forty', not float | None",
     ]
 
 

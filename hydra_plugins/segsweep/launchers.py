@@ -23,7 +23,7 @@ from segsweep.base.hydra_parts import job_return, open_dicts, sweep_config
 from segsweep.base.queue import queue
 from segsweep.run.identity import LIVE, Run, State
 from segsweep.sweep.board import Board, last_words
-from segsweep.sweep.local import Local, train_all
+from segsweep.sweep.local import Local, state_or_failed, train_all
 from segsweep.sweep.options import Slurm
 from segsweep.sweep.slurm import submit
 from segsweep.sweep.sweeper import Combination
@@ -136,7 +136,7 @@ def watch(jobs: Sequence[Job]) -> dict[Run, State]:
                 board.console.print(f"{error}; asking again")
                 continue
             for _, run in jobs:
-                state = run.state(live)
+                state = state_or_failed(run, live)
                 if state is State.RUNNING:
                     board.begin(run.directory)
                 elif state not in LIVE:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
@@ -13,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.segsweep.launchers import Job, RunLauncher, typed_job
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError
 from segsweep.base.hydra_parts import chosen_launcher, failure
 from segsweep.run.identity import Run
 from segsweep.sweep.names import remember
@@ -50,44 +51,54 @@ class ProductSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Compose and check all runs, skip the finished ones, launch the rest, name the failed."""
-        todo = self.unfinished(expand(self.blocks, arguments))
-        if not todo:
-            return []
+        todo, damaged = self.unfinished(expand(self.blocks, arguments))
+        results = self.launched(todo) if todo else []
+        ended = zip((words for words, _ in todo), map(failure, results), strict=True)
+        failed = [*damaged, *((words, error) for words, error in ended if error is not None)]
+        if failed:
+            number = len(todo) + len(damaged)
+            raise UserError(
+                f"{len(failed)} of {number} runs failed; the same command tries them again:\n  "
+                + "\n  ".join(f"{' '.join(words)}\n    {error}" for words, error in failed)
+            )
+        return results
+
+    def launched(self, todo: list[Job]) -> Sequence[JobReturn]:
+        """Launch runs, and say how to read of them; return what came of each."""
         if isinstance(self.jobs, RunLauncher):
             results: Sequence[JobReturn] = self.jobs.start(todo)
         else:
             results = self.jobs.launch([words for words, _ in todo], initial_job_idx=0)
-        failed = [
-            f"{' '.join(words)}\n    {error}"
-            for (words, _), result in zip(todo, results, strict=True)
-            if (error := failure(result)) is not None
-        ]
         io = todo[0][1].config.io
         where = f" --results {io.results}" if io.results != "results" else ""
         print(f"report: python -m segsweep report {io.sweep or self.name or ''}".rstrip() + where)
-        if failed:
-            raise UserError(
-                f"{len(failed)} of {len(todo)} runs failed; the same command tries them again:\n  "
-                + "\n  ".join(failed)
-            )
         return results
 
-    def unfinished(self, combinations: list[Combination]) -> list[Job]:
-        """Return the runs that are still to be run; two combinations that mean one run once."""
+    def unfinished(
+        self, combinations: list[Combination]
+    ) -> tuple[list[Job], list[tuple[Combination, Any]]]:
+        """Return the runs that are still to be run, and those whose files cannot be read.
+
+        Two combinations that mean one run are one.
+        """
         todo: dict[str, Job] = {}
+        damaged: dict[str, tuple[Combination, Any]] = {}
         done: set[str] = set()
         named: dict[tuple[str, str | None], dict[str, Combination]] = {}
         for combination in combinations:
             run = Run(self.compose(combination))
             io = run.config.io
             named.setdefault((io.results, io.sweep or self.name), {})[run.name] = combination
-            if run.finished():
-                done.add(run.name)
-            else:
-                todo.setdefault(run.name, (combination, run))
+            try:
+                if run.finished():
+                    done.add(run.name)
+                else:
+                    todo.setdefault(run.name, (combination, run))
+            except Damaged as damage:
+                damaged.setdefault(run.name, (combination, damage))
         for (results, name), runs in named.items():
             if name:
                 remember(Path(results), name, runs)
         skipped = f", {len(done)} of them done already" if done else ""
-        print(f"sweep: {len(done) + len(todo)} runs{skipped}")
-        return list(todo.values())
+        print(f"sweep: {len(done) + len(todo) + len(damaged)} runs{skipped}")
+        return list(todo.values()), list(damaged.values())

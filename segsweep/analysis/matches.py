@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hotcoco import COCO, COCOeval
 
+from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.metrics.coco import truths
 
@@ -74,7 +75,9 @@ def match(
     objects: list[tuple[Record, Annotation]] = []
     images, truth, rows = [], [], []
     for image_id, instances in predicted:
-        record = records[image_id]
+        record = records.get(image_id)
+        if record is None:
+            raise UserError(f"data={data.name}: has no image {image_id}, which predictions are of")
         images.append({"id": image_id, "height": record.height, "width": record.width})
         truth += truths(record, len(truth) + 1)
         objects += [(record, annotation) for annotation in record.annotations]

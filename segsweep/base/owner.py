@@ -39,7 +39,13 @@ BEAT = 30  # seconds between two signs of life
 ATTEMPT = re.compile(r"owner\.([1-9]\d*)")
 LEFT = re.compile(r"\..*\.owner\.(\d+)\.tmp|\.owner\.\w+\.tmp")  # by owners, and on their way
 EARLIER = "owner"  # the one file of earlier versions: attempt 0
-KEYS = {"host", "pid", "started_ticks", "started"}
+OWNER = {  # what is told to stop must be a process: 0 and -1 would be many
+    "host": str,
+    "pid": range(1, 2**31),
+    "started_ticks": str,
+    "started": float,
+    **dict.fromkeys(("job?", "submission?", "user?"), str | None),
+}
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 Beat = tuple[int, int]
@@ -115,7 +121,8 @@ def attempts(directory: Path) -> int:
 def owner_of(directory: Path) -> dict[str, Any] | None:
     """Return what the owner of a directory says of itself, dead or alive.
 
-    None where nobody has owned it, or the last one has let go.
+    None where nobody has owned it, or the last one has let go. Raises Damaged for what is no file
+    of an owner.
     """
     return _held(_read(_file(directory, attempts(directory))))
 
@@ -137,11 +144,8 @@ def _file(directory: Path, number: int) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read an owner's file, None where it is absent. Raises ValueError for a damaged one."""
-    owner = read_json(path)
-    if owner is not None and (not isinstance(owner, dict) or not owner.keys() >= KEYS):
-        raise ValueError(f"{path.name} is no file of an owner")
-    return owner
+    """Read an owner's file, None where it is absent. Raises Damaged for what is none."""
+    return read_json(path, OWNER, "if no process works there, delete it")
 
 
 def _held(owner: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -215,7 +219,7 @@ def owned(directory: Path, silent: Beat | None = None) -> Iterator[Ownership]:
 
     Raises:
         Busy: a live process owns it, or one of which nothing can be known.
-        UserError: the file system has no hard links.
+        UserError: the file system has no hard links, or the file of the last owner is damaged.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ownership = _take(directory, silent)
@@ -245,11 +249,7 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
     try:
         while True:
             path = _file(directory, number)
-            try:
-                seen = _read(path)
-            except ValueError as error:
-                cure = "if no process works there, delete it"
-                raise Busy(f"{path} is damaged ({error}); {cure}") from error
+            seen = _read(path)
             if seen == identity:
                 return Ownership(directory, number, identity)
             other = _held(seen)

@@ -6,11 +6,18 @@ their path below the package, as in `pages/compare.html`; HTML is escaped, Markd
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+MARKS = re.compile(r"[\\`<|]|(?<=\])(?=\()")  # of Markdown, that make code, tags, cells, links
 PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def markdown_text(text: str) -> str:
+    """Return anybody's text as one line of Markdown that says it, and does nothing else."""
+    return MARKS.sub(lambda mark: f"\\{mark[0]}", " ".join(text.splitlines()))
 
 
 def render(

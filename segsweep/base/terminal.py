@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from argparse import ArgumentTypeError
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 QUIET = 30.0  # seconds between two lines where there is no terminal
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+COMMANDS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
+UNSEEN = re.compile(  # controls but tab and line feed, marks of writing direction, half characters
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return text of a file, or of anybody's error, without what a terminal would obey.
+
+    Left out are commands to the terminal (colours, titles, moves of the cursor), other control
+    characters and those that turn the direction of writing; a carriage return ends a line.
+    """
+    text = COMMANDS.sub("", text.replace("\r\n", "\n")).replace("\r", "\n")
+    return UNSEEN.sub("", text)
 
 
 def printer(width: int = 200, highlight: bool = True) -> Console:
@@ -35,6 +50,7 @@ def share(text: str) -> float:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return one line per row with equal columns; a column that is empty everywhere is left out."""
+    rows = [[" ".join(printable(text).splitlines()) for text in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True) if w).rstrip()

@@ -10,8 +10,7 @@ left as it is: copies, objects that are there twice, images that are listed twic
 
 from __future__ import annotations
 
-import csv
-import io
+import errno
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 
 from PIL import Image
 
+from segsweep.base.csv_files import as_csv
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
 from segsweep.check.changes import (
@@ -74,9 +74,7 @@ def fix(data: DataSet, looks: Looks, out: Path) -> str:
         counts.append(f"{name}.json: {len(content['images'])} images, "
                     f"{len(content['annotations'])} annotations")  # fmt: skip
     rows = [row for copy in copies for row in copy.changes]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("file", "code", "id", "change"), *rows])
-    write_text(out / "changes.csv", text.getvalue())
+    write_text(out / "changes.csv", as_csv([("file", "code", "id", "change"), *rows]))
     return f"wrote {out} ({'; '.join(counts)}); {len(rows)} changes are listed in changes.csv"
 
 
@@ -194,8 +192,10 @@ def picture(copy: Copy, look: Look, sources: dict[str, Path]) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make a hard link, or a copy where that is not possible."""
+    """Make a hard link, or a copy where that is not possible, and of what is a link itself."""
     try:
+        if source.is_symlink():  # what it leads to may go, or be another tomorrow
+            raise OSError(errno.ELOOP, "is a link")
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)

@@ -6,14 +6,13 @@ takes a run takes it. No path or name of the machine that trained it is left in 
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base.csv_files import as_csv
 from segsweep.base.files import write_json, write_text
 from segsweep.exporting.labels import facts, labels
 from segsweep.run.folder import DELTA
@@ -87,10 +86,6 @@ def portable(value: Any) -> Any:
 
 def table(bins: list[list[Any]]) -> str:
     """Return the bins of a calibration as CSV."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["score from", "to", "predictions", "mean score %", "right %"])
     width = 1 / len(bins)
-    for k, row in enumerate(bins):
-        rows.writerow([round(k * width, 4), round((k + 1) * width, 4), *row])
-    return out.getvalue()
+    rows = [[round(k * width, 4), round((k + 1) * width, 4), *row] for k, row in enumerate(bins)]
+    return as_csv([["score from", "to", "predictions", "mean score %", "right %"], *rows])

@@ -115,4 +115,4 @@ def number(value: float | None, digits: int = 2) -> str:
 def cell(value: object) -> str:
     """Return a text or a number as one cell of a Markdown table."""
     text = number(value) if value is None or isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return shell.markdown_text(text)

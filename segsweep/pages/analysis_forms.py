@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.analysis.matches import TYPES
 from segsweep.analysis.study import Analysis
+from segsweep.base.csv_files import csv_table
 from segsweep.base.files import write_text
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def write(analyses: Analyses, folder: Path) -> Iterator[Path]:
         missed = [instance._asdict() for instance in analysis.missed]
         texts = {
             "analysis.json": json.dumps(analysis.numbers, indent=1, allow_nan=False) + "\n",
-            "missed.csv": csv_text(missed, Missed._fields),
+            "missed.csv": csv_table(missed, Missed._fields),
         }
         for file, text in texts.items():
             write_text(folder / name / file, text)
@@ -100,14 +99,5 @@ def write(analyses: Analyses, folder: Path) -> Iterator[Path]:
         yield from draw(analysis.numbers, folder / name / "figure")
     for title, rows in _rows(analyses).items():
         if rows:
-            write_text(folder / f"{title}.csv", csv_text(rows, _columns(rows)))
+            write_text(folder / f"{title}.csv", csv_table(rows, _columns(rows)))
             yield folder / f"{title}.csv"
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return rows as CSV under these columns."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

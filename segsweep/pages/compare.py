@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from segsweep.base.csv_files import csv_table
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_atomically, write_text
 from segsweep.base.shell import render
 from segsweep.data.base import Annotation, Record
 from segsweep.data.formats import masks
 from segsweep.pages import difference
-from segsweep.pages.analysis_forms import csv_text
 from segsweep.pages.difference import ComparedRun, LostObject
 from segsweep.pages.painter import Outline, data_url, label, letters, overlay
 from segsweep.pages.palette import BLACK, WHITE
@@ -116,8 +116,8 @@ def write(compared: Sequence[ComparedRun], out: Path, count: int) -> Iterator[Pa
     objects = difference.all_objects(compared)
     listed = [x._asdict() for way in losses for x in way]
     texts = {
-        "objects.csv": csv_text(objects, list(objects[0])) if objects else "",
-        "lost.csv": csv_text(listed, LostObject._fields[:-1]),
+        "objects.csv": csv_table(objects, list(objects[0])) if objects else "",
+        "lost.csv": csv_table(listed, LostObject._fields[:-1]),
         "index.html": page(compared, images, rows, losses, crops),
     }
     for name, text in texts.items():

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import write_text
+from segsweep.base.files import write_atomically, write_text
 from segsweep.base.shell import render
 from segsweep.data import folder
 from segsweep.data.base import BACKGROUND
@@ -104,7 +104,8 @@ class LabelMapForm:
         labels = result.label_map(self.background).cpu().numpy()
         image = Image.fromarray(labels)
         image.putpalette(palette())
-        image.save(made(self.folder / f"{shot.stem}.png"))
+        path = made(self.folder / f"{shot.stem}.png")
+        write_atomically(path, lambda file: image.save(file, "PNG"))
         shares = np.bincount(labels.ravel(), minlength=256)[:BACKGROUND] / labels.size
         order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k]]
         text = ", ".join(f"{self.classes[k]} {100 * shares[k]:.1f} %" for k in order)
@@ -141,7 +142,9 @@ class Gallery:
         entry |= {"height": pixels.shape[0], "width": pixels.shape[1]}
         picture, caption = self.form.draw(Shot(entry, stem, pixels), result)
         drawing = Path("overlays") / f"{stem}{suffix}"
-        picture.save(made(self.out / drawing), quality=90)
+        kind = "JPEG" if suffix == ".jpg" else "PNG"
+        path = made(self.out / drawing)
+        write_atomically(path, lambda file: picture.save(file, kind, quality=90))
         self.pictures.append({"coco": entry, "drawing": drawing.as_posix(), "caption": caption})
 
     def close(self, known: dict[str, Any], skipped: Mapping[Path, str]) -> Iterator[Path]:

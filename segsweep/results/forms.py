@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from segsweep.base.csv_files import as_csv
+from segsweep.base.shell import markdown_text
 from segsweep.results.cells import MISSING, Table
 from segsweep.results.pivot import column_fields
 from segsweep.results.sheets import Sheet, sheets
@@ -28,14 +28,14 @@ def markdown(tables: list[Table]) -> str:
 def _section(page: Sheet) -> str:
     head = page.flat()
     lines = [
-        f"## {page.title}\n\n{page.caption}\n",
-        "| " + " | ".join(_escaped(text) for text in head) + " |",
+        f"## {markdown_text(page.title)}\n\n{markdown_text(page.caption)}\n",
+        "| " + " | ".join(markdown_text(text) for text in head) + " |",
         "|" + ":--|" * len(page.stub) + "--:|" * len(page.head),
     ]
     for row in page.body:
-        texts = [_emphasised(_escaped(e.marked()), e.bold) for e in row]
+        texts = [_emphasised(markdown_text(e.marked()), e.bold) for e in row]
         lines.append("| " + " | ".join(texts) + " |")
-    notes = "".join(f"\n- {_escaped(note)}" for note in page.notes)
+    notes = "".join(f"\n- {markdown_text(note)}" for note in page.notes)
     return "\n".join(lines) + "\n" + (notes and notes + "\n")
 
 
@@ -45,14 +45,13 @@ def _emphasised(text: str, bold: bool) -> str:
 
 def csv_text(tables: list[Table]) -> str:
     """Return one line per cell, with the ids of the runs that its number follows from."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    lines: list[list[Any]] = []
     for i, table in enumerate(tables):
         levels = column_fields(table.spec)
         labels = [*table.spec.split, *table.fields, *levels]
         shown = [j for j, name in enumerate(labels) if name not in ("metric", "origin")]
         if i == 0:
-            writer.writerow([*(labels[j] for j in shown), *CSV_COLUMNS])
+            lines.append([*(labels[j] for j in shown), *CSV_COLUMNS])
         told = [
             (column, table.bold(column) | table.ties(column), table.against(column))
             for column in table.columns
@@ -68,8 +67,8 @@ def csv_text(tables: list[Table]) -> str:
                 evidence = [c.value, c.sd, c.seeds, c.failed, int(row.labels in best)]
                 evidence += against.get(row.labels, [None] * 3)
                 runs = " ".join(run["id"] for run in c.runs)
-                writer.writerow([*(texts[j] for j in shown), *numbers, *evidence, runs])
-    return out.getvalue()
+                lines.append([*(texts[j] for j in shown), *numbers, *evidence, runs])
+    return as_csv(lines)
 
 
 def terminal(table: Table) -> Group:
@@ -98,7 +97,3 @@ def _on_terminal(page: Sheet) -> RichTable:
         styles = ("bold" if e.bold else "dim" if e.text == MISSING else "" for e in row)
         shown.add_row(*(Text(e.marked(), style) for e, style in zip(row, styles, strict=True)))
     return shown
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

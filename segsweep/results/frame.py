@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import gc
-import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from segsweep.base.errors import UserError
+from segsweep.base.csv_files import csv_table
+from segsweep.base.errors import Damaged, UserError
+from segsweep.base.files import checked, read_bytes
+from segsweep.base.terminal import printable
 from segsweep.results.settings import locate
 from segsweep.results.wording import Values, class_of
+from segsweep.run.shapes import RECORD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +31,9 @@ SCHEMA = 1
 
 FILES = ("record.json", "failed.json")
 """What a run leaves when it ends; a finished retry outlives the failure before it."""
+
+UNUSUAL = re.compile(rb"[\x80-\xff]|\\[^nt\"\\/]")
+"""Bytes of a record that holds more than plain letters: only these may turn a terminal over."""
 
 LEFT_OUT = {"error.traceback", "files", "optimizer", "classes", "bench.all_ms", "bench.all_cpu_ms"}
 """Long texts and lists, and hashes of files, which stay in the records."""
@@ -91,13 +97,9 @@ class Records:
 
     def csv_text(self) -> str:
         """Return the runs as CSV: a line each, a column for every recorded value."""
-        out = io.StringIO()
         shapes = dict.fromkeys(map(tuple, self.runs))  # few: most runs have the same keys
         columns = dict.fromkeys(key for keys in shapes for key in keys)
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(map(run.get, columns) for run in self.runs)
-        return out.getvalue()
+        return csv_table(self.runs, [*columns])
 
     def frame(self) -> pd.DataFrame:
         """Return the runs as a data frame, for notebooks and CSV; gaps are None or NaN."""
@@ -121,12 +123,19 @@ def read(results: Path) -> Records:
 def _read(folder: Path, unreadable: dict[Path, str]) -> list[Values]:
     """Read the directories of a folder; what cannot be read joins `unreadable`."""
     runs: list[Values] = []
-    for path, text in _texts(folder):
+    for path in _deciding(folder):
         try:
-            run = flatten(_checked(json.loads(text)))
+            if (text := read_bytes(Path(path))) is None:  # a retry began just now
+                continue
+            run = flatten(_understood(checked(text, RECORD)))
         except ValueError as error:
             unreadable[Path(path)] = str(error)
             continue
+        except Damaged as damage:
+            unreadable[Path(path)] = str(damage).removeprefix(f"{path}: ")
+            continue
+        if UNUSUAL.search(text):
+            run = {key: printable(v) if isinstance(v, str) else v for key, v in run.items()}
         with contextlib.suppress(OSError):
             run["delta.bytes"] = os.stat(f"{os.path.dirname(path)}/delta.safetensors").st_size
         runs.append(run)
@@ -150,51 +159,29 @@ def _fill(values: Values, record: dict[str, Any], names: Names) -> None:
             values[name] = as_text(value) if kind is dict or kind is list else value
 
 
-def _texts(runs: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the deciding file of each run directory with its content."""
+def _deciding(runs: Path) -> Iterator[str]:
+    """Yield the deciding file of each run directory, also one that leads nowhere."""
     if not runs.is_dir():
         return
-    for directory in sorted(entry.path for entry in os.scandir(runs) if entry.is_dir()):
+    for directory in sorted(entry.path for entry in os.scandir(runs) if entry.name[0] != "."):
         for file in FILES:
             path = f"{directory}/{file}"  # a Path for each of many takes longer than reading it
-            try:
-                with open(path, "rb") as content:
-                    text = content.read()
-            except FileNotFoundError:
-                continue
-            yield path, text
-            break
+            if os.path.lexists(path):
+                yield path
+                break
 
 
-def _checked(record: object) -> dict[str, Any]:
+def _understood(record: dict[str, Any]) -> dict[str, Any]:
     """Return the record if this version understands it, else raise ValueError with the reason."""
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    missing = [key for key in ("schema", "id", "status", "config") if key not in record]
-    if missing:
-        raise ValueError(f"without {', '.join(missing)}")
-    if not isinstance(record["schema"], int) or record["schema"] > SCHEMA:
+    if record["schema"] > SCHEMA:
         raise ValueError(f"schema {record['schema']}, this version of segsweep reads {SCHEMA}")
-    config = record["config"]
-    if not isinstance(record["id"], str) or not isinstance(config, dict):
-        raise ValueError("its id is no text or its config no object")
-    for group in ("model", "peft", "data"):
-        choice = config.get(group)
-        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
-            raise ValueError(f"its config names no {group}")
-    _check_numbers(record)
+    _complete(record)
     return record
 
 
-def _check_numbers(record: dict[str, Any]) -> None:
-    """Raise ValueError for metrics that are no numbers; say of them what older records did not."""
+def _complete(record: dict[str, Any]) -> None:
+    """Say of metrics what older records did not."""
     metrics, judge = record.get("metrics") or {}, record["config"].get("metrics") or {}
-    if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
-        raise ValueError("its metrics are no objects")
-    for name, metric in metrics.items():
-        value = metric.get("value")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"metrics.{name}.value is {value!r}, not a number")
     unsaid = [metric for metric in metrics.values() if "protocol" not in metric]
     if unsaid and (protocol := _protocol(as_text(judge))):
         for metric in unsaid:

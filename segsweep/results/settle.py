@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import read_json
 from segsweep.base.words import own_folders
 from segsweep.results import frame, reported
 from segsweep.results.cells import Cell, Column, Key, Row, Table
@@ -22,6 +21,7 @@ from segsweep.results.evidence import SEEDS, Evidence, seeds_needed
 from segsweep.results.spec import load
 from segsweep.results.tables import build
 from segsweep.results.wording import Values
+from segsweep.run.shapes import record_of
 from segsweep.sweep.commands import joined, words_of
 from segsweep.sweep.names import settings
 from segsweep.sweep.sweeper import Combination
@@ -163,8 +163,8 @@ def _commands(settlements: list[Settlement], results: Path) -> tuple[list[Combin
     found: list[Combination] = []
     faults: list[str] = []
     for run, seeds in _lacking(settlements):
-        record = read_json(results / "runs" / run["name"] / "record.json")
         try:
+            record = record_of(results / "runs" / run["name"])
             words = words_of(record or {}, remembered.get(run["name"], ""))
             found += [[*words, f"seed={seed}"] for seed in seeds]
         except UserError as error:

@@ -11,7 +11,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from segsweep.base.files import write_text
 from segsweep.base.shell import render
 from segsweep.results.cells import MISSING, Table
 from segsweep.results.forms import csv_text, markdown
@@ -45,7 +44,7 @@ def latex(tables: list[Table]) -> str:
 
 def escaped(text: str) -> str:
     """Return text that LaTeX prints as it stands; neighbouring formulas are joined."""
-    return text.translate(ESCAPED).replace("$$", "")
+    return " ".join(text.splitlines()).translate(ESCAPED).replace("$$", "")
 
 
 def _label(table: Table) -> str:
@@ -166,11 +165,6 @@ FORMS: dict[str, Callable[[list[Table]], str]] = {
 """What makes the text of each file format."""
 
 
-def write(tables: list[Table], stem: Path) -> list[Path]:
-    """Write tables in every format to `stem`.md, .tex, ...; return the paths."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for ending, form in FORMS.items():
-        paths.append(stem.parent / f"{stem.name}.{ending}")
-        write_text(paths[-1], form(tables))
-    return paths
+def texts(tables: list[Table], stem: Path) -> dict[Path, str]:
+    """Return tables in every format, by their file: `stem`.md, .tex, ..."""
+    return {stem.parent / f"{stem.name}.{end}": form(tables) for end, form in FORMS.items()}

@@ -34,11 +34,12 @@ from omegaconf import OmegaConf
 
 from segsweep.base.config import SCHEMA, Config, Trainer, fingerprint, plain
 from segsweep.base.errors import UserError
-from segsweep.base.files import json_text, read_json
+from segsweep.base.files import json_text
 from segsweep.base.owner import is_live, owner_of
 from segsweep.base.queue import Queue
 from segsweep.base.signals import Stopped, leave, wish
 from segsweep.run.folder import CHECKPOINT, CURVE, OWN_FILES, RunFolder, file_facts
+from segsweep.run.shapes import failure_of, job_of, record_of
 
 PACKAGES = ("segsweep", "torch", "torchvision", "timm", "pytorch-lightning", "hotcoco", "numpy")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -63,16 +64,18 @@ def state_of(directory: Path, queue: Queue | None = None) -> State:
     """Compute the state of a run from the files in its directory, and the queue if it is given.
 
     Without the queue, a submitted run that left no word counts as pending.
+
+    Raises Damaged for a file that cannot be read: what it would have said decides.
     """
-    if (directory / "record.json").exists():
+    if os.path.lexists(directory / "record.json"):  # also one that leads nowhere: not to be lost
         return State.DONE
-    job = read_json(directory / "job.json")
+    job = job_of(directory)
     if queue is not None and job is not None and (queued := queue.standing(job)):
         return State.PENDING if queued.waiting else State.RUNNING
     owner = owner_of(directory)
     if is_live(owner, queue):
         return State.RUNNING
-    failure = read_json(directory / "failed.json")  # submission and each attempt delete it first
+    failure = failure_of(directory)  # submission and each attempt delete it first
     if failure is not None:
         return State.FAILED if failure["status"] == "failed" else State.INTERRUPTED
     if job is not None and not job.get("cancelled"):
@@ -95,8 +98,10 @@ class Run(RunFolder):
         return state_of(self.directory, queue)
 
     def finished(self) -> bool:
-        """Say whether there is nothing to do."""
-        return self.state() is State.DONE and not self.config.force
+        """Say whether there is nothing to do. Raises Damaged where its files do not say it."""
+        if self.config.force or self.state() is not State.DONE:
+            return False
+        return record_of(self.directory) is not None
 
     def prepare(self) -> None:
         """Write the resolved config; whoever trains this run reads it from there.
@@ -136,7 +141,7 @@ class Run(RunFolder):
 
     def _done(self) -> dict[str, Any]:
         print(f"done already: {self.directory}  (force=true trains it again)")
-        return read_json(self.directory / "record.json") or {}
+        return record_of(self.directory) or {}
 
     def _train(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
         """Train in the directory that this process owns."""

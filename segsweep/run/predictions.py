@@ -22,15 +22,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from segsweep.base.errors import UserError
-from segsweep.base.files import read_json
+from segsweep.base.errors import Damaged, UserError
+from segsweep.base.files import checked, opened
 from segsweep.run.folder import PREDICTIONS, known_hash, verified
+from segsweep.run.shapes import record_of
 
 if TYPE_CHECKING:
     from segsweep.run.identity import Run
 
 SCHEMA = 1
 FILE = PREDICTIONS
+HEAD = {"schema": int, "run?": str, "split?": str, "classes?": [str], "data": str}
+IMAGE = {
+    "image_id": int,
+    "size": ([range(1, 2**16)] * 2, None),
+    "found": [[range(2**16), float, [float] * 4, str]],
+}
 
 Found = list[dict[str, Any]]
 """Instances of one image, best first: category_id, score, bbox [x, y, w, h], segmentation (RLE)."""
@@ -108,10 +115,18 @@ class PredictionFile:
 
     def __iter__(self) -> Iterator[tuple[int, Found]]:
         """Yield (image_id, instances). Raises UserError for a damaged file."""
+        from segsweep.data.formats import masks
+
         lines = _lines(self.path)
         next(lines)
         for line in lines:
-            yield line["image_id"], as_coco(line)
+            found = as_coco(line)
+            try:
+                for instance in found:
+                    masks.area(instance["segmentation"])
+            except (TypeError, ValueError) as error:
+                raise Damaged(self.path, f"image {line['image_id']}: {error}") from error
+            yield line["image_id"], found
 
 
 def as_coco(line: dict[str, Any]) -> Found:
@@ -144,7 +159,7 @@ def of_run(directory: Path) -> PredictionFile:
 
     Raises UserError when the run has not finished, kept none, or kept others.
     """
-    record = read_json(directory / "record.json")
+    record = record_of(directory)
     if record is None:
         raise UserError(f"{directory}: has no record.json yet; its run has not finished")
     path, known = directory / FILE, known_hash(record, FILE)
@@ -166,8 +181,10 @@ def of_run(directory: Path) -> PredictionFile:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with gzip.open(path, "rt", encoding="ascii") as file:
-            for line in file:
-                yield json.loads(line)
+        with opened(path) as raw, gzip.open(raw) as file:
+            for number, line in enumerate(file):
+                yield checked(line, IMAGE if number else HEAD)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is gone") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read as predictions ({error})") from error
+        raise Damaged(path, f"cannot be read as predictions ({error})") from error

@@ -5,28 +5,37 @@ What the model was told of its classes stands in the record, so its data need no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from segsweep.base.config import Choice, Config, typed
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError
 from segsweep.base.explain import choices, explain
-from segsweep.base.files import read_json
+from segsweep.base.files import misfit
 from segsweep.base.words import GROUPS
 from segsweep.run.folder import DELTA, verified
 from segsweep.run.identity import Run
+from segsweep.run.shapes import config_text, record_of
 
 if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
     from segsweep.peft.apply import Counts
+
+NO_CONFIG = (
+    *(OmegaConfBaseException, ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(OSError, RecursionError, TypeError, ValueError),
+)
+FINISHED = {"data": {"fingerprint": str, "classes": [str]}, "metrics": dict}
+"""What is used of the record of a run that has finished, beside what every record has."""
 
 
 def load(directory: Path) -> Config:
@@ -36,18 +45,39 @@ def load(directory: Path) -> Config:
 
     Raises UserError when there is none, or none that this installation can read.
     """
+    return _typed(directory, content(directory))
+
+
+def content(directory: Path) -> DictConfig:
+    """Read the frozen config as it stands there, of any version.
+
+    Raises UserError when there is none, and Damaged where it is no config.
+    """
     path = directory / "config.yaml"
-    if not path.is_file():
+    text = config_text(directory)
+    if text is None:
         raise UserError(f"{path} does not exist: not a run directory")
     try:
-        cfg = cast("DictConfig", OmegaConf.load(path))
+        cfg = OmegaConf.create(text)
+    except (*NO_CONFIG, YAMLError) as error:
+        raise Damaged(path, f"cannot be read as a config ({explain(error)})") from error
+    if not isinstance(cfg, DictConfig) or not all(OmegaConf.is_dict(cfg.get(g)) for g in GROUPS):
+        raise Damaged(path, "cannot be read as a config (it has not all groups of words)")
+    return cfg
+
+
+def _typed(directory: Path, cfg: DictConfig) -> Config:
+    path = directory / "config.yaml"
+    try:
         for group in GROUPS:
             cfg[group].pop("_target_", None)
         config = typed(cfg)
+    except Damaged:
+        raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (OmegaConfBaseException, YAMLError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read as a config ({explain(error)})") from error
+    except NO_CONFIG as error:  # classes of words are anybody's, and so is what they raise
+        raise Damaged(path, f"cannot be read as a config ({explain(error)})") from error
     config.io.results = str(directory.parent.parent)
     return config
 
@@ -133,9 +163,19 @@ def finished(directory: Path, words: Sequence[str] = ()) -> tuple[Config, dict[s
 
     Raises UserError where there is no record, and for words that are no places of data.
     """
-    config, record = load(directory), read_json(directory / "record.json")
+    cfg, record = content(directory), record_of(directory)
     if record is None:
         raise UserError(f"{directory}: has no record.json; its run has not finished")
+    frozen_then = json.loads(json.dumps(OmegaConf.to_container(cfg)))  # keys as JSON has them
+    for key in ("seed", *GROUPS):
+        if key != "logger" and frozen_then.get(key) != record["config"].get(key):
+            raise Damaged(
+                directory / "config.yaml",
+                f"says another {key} than record.json, so one of both was changed",
+            )
+    if fault := misfit(record, FINISHED):
+        raise Damaged(directory / "record.json", fault.removeprefix("."))
+    config = _typed(directory, cfg)
     for word in words:
         move(config.data, word)
     return config, record

@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
-from segsweep.base.files import read_json
 from segsweep.base.hydra_parts import initialized
+from segsweep.run.shapes import job_of
 from segsweep.sweep.local import Local
 from segsweep.sweep.options import PLAIN, SHELL, Slurm
 
@@ -56,7 +56,7 @@ def launches(
     found: dict[Path, Launch] = {}
     untrusted: dict[str, Path] = {}
     for run in runs:
-        job = read_json(run / "job.json")
+        job = job_of(run)
         word = job.get("word", "slurm") if job else "slurm" if slurm else None
         then = job.get("launcher") if job else None
         key = json.dumps([word, then], sort_keys=True)

@@ -12,9 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from segsweep.base.files import read_json
+from segsweep.base.errors import Damaged
+from segsweep.base.files import tail
+from segsweep.base.terminal import printable
 from segsweep.run.identity import State
-from segsweep.sweep.status import status, tail
+from segsweep.run.shapes import failure_of, reason
+from segsweep.sweep.status import status
 
 EVERY = 60  # seconds between two summaries where nothing moves
 ROWS = 20  # running ones that a terminal shows
@@ -115,7 +118,9 @@ def score(run: Path) -> str:
 
 def last_words(run: Path) -> str:
     """Return why a run ended early: its error, else the last line that it printed."""
-    error = (read_json(run / "failed.json") or {}).get("error")
-    if error:
-        return ": ".join([error["type"], *error["message"].strip().splitlines()[:1]])
-    return "".join(line.decode(errors="replace") for line in tail(run / "log.txt", 1 << 12)[-1:])
+    try:
+        said = reason(failure_of(run) or {})
+        last = [line.decode(errors="replace") for line in tail(run / "log.txt", 1 << 12)[-1:]]
+        return printable(said or "".join(last))
+    except Damaged as damage:
+        return str(damage)

@@ -10,11 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from segsweep.base.files import read_json, write_json
+from segsweep.base.files import write_json
 from segsweep.base.owner import is_live, named, owner_of
 from segsweep.base.queue import Queue, Queued, ask, queue, this_user
 from segsweep.run.identity import Run, State, now
 from segsweep.run.restore import frozen
+from segsweep.run.shapes import job_of
 from segsweep.sweep.again import Launch
 from segsweep.sweep.local import train_all
 from segsweep.sweep.options import Slurm
@@ -42,7 +43,7 @@ def cancel(live: Sequence[Path], queue: Queue | None, wide: bool) -> tuple[int, 
 
 def _queued_job(run: Path, queue: Queue | None) -> tuple[dict[str, Any], Queued] | None:
     """Return the job of a run, and what is said of it, if it is in the queue."""
-    job = read_json(run / "job.json")
+    job = job_of(run)
     queued = queue.standing(job) if job and queue else None
     return (job, queued) if job and queued else None
 

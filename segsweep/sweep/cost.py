@@ -8,7 +8,6 @@ costs about the same, because most of a step is the forward pass through the fro
 from __future__ import annotations
 
 import copy
-import json
 import math
 import subprocess
 import sys
@@ -22,12 +21,21 @@ from statistics import median
 from typing import Any
 
 from segsweep.base.config import Config, plain
-from segsweep.base.errors import UserError
-from segsweep.base.files import read_json
+from segsweep.base.errors import Damaged, UserError
+from segsweep.base.files import misfit, opened, sound
 from segsweep.run.identity import Run
 from segsweep.run.logger.base import Logger
+from segsweep.run.shapes import curve, record_of
 
 MIB = 2**20
+SOME = range(1, 10**15)
+TELLING = {  # what a record must hold to tell what a run costs
+    "started": str,
+    "seconds": {"total": float},
+    "memory": {"peak_rss_mib": float},
+    "data": {"images": {"train": SOME}},
+    "config": {"hparams": {"epochs": SOME}, "trainer": dict},
+}
 BATCHES = 4  # of training, and of validation, in each of the two epochs of a probe
 Record = Mapping[str, Any]
 ALIKE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -58,14 +66,10 @@ class FinishedRun:
 
 
 def finished_runs(runs: Sequence[Path]) -> list[FinishedRun]:
-    """Read the records of finished runs; unreadable ones teach nothing."""
+    """Read the records of finished runs; damaged ones are named and teach nothing."""
     finished = []
-    for run in runs:
-        try:
-            record = read_json(run / "record.json")
-        except ValueError:
-            continue
-        if record and {"seconds", "memory", "data"} <= {*record} and _whole(run, record):
+    for run, record in sound(runs, record_of):
+        if record and not misfit(record, TELLING) and _whole(run, record):
             sizes = {p.name: p.lstat().st_size for p in run.iterdir() if p.is_file()}
             # a checkpoint holds the trained tensors and AdamW's two averages of each
             finished.append(
@@ -77,15 +81,19 @@ def finished_runs(runs: Sequence[Path]) -> list[FinishedRun]:
 def _whole(run: Path, record: Record) -> bool:
     """Say whether the seconds of a record are all that it took: the run was never resumed."""
     first = next(iter(_curve(run)), {"time": math.inf})
-    return first["time"] > datetime.fromisoformat(record["started"]).timestamp() - 1
+    try:
+        begun = datetime.fromisoformat(record["started"]).timestamp()
+    except (ValueError, OverflowError):
+        return False
+    return first["time"] > begun - 1
 
 
 def _curve(run: Path) -> list[dict[str, Any]]:
     try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+        with opened(run / "metrics.jsonl") as file:
+            return [*curve(file)]
+    except (FileNotFoundError, Damaged):
         return []
-    return [json.loads(line) for line in lines]
 
 
 def estimate(config: Config, images: Callable[[], int], runs: Sequence[FinishedRun]) -> Cost:
@@ -154,7 +162,7 @@ def probe(config: Config) -> Cost:
         return _extrapolated(config, measured, _curve(run.directory))
 
 
-def _extrapolated(config: Config, measured: FinishedRun, curve: list[dict[str, Any]]) -> Cost:
+def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, Any]]) -> Cost:
     """Turn a probe's times per batch into those of the whole run."""
     record, size = measured.record, config.hparams.batch_size
     images, seconds = record["data"]["images"], record["seconds"]
@@ -162,8 +170,8 @@ def _extrapolated(config: Config, measured: FinishedRun, curve: list[dict[str, A
     steps = min(steps, config.trainer.limit_train or steps)
     batches = min(batches, config.trainer.limit_val or batches)
     epoch = validation = 0.0
-    if curve:  # something trains; a line of a training step carries the learning rate
-        pairs = list(pairwise(curve[len(curve) // 2 :]))  # the first epoch warms up
+    if lines:  # something trains; a line of a training step carries the learning rate
+        pairs = list(pairwise(lines[len(lines) // 2 :]))  # the first epoch warms up
         between = [b["time"] - a["time"] for a, b in pairs if "lr" in a and "lr" in b]
         epoch = steps * (median(between) if between else seconds["train"] / 2)
         validation = sum(b["time"] - a["time"] for a, b in pairs if "lr" not in b)

@@ -10,12 +10,15 @@ from itertools import groupby
 from pathlib import Path
 
 from segsweep.base.config import Config
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError, told
 from segsweep.base.owner import Busy, attempts, owned
 from segsweep.base.queue import Queue
 from segsweep.run.folder import CHECKPOINT, DELTA, PREDICTIONS
 from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.run.restore import load
+from segsweep.run.shapes import record_of
+
+FOLDERS = ("features", "wandb")  # kinds of leftovers; whatever lies in place of a file stays
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ def leftovers(
         attempt = attempts(run)
         try:
             state = state_of(run, queue)
-        except (ValueError, KeyError, TypeError) as error:
-            unreadable.append(f"{run.name} is left alone: {type(error).__name__}: {error}")
+            if state is State.DONE:
+                record_of(run)  # what it describes stays
+        except Damaged as damage:
+            unreadable.append(f"{run.name} is left alone: {damage}")
             needed = True
             continue
         needed = needed or state in LIVE
@@ -53,7 +58,7 @@ def leftovers(
             why = state.value
             try:
                 why = "superseded" if _superseded(run, load(run)) else why
-            except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
+            except UserError as error:
                 reason = str(error).splitlines()[0]
                 unreadable.append(f"{run.name} may be superseded, but its config: {reason}")
             files += [replace(file, attempt=attempt) for file in _of_run(run, why)]
@@ -75,21 +80,19 @@ def _superseded(run: Path, config: Config) -> bool:
     """Say whether the config of a run now names another run; what cannot be asked is not."""
     try:
         return Run(config).name != run.name
-    except Exception:  # data that are gone
+    except (UserError, OSError):  # data that are gone
         return False
 
 
 def _existing(kind: str, path: Path, why: str) -> Iterator[Leftover]:
-    if path.exists():
-        files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    folder = kind in FOLDERS and path.is_dir()
+    if folder or path.is_file():
+        files = [p for p in path.rglob("*") if p.is_file()] if folder else [path]
         yield Leftover(kind, path, sum(file.lstat().st_size for file in files), why)
 
 
 def delete(files: Iterable[Leftover]) -> Iterator[str]:
-    """Delete files and folders, those of a run as its owner; yield what is left alone.
-
-    Raises UserError when one cannot be deleted.
-    """
+    """Delete files and folders, those of a run as its owner; yield what is left alone, and why."""
     for (folder, attempt), group in groupby(files, lambda file: (file.path.parent, file.attempt)):
         try:
             with nullcontext() if attempt is None else owned(folder) as mine:
@@ -97,12 +100,11 @@ def delete(files: Iterable[Leftover]) -> Iterator[str]:
                     raise Busy("it has begun again")
                 for file in group:
                     _delete(file.path)
-        except Busy as busy:
-            yield f"{folder.name} is left alone: {busy}"
+        except (Damaged, Busy) as error:
+            yield f"{folder.name} is left alone: {error}"
+        except OSError as error:
+            yield f"{folder.name} is left alone: {told(error) or error}"
 
 
 def _delete(path: Path) -> None:
-    try:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    except OSError as error:
-        raise UserError(f"{path} cannot be deleted ({error.strerror})") from error
+    path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError, told
 from segsweep.base.owner import Busy
+from segsweep.base.queue import Queue
 from segsweep.base.signals import CHILD, Stopped, leave, wish
 from segsweep.run.identity import Run, State
 from segsweep.sweep.board import Board
@@ -123,7 +124,7 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
         with wish.listening(), board, _stopping() as processes:
             while waiting or processes:
                 for run in [run for run, when in waiting.items() if when <= time.monotonic()]:
-                    if waiting[run] and (state := run.state()) in OVER:
+                    if waiting[run] and (state := state_or_failed(run)) in OVER:
                         del waiting[run]
                         ended[run] = state
                         board.end(run.directory, state)
@@ -133,13 +134,13 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
                         board.begin(run.directory)
                 for run, process in [item for item in processes.items() if item[1].over()]:
                     places.give_back(processes.pop(run).taken)
-                    state = run.state()
+                    state = state_or_failed(run)
                     if state is State.RUNNING or (process.busy and state not in OVER):
                         waiting[run] = time.monotonic() + LOOK
                         board.leave(run.directory)
                     else:
-                        ended[run] = state
-                        board.end(run.directory, state)
+                        ended[run] = State.FAILED if process.fault else state
+                        board.end(run.directory, ended[run])
                 board.tick()
                 time.sleep(TICK)
     except Stopped as stopped:
@@ -148,19 +149,34 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
     return ended
 
 
+def state_or_failed(run: Run, queue: Queue | None = None) -> State:
+    """Return the state of a run that was begun; one whose files cannot be read has failed."""
+    try:
+        return run.state(queue)
+    except Damaged:
+        return State.FAILED
+
+
 class Process:
     """A run that trains in a process of its own."""
 
     def __init__(self, run: Run, taken: list[str], threads: int) -> None:
         self.taken = taken
         self.process: subprocess.Popen[bytes] | None = None
+        self.fault = ""  # why it cannot begin; the others go on
         try:
-            run.prepare()
+            self._begin(run, threads)
         except Busy:  # somebody else trains it, or is about to
             return
+        except (Damaged, OSError) as error:
+            self.fault = told(error) if isinstance(error, OSError) else str(error)
+            print(f"{run.name} cannot begin: {self.fault or error}", flush=True)
+
+    def _begin(self, run: Run, threads: int) -> None:
+        run.prepare()
         environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {CHILD: "1"}
-        if taken[0] != "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+        if self.taken[0] != "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.taken)
         log = run.directory / "log.txt"
         if log.is_symlink():  # of a job
             log.unlink()
@@ -177,7 +193,7 @@ class Process:
     @property
     def busy(self) -> bool:
         """Say whether it never began, since somebody else was at work on the run."""
-        return self.process is None
+        return self.process is None and not self.fault
 
     def over(self) -> bool:
         """Say whether the process has ended."""

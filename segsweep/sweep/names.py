@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import read_json, write_json
 
 RUN = re.compile(r"\w[^/\x00-\x1f\x7f]*")  # a name in the folder of runs, never a way out of it
@@ -85,7 +85,14 @@ def directories(results: Path) -> list[Path]:
     if not (results / "runs").is_dir():
         return []
     with os.scandir(results / "runs") as entries:
-        return sorted(Path(e.path) for e in entries if e.name[0] != "." and e.is_dir())
+        return sorted(Path(e.path) for e in entries if e.name[0] != "." and _is_folder(e))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def chosen(results: Path, words: Sequence[str]) -> list[Path]:
@@ -162,14 +169,10 @@ def _named(results: Path, word: str) -> list[Path]:
 
 
 def _runs(path: Path) -> dict[str, str]:
-    """Return the runs that a file names."""
-    content = read_json(path)
-    runs = content.get("runs") if isinstance(content, dict) else None
-    if not isinstance(runs, dict):
-        raise UserError(f"{path}: is no list of runs of a sweep; delete it, and launch them again")
-    for run, words in runs.items():
-        if not RUN.fullmatch(run) or not isinstance(words, str):
-            raise UserError(
-                f"{path}: {run!r} is no run of this folder; delete the file, or that line of it"
-            )
+    """Return the runs that a file names. Raises Damaged for one that is no list of a sweep."""
+    cure = "delete it, and launch its runs again"
+    runs = (read_json(path, {"runs": {...: str}}, cure) or {"runs": {}})["runs"]
+    for run in runs:
+        if not RUN.fullmatch(run):
+            raise Damaged(path, f"{run!r} is no run of this folder", cure)
     return runs

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.base.config import Config, plain, typed
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError
 from segsweep.base.explain import explain
 from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.model.files import locate
@@ -30,7 +30,7 @@ from segsweep.sweep.cost import Cost, estimate, finished_runs, probe
 from segsweep.sweep.names import directories, remember
 from segsweep.sweep.options import Slurm
 from segsweep.sweep.slurm import alike, script
-from segsweep.sweep.status import jobs
+from segsweep.sweep.status import UNREADABLE, jobs
 from segsweep.sweep.sweeper import Combination, composing
 
 
@@ -48,7 +48,7 @@ class Planned:
     @property
     def to_run(self) -> bool:
         """Whether this run would be started."""
-        over = (State.DONE.value, *(state.value for state in LIVE))
+        over = (UNREADABLE, State.DONE.value, *(state.value for state in LIVE))
         if self.run is None or self.same:
             return False
         return self.state not in over or (self.state == "done" and self.run.config.force)
@@ -92,7 +92,11 @@ def _check(plan: Sequence[Planned], fetch: bool) -> None:
     for entry in plan:
         if entry.run is None:
             continue
-        entry.state = state_of(entry.run.directory, queue).value
+        try:
+            entry.state = state_of(entry.run.directory, queue).value
+        except Damaged as damage:
+            entry.state = UNREADABLE
+            entry.faults.append(str(damage))
         earlier = by_name.setdefault(entry.run.name, entry)
         if earlier is not entry:
             entry.same = " ".join(earlier.words)

@@ -25,17 +25,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from segsweep.base.errors import UserError
-from segsweep.base.files import read_json, write_json
+from segsweep.base.errors import Damaged, UserError
+from segsweep.base.files import NAME, read_json, sound, write_json, write_text
 from segsweep.base.owner import Busy, owned
 from segsweep.base.queue import HIDDEN, SUBMISSION, Queue, ask, queue, setting, this_user
 from segsweep.base.words import FOLDERS
 from segsweep.run.identity import LIVE, Run, State, git, now
+from segsweep.run.shapes import ID, USER, job_of
 from segsweep.sweep.options import Slurm, refusal
 from segsweep.sweep.submitit_parts import batch_script, log_name
 
 LOCKED = 300  # seconds to wait for another command that submits into the same folder
 LOG = "log.txt"
+INTENT = {"id": (ID, None), "runs": [NAME], "user?": USER, "launcher?": dict}
 SAME = ("partition", "account", "qos", "constraint", "time", "cpus_per_task", "gres",
         "array_parallelism")  # options that submitit names as we do  # fmt: skip
 AFTER = """\
@@ -76,9 +78,10 @@ def submit(runs: Sequence[Run], options: Slurm, word: str = "slurm") -> dict[str
         live = queue()
         recover(root, live)
         unseen = _unseen(root, live)
-        todo = [run for run in runs if run.name not in unseen and wanted(run, run.state(live))]
-        todo = [run for run in todo if _prepared(run)]
-        print(*hidden([run.directory for run in runs], live), sep="", end="", flush=True)
+        states = dict(sound(runs, lambda run: run.state(live)))
+        todo = [r for r, state in states.items() if r.name not in unseen and wanted(r, state)]
+        todo = [run for run, mine in sound(todo, _prepared) if mine]
+        print(*hidden([run.directory for run in states], live), sep="", end="", flush=True)
         for group in alike(todo):
             for start in range(0, len(group), most := max_array_size()):
                 jobs |= _submit(root, group[start : start + most], options, word)
@@ -148,11 +151,14 @@ def _submit(root: Path, runs: Sequence[Run], options: Slurm, word: str) -> dict[
         "git": git(),
     }
     batch = path.with_suffix("") / "batch.sh"
-    batch.parent.mkdir(parents=True)
-    batch.write_text(script(runs[0], options, path, len(runs)))
-    write_json(path, intent)
     try:
+        batch.parent.mkdir(parents=True)
+        write_text(batch, script(runs[0], options, path, len(runs)))
+        write_json(path, intent)
         answer = ask("sbatch", "--parsable", str(batch))
+    except OSError:  # no room for it: nothing was submitted
+        _forget(path)
+        raise
     except UserError as error:
         _forget(path)
         raise refusal(error, options, runs[0].config.trainer) from error
@@ -168,26 +174,28 @@ def _remember(path: Path, intent: dict[str, Any], number: str) -> dict[str, str]
     jobs = {n: f"{number}_{i}" if len(names) > 1 else number for i, n in enumerate(names)}
     for name, job in jobs.items():
         directory = path.parent.parent / name
-        earlier = read_json(directory / "job.json") or {"attempts": 0}
+        try:
+            earlier = job_of(directory) or {}
+        except Damaged:  # whoever asks for the state of this run is told
+            continue
         again = earlier.get("comment") == path.stem
         kept = ("submitted", "user", "word", "launcher", "git")
         job_facts = {key: intent[key] for key in kept if key in intent}
         job_facts |= {"id": job, "comment": path.stem, "log": str(directory / LOG)}
-        job_facts["attempts"] = earlier["attempts"] + (not again)
+        job_facts["attempts"] = earlier.get("attempts", 0) + (not again)
         write_json(directory / "job.json", job_facts)
         with contextlib.suppress(FileNotFoundError):
             (directory / LOG).unlink()
-        (directory / LOG).symlink_to(Path("..", ".submit", path.stem, log_name(job)))
+        (directory / LOG).symlink_to(_link(path, job))
     write_json(path, intent | {"id": number})
     return jobs
 
 
 def recover(root: Path, live: Queue) -> None:
     """Remember the jobs of intents whose login process died after `sbatch`."""
-    for path in _intents(root):
-        intent = read_json(path)
-        number = live.submitted(path.stem, intent.get("user")) if intent else None
-        if intent is not None and intent["id"] is None and number:
+    for path, intent in intents(root):
+        number = live.submitted(path.stem, intent.get("user"))
+        if intent["id"] is None and number:
             with contextlib.suppress(PermissionError):  # then its user remembers them
                 _remember(path, intent, number)
 
@@ -197,24 +205,24 @@ def prune(root: Path, live: Queue) -> None:
 
     Only who owns `.submit` may: an intent without a job is one that is just being submitted.
     """
-    for path in _intents(root):
-        intent = read_json(path)
-        if intent is None or live.may_have(path.stem, intent.get("user")):
+    for path, intent in intents(root):
+        if live.may_have(path.stem, intent.get("user")):
             continue
-        jobs = {root / name: read_json(root / name / "job.json") for name in intent["runs"]}
-        last = [run for run, job in jobs.items() if job and job.get("comment") == path.stem]
-        if all((directory / "record.json").exists() for directory in last):
-            for directory in last:
-                log = directory / LOG
-                with contextlib.suppress(FileNotFoundError):
-                    log.resolve().replace(log)
+        jobs = dict(sound([root / name for name in intent["runs"]], job_of))
+        last = {run: job for run, job in jobs.items() if job and job.get("comment") == path.stem}
+        over = all((directory / "record.json").exists() for directory in last)
+        if over and len(jobs) == len(intent["runs"]):
+            for directory, job in last.items():
+                log, link = directory / LOG, _link(path, job["id"])
+                if log.is_symlink() and log.readlink() == link:  # nothing else is moved
+                    with contextlib.suppress(FileNotFoundError):
+                        log.resolve().replace(log)
             _forget(path)
 
 
 def _unseen(root: Path, live: Queue) -> set[str]:
     """Return the runs that somebody whose jobs are hidden may just have submitted."""
-    intents = [(path, read_json(path) or {"id": ""}) for path in _intents(root)]
-    open_ones = [(path, intent) for path, intent in intents if intent["id"] is None]
+    open_ones = [(path, intent) for path, intent in intents(root) if intent["id"] is None]
     unseen = [i["runs"] for path, i in open_ones if live.may_have(path.stem, i.get("user"))]
     return {name for names in unseen for name in names}
 
@@ -223,7 +231,7 @@ def hidden(runs: Iterable[Path], live: Queue) -> list[str]:
     """Return a line for each user of whose jobs nothing can be known: their runs count as live."""
     theirs: dict[str, list[Path]] = {}
     for run in (run for run in runs if not (run / "record.json").exists()):
-        job = read_json(run / "job.json")
+        job = job_of(run)
         if job and live.standing(job) is HIDDEN:
             theirs.setdefault(job["user"], []).append(run)
     return [
@@ -258,8 +266,17 @@ def _prepared(run: Run) -> bool:
     return True
 
 
-def _intents(root: Path) -> list[Path]:
-    return sorted((root / ".submit").glob("*.json"))
+def intents(root: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the intents of a folder of runs that can be read; the others are named."""
+    cure = "if no job of its runs waits or runs, delete it"
+    files = sorted((root / ".submit").glob("*.json"))
+    found = sound(files, lambda path: read_json(path, INTENT, cure))
+    return [(path, intent) for path, intent in found if intent is not None]
+
+
+def _link(path: Path, job: str) -> Path:
+    """Return where the log of a job lies, as seen from the folder of its run."""
+    return Path("..", ".submit", path.stem, log_name(job))
 
 
 def _forget(path: Path) -> None:

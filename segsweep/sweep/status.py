@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import time
 from collections import Counter
@@ -13,17 +11,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from segsweep.base.errors import UserError
-from segsweep.base.files import read_json
+from segsweep.base.errors import Damaged, UserError
+from segsweep.base.files import read_bytes, tail
 from segsweep.base.owner import owner_of
 from segsweep.base.queue import HIDDEN, Queue, queue, this_user
-from segsweep.base.terminal import aligned, duration, shared
+from segsweep.base.terminal import aligned, duration, printable, shared
 from segsweep.run.identity import State, state_of
+from segsweep.run.shapes import curve, failure_of, job_of, reason, record_of
 from segsweep.sweep.names import chosen, settings
-from segsweep.sweep.slurm import recover
+from segsweep.sweep.slurm import intents, recover
 
 TAILS = (1 << 13, 1 << 18)  # bytes at the end of a curve in which its last lines are looked for
-EPOCHS = re.compile(rb"^hparams:\n(?:[ \t]+.*\n)*?[ \t]+epochs: (\d+)", re.MULTILINE)
+EPOCHS = re.compile(rb"^hparams:\n(?:[ \t]+.*\n)*?[ \t]+epochs: (\d{1,9})\b", re.MULTILINE)
 KEY = re.compile(rb"^metrics:\n(?:[ \t]+.*\n)*?[ \t]+key: (\w+)", re.MULTILINE)
 LOGGED = ("step", "epoch", "time")  # what every line of a curve begins with
 UNREADABLE = "unreadable"
@@ -60,8 +59,8 @@ def survey(results: Path, words: Sequence[str]) -> tuple[list[Status], list[str]
     try:
         now = jobs(runs)
     except UserError as error:
-        reason = str(error).splitlines()[0]
-        warning = [f"states of submitted runs are by their files alone: {reason}"]
+        said = printable(str(error).splitlines()[0])
+        warning = [f"states of submitted runs are by their files alone: {said}"]
     made_by = settings(results)
     return [replace(status(r, now), setting=made_by.get(r.name, "")) for r in runs], warning
 
@@ -74,9 +73,7 @@ def jobs(runs: Sequence[Path]) -> Queue | None:
     Raises UserError when the queue must be asked and does not answer.
     """
     folders = {run.parent for run in runs}
-    unanswered = [
-        folder for folder in folders if any(map(_unanswered, folder.glob(".submit/*.json")))
-    ]
+    unanswered = [f for f in folders if any(i["id"] is None for _, i in intents(f))]
     submitted = (r for r in runs if (r / "job.json").exists() and not (r / "record.json").exists())
     if not unanswered and next(submitted, None) is None:
         return None
@@ -86,19 +83,16 @@ def jobs(runs: Sequence[Path]) -> Queue | None:
     return live
 
 
-def _unanswered(intent: Path) -> bool:
-    return (read_json(intent) or {"id": ""})["id"] is None
-
-
 def status(directory: Path, now: Queue | None = None) -> Status:
-    """Compute what the files of one run say. A file that is no JSON makes its state unreadable."""
+    """Compute what the files of one run say. A damaged file makes its state unreadable."""
     try:
         state = state_of(directory, now)
         fields = _record(directory) if state is State.DONE else _curve(directory, state)
         notes = _note(directory, state, now), fields.pop("silence", "")
         return Status(directory.name, state.value, note=", ".join(filter(None, notes)), **fields)
-    except (ValueError, KeyError, TypeError) as error:
-        return Status(directory.name, UNREADABLE, note=f"{type(error).__name__}: {error}")
+    except Damaged as damage:
+        note = str(damage).removeprefix(f"{directory}/")
+        return Status(directory.name, UNREADABLE, note=note)
 
 
 def lines(runs: Sequence[Status], everything: bool = True) -> Iterator[str]:
@@ -135,9 +129,11 @@ def _work_left(runs: Sequence[Status]) -> Iterator[str]:
 
 def _record(directory: Path) -> dict[str, Any]:
     """Return when a finished run was best, and its key metric then."""
-    record = read_json(directory / "record.json") or {}
+    record = record_of(directory)
+    if record is None:  # deleted just now
+        return {}
     best = record.get("best") or {}
-    fields = {"epochs": record["config"]["hparams"]["epochs"]}
+    fields = {"epochs": (record["config"].get("hparams") or {}).get("epochs")}
     fields |= {"epoch": best.get("epoch"), "step": best.get("step")}
     fields |= {"seconds": record.get("seconds", {}).get("total")}
     metrics = {name: metric["value"] for name, metric in record.get("metrics", {}).items()}
@@ -155,22 +151,21 @@ def _curve(directory: Path, state: State) -> dict[str, Any]:
     epochs = _frozen(directory, EPOCHS)
     fields: dict[str, Any] = {"epochs": int(epochs) if epochs else None}
     for size in TAILS:
-        curve = tail(directory / "metrics.jsonl", size, whole=True)
-        if curve and "step" not in fields:
-            last = json.loads(curve[-1])
+        texts = tail(directory / "metrics.jsonl", size, whole=True)
+        if texts and "step" not in fields and (last := next(curve(reversed(texts)), None)):
             fields |= {"step": last["step"], "epoch": last["epoch"]}
-            fields |= _pace(directory, curve, fields["epochs"]) if state is State.RUNNING else {}
+            fields |= _pace(directory, texts, fields["epochs"]) if state is State.RUNNING else {}
         # lines of training steps carry a learning rate, those of validations metrics
-        for text in (text for text in reversed(curve) if b'"lr":' not in text):
-            metrics = {k: value for k, value in json.loads(text).items() if k not in LOGGED}
+        for line in curve(text for text in reversed(texts) if b'"lr":' not in text):
+            metrics = {k: value for k, value in line.items() if k not in LOGGED}
             return fields | _decisive(metrics, _frozen(directory, KEY))
     return fields
 
 
-def _pace(directory: Path, curve: list[bytes], epochs: int | None) -> dict[str, Any]:
+def _pace(directory: Path, texts: list[bytes], epochs: int | None) -> dict[str, Any]:
     """Estimate the end of a running run from the lines of the process that runs it now."""
     started = (owner_of(directory) or {}).get("started", 0.0)
-    lines = [line for line in map(json.loads, curve) if line["time"] >= started]
+    lines = [line for line in curve(texts) if line["time"] >= started]
     gained = lines[-1]["epoch"] - lines[0]["epoch"] if lines else 0.0
     if not gained or not epochs:
         return {}
@@ -180,40 +175,22 @@ def _pace(directory: Path, curve: list[bytes], epochs: int | None) -> dict[str, 
     return silent | {"ends": lines[-1]["time"] + took * (epochs - lines[-1]["epoch"])}
 
 
-def tail(path: Path, size: int, whole: bool = False) -> list[bytes]:
-    """Return the non-empty lines among the last `size` bytes of a file, `whole`: ended ones."""
-    try:
-        with path.open("rb") as file:
-            start = max(0, file.seek(0, os.SEEK_END) - size)
-            file.seek(start)
-            text = file.read()
-    except FileNotFoundError:
-        return []
-    lines = (text.rpartition(b"\n")[0] if whole else text).split(b"\n")[1 if start else 0 :]
-    return [line for line in lines if line.strip()]
-
-
 def _frozen(directory: Path, key: re.Pattern[bytes]) -> str | None:
     """Return a value of the frozen config; a regular expression is 100 times a parser."""
-    try:
-        matched = key.search((directory / "config.yaml").read_bytes())
-    except FileNotFoundError:
-        return None
+    matched = key.search(read_bytes(directory / "config.yaml") or b"")
     return matched[1].decode() if matched else None
 
 
 def _note(directory: Path, state: State, now: Queue | None) -> str:
     """Return who runs it, or why it ended."""
-    job = read_json(directory / "job.json")
+    job = job_of(directory)
     named = _job(job, now) if job else ""
     if state is State.RUNNING:
         owner = owner_of(directory) or {}
         who = named or f"process {owner.get('pid')}"
         return f"{who} on {owner['host']}" if owner else who
     if state is State.FAILED:
-        error = (read_json(directory / "failed.json") or {}).get("error") or {}
-        message = (error.get("message") or "").strip().splitlines()
-        return ": ".join([error.get("type", "failed"), *message[:1]])
+        return reason(failure_of(directory) or {}) or "failed"
     if state is State.PENDING and job:
         return named
     if state is State.LOST and job:

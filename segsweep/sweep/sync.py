@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from segsweep.base.errors import UserError
-from segsweep.base.files import read_json, write_json
+from segsweep.base.errors import Damaged, UserError
+from segsweep.base.files import misfit, opened, write_json
 from segsweep.run.folder import CURVE, known_hash, verified
 from segsweep.run.identity import now
 from segsweep.run.logger.wandb import Wandb, obstacle, start
+from segsweep.run.shapes import curve, record_of
 
 MARKER = "wandb.json"  # in the folder of a run that was sent
+SENT = {"name": str, "config": {"logger": dict}}  # of a record, beside what every one has
 
 
 def unsent(finished: Sequence[Path]) -> list[Path]:
@@ -34,8 +35,10 @@ def send(directory: Path, changes: dict[str, str]) -> str:
 
     Raises UserError when the server refuses, and for a curve that is not its record's.
     """
-    record = read_json(directory / "record.json") or {}
-    curve = verified(directory, record, CURVE) if known_hash(record, CURVE) else directory / CURVE
+    record = record_of(directory) or {}
+    if fault := misfit(record, SENT):
+        raise Damaged(directory / "record.json", fault.removeprefix("."))
+    path = verified(directory, record, CURVE) if known_hash(record, CURVE) else directory / CURVE
     keys = {f.name for f in fields(Wandb)}
     logger = {key: value for key, value in record["config"]["logger"].items() if key in keys}
     settings = Wandb(**{**logger, **changes})
@@ -46,7 +49,7 @@ def send(directory: Path, changes: dict[str, str]) -> str:
         except Exception as error:  # of many kinds: refused key, unknown entity, ...
             raise UserError(f"sync: {directory.name}: {type(error).__name__}: {error}") from error
         try:
-            _replay(run, curve)
+            _replay(run, path)
             run.summary.update(_summary(record))
             url = run.url or run.path
         finally:
@@ -55,11 +58,15 @@ def send(directory: Path, changes: dict[str, str]) -> str:
     return url
 
 
-def _replay(run: Any, curve: Path) -> None:
+def _replay(run: Any, path: Path) -> None:
     """Log the lines of a curve that the server does not have."""
     next_step = run.step
-    for text in curve.read_text(encoding="utf-8").splitlines() if curve.exists() else ():
-        line = json.loads(text)
+    try:
+        with opened(path) as file:
+            lines = [*curve(file)]
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
         step, time = line.pop("step"), line.pop("time")
         if step >= next_step:
             run.log(line | {"_timestamp": time}, step=step)

@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.files import write_text
 from segsweep.base.parser import verb_parser
 
 
@@ -44,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(grim.told(cells_of(path, options.items))))
     if options.json:
         text = json.dumps([finding.plain() for finding in findings], indent=1, ensure_ascii=False)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        write_text(options.json, text + "\n")
     if options.md:
-        options.md.write_text(forms.page(findings, RULES), encoding="utf-8")
+        write_text(options.md, forms.page(findings, RULES))
     contradictions, _ = forms.split(findings)
     return 1 if options.strict and contradictions else 0

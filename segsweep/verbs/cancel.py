@@ -10,6 +10,7 @@ same command line, or `retry`, goes on where they stopped.
 
 from __future__ import annotations
 
+from segsweep.base.files import sound
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import LIVE, state_of
 from segsweep.sweep import control
@@ -18,7 +19,7 @@ from segsweep.sweep.status import jobs
 
 
 def main(argv: list[str] | None = None) -> int:
-    """End the chosen runs; 1 if one of them cannot be reached from here."""
+    """End the chosen runs; 1 if one of them cannot be reached from here, or is damaged."""
     parser = verb_parser("cancel", __doc__)
     parser.add_argument("what", nargs="*", help="sweeps, runs or folders")
     parser.add_argument("--all", action="store_true", help="all runs")
@@ -27,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     named_or_all("cancel", options.what, options.all)
     runs = chosen(options.results, options.what)
     queue = jobs(runs)
-    live = [run for run in runs if state_of(run, queue) in LIVE]
+    states = dict(sound(runs, lambda run: state_of(run, queue)))
+    live = [run for run, state in states.items() if state in LIVE]
     wide = options.all or any(word in sweeps(options.results) for word in options.what)
     cancelled, stopped, unreachable = control.cancel(live, queue, wide)
     print(
@@ -35,4 +37,4 @@ def main(argv: list[str] | None = None) -> int:
         f"{cancelled} jobs cancelled, {stopped} processes told to stop"
     )
     print(*unreachable, sep="\n", end="\n" if unreachable else "")
-    return 1 if unreachable else 0
+    return 1 if unreachable or len(states) < len(runs) else 0

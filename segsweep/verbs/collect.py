@@ -8,10 +8,11 @@ Only files are read, at any time, also while a sweep runs; nothing here imports 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segsweep.base.files import write_texts
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.base.terminal import printer
 from segsweep.results.spec import KEY
@@ -46,7 +47,6 @@ def collect(results: Path, metric: str = KEY) -> int:
 
     Raises UserError for a metric that no run has.
     """
-    from segsweep.base.files import write_text
     from segsweep.results import forms, frame, tables, typeset
     from segsweep.results.charts.figures import of_runs, studio
 
@@ -63,13 +63,11 @@ def collect(results: Path, metric: str = KEY) -> int:
         figures.draw(of_runs(ablation, results / "figures", results / "runs"))
         for table in ablation:
             console.print(forms.terminal(table))
-        written = typeset.write(ablation, results / "tables" / "ablation") if ablation else []
+        texts = typeset.texts(ablation, results / "tables" / "ablation") if ablation else {}
         if records.runs:  # not benchmarks only
-            written.append(results / "tables" / "runs.csv")
-            write_text(written[-1], records.csv_text())
-        written += _named(results, [*records.runs, *records.bench])
-        written += figures.paths()
-    return _wrote(console, written)
+            texts[results / "tables" / "runs.csv"] = records.csv_text()
+        texts |= _named(results, [*records.runs, *records.bench])
+        return _write(console, texts, figures.paths())
 
 
 def published(results: Path) -> int:
@@ -82,26 +80,27 @@ def published(results: Path) -> int:
 
     with studio() as figures:
         figures.draw(of_reported(read(results), results / "figures"))
-        written = [*_named(results), *figures.paths()]
-    return _wrote(printer(), written)
+        return _write(printer(), _named(results), figures.paths())
 
 
-def _named(results: Path, ours: Sequence[Values] = ()) -> list[Path]:
-    """Write the other tables of conf/table: those that ours belong to, without ours all."""
+def _named(results: Path, ours: Sequence[Values] = ()) -> dict[Path, str]:
+    """Return the other tables of conf/table: those that ours belong to, without ours all."""
     from segsweep.results import spec, tables, typeset
     from segsweep.results.reported import path_of, read
 
     runs = [*(read(results) if path_of(results).is_file() else []), *ours]
     origins = ("reported", "ours") if ours else ("reported",)
-    paths = []
+    texts: dict[Path, str] = {}
     for name in spec.names():
         built = tables.build(spec.load(name), runs, origins) if name != "ablation" else []
         if any(row.origin == origins[-1] for table in built for row in table.rows):
-            paths += typeset.write(built, results / "tables" / name)
-    return paths
+            texts |= typeset.texts(built, results / "tables" / name)
+    return texts
 
 
-def _wrote(console: Console, paths: list[Path]) -> int:
-    for path in paths:
+def _write(console: Console, texts: Mapping[Path, str], figures: list[Path]) -> int:
+    """Write tables that belong together: the earlier ones stay where there is no room for all."""
+    write_texts(texts)
+    for path in [*texts, *figures]:
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     return 0

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from segsweep.base.files import read_json
+from segsweep.base.files import opened
 from segsweep.base.parser import add_results, add_run, verb_parser
+from segsweep.base.terminal import printable
 from segsweep.run.identity import LIVE, state_of
+from segsweep.run.shapes import failure_of
 from segsweep.sweep.names import single_run
 from segsweep.sweep.status import jobs
 
@@ -35,12 +37,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def show(log: Path, lines: int) -> int:
     """Print the last lines of a log; return how many bytes it had."""
-    try:
-        text = log.read_bytes()
-    except FileNotFoundError:
-        return 0
+    text = _from(log, 0)
     lines_shown = text.splitlines(keepends=True)[-lines:]
-    print(b"".join(lines_shown).decode(errors="replace"), end="", flush=True)
+    _print(b"".join(lines_shown))
     return len(text)
 
 
@@ -48,23 +47,33 @@ def follow(run: Path, position: int) -> int:
     """Print what is added to the log behind `shown` bytes until the run neither waits nor runs."""
     while True:
         live = state_of(run, jobs([run])) in LIVE
-        try:
-            with (run / "log.txt").open("rb") as file:
-                file.seek(position)
-                text = file.read()
-        except FileNotFoundError:  # it waits
-            text = b""
-        print(text.decode(errors="replace"), end="", flush=True)
+        text = _from(run / "log.txt", position)
+        _print(text)
         position += len(text)
         if not live:
             return position
         time.sleep(PAUSE)
 
 
+def _from(log: Path, position: int) -> bytes:
+    """Return what a log holds from a position on; nothing while its run waits."""
+    try:
+        with opened(log) as file:
+            file.seek(position)
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _print(text: bytes) -> None:
+    print(printable(text.decode(errors="replace")), end="", flush=True)
+
+
 def ending(run: Path, position: int) -> str:
     """Return why the last attempt failed, or that there is nothing to show."""
-    failure = read_json(run / "failed.json")
-    if failure and failure.get("status") == "failed":
+    failure = failure_of(run)
+    if failure and failure["status"] == "failed":
         error = failure.get("error") or {}
-        return f"--- failed {failure.get('ended', '')}\n{error.get('traceback', '').rstrip()}\n"
+        ended, trace = failure.get("ended", ""), error.get("traceback", "")
+        return printable(f"--- failed {ended}\n{trace.rstrip()}\n")
     return "" if position else f"{run.name}: no log yet ({state_of(run, jobs([run])).value})\n"

@@ -24,7 +24,7 @@ from segsweep.sweep.status import jobs
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Show what may go; delete it with `--yes`."""
+    """Show what may go; delete it with `--yes`; 1 if some of it cannot be deleted."""
     parser = verb_parser("prune", __doc__)
     add_runs(parser)
     parser.add_argument("--yes", action="store_true", help="delete; without, nothing is touched")
@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     print(*unreadable, sep="\n", end="\n" if unreadable else "")
     if files:
         print(*aligned([(human(f.size), f.kind, f.why, str(f.path)) for f in files]), sep="\n")
-    for line in delete(files) if options.yes else ():
-        print(line)
+    left = list(delete(files)) if options.yes else []
+    print(*left, sep="\n", end="\n" if left else "")
     total = human(sum(file.size for file in files))
     outcome = "deleted" if options.yes else "to delete" + (" (--yes does it)" if files else "")
     print(f"{len(runs)} runs: {len(files)} leftovers, {total} {outcome}")
-    return 0
+    return 1 if left else 0

@@ -13,6 +13,8 @@ results folder says; where its jobs had others these are shown, and `--trust` us
 
 from __future__ import annotations
 
+from segsweep.base.errors import UserError
+from segsweep.base.files import sound
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import state_of
 from segsweep.sweep.again import launches
@@ -23,7 +25,7 @@ from segsweep.sweep.status import jobs
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Start the chosen runs again; 1 if one of those that train here does not finish."""
+    """Start the chosen runs again; 1 if one is damaged, or trains here and does not finish."""
     parser = verb_parser("retry", __doc__)
     parser.add_argument("what", nargs="*", help="sweeps, runs or folders")
     parser.add_argument("--all", action="store_true", help="all runs")
@@ -43,9 +45,11 @@ def main(argv: list[str] | None = None) -> int:
     directories = chosen(options.results, options.what)
     queue = jobs(directories)
     frozen = [run for run in directories if (run / "config.yaml").is_file()]
-    ended = [run for run in frozen if state_of(run, queue).value in options.state]
+    states = dict(sound(frozen, lambda run: state_of(run, queue)))
+    ended = [run for run, state in states.items() if state.value in options.state]
     how = launches(ended, options.slurm, options.changes, options.trust)  # nothing is deleted yet
-    runs = [reopened(directory, options.anew) for directory in ended]
-    print(*hidden(directories, queue) if queue else [], sep="", end="")
+    runs = [run for _, run in sound(ended, lambda run: reopened(run, options.anew), UserError)]
+    print(*hidden([*states], queue) if queue else [], sep="", end="")
     print(f"{len(directories)} runs, {len(runs)} of them to start again")
-    return 1 if start_again(runs, how) else 0
+    left = len(frozen) - len(states) + len(ended) - len(runs)
+    return 1 if start_again(runs, how) or left else 0

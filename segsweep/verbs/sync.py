@@ -9,13 +9,14 @@ there. Give it where there is a network; jobs need none.
 
 from __future__ import annotations
 
+from segsweep.base.files import sound
 from segsweep.base.parser import add_runs, verb_parser
 from segsweep.sweep.names import chosen
 from segsweep.sweep.sync import check, send, unsent
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Send the chosen runs that are finished and not sent yet.
+    """Send the chosen runs that are finished and not sent yet; 1 if one of them is damaged.
 
     Raises UserError without key or network, before anything is sent.
     """
@@ -32,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     if waiting:
         check()
     changes = {key: getattr(options, key) for key in ("project", "entity", "group")}
-    for run in waiting:
-        url = send(run, {key: value for key, value in changes.items() if value})
+    said = {key: value for key, value in changes.items() if value}
+    sent = 0
+    for run, url in sound(waiting, lambda run: send(run, said)):
         print(f"sent {run.name}: {url}", flush=True)
-    return 0
+        sent += 1
+    return 1 if sent < len(waiting) else 0

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segsweep.base.errors import UserError
+from segsweep.base.files import write_texts
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.base.terminal import printer
 
@@ -65,8 +66,9 @@ def _each(names: Sequence[str], runs: list, options: argparse.Namespace) -> int:
         elif options.check:
             return check(built, options.check)
         elif options.out:
-            for path in typeset.write(built, options.out / built[0].spec.name):
-                print(f"wrote {path}")
+            files = typeset.texts(built, options.out / built[0].spec.name)
+            write_texts(files)
+            print(*(f"wrote {path}" for path in files), sep="\n")
         else:
             _show(built, options.format, options.trace)
     return 1 if options.check else 0

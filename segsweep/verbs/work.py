@@ -14,6 +14,7 @@ from pathlib import Path
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.run.restore import frozen
+from segsweep.sweep.slurm import INTENT
 
 
 def assigned(path: Path) -> Path:
@@ -23,7 +24,7 @@ def assigned(path: Path) -> Path:
     """
     if path.is_dir():
         return path
-    runs = (read_json(path) or {"runs": []})["runs"]
+    runs = (read_json(path, INTENT) or {"runs": []})["runs"]
     task = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     if task >= len(runs):
         raise UserError(f"{path}: neither a run directory nor a list with a run of task {task}")

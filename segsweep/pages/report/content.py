@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from segsweep.base.files import read_json
+from segsweep.base.errors import Damaged
+from segsweep.base.files import read_json, sound
 from segsweep.pages.report import charts
 from segsweep.results import frame, reported, spec, tables
 from segsweep.results.candidates import SIZES, Contest, Record, contests, timed
@@ -21,6 +22,7 @@ from segsweep.results.settings import Values
 from segsweep.results.sheets import Entry, sheets
 from segsweep.results.trace import code
 from segsweep.results.wording import metric_name, natural, quantity_of
+from segsweep.run.shapes import ANALYSIS, config_text, record_of
 from segsweep.sweep.names import chosen, settings
 from segsweep.sweep.status import Status, survey
 
@@ -193,16 +195,21 @@ def _config(directory: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load((directory / "config.yaml").read_bytes(), loader) or {}
-    except (OSError, yaml.YAMLError):
+        content = yaml.load(config_text(directory) or "", loader)
+    except (Damaged, yaml.YAMLError, ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _record(results: Path, name: str) -> Record:
     """Return the record of a run; what it lacks of analysis the verb `analyse` may have written."""
-    record = read_json(results / "runs" / name / "record.json") or {}
-    later = results / "analysis" / name / "analysis.json"
-    return record if record.get("analysis") else record | {"analysis": read_json(later)}
+    record = record_of(results / "runs" / name) or {}
+    if record.get("analysis"):
+        return record
+    path = results / "analysis" / name / "analysis.json"
+    cure = f"python -m segsweep analyse {name} writes it again"
+    later = sound([path], lambda path: read_json(path, ANALYSIS, cure))
+    return record | {"analysis": next((analysis for _, analysis in later), None)}
 
 
 def _published(results: Path, runs: list[Values]) -> list[Table]:

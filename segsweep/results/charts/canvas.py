@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base.files import write_atomically
 from segsweep.results.settings import LabelledRun
 from segsweep.results.wording import elided, published_place
 
@@ -252,8 +254,12 @@ def save(figure: Figure, stem: Path) -> Iterator[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     settle(figure)
     figure.set_dpi(DPI)
-    paths = {suffix: stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".svg", ".pdf")}
-    FigureCanvasAgg(figure).print_png(paths[".png"], metadata={"Software": None})
-    FigureCanvasSVG(figure).print_svg(paths[".svg"], metadata={"Date": None})
-    FigureCanvasPdf(figure).print_pdf(paths[".pdf"], metadata={"CreationDate": None})
-    yield from paths.values()
+    forms = {
+        "png": partial(FigureCanvasAgg(figure).print_png, metadata={"Software": None}),
+        "svg": partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}),
+        "pdf": partial(FigureCanvasPdf(figure).print_pdf, metadata={"CreationDate": None}),
+    }
+    for suffix, draw in forms.items():
+        path = stem.parent / f"{stem.name}.{suffix}"
+        write_atomically(path, draw)
+        yield path
