@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
+
+from segsweep.base.errors import UserError
 
 
 def verb_parser(verb: str, description: str | None) -> ArgumentParser:
@@ -18,6 +20,24 @@ def verb_parser(verb: str, description: str | None) -> ArgumentParser:
 def add_results(parser: ArgumentParser) -> None:
     """Let a verb be told where the results are."""
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+
+
+def add_sources(parser: ArgumentParser) -> None:
+    """Let a verb that makes tables read the results of several sites; see `sources`."""
+    add_results(parser)
+    about = "unite these results folders, instead of --results: each run once"
+    parser.add_argument("--from", nargs="+", type=Path, dest="sources", metavar="DIR", help=about)
+
+
+def sources(options: Namespace) -> list[Path]:
+    """Return the results folders that a verb is to read.
+
+    Raises UserError for one that `--from` names and that is none.
+    """
+    for folder in options.sources or ():
+        if not (folder / "runs").is_dir():
+            raise UserError(f"--from {folder}: no folder of results, for it has no folder runs")
+    return options.sources or [options.results]
 
 
 def add_run(parser: ArgumentParser, optional: bool = False) -> None:

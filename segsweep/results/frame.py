@@ -18,13 +18,15 @@ from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import checked, read_bytes
 from segsweep.base.terminal import printable
 from segsweep.results.settings import locate
-from segsweep.results.wording import Values, class_of
+from segsweep.results.union import united
+from segsweep.results.wording import Values, class_of, first
 from segsweep.run.shapes import RECORD
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from segsweep.metrics.base import Metric
+    from segsweep.results.cells import Table
 
 SCHEMA = 1
 """The newest layout of a record that this version reads."""
@@ -88,12 +90,21 @@ def unwatched() -> Iterator[None]:
 class Records:
     """All runs that ended, sorted by id, and the unreadable files with the reason for each.
 
-    `bench` are the records of the verb `bench`, of models that were measured, not trained.
+    `bench` are the records of the verb `bench`, of models that were measured, not trained;
+    `differing` names the runs that are left out, since their copies say different things.
     """
 
     runs: list[Values]
     unreadable: dict[Path, str]
     bench: list[Values] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+
+    def annotate(self, tables: list[Table]) -> None:
+        """Tell the readers of tables with runs of ours which others are left out."""
+        text = f"Left out, of which there are copies that differ: {first(self.differing)}."
+        for table in tables if self.differing else ():
+            if any(row.origin == "ours" for row in table.rows):
+                table.notes.append(text)
 
     def csv_text(self) -> str:
         """Return the runs as CSV: a line each, a column for every recorded value."""
@@ -109,20 +120,24 @@ class Records:
 
 
 @unwatched()
-def read(results: Path) -> Records:
-    """Read `results/runs/*/record.json`, or `failed.json` where a run has no record; and `bench`.
+def read(*folders: Path) -> Records:
+    """Read `runs/*/record.json` of results folders, or `failed.json` where a run has no record.
 
-    May be called while a sweep runs: files appear atomically, and runs without either file are
-    left out.
+    What `bench` measured is that of the first folder: times are those of one machine. May be called
+    while a sweep runs: files appear atomically, and runs without either file are left out.
     """
     unreadable: dict[Path, str] = {}
-    runs = _read(results / "runs", unreadable)
-    return Records(runs, unreadable, _read(results / "bench", unreadable))
+    runs, differing = united(run for f in folders for run in _read(f / "runs", unreadable))
+    bench = [run for _, run in _read(folders[0] / "bench", unreadable)]
+    return Records(_located(runs), unreadable, _located(bench), differing)
 
 
-def _read(folder: Path, unreadable: dict[Path, str]) -> list[Values]:
+def _located(runs: list[Values]) -> list[Values]:
+    return locate(sorted(runs, key=lambda run: run["id"]))
+
+
+def _read(folder: Path, unreadable: dict[Path, str]) -> Iterator[tuple[Path, Values]]:
     """Read the directories of a folder; what cannot be read joins `unreadable`."""
-    runs: list[Values] = []
     for path in _deciding(folder):
         try:
             if (text := read_bytes(Path(path))) is None:  # a retry began just now
@@ -136,10 +151,10 @@ def _read(folder: Path, unreadable: dict[Path, str]) -> list[Values]:
             continue
         if UNUSUAL.search(text):
             run = {key: printable(v) if isinstance(v, str) else v for key, v in run.items()}
+        directory = os.path.dirname(path)
         with contextlib.suppress(OSError):
-            run["delta.bytes"] = os.stat(f"{os.path.dirname(path)}/delta.safetensors").st_size
-        runs.append(run)
-    return locate(sorted(runs, key=lambda run: run["id"]))
+            run["delta.bytes"] = os.stat(f"{directory}/delta.safetensors").st_size
+        yield Path(directory), run
 
 
 def flatten(record: dict[str, Any]) -> Values:

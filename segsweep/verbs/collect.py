@@ -8,30 +8,35 @@ Only files are read, at any time, also while a sweep runs; nothing here imports 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segsweep.base.files import write_texts
-from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.parser import add_sources, sources, verb_parser
 from segsweep.base.terminal import printer
 from segsweep.results.spec import KEY
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from segsweep.results.wording import Values
+    from segsweep.results.frame import Records
 
 USAGE = """\
 Reads results/runs/*/record.json and writes the ablation table, every table of
 conf/table to which the runs belong (Markdown, LaTeX, HTML, CSV), a CSV of all
-runs, and the figures."""
+runs, and the figures.
+
+    python -m segsweep collect --from site-a site-b --results both
+
+unites the results folders of several sites: the same run is counted once; one
+whose copies say different things is named, and left out."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the tables of all runs and write them, with their figures, below the results folder."""
     parser = verb_parser("collect", USAGE)
-    add_results(parser)
+    add_sources(parser)
     parser.add_argument("--metric", default=KEY, help="default: each run's own metrics.key")
     parser.add_argument(
         "--reported", action="store_true", help="the published tables and figures instead of runs"
@@ -39,11 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.reported:
         return published(options.results)
-    return collect(options.results, options.metric)
+    return collect(options.results, options.metric, *sources(options))
 
 
-def collect(results: Path, metric: str = KEY) -> int:
-    """Read all records below `results`, print and write what follows from them; return 0.
+def collect(results: Path, metric: str, *folders: Path) -> int:
+    """Read all records of results folders, print and write what follows below `results`; return 0.
 
     Raises UserError for a metric that no run has.
     """
@@ -52,21 +57,25 @@ def collect(results: Path, metric: str = KEY) -> int:
 
     console = printer()
     with studio() as figures, frame.unwatched():
-        records = frame.read(results)
+        records = frame.read(*folders)
         for path, reason in records.unreadable.items():
             console.print(f"skipped {path}: {reason}", style="yellow", markup=False, soft_wrap=True)
+        for copies in records.differing:
+            console.print(f"left out {copies}", style="yellow", markup=False, soft_wrap=True)
         if not records.runs and not records.bench:
-            console.print(f"No finished runs in {results / 'runs'} yet. Start some:", markup=False)
+            where = ", ".join(str(folder / "runs") for folder in folders)
+            console.print(f"No finished runs in {where} yet. Start some:", markup=False)
             console.print("  python -m segsweep -m peft=lora peft.rank=2,4,8,16", markup=False)
             return 0
         ablation = tables.ablation(records.runs, metric)
-        figures.draw(of_runs(ablation, results / "figures", results / "runs"))
+        records.annotate(ablation)
+        figures.draw(of_runs(ablation, results / "figures", *(f / "runs" for f in folders)))
         for table in ablation:
             console.print(forms.terminal(table))
         texts = typeset.texts(ablation, results / "tables" / "ablation") if ablation else {}
         if records.runs:  # not benchmarks only
             texts[results / "tables" / "runs.csv"] = records.csv_text()
-        texts |= _named(results, [*records.runs, *records.bench])
+        texts |= _named(results, records)
         return _write(console, texts, figures.paths())
 
 
@@ -83,16 +92,19 @@ def published(results: Path) -> int:
         return _write(printer(), _named(results), figures.paths())
 
 
-def _named(results: Path, ours: Sequence[Values] = ()) -> dict[Path, str]:
+def _named(results: Path, records: Records | None = None) -> dict[Path, str]:
     """Return the other tables of conf/table: those that ours belong to, without ours all."""
     from segsweep.results import spec, tables, typeset
     from segsweep.results.reported import path_of, read
 
+    ours = [*records.runs, *records.bench] if records else []
     runs = [*(read(results) if path_of(results).is_file() else []), *ours]
     origins = ("reported", "ours") if ours else ("reported",)
     texts: dict[Path, str] = {}
     for name in spec.names():
         built = tables.build(spec.load(name), runs, origins) if name != "ablation" else []
+        if records:
+            records.annotate(built)
         if any(row.origin == origins[-1] for table in built for row in table.rows):
             texts |= typeset.texts(built, results / "tables" / name)
     return texts

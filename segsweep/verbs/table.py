@@ -12,11 +12,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_texts
-from segsweep.base.parser import add_results, verb_parser
+from segsweep.base.parser import add_sources, sources, verb_parser
 from segsweep.base.terminal import printer
+
+if TYPE_CHECKING:
+    from segsweep.results.frame import Records
 
 USAGE = """\
 Prints a table of conf/table/ (or of a yaml file) as it follows from the
@@ -31,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print or write tables, or check that a file follows from the records."""
     parser = verb_parser("table", USAGE)
     parser.add_argument("name", nargs="?", help="name in conf/table/, yaml file, or `all`")
-    add_results(parser)
+    add_sources(parser)
     parser.add_argument("--origin", choices=ORIGINS, default="both", help="default: both")
     parser.add_argument("--format", choices=FORMATS, help="default: for the terminal")
     parser.add_argument("--trace", action="store_true", help="say where each number comes from")
@@ -47,20 +51,23 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--check: compares one table with one file, so without --out and `all`")
     from segsweep.results import frame, reported
 
-    records = frame.read(options.results)
+    records = frame.read(*sources(options))
     for path, reason in records.unreadable.items():
         print(f"skipped {path}: {reason}", file=sys.stderr)
+    for copies in records.differing:
+        print(f"left out {copies}", file=sys.stderr)
     runs = [*reported.read(options.results), *records.runs, *records.bench]
     names = spec.names() if options.name == "all" else [options.name]
-    return _each(names, runs, options)
+    return _each(names, runs, records, options)
 
 
-def _each(names: Sequence[str], runs: list, options: argparse.Namespace) -> int:
+def _each(names: Sequence[str], runs: list, records: Records, options: argparse.Namespace) -> int:
     """Build the tables of all names and do with each what was asked for."""
     from segsweep.results import spec, tables, typeset
 
     for name in names:
         built = tables.build(spec.load(name), runs, ORIGINS[options.origin])
+        records.annotate(built)
         if not built:
             print(f"{name}: no number of {options.origin} origin belongs to it", file=sys.stderr)
         elif options.check:

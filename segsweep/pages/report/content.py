@@ -155,6 +155,7 @@ def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> R
     runs = timed([run for run in read.runs if run["name"] in names], read.bench)
     records = {run["id"]: _record(results, run["name"]) for run in runs}
     warnings += [f"skipped {path}: {reason}" for path, reason in read.unreadable.items()]
+    warnings += [f"left out {copies}" for copies in read.differing]
     return ReportContent(
         title=", ".join(words) if 0 < len(words) <= NAMED else f"{len(statuses)} runs of {results}",
         results=results,

@@ -74,16 +74,16 @@ def styles_of(tables: Iterable[Table]) -> dict[str, Style]:
     return styles(row.run for table in tables for row in table.rows)
 
 
-def of_runs(tables: list[Table], folder: Path, directories: Path) -> Iterator[Drawing]:
+def of_runs(tables: list[Table], folder: Path, *directories: Path) -> Iterator[Drawing]:
     """Yield every figure that the ablation tables may have numbers for.
 
-    `directories` is the folder with the run directories, where the curves are.
+    `directories` are the folders with the run directories, where the curves are.
     """
     light = [_light(table) for table in tables]
     yield partial(delta_figure, light, folder / "delta_vs_params")
     yield from _common(light, folder, "")
     runs = [run for table in tables for run in table.runs]
-    yield partial(curve_chart(curves(runs, directories)).save, folder / "curves")
+    yield partial(curve_chart(curves(runs, *directories)).save, folder / "curves")
 
 
 def of_reported(runs: list[Values], folder: Path) -> Iterator[Drawing]:

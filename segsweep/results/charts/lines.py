@@ -132,10 +132,10 @@ def read(path: Path, metric: str) -> Curve:
     return curve
 
 
-def curves(runs: list[Values], directories: Path) -> list[Lines]:
+def curves(runs: list[Values], *directories: Path) -> list[Lines]:
     """Return the mean curve of every setting, by (model, data set, metric), then by setting.
 
-    `directories` is the folder with the run directories.
+    `directories` are the folders with the run directories; the first that has a curve has it.
     """
     places: dict[tuple[str, str, str], dict[str, list[LabelledRun]]] = {}
     for run in arrange([run for run in runs if run["status"] == "done"]):
@@ -156,8 +156,9 @@ def curves(runs: list[Values], directories: Path) -> list[Lines]:
     return drawable
 
 
-def _curve(run: Values, directories: Path) -> Curve:
-    return read(directories / str(run.get("name")) / "metrics.jsonl", key_metric(run))
+def _curve(run: Values, directories: Sequence[Path]) -> Curve:
+    files = [directory / str(run.get("name")) / "metrics.jsonl" for directory in directories]
+    return next(filter(None, (read(file, key_metric(run)) for file in files)), {})
 
 
 def _mean(curves: list[Curve]) -> Curve:
