@@ -80,5 +80,5 @@ def test_a_copied_run_directory_is_no_second_seed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_no_results_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--from .*nowhere: no folder of results"):
+    with pytest.raises(UserError, match=r"--from .*nowhere: no folder of results"):
         collect.main(["--from", str(tmp_path / "nowhere")])

@@ -1,6 +1,7 @@
-"""`hydra/launcher=local` and `hydra/launcher=slurm`: every run once, from its frozen config.
+"""`hydra/launcher=local`, `slurm` and `queue`: every run once, from its frozen config.
 
-Both start `python -m segsweep work` on run directories; neither starts what is done or under way.
+The first two start `python -m segsweep work` on run directories, and nothing that is done or under
+way; `queue` leaves that to workers, whoever starts them.
 Hydra's own launchers (`basic`, `submitit_slurm` ...) train in their jobs, and skip what is done.
 """
 
@@ -25,6 +26,7 @@ from segsweep.run.identity import LIVE, Run, State
 from segsweep.sweep.board import Board, last_words
 from segsweep.sweep.local import Local, state_or_failed, train_all
 from segsweep.sweep.options import Slurm
+from segsweep.sweep.pull import freeze
 from segsweep.sweep.slurm import submit
 from segsweep.sweep.sweeper import Combination
 
@@ -47,7 +49,19 @@ class SlurmConf(Slurm):
     wait: bool = False  # stay until all runs have ended
 
 
-for name, conf in (("local", LocalConf), ("slurm", SlurmConf)):
+@dataclass
+class Nothing:
+    """No options: how runs are trained is said to the workers."""
+
+
+@dataclass
+class QueueConf(Nothing):
+    """The keys of `hydra/launcher=queue`."""
+
+    _target_: str = "hydra_plugins.segsweep.launchers.QueueLauncher"
+
+
+for name, conf in (("local", LocalConf), ("slurm", SlurmConf), ("queue", QueueConf)):
     node = OmegaConf.structured(conf)
     open_dicts(node)
     ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="segsweep")
@@ -122,6 +136,36 @@ class SlurmLauncher(RunLauncher):
         )
         states = watch(jobs) if self.wait else {}
         return [returned(job, states.get(job[1], State.PENDING)) for job in jobs]
+
+
+class QueueLauncher(RunLauncher):
+    """Freezes runs for workers (`work --sweep NAME`), and leaves."""
+
+    kind = Nothing
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep the name of the sweep, by which workers ask."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.name: str | None = config.hydra.runtime.choices.get("sweep")
+        said = [word.lstrip("+") for word in config.hydra.overrides.task]
+        if not (self.name or config.io.sweep or any(w.startswith("io.sweep=") for w in said)):
+            raise UserError(
+                "hydra/launcher=queue: workers ask for a sweep by its name; add io.sweep=NAME"
+            )
+
+    def start(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        """Freeze what is not done; print the line that workers need."""
+        sweeps: dict[tuple[str, str], list[Job]] = {}
+        for job in jobs:
+            io = job[1].config.io
+            sweeps.setdefault((io.sweep or self.name or "", io.results), []).append(job)
+        for (name, results), group in sweeps.items():
+            where = f" --results {results}" if results != "results" else ""
+            print(f"frozen: {freeze(group, name)} runs; any number of workers train them:")
+            print(f"  python -m segsweep work --sweep {name}{where}")
+        return [returned(job, State.PENDING) for job in jobs]
 
 
 def watch(jobs: Sequence[Job]) -> dict[Run, State]:

@@ -46,6 +46,7 @@ OWNER = {  # what is told to stop must be a process: 0 and -1 would be many
     "started": float,
     **dict.fromkeys(("job?", "submission?", "user?"), str | None),
 }
+HEIR = "SEGSWEEP_HEIR"  # set for a process that is to follow an owner: the file of that one
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 Beat = tuple[int, int]
@@ -210,7 +211,8 @@ class Ownership:
 def owned(directory: Path, silent: Beat | None = None) -> Iterator[Ownership]:
     """Own a directory while inside; a dead owner is replaced.
 
-    An earlier attempt of this job is waited for: SLURM is ending it.
+    An earlier attempt of this job is waited for: SLURM is ending it. A launcher that started this
+    process for the purpose (`HEIR`) is followed while it lives, so that nobody comes in between.
 
     Args:
         directory: made where it is not there.
@@ -253,7 +255,12 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
             if seen == identity:
                 return Ownership(directory, number, identity)
             other = _held(seen)
-            if other and _lives(other, silent is not None and silent == beat_of(directory)):
+            inherited = os.environ.get(HEIR) == str(path.absolute())
+            if (
+                other
+                and not inherited
+                and _lives(other, silent is not None and silent == beat_of(directory))
+            ):
                 if other.get("job") == this_job() is not None and time.monotonic() < end:
                     time.sleep(0.5)
                     continue
@@ -275,7 +282,7 @@ def named(owner: dict[str, Any]) -> str:
     return process if user == this_user() else f"{process} ({user}'s {what}: ask {user})"
 
 
-def _lives(owner: dict[str, Any], silent: bool) -> bool:
+def _lives(owner: dict[str, Any], silent: bool | None) -> bool:
     """Say whether an owner lives, by SLURM's word, too; one that cannot be asked may be silent."""
     if silent and owner["host"] != socket.gethostname():
         return False

@@ -14,11 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from segsweep.base.errors import Damaged, UserError, told
-from segsweep.base.owner import Busy
+from segsweep.base.owner import HEIR, Busy, attempts
 from segsweep.base.queue import Queue
 from segsweep.base.signals import CHILD, Stopped, leave, wish
 from segsweep.run.identity import Run, State
@@ -121,7 +121,7 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
     ended: dict[Run, State] = {}
     waiting = dict.fromkeys(labels, 0.0)  # to the time of the next look, 0: nobody else has it
     try:
-        with wish.listening(), board, _stopping() as processes:
+        with wish.listening(), board, stopping() as processes:
             while waiting or processes:
                 for run in [run for run, when in waiting.items() if when <= time.monotonic()]:
                     if waiting[run] and (state := state_or_failed(run)) in OVER:
@@ -158,31 +158,39 @@ def state_or_failed(run: Run, queue: Queue | None = None) -> State:
 
 
 class Process:
-    """A run that trains in a process of its own."""
+    """A run that trains in a process of its own, which takes the run over from this one."""
 
     def __init__(self, run: Run, taken: list[str], threads: int) -> None:
-        self.taken = taken
+        self.run, self.taken = run, taken
         self.process: subprocess.Popen[bytes] | None = None
+        self.began = False  # whether it has, or had, taken over
         self.fault = ""  # why it cannot begin; the others go on
         try:
-            self._begin(run, threads)
+            self._begin(threads)
         except Busy:  # somebody else trains it, or is about to
             return
         except (Damaged, OSError) as error:
             self.fault = told(error) if isinstance(error, OSError) else str(error)
             print(f"{run.name} cannot begin: {self.fault or error}", flush=True)
 
-    def _begin(self, run: Run, threads: int) -> None:
-        run.prepare()
-        environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {CHILD: "1"}
+    def _begin(self, threads: int) -> None:
+        with ExitStack() as stack:
+            self.mine = stack.enter_context(self.run.owning())
+            self.run.prepare()
+            self.process = self._start(threads)
+            self.claim = stack.pop_all()
+
+    def _start(self, threads: int) -> subprocess.Popen[bytes]:
+        environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
+        environment |= {CHILD: "1", HEIR: str(self.mine.path.absolute())}
         if self.taken[0] != "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.taken)
-        log = run.directory / "log.txt"
+        log = self.run.directory / "log.txt"
         if log.is_symlink():  # of a job
             log.unlink()
         with log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "segsweep", "work", str(run.directory)],
+            return subprocess.Popen(
+                [sys.executable, "-u", "-m", "segsweep", "work", str(self.run.directory)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -195,9 +203,17 @@ class Process:
         """Say whether it never began, since somebody else was at work on the run."""
         return self.process is None and not self.fault
 
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative of a signal; None while it runs, or where there is none."""
+        return None if self.process is None else self.process.returncode
+
     def over(self) -> bool:
-        """Say whether the process has ended."""
-        return self.process is None or self.process.poll() is not None
+        """Say whether the process has ended; then the run is nobody's."""
+        if self.process is not None and self.process.poll() is not None:
+            self.began = self.began or attempts(self.run.directory) > self.mine.number
+            self.claim.close()
+        return self.process is None or self.process.returncode is not None
 
     def stop(self) -> None:
         """Ask it to end with a checkpoint."""
@@ -211,13 +227,14 @@ class Process:
 
 
 @contextmanager
-def _stopping() -> Iterator[dict[Run, Process]]:
+def stopping() -> Iterator[dict[Run, Process]]:
     """Keep the processes; whatever leaves the block early stops them, a second Ctrl-C at once."""
     processes: dict[Run, Process] = {}
     try:
         yield processes
     except BaseException:
-        print(f"\nstopping {len(processes)} runs (Ctrl-C again stops at once)", flush=True)
+        if processes:
+            print(f"\nstopping {len(processes)} runs (Ctrl-C again stops at once)", flush=True)
         for process in processes.values():
             process.stop()
         try:

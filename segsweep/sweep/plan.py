@@ -1,7 +1,7 @@
 """What a command line would run, what is missing for it, and what it would cost.
 
 Every combination is composed and checked: keys and values, data, base weights. Nothing is started,
-and nothing is written but by `save`.
+and nothing is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.model.files import locate
 from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.sweep.cost import Cost, estimate, finished_runs, probe
-from segsweep.sweep.names import directories, remember
+from segsweep.sweep.names import directories
 from segsweep.sweep.options import Slurm
 from segsweep.sweep.slurm import alike, script
 from segsweep.sweep.status import UNREADABLE, jobs
@@ -236,14 +236,3 @@ def header(hydra_config: DictConfig, starting: Sequence[Planned]) -> list[str]:
         batch = script(runs[0], options, intent, len(runs))
         text += [line for line in batch.splitlines() if line.startswith("#SBATCH")]
     return text
-
-
-def save(starting: Sequence[Planned], name: str) -> None:
-    """Freeze the configs of runs under a sweep's name; `retry` starts them."""
-    named: dict[str, dict[str, Combination]] = {}
-    for run, words in ((entry.run, entry.words) for entry in starting):
-        if run is not None:
-            run.prepare()
-            named.setdefault(run.config.io.results, {})[run.name] = words
-    for results, runs in named.items():
-        remember(Path(results), name, runs)

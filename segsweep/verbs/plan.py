@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.base.parser import add_overrides, verb_parser
 from segsweep.sweep import plan
+from segsweep.sweep.pull import freeze
 
 if TYPE_CHECKING:
     from segsweep.results.settle import MissingSeeds
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.max_hours is not None:
         plan.refuse(entries, total, options.max_hours)
     if options.save:
-        plan.save(starting, options.save)
+        freeze(((e.words, e.run) for e in starting if e.run is not None), options.save)
         print(f"saved {len(starting)} runs; `python -m segsweep retry {options.save}` starts them")
     faults = list(settling.faults) if settling else []
     faults += [fault for entry in entries for fault in entry.faults]
