@@ -22,6 +22,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.owner import LostOwnership, owned, owner_of
 from segsweep.run import attempts
+from segsweep.run.folder import ATTEMPTS
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep import pull
 from segsweep.sweep.names import chosen
@@ -230,7 +231,7 @@ def test_a_machine_that_dies_counts_until_it_gets_further(tmp_path: Path) -> Non
     assert "got no further" in attempts.given_up(run.directory, 0)
     attempts.end(run, failed=False)  # told to stop
     assert not attempts.given_up(run.directory, 0)
-    (run.directory / attempts.FILE).write_text("[1]")
+    (run.directory / ATTEMPTS).write_text("[1]")
     attempts.end(run, failed=True)
     assert attempts.given_up(run.directory, 0) == "failed 1 times"
     assert not attempts.given_up(run.directory, 1)

@@ -43,7 +43,7 @@ def test_the_same_id_with_other_content_is_named_and_left_out(
     write(sites[1], other, same)
     text = collected(tmp_path / "both", *(reversed(sites) if turned else sites))
     said = capsys.readouterr().out
-    assert f"left out {first['id']}: metrics.segm_AP (4" in said
+    assert f"left out {first['id']}: segm_AP (4" in said
     assert all(f"{site / 'runs' / first['name']}" in said for site in sites)
     assert "44.00" not in text
     assert "| 41.00 |" in text
@@ -53,14 +53,14 @@ def test_the_same_id_with_other_content_is_named_and_left_out(
 
 
 def test_files_of_the_same_numbers_differ_by_their_hashes(tmp_path: Path) -> None:
-    kept = record("lora", 40.0)
-    runs = [kept | {"predictions": {"file": "p", "sha256": digest}} for digest in "xy"]
-    write(tmp_path / "a", runs[0])
-    write(tmp_path / "b", runs[1])
+    """Not the curve, whose lines hold the time."""
+    for site, delta, curve in (("a", "x", "1"), ("b", "y", "1"), ("c", "x", "2")):
+        files = {"delta.safetensors": {"sha256": delta}, "metrics.jsonl": {"sha256": curve}}
+        write(tmp_path / site, record("lora", 40.0) | {"files": files})
     read = frame.read(tmp_path / "a", tmp_path / "b")
     assert read.runs == []
-    assert "predictions.sha256 (x, y)" in read.differing[0]
-    assert len(frame.read(tmp_path / "a", tmp_path / "a").runs) == 1
+    assert "delta.safetensors (x, y)" in read.differing[0]
+    assert len(frame.read(tmp_path / "a", tmp_path / "c").runs) == 1
 
 
 def test_a_copy_that_finished_outweighs_one_that_failed(tmp_path: Path) -> None:

@@ -255,12 +255,8 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
             if seen == identity:
                 return Ownership(directory, number, identity)
             other = _held(seen)
-            inherited = os.environ.get(HEIR) == str(path.absolute())
-            if (
-                other
-                and not inherited
-                and _lives(other, silent is not None and silent == beat_of(directory))
-            ):
+            followed = os.environ.get(HEIR) == str(path.absolute())
+            if other and not followed and _lives(other, silent and silent == beat_of(directory)):
                 if other.get("job") == this_job() is not None and time.monotonic() < end:
                     time.sleep(0.5)
                     continue

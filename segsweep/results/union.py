@@ -8,15 +8,16 @@ missing is seen in a table; one that was chosen is not.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from segsweep.base.files import read_json
 from segsweep.results.wording import Values, first
+from segsweep.run.folder import DELTA, PREDICTIONS, known_hash
 
-CONTENT = re.compile(r"metrics\..+\.value|params\.(trainable|total)|.*\.sha256")
-CLOCK = re.compile(r".*curve.*")  # a curve holds the time of each step, so its hash is its own
+HASHED = (DELTA, PREDICTIONS)  # not the curve, whose lines hold the time
 
 
 def united(found: Iterable[tuple[Path, Values]]) -> tuple[list[Values], list[str]]:
@@ -32,18 +33,26 @@ def united(found: Iterable[tuple[Path, Values]]) -> tuple[list[Values], list[str
     differing: list[str] = []
     for name, several in copies.items():
         several = [copy for copy in several if copy[1]["status"] == "done"] or several[:1]
-        if said := list(_differences([run for _, run in several])):
-            where = ", ".join(str(directory) for directory, _ in several)
-            differing.append(f"{name}: {first(said)} in {where}")
+        directories = [directory for directory, _ in several]
+        if said := list(_differences(directories)):
+            differing.append(f"{name}: {first(said)} in {', '.join(map(str, directories))}")
         else:
             runs.append(several[0][1])
     return runs, differing
 
 
-def _differences(runs: list[Values]) -> Iterator[str]:
-    """Yield what copies of a run say differently, with its values."""
-    for key in dict.fromkeys(key for run in runs for key in run):
-        if CONTENT.fullmatch(key) and not CLOCK.fullmatch(key):
-            values = list(dict.fromkeys(run[key] for run in runs if key in run))
-            if len(values) > 1:
-                yield f"{key.removesuffix('.value')} ({', '.join(f'{v}'[:12] for v in values)})"
+def _differences(directories: list[Path]) -> Iterator[str]:
+    """Yield in what the records of some directories differ, with the values."""
+    contents = [_content(directory) for directory in directories] if len(directories) > 1 else []
+    for key in dict.fromkeys(key for content in contents for key in content):
+        values = list(dict.fromkeys(content[key] for content in contents if key in content))
+        if len(values) > 1:
+            yield f"{key} ({', '.join(str(value)[:12] for value in values)})"
+
+
+def _content(directory: Path) -> dict[str, Any]:
+    """Return what a finished run found: its numbers, and the hashes of its files."""
+    record = read_json(directory / "record.json") or {}
+    numbers = {name: metric["value"] for name, metric in record.get("metrics", {}).items()}
+    hashes = {name: known for name in HASHED if (known := known_hash(record, name))}
+    return numbers | hashes

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from segsweep.base.files import read_json, write_json
-from segsweep.base.owner import Busy, LostOwnership, owned
+from segsweep.base.files import json_text, read_json
+from segsweep.base.owner import Busy, LostOwnership
 from segsweep.base.signals import wish
+from segsweep.run.folder import ATTEMPTS, CHECKPOINT
 from segsweep.run.identity import Run
 
-FILE = "attempts.json"
 SILENT = 5  # attempts that end without a word and get no further, one after the other
 
 Train = Callable[[Run], dict[str, Any]]
@@ -46,7 +46,7 @@ def counted(train: Train) -> Train:
         begin(run)
         try:
             body = train(run)
-            (run.directory / FILE).unlink(missing_ok=True)
+            run.delete(ATTEMPTS)
             return body
         except LostOwnership:
             raise
@@ -73,7 +73,7 @@ def end(run: Run, failed: bool) -> None:
 
 def killed(run: Run, signum: int) -> None:
     """Note of a run that a signal killed its process, unless somebody else trains it by now."""
-    with contextlib.suppress(Busy), owned(run.directory):
+    with contextlib.suppress(Busy), run.owning():
         if not run.finished():
             end(run, failed=True)
             try:
@@ -102,7 +102,7 @@ def _silent(directory: Path, counts: dict[str, Any]) -> int:
 def _checkpoint(directory: Path) -> int:
     """Return the time of the checkpoint (ns), which changes with each; 0 if there is none."""
     with contextlib.suppress(FileNotFoundError):
-        return (directory / "last.ckpt").stat().st_mtime_ns
+        return (directory / CHECKPOINT).stat().st_mtime_ns
     return 0
 
 
@@ -110,11 +110,11 @@ def _counts(directory: Path) -> dict[str, Any]:
     """Return the counts; those of a damaged file begin anew."""
     counts = {"failed": 0, "silent": 0, "went_on": 0, "open": False}
     with contextlib.suppress(ValueError, OSError):
-        known = read_json(directory / FILE)
+        known = read_json(directory / ATTEMPTS)
         if isinstance(known, dict):
             counts |= {k: known[k] for k in counts if isinstance(known.get(k), int)}
     return counts
 
 
 def _write(run: Run, counts: dict[str, Any]) -> None:
-    write_json(run.directory / FILE, counts)
+    run.write(ATTEMPTS, json_text(counts).encode())

@@ -18,8 +18,9 @@ CHECKPOINT = "last.ckpt"
 CURVE = "metrics.jsonl"
 DELTA = "delta.safetensors"
 PREDICTIONS = "predictions.jsonl.gz"
+ATTEMPTS = "attempts.json"
 DESCRIBED = (DELTA, PREDICTIONS, CURVE)  # by a record, with their hashes
-OWN_FILES = ("record.json", "failed.json", CHECKPOINT, *DESCRIBED)
+OWN_FILES = ("record.json", "failed.json", ATTEMPTS, CHECKPOINT, *DESCRIBED)
 AGAIN = "bring that file back, or give the command line of the run again with force=true"
 
 

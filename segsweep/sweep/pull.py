@@ -19,8 +19,8 @@ from pathlib import Path
 from segsweep.base.errors import UserError
 from segsweep.base.owner import BEAT, Beat, Busy, beat_of, owned, owner_of
 from segsweep.base.signals import Stopped, leave, wish
-from segsweep.run.attempts import FILE as ATTEMPTS
 from segsweep.run.attempts import given_up, killed
+from segsweep.run.folder import ATTEMPTS
 from segsweep.run.identity import Run, State, state_of
 from segsweep.run.restore import frozen
 from segsweep.sweep.board import Board, last_words
@@ -44,9 +44,9 @@ def freeze(jobs: Iterable[tuple[Combination, Run]], name: str) -> int:
     named: dict[Path, dict[str, Combination]] = {}
     for words, run in jobs:
         try:
-            with owned(run.directory):
+            with run.owning():
                 run.prepare()
-                (run.directory / ATTEMPTS).unlink(missing_ok=True)
+                run.delete(ATTEMPTS)
         except Busy:
             pass
         named.setdefault(run.directory.parent.parent, {})[run.name] = words
