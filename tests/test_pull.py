@@ -26,7 +26,7 @@ from segsweep.run.folder import ATTEMPTS
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep import pull
 from segsweep.sweep.names import chosen
-from segsweep.sweep.pull import Claim, Terms, Worker
+from segsweep.sweep.pull import Standing, Terms, Worker
 from segsweep.verbs import plan, work
 from tests.slurm.counted import PYTHON, marks
 
@@ -181,9 +181,9 @@ def test_an_owner_elsewhere_is_dead_when_its_signs_of_life_stop(
     with owned_elsewhere(run, monkeypatch) as zombie:
         for clock in (0, 1, 2**31):  # signs of life, whatever the clock there says
             os.utime(zombie.path, (clock, clock))
-            assert observer.claim(run) is Claim.OTHERS
+            assert observer.standing(run) is Standing.OTHERS
             time.sleep(0.15)
-            assert observer.claim(run) is Claim.OTHERS
+            assert observer.standing(run) is Standing.OTHERS
         time.sleep(0.3)
         assert observer.free() == run
         assert "no sign of life of process" in capsys.readouterr().out
@@ -195,7 +195,7 @@ def test_an_owner_here_is_asked_however_silent_it_is(tmp_path: Path) -> None:
     (run,) = freeze(tmp_path)
     observer = worker(tmp_path / "results", lease=0.0)
     with owned(run):
-        assert [observer.claim(run) for _ in range(3)] == [Claim.OTHERS] * 3
+        assert [observer.standing(run) for _ in range(3)] == [Standing.OTHERS] * 3
         assert observer.free() is None
     assert observer.free() == run
 
@@ -211,7 +211,7 @@ def test_what_failed_here_is_left_to_others_first(tmp_path: Path) -> None:
     assert here.free() is None
     assert here.free() == first
     here.tried[first] += 1
-    assert here.claim(first) is Claim.UNFIT
+    assert here.standing(first) is Standing.UNFIT
     alone = worker(tmp_path / "results", wait=False)
     alone.tried.update([first, second])
     assert alone.free() in (first, second)

@@ -87,7 +87,7 @@ class Watch:
         return beat if now - since > self.seconds else None
 
 
-class Claim(Enum):
+class Standing(Enum):
     """What a run of the sweep is to a worker."""
 
     DONE = "done"
@@ -98,7 +98,7 @@ class Claim(Enum):
     UNFROZEN = "not frozen (hydra/launcher=queue does that)"
 
 
-WRONG = (Claim.FAILED, Claim.UNFIT, Claim.UNFROZEN)
+WRONG = (Standing.FAILED, Standing.UNFIT, Standing.UNFROZEN)
 
 
 class Worker:
@@ -111,7 +111,7 @@ class Worker:
         self.begun = 0
         self.tried: Counter[Path] = Counter()  # of runs that did not end well here
         self.offered: set[Path] = set()  # of these, those that nobody else took for a while
-        self.claims: Counter[Claim] = Counter()
+        self.standings: Counter[Standing] = Counter()
         self.labels: dict[Path, str] = {}
         self.board = Board(self.labels)
         self.said = ""
@@ -126,14 +126,18 @@ class Worker:
                         self.train(directory, processes)
                     elif not self.idle():
                         break
-                self.claims = Counter(map(self.claim, self.members()))
+                self.standings = Counter(map(self.standing, self.members()))
         except Stopped as stopped:
             leave(stopped)
             raise
-        counts = [f"{self.claims[claim]} {claim.value}" for claim in Claim if self.claims[claim]]
-        total = f"{self.sweep}: {self.claims.total()} runs: {', '.join(counts)}"
+        counts = [
+            f"{self.standings[standing]} {standing.value}"
+            for standing in Standing
+            if self.standings[standing]
+        ]
+        total = f"{self.sweep}: {self.standings.total()} runs: {', '.join(counts)}"
         print(f"{total}; {self.begun} begun here{limit}")
-        return int(any(self.claims[claim] for claim in WRONG))
+        return int(any(self.standings[standing] for standing in WRONG))
 
     def limit(self) -> str:
         """Say why no further run is begun, nothing while one may be."""
@@ -153,40 +157,40 @@ class Worker:
 
     def free(self) -> Path | None:
         """Return a free run; one that ended badly here is left to other workers for a while."""
-        self.claims.clear()
+        self.standings.clear()
         again: list[Path] = []
         for directory in self.members():
-            claim = self.claim(directory)
-            if claim is Claim.FREE and not self.tried[directory]:
+            standing = self.standing(directory)
+            if standing is Standing.FREE and not self.tried[directory]:
                 return directory
-            again += [directory] if claim is Claim.FREE else []
-            self.claims[claim] += 1
+            again += [directory] if standing is Standing.FREE else []
+            self.standings[standing] += 1
         offered, self.offered = self.offered, set(again)
         return next((run for run in again if run in offered or not self.terms.wait), None)
 
-    def claim(self, directory: Path) -> Claim:
+    def standing(self, directory: Path) -> Standing:
         """Return what a run is to this worker; an owner elsewhere that fell silent is replaced.
 
         The queue of SLURM is not asked: a job that waits has no claim yet, and finds the run owned
         or done when it starts; one that runs owns it.
         """
         if self.board.ended.get(directory) is State.DONE:
-            return Claim.DONE
+            return Standing.DONE
         try:
             state = state_of(directory)
         except (ValueError, KeyError, TypeError, OSError, UserError) as error:
             self.note("damaged", directory, f"{type(error).__name__}: {error}")
-            return Claim.UNFIT
+            return Standing.UNFIT
         if state is State.DONE:
             self.board.ended[directory] = state
-            return Claim.DONE
+            return Standing.DONE
         if state is State.RUNNING and not self.replaced(directory):
-            return Claim.OTHERS
+            return Standing.OTHERS
         if given_up(directory, self.terms.retries):
-            return Claim.FAILED
+            return Standing.FAILED
         if self.tried[directory] > self.terms.retries:
-            return Claim.UNFIT
-        return Claim.FREE if (directory / "config.yaml").is_file() else Claim.UNFROZEN
+            return Standing.UNFIT
+        return Standing.FREE if (directory / "config.yaml").is_file() else Standing.UNFROZEN
 
     def replaced(self, directory: Path) -> bool:
         """Take a run away from an owner elsewhere that fell silent; say whether it is free now."""
@@ -244,7 +248,7 @@ class Worker:
 
     def idle(self) -> bool:
         """Wait for runs that may become free; False where there are none, or nobody is to wait."""
-        hopes = self.claims[Claim.OTHERS] + self.claims[Claim.FREE]
+        hopes = self.standings[Standing.OTHERS] + self.standings[Standing.FREE]
         if not (hopes and self.terms.wait):
             return False
         if (text := f"waiting for {hopes} runs that others train, or may try again") != self.said:
