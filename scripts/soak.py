@@ -25,7 +25,8 @@ from collections import Counter
 from pathlib import Path
 
 from segsweep.base.files import read_json
-from segsweep.base.owner import is_live, owner_of
+from segsweep.base.owner import owner_of
+from segsweep.base.process import is_live
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 from tests.slurm.test_faults import results, table

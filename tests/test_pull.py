@@ -191,6 +191,22 @@ def test_an_owner_elsewhere_is_dead_when_its_signs_of_life_stop(
             zombie.check()
 
 
+def test_who_does_not_wait_leaves_when_the_others_are_known_to_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "POLL", 0.01)
+    first, second = freeze(tmp_path, 2)
+    here, patient = worker(tmp_path / "results", wait=False), worker(tmp_path / "results")
+    with owned_elsewhere(first, monkeypatch) as one, owned_elsewhere(second, monkeypatch) as two:
+        for ownership in (one, two):
+            assert here.free() is None
+            assert here.idle()
+            os.utime(ownership.path, (0, 0))
+        assert here.free() is patient.free() is None
+        assert not here.idle()
+        assert patient.idle()
+
+
 def test_an_owner_here_is_asked_however_silent_it_is(tmp_path: Path) -> None:
     (run,) = freeze(tmp_path)
     observer = worker(tmp_path / "results", lease=0.0)

@@ -14,7 +14,8 @@ import pytest
 
 from segsweep.base.config import Trainer, compose
 from segsweep.base.errors import UserError
-from segsweep.base.owner import is_live, owned, owner_of
+from segsweep.base.owner import owned, owner_of
+from segsweep.base.process import is_live
 from segsweep.base.queue import SUBMISSION, queue, this_submission
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweep.control import cancel as end
@@ -130,7 +131,7 @@ def test_an_owner_of_another_user_and_host_lives_while_its_job_does(
 ) -> None:
     """Its file is what a job of theirs writes, on a node of theirs."""
     with monkeypatch.context() as patch:
-        patch.setattr("segsweep.base.owner.this_user", lambda: OTHER)
+        patch.setattr("segsweep.base.process.this_user", lambda: OTHER)
         patch.setattr("socket.gethostname", lambda: "n1")
         patch.setenv("SLURM_JOB_ID", "7")
         patch.setenv(SUBMISSION, "u 7")
@@ -164,7 +165,7 @@ def test_what_is_no_process_does_not_live(pid) -> None:
 
 def test_a_process_that_does_not_show_itself_counts_as_living(tmp_path: Path, monkeypatch) -> None:
     """Linux can hide the processes of other users from /proc (hidepid)."""
-    monkeypatch.setattr("segsweep.base.owner.Path", lambda _: tmp_path / "hidden")
+    monkeypatch.setattr("segsweep.base.process.Path", lambda _: tmp_path / "hidden")
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "started_ticks": "1", "job": None}
     assert is_live(owner)
     assert not is_live(owner | {"pid": 2**22 + 1})

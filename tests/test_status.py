@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.base.owner import owned, process_started
+from segsweep.base.owner import owned
+from segsweep.base.process import process_started
 from segsweep.sweep.names import directories
 from segsweep.sweep.status import TAILS, Status, status
 from segsweep.verbs.status import main

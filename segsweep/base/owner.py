@@ -21,7 +21,6 @@ import errno
 import json
 import os
 import re
-import socket
 import threading
 import time
 import uuid
@@ -32,7 +31,7 @@ from typing import Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import atomically, read_json
-from segsweep.base.queue import Queue, queue, this_job, this_submission, this_user
+from segsweep.base.process import begun_anew, identity, lives, named
 
 ENDING = 60  # seconds that SLURM may need to end what it has begun anew
 BEAT = 30  # seconds between two signs of life
@@ -44,7 +43,8 @@ OWNER = {  # what is told to stop must be a process: 0 and -1 would be many
     "pid": range(1, 2**31),
     "started_ticks": str,
     "started": float,
-    **dict.fromkeys(("job?", "submission?", "user?"), str | None),
+    "machine?": {...: str},
+    **dict.fromkeys(("job?", "task?", "submission?", "user?"), str | None),
 }
 HEIR = "SEGSWEEP_HEIR"  # set for a process that is to follow an owner: the file of that one
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -53,61 +53,12 @@ Beat = tuple[int, int]
 """Number and time (ns) of an owner's last sign of life: another one is a newer sign."""
 
 
-def process_started(pid: int) -> str | None:
-    """Return when a process of this machine started (clock ticks), None if there is none.
-
-    Empty where it lives and does not say: without /proc, or one of another user who is hidden.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "" if _alive(pid) else None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def is_live(owner: dict[str, Any] | None, queue: Queue | None = None) -> bool:
-    """Say whether the process that an owner file names still runs.
-
-    A process of another host cannot be asked: it lives while its job is in the queue. A job that
-    is this one has begun anew. Where the queue is not known, or there is no job, it counts as live.
-    """
-    if owner is None:
-        return False
-    if owner["host"] == socket.gethostname():
-        pid = owner["pid"]  # 0 and below are no process: to `kill` they mean many
-        started = process_started(pid) if isinstance(pid, int) and pid > 0 else None
-        return started is not None and started in ("", owner["started_ticks"])
-    job = owner.get("job")
-    if job is None:
-        return True
-    found = queue is None or queue.find(job, owner.get("submission"), owner.get("user"))
-    return job != this_job() and bool(found)
-
-
 class Busy(UserError):
     """Somebody else is at work in a directory."""
 
 
 class LostOwnership(Busy):
     """Somebody else has taken over a directory that this process owned."""
-
-
-def _queue(owner: dict[str, Any]) -> Queue | None:
-    """Return the queue where it decides whether an owner lives, None where SLURM is silent."""
-    if owner.get("job") is not None and owner["host"] != socket.gethostname():
-        with contextlib.suppress(UserError):
-            return queue()
-    return None
 
 
 def attempts(directory: Path) -> int:
@@ -237,52 +188,29 @@ def owned(directory: Path, silent: Beat | None = None) -> Iterator[Ownership]:
 
 def _take(directory: Path, silent: Beat | None) -> Ownership:
     """Become the owner: who reads itself in the file of a number is the one who made it."""
-    identity = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started_ticks": process_started(os.getpid()),
-        "started": time.time(),
-        "job": this_job(),
-        "submission": this_submission(),
-        "user": this_user(),
-    }
+    mine = identity()
     number, end = attempts(directory), time.monotonic() + ENDING
     temporary = directory / f".owner.{uuid.uuid4().hex}.tmp"
     try:
         while True:
             path = _file(directory, number)
             seen = _read(path)
-            if seen == identity:
-                return Ownership(directory, number, identity)
+            if seen == mine:
+                return Ownership(directory, number, mine)
             other = _held(seen)
             followed = os.environ.get(HEIR) == str(path.absolute())
-            if other and not followed and _lives(other, silent and silent == beat_of(directory)):
-                if other.get("job") == this_job() is not None and time.monotonic() < end:
+            if other and not followed and lives(other, silent and silent == beat_of(directory)):
+                if begun_anew(other) and time.monotonic() < end:
                     time.sleep(0.5)
                     continue
                 raise Busy(
                     f"{directory} belongs to {named(other)}; if that process is gone, delete {path}"
                 )
-            temporary.write_text(json.dumps(identity), encoding="utf-8")
+            temporary.write_text(json.dumps(mine), encoding="utf-8")
             if _linked(temporary, _file(directory, number + 1)):
                 number += 1
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def named(owner: dict[str, Any]) -> str:
-    """Return who an owner is: its process, and its user and job where they are not ours."""
-    process = f"process {owner['pid']} on {owner['host']}"
-    user, job = owner.get("user") or this_user(), owner.get("job")
-    what = f"job {job}" if job else "process"
-    return process if user == this_user() else f"{process} ({user}'s {what}: ask {user})"
-
-
-def _lives(owner: dict[str, Any], silent: bool | None) -> bool:
-    """Say whether an owner lives, by SLURM's word, too; one that cannot be asked may be silent."""
-    if silent and owner["host"] != socket.gethostname():
-        return False
-    return is_live(owner) and is_live(owner, _queue(owner))
 
 
 def _linked(temporary: Path, path: Path) -> bool:

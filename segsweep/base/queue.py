@@ -36,6 +36,7 @@ class Queued(NamedTuple):
         return self.state in WAITING
 
 
+TASK = ("RESTART_COUNT", "STEP_ID", "PROCID")
 HIDDEN = Queued("HIDDEN", None)  # a job of somebody else, of which nothing can be known
 Jobs = dict[str, Queued]  # by id, `123` or `123_4` for a task of an array
 
@@ -157,6 +158,12 @@ def this_job() -> str | None:
     """Return the id of the job that this process belongs to, as `queue` writes it."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def this_task() -> str:
+    """Return how often the job of this process has begun anew, and which of its tasks this is."""
+    restarts, *task = (os.environ.get(f"SLURM_{key}", "0") for key in TASK)
+    return f"{restarts} {'.'.join(task)}"
 
 
 def this_submission() -> str | None:

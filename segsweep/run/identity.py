@@ -35,7 +35,8 @@ from omegaconf import OmegaConf
 from segsweep.base.config import SCHEMA, Config, Trainer, fingerprint, plain
 from segsweep.base.errors import UserError
 from segsweep.base.files import json_text
-from segsweep.base.owner import is_live, owner_of
+from segsweep.base.owner import owner_of
+from segsweep.base.process import is_live
 from segsweep.base.queue import Queue
 from segsweep.base.signals import Stopped, leave, wish
 from segsweep.run.folder import CHECKPOINT, CURVE, OWN_FILES, RunFolder, file_facts
@@ -229,7 +230,7 @@ def git() -> dict[str, Any]:
     here = Path(__file__).resolve().parent.parent.parent
 
     def ask(*words: str) -> str:
-        command = ["git", "-C", str(here), *words]
+        command = ["git", "--no-optional-locks", "-C", str(here), *words]
         return subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=10
         ).stdout

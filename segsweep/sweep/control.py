@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from segsweep.base.files import write_json
-from segsweep.base.owner import is_live, named, owner_of
+from segsweep.base.owner import owner_of
+from segsweep.base.process import is_here, is_live, named
 from segsweep.base.queue import Queue, Queued, ask, queue, this_user
 from segsweep.run.identity import Run, State, now
 from segsweep.run.restore import frozen
@@ -84,7 +84,7 @@ def _stop(runs: Sequence[Path], wide: bool) -> tuple[set[int], list[str]]:
         if owner is None or not is_live(owner):  # it ended meanwhile
             continue
         pid, who = owner["pid"], f"{run.name}: {named(owner)}"
-        if owner["host"] != socket.gethostname():
+        if not is_here(owner):
             unreachable.append(f"{who}; cancel it there")
         else:
             pids[(wide and _launcher(pid)) or pid] = who

@@ -61,7 +61,7 @@ class Terms:
 
     most: int | None = None  # runs that it trains
     until: float | None = None  # seconds since 1970, by its own clock, after which it begins none
-    wait: bool = True  # for runs that others train: they may become free
+    wait: bool = True  # for runs that others train, also where these show that they live
     retries: int = 1  # of a run that failed
     lease: float = LEASE
 
@@ -76,13 +76,15 @@ class Watch:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.seen: dict[Path, tuple[Beat | None, float]] = {}
+        self.living: set[Path] = set()  # whose owner gave one since this process looks
 
     def silent(self, directory: Path) -> Beat | None:
         """Return the last sign of life of an owner, if it is older than that; None otherwise."""
         beat, now = beat_of(directory), time.monotonic()
-        last, since = self.seen.get(directory, (None, now))
+        last, since = self.seen.get(directory, (beat, now))
         if beat != last:
             since = now
+            self.living.add(directory)
         self.seen[directory] = beat, since
         return beat if now - since > self.seconds else None
 
@@ -111,7 +113,7 @@ class Worker:
         self.begun = 0
         self.tried: Counter[Path] = Counter()  # of runs that did not end well here
         self.offered: set[Path] = set()  # of these, those that nobody else took for a while
-        self.standings: Counter[Standing] = Counter()
+        self.standings: dict[Path, Standing] = {}
         self.labels: dict[Path, str] = {}
         self.board = Board(self.labels)
         self.said = ""
@@ -126,18 +128,14 @@ class Worker:
                         self.train(directory, processes)
                     elif not self.idle():
                         break
-                self.standings = Counter(map(self.standing, self.members()))
+                self.standings = {run: self.standing(run) for run in self.members()}
         except Stopped as stopped:
             leave(stopped)
             raise
-        counts = [
-            f"{self.standings[standing]} {standing.value}"
-            for standing in Standing
-            if self.standings[standing]
-        ]
-        total = f"{self.sweep}: {self.standings.total()} runs: {', '.join(counts)}"
-        print(f"{total}; {self.begun} begun here{limit}")
-        return int(any(self.standings[standing] for standing in WRONG))
+        counts = Counter(self.standings.values())
+        said = ", ".join(f"{counts[found]} {found.value}" for found in Standing if counts[found])
+        print(f"{self.sweep}: {len(self.standings)} runs: {said}; {self.begun} begun here{limit}")
+        return int(any(counts[found] for found in WRONG))
 
     def limit(self) -> str:
         """Say why no further run is begun, nothing while one may be."""
@@ -164,7 +162,7 @@ class Worker:
             if standing is Standing.FREE and not self.tried[directory]:
                 return directory
             again += [directory] if standing is Standing.FREE else []
-            self.standings[standing] += 1
+            self.standings[directory] = standing
         offered, self.offered = self.offered, set(again)
         return next((run for run in again if run in offered or not self.terms.wait), None)
 
@@ -247,9 +245,11 @@ class Worker:
             self.board.say(word, directory, reason)
 
     def idle(self) -> bool:
-        """Wait for runs that may become free; False where there are none, or nobody is to wait."""
-        hopes = self.standings[Standing.OTHERS] + self.standings[Standing.FREE]
-        if not (hopes and self.terms.wait):
+        """Wait for runs that may become free; False where there are none, or none is waited for."""
+        others = {run for run, found in self.standings.items() if found is Standing.OTHERS}
+        waits = self.terms.wait
+        hopes = len(others) + len(self.offered) if waits else len(others - self.watch.living)
+        if not hopes:
             return False
         if (text := f"waiting for {hopes} runs that others train, or may try again") != self.said:
             self.said = text

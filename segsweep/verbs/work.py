@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
         metavar="TIME",
         help="begin none after 08:00, +11h, 2026-12-24T18:00",
     )
-    parser.add_argument("--no-wait", action="store_true", help="leave when others train the rest")
+    parser.add_argument(
+        "--no-wait", action="store_true", help="leave when living others train the rest"
+    )
     parser.add_argument(
         "--retries", type=_at_least(0), default=1, help="of a run that failed, by all workers; 1"
     )

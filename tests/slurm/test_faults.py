@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.base.owner import is_live, owner_of
+from segsweep.base.owner import owner_of
+from segsweep.base.process import is_live
 from tests.slurm.conftest import Cluster
 from tests.slurm.counted import LAUNCHER, marks
 
