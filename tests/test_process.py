@@ -26,6 +26,7 @@ def owned_by(
         with monkeypatch.context() as patch:
             patch.setattr(process, "machine", lambda: there)
             patch.setattr(os, "getpid", lambda: GONE)
+            patch.setattr(process, "process_started", lambda pid: "1")
             if host:
                 patch.setattr("socket.gethostname", lambda: host)
             stack.enter_context(owned(directory))

@@ -55,7 +55,8 @@ def test_the_same_id_with_other_content_is_named_and_left_out(
 def test_files_of_the_same_numbers_differ_by_their_hashes(tmp_path: Path) -> None:
     """Not the curve, whose lines hold the time."""
     for site, delta, curve in (("a", "x", "1"), ("b", "y", "1"), ("c", "x", "2")):
-        files = {"delta.safetensors": {"sha256": delta}, "metrics.jsonl": {"sha256": curve}}
+        hashes = {"delta.safetensors": delta, "metrics.jsonl": curve}
+        files = {name: {"bytes": 1, "sha256": digest} for name, digest in hashes.items()}
         write(tmp_path / site, record("lora", 40.0) | {"files": files})
     read = frame.read(tmp_path / "a", tmp_path / "b")
     assert read.runs == []

@@ -136,7 +136,7 @@ def _located(runs: list[Values]) -> list[Values]:
     return locate(sorted(runs, key=lambda run: run["id"]))
 
 
-def _read(folder: Path, unreadable: dict[Path, str]) -> Iterator[tuple[Path, Values]]:
+def _read(folder: Path, unreadable: dict[Path, str]) -> Iterator[tuple[str, Values]]:
     """Read the directories of a folder; what cannot be read joins `unreadable`."""
     for path in _deciding(folder):
         try:
@@ -154,7 +154,7 @@ def _read(folder: Path, unreadable: dict[Path, str]) -> Iterator[tuple[Path, Val
         directory = os.path.dirname(path)
         with contextlib.suppress(OSError):
             run["delta.bytes"] = os.stat(f"{directory}/delta.safetensors").st_size
-        yield Path(directory), run
+        yield directory, run
 
 
 def flatten(record: dict[str, Any]) -> Values:

@@ -19,13 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from segsweep.base.errors import Damaged
 from segsweep.base.files import json_text, read_json
 from segsweep.base.owner import Busy, LostOwnership
 from segsweep.base.signals import wish
 from segsweep.run.folder import ATTEMPTS, CHECKPOINT
 from segsweep.run.identity import Run
+from segsweep.run.shapes import COUNT
 
 SILENT = 5  # attempts that end without a word and get no further, one after the other
+
+COUNTS = {"failed": COUNT, "silent": COUNT, "went_on": COUNT, "open": bool}
+NONE = {"failed": 0, "silent": 0, "went_on": 0, "open": False}
 
 Train = Callable[[Run], dict[str, Any]]
 
@@ -108,12 +113,9 @@ def _checkpoint(directory: Path) -> int:
 
 def _counts(directory: Path) -> dict[str, Any]:
     """Return the counts; those of a damaged file begin anew."""
-    counts = {"failed": 0, "silent": 0, "went_on": 0, "open": False}
-    with contextlib.suppress(ValueError, OSError):
-        known = read_json(directory / ATTEMPTS)
-        if isinstance(known, dict):
-            counts |= {k: known[k] for k in counts if isinstance(known.get(k), int)}
-    return counts
+    with contextlib.suppress(Damaged):
+        return NONE | (read_json(directory / ATTEMPTS, COUNTS) or {})
+    return NONE
 
 
 def _write(run: Run, counts: dict[str, Any]) -> None:

@@ -170,8 +170,8 @@ class Process:
         except Busy:  # somebody else trains it, or is about to
             return
         except (Damaged, OSError) as error:
-            self.fault = told(error) if isinstance(error, OSError) else str(error)
-            print(f"{run.name} cannot begin: {self.fault or error}", flush=True)
+            self.fault = (isinstance(error, OSError) and told(error)) or str(error)
+            print(f"{run.name} cannot begin: {self.fault}", flush=True)
 
     def _begin(self, threads: int) -> None:
         with ExitStack() as stack:

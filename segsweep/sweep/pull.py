@@ -176,8 +176,8 @@ class Worker:
             return Standing.DONE
         try:
             state = state_of(directory)
-        except (ValueError, KeyError, TypeError, OSError, UserError) as error:
-            self.note("damaged", directory, f"{type(error).__name__}: {error}")
+        except UserError as error:
+            self.note("damaged", directory, str(error))
             return Standing.UNFIT
         if state is State.DONE:
             self.board.ended[directory] = state
@@ -211,7 +211,9 @@ class Worker:
             if run.config.trainer.nodes > 1:
                 raise UserError("trainer.nodes > 1 needs hydra/launcher=slurm")
             process = processes[run] = Process(run, ["cpu"], cores())
-        except (UserError, OSError) as error:
+            if process.fault:
+                raise UserError(process.fault)
+        except UserError as error:
             self.tried[directory] += 1
             self.note("left", directory, str(error))
             return
