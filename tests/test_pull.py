@@ -28,6 +28,7 @@ from segsweep.sweep import pull
 from segsweep.sweep.names import chosen
 from segsweep.sweep.pull import Standing, Terms, Worker
 from segsweep.verbs import plan, work
+from tests.damage import damage
 from tests.slurm.counted import PYTHON, marks
 
 FROZEN = ["peft=frozen", "model.weights=null"]  # sleeps instead of being evaluated, no torch
@@ -267,6 +268,32 @@ def test_what_no_worker_can_train_is_named(tmp_path: Path, capsys) -> None:
     assert "names the run" in said
     assert "needs hydra/launcher=slurm" in said
     assert "2 not trained here, 2 not frozen" in said
+
+
+def test_damaged_runs_are_named_and_others_trained(tmp_path: Path, monkeypatch) -> None:
+    results, rng, begun = tmp_path / "results", random.Random(0), []
+    good, bad = freeze(tmp_path, 2)
+    with Run(compose([f"io.results={results}", *FROZEN, "seed=1"])).owning() as mine:
+        run = Run(compose([f"io.results={results}", *FROZEN, "seed=1"]))
+        run.ownership = mine
+        attempts.begin(run)
+        run.publish_failure(run.head(), ValueError("no"))
+    whole = shutil.copytree(bad, tmp_path / "whole")
+
+    def refuse(run: Run, *_: object) -> None:
+        begun.append(run.directory)
+        raise UserError("not here")
+
+    monkeypatch.setattr(pull, "Process", refuse)
+    for _ in range(20):
+        shutil.rmtree(bad)
+        shutil.copytree(whole, bad)
+        damage(rng.choice(sorted(bad.iterdir())), rng)
+        here = worker(results, wait=False, retries=0)
+        begun.clear()
+        here.drain()
+        assert good in begun
+        assert [path.name for path in bad.iterdir() if path.suffix == ".tmp"] == []
 
 
 def test_a_worker_begins_no_more_than_it_is_told(tmp_path: Path) -> None:
