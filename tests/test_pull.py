@@ -254,6 +254,16 @@ def test_a_machine_that_dies_counts_until_it_gets_further(tmp_path: Path) -> Non
     assert not attempts.given_up(run.directory, 1)
 
 
+def test_of_processes_that_train_together_the_first_one_counts(tmp_path: Path, monkeypatch) -> None:
+    run = Run(compose([f"io.results={tmp_path}", *FROZEN, "trainer.devices=2"]))
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    with run.owning():  # by the first one
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        second = Run(run.config)
+        assert attempts.counted(lambda run: {"seed": run.config.seed})(second) == {"seed": 0}
+        assert not (run.directory / ATTEMPTS).exists()
+
+
 def test_what_no_worker_can_train_is_named(tmp_path: Path, capsys) -> None:
     results = tmp_path / "results"
     here, there, nodes = freeze(tmp_path, 3)

@@ -24,7 +24,7 @@ from segsweep.base.files import json_text, read_json
 from segsweep.base.owner import Busy, LostOwnership
 from segsweep.base.signals import wish
 from segsweep.run.folder import ATTEMPTS, CHECKPOINT
-from segsweep.run.identity import Run
+from segsweep.run.identity import Run, rank
 from segsweep.run.shapes import COUNT
 
 SILENT = 5  # attempts that end without a word and get no further, one after the other
@@ -44,10 +44,12 @@ class Killed(Exception):
 
 
 def counted(train: Train) -> Train:
-    """Return what trains a run as `train` does, and keeps count of it."""
+    """Return what trains a run as `train` does, and keeps count of it as its owner."""
 
     @functools.wraps(train)
     def attempt(run: Run) -> dict[str, Any]:
+        if rank(run.config.trainer):
+            return train(run)
         begin(run)
         try:
             body = train(run)
