@@ -98,7 +98,7 @@ def test_polygons_cover_what_pycocotools_says(
 def test_real_sets_are_read_as_pycocotools_reads_them(name: str) -> None:
     data = real(name)
     for split in ("train", "val"):
-        expected = COCO(str(data._paths[split]))
+        expected = COCO(str(data.found.parts[split][0]))
         records = data.records(split)
         assert [r.image_id for r in records] == [i["id"] for i in expected.dataset["images"]]
         assert sum(len(r.annotations) for r in records) == len(expected.anns)

@@ -8,10 +8,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from segsweep.check.parts import Part, Single, ViaFile
+from segsweep.check.parts import Part, Single
 from segsweep.check.pictures import Look
 from segsweep.data.base import Record
-from segsweep.data.formats.coco_file import CocoFile, parse
+from segsweep.data.formats.coco_file import CocoFile
 from segsweep.data.formats.entries import EXACT, valid_id
 from segsweep.data.sets.coco import Coco
 
@@ -90,9 +90,16 @@ def tell_categories(copy: Copy, entries: list[Any], categories: list[dict[str, A
 
 
 def coco_file(part: Part) -> CocoFile:
-    """Return the annotation file of a part of COCO form."""
+    """Return what was read of a part as a COCO file."""
     assert isinstance(part.data, Coco)
-    return part.data.files["train" if isinstance(part.data, Single) else part.name]
+    file = part.data.file(split_of(part))
+    assert file is not None  # a set without val has no copy
+    return file
+
+
+def split_of(part: Part) -> str:
+    """Return the split of a part."""
+    return "train" if isinstance(part.data, Single) else part.name
 
 
 def tell_dropped(copy: Copy, records: list[Record]) -> None:
@@ -119,10 +126,10 @@ def originals(
     What becomes of its categories is noted.
     """
     data = copy.part.data
-    if not isinstance(data, Coco) or isinstance(data, ViaFile):
+    content = data.found.original(split_of(copy.part)) if isinstance(data, Coco) else {}
+    if not content:
         return {}, {}, {}
     file = coco_file(copy.part)
-    content = parse(file.path)
     tell_categories(copy, content["annotations"], categories)
     pairs = zip(file.by_entry, content["annotations"], strict=True)
     annotations = {id(annotation): entry for annotation, entry in pairs if annotation is not None}

@@ -34,11 +34,10 @@ from segsweep.check.changes import (
     tell_dropped,
     written,
 )
-from segsweep.check.parts import Part, Single, ViaFile
+from segsweep.check.parts import Part, Single
 from segsweep.check.pictures import Look
 from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.data.formats import masks
-from segsweep.data.formats.coco_file import parse
 from segsweep.data.formats.entries import EXACT
 from segsweep.data.formats.suspects import is_box
 from segsweep.data.sets.coco import Coco
@@ -84,7 +83,7 @@ def declared(data: DataSet) -> list[dict[str, Any]]:
         pairs = zip(data.category_ids(), data.classes(), strict=True)
         return [{"id": key, "name": name} for key, name in pairs]
     file = data.files["train"]
-    entries = {} if isinstance(data, ViaFile) else keyed(parse(file.path)["categories"])
+    entries = keyed(data.found.original("train").get("categories", []))
     integral = all(isinstance(key, int) and abs(key) < EXACT for key in file.categories)
     return [
         finite(entries.get(key, {})) | {"id": key if integral else place, "name": name}

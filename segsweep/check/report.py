@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
 from segsweep.base.terminal import printer
+from segsweep.data.items import MANIFEST
 
 if TYPE_CHECKING:
     from segsweep.check.parts import Part
@@ -27,10 +28,14 @@ IDS = 8  # of a finding that are listed
 
 
 def chosen(words: list[str], images: Path | None) -> DataSet:
-    """Return the data set of overrides, or a bare file. Raises UserError for what is neither."""
+    """Return the data set of overrides, of a folder, or a bare file.
+
+    Raises UserError for what is none of them.
+    """
     from segsweep.check.parts import single
 
-    if len(words) == 1 and "=" not in words[0]:
+    folder = Path(words[0]) if words and Path(words[0]).is_dir() else None
+    if len(words) == 1 and "=" not in words[0] and folder is None:
         return single(Path(words[0]), images)
     if images is not None:
         raise UserError("--images: is for one file; a data set is told data.images=")
@@ -41,7 +46,8 @@ def chosen(words: list[str], images: Path | None) -> DataSet:
     from segsweep.base.explain import explain
 
     try:
-        return compose(words).data
+        data = compose(["data=coco", *words[1:]] if folder else words).data
+        return replace(data, root=str(folder)) if folder else data
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
 
@@ -100,11 +106,19 @@ def described(data: DataSet, looks: Looks, findings: list[Finding]) -> dict[str,
         "name": name,
         "verdict": verdict,
         "verdict_class": tone,
+        "layout": layout(data),
         "classes": names,
         "objects": any(counted["objects"] for counted in by_part.values()),
         "parts": by_part,
         "findings": [asdict(f) for f in findings],
     }
+
+
+def layout(data: DataSet) -> str:
+    """Return how a folder of one's own is read, "" of other sets and of files in plain sight."""
+    from segsweep.data.sets.coco import Coco
+
+    return str(data.found) if isinstance(data, Coco) and data.found.title else ""
 
 
 def write(
@@ -123,6 +137,8 @@ def write(
         raise UserError(f"--out {folder}: {error.strerror}") from error
     content = {key: value for key, value in report.items() if key != "verdict_class"}
     write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
+    if manifest := looks[0][0].data.manifest():
+        write_text(folder / MANIFEST, manifest)
     write_text(folder / "report.html", page.render(report, findings, looks, pairs))
 
 
@@ -140,8 +156,11 @@ def show(report: dict[str, Any], findings: Sequence[Finding], folder: Path) -> N
             lines.append("where: " + ", ".join(map(str, finding.ids[:IDS])) + more)
         console.print("\n".join("    " + line for line in lines), markup=False, soft_wrap=True)
     console.print(table(report))
+    if report["layout"]:
+        console.print(f"read as {report['layout']}", markup=False, soft_wrap=True)
     console.print(report["verdict"], style=STYLES[report["verdict_class"]], markup=False)
-    for name in ("report.html", "report.json"):
+    names = ("report.html", "report.json", MANIFEST)
+    for name in (name for name in names if (folder / name).exists()):
         console.print(f"wrote {folder / name}", markup=False, soft_wrap=True)
 
 

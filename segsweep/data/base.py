@@ -136,6 +136,10 @@ class DataSet(Choice):
         """Return all images of `split` ("train" or "val"), crowds and empty images included."""
         raise NotImplementedError
 
+    def splits(self) -> Sequence[str]:
+        """Return the parts that can be checked: train and val, and test where a set has it."""
+        return SPLITS
+
     def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
         """Return what of a split can be used, and what is wrong with it; raises for neither."""
         from segsweep.data.findings import finding
@@ -174,6 +178,10 @@ class DataSet(Choice):
     def split_facts(self) -> dict[str, Any]:
         """Return what a record says about how images came into train and val."""
         return {}
+
+    def manifest(self) -> str:
+        """Return lines of split, tab, key if the split was decided here, "" if it was given."""
+        return ""
 
     def fingerprint(self) -> str:
         """Return a short hash of the content that can change a result, not of where it lies."""

@@ -52,15 +52,20 @@ class Findings:
         """Note a defect; `identity` is an id of the file or a name, None means the file itself."""
         ids, details = self.by_code.setdefault(code, ([], []))
         if identity is not None:
-            ids.append(identity)
+            ids.append(printable(identity) if isinstance(identity, str) else identity)
         if detail and len(details) < SHOWN:
-            details.append(detail)
+            details.append(printable(detail))
 
     def listed(self) -> list[Finding]:
         """Return one finding for each code, the worst first."""
         return ordered(
             finding(code, self.file, ids, details) for code, (ids, details) in self.by_code.items()
         )
+
+
+def printable(text: str) -> str:
+    """Return text that can be printed and written, whatever the escapes of a file say."""
+    return text.encode(errors="replace").decode()
 
 
 def finding(code: str, file: str, ids: Sequence[Any] = (), details: Sequence[str] = ()) -> Finding:

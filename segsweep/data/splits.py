@@ -6,8 +6,10 @@ two results are comparable only where the hashes are equal.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
@@ -67,6 +69,102 @@ class Rule:
         return sha256(f"{self.name}/{self.seed}/{group}".encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Share:
+    """A part of a set for val: whole photographs, in the order of a hash of their names.
+
+    One goes to val if that brings val nearer to its share, the first in any case.
+    """
+
+    val: float
+
+    def __str__(self) -> str:
+        return f"{self.val:g} to val: photographs (by their names) in the order of sha256(name)"
+
+    @property
+    def identity(self) -> str:
+        """What a run of such a split is known by."""
+        return f"share {self.val:g}"
+
+    def keys(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Return the names of each split. Raises UserError where one would be empty."""
+        groups: dict[str, list[str]] = {}
+        for name, group in photographs(sorted(names)).items():
+            groups.setdefault(group, []).append(name)
+        total = sum(map(len, groups.values()))
+        parts: dict[str, list[str]] = {"train": [], "val": []}
+        for group in sorted(groups, key=lambda group: sha256(group.encode()).hexdigest()):
+            size, room = len(groups[group]), self.val * total - len(parts["val"])
+            nearer = size < 2 * room or not parts["val"]
+            parts["val" if nearer and size < total - len(parts["val"]) else "train"] += groups[
+                group
+            ]
+        for split in SPLITS:
+            if not parts[split]:
+                raise UserError(
+                    f"data.split={self.val:g}: {total} pictures of {len(groups)} photographs leave "
+                    f"nothing for {split}"
+                )
+        return parts
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A split that a file tells."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"file {self.path.name}"
+
+    @property
+    def identity(self) -> str:
+        """What a run of such a split is known by."""
+        return digest(text(read(self.path)))
+
+    def keys(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Return the names of each split. Raises UserError for those that are not in the set."""
+        keys, known = read(self.path), set(names)
+        refuse_unknown(self.path, keys, known)
+        return keys
+
+
+def division(word: str) -> Share | Manifest:
+    """Return how `data.split=` parts a set: a share of val (0.2), or a file of split, tab, key.
+
+    Raises UserError for a share that is none.
+    """
+    try:
+        share = float(word)
+    except ValueError:
+        return Manifest(Path(word).expanduser())
+    if not 0 < share < 1:
+        raise UserError(f"data.split={word}: must lie between 0 and 1, as 0.2, or be a file")
+    return Share(share)
+
+
+COPY = re.compile(r"(_(jpe?g|png|bmp|tiff?))?\.rf\.\w{8,}$", re.IGNORECASE)  # of Roboflow
+CROP = re.compile(
+    r"[_-]+(tile|crop|patch|part|scaled|aug|copy|rot|flip)[a-z]*([_-]*\d+)*$|([_-]+[xy]?\d+){2,}$",
+    re.IGNORECASE,
+)
+NUMBER = re.compile(r"[_-]+\d+$")
+
+
+def photographs(names: Sequence[str]) -> dict[str, str]:
+    """Return for each picture the photograph that its name says it was cut or copied from.
+
+    "a_tile_0_512.png", "a_scaled_1.jpg" and "a_jpg.rf.0f3c.jpg" are of "a". So are "a_1" and "a_2",
+    unless such numbers merely count the pictures: then many of them would be of one photograph.
+    """
+    stems = {name: COPY.sub("", name.rpartition(".")[0] or name) for name in names}
+    for pattern, most in ((CROP, 1 / 2), (NUMBER, 1 / 4)):
+        shorter = {name: pattern.sub("", stem) for name, stem in stems.items()}
+        if max(Counter(shorter.values()).values(), default=0) <= most * len(names):
+            stems = shorter
+    return stems
+
+
 def text(splits: Mapping[str, Iterable[str]]) -> str:
     """Return the manifest of keys by split: sorted, one line each."""
     return "".join(f"{split}\t{key}\n" for split in SPLITS for key in sorted(splits[split]))
@@ -114,12 +212,7 @@ def chosen(path: Path, pool: Mapping[str, Item]) -> dict[str, list[Item]]:
     Raises UserError for unknown keys; warns when pictures of a group are on both sides.
     """
     keys = read(path)
-    unknown = [key for split in SPLITS for key in keys[split] if key not in pool]
-    if unknown:
-        raise UserError(
-            f"data.split={path}: {few(unknown)} of its keys {'are' if unknown[1:] else 'is'} not "
-            f"in the set{like(unknown[0], list(pool))}"
-        )
+    refuse_unknown(path, keys, pool)
     items = {split: [pool[key] for key in keys[split]] for split in SPLITS}
     train, val = ({item.group for item in items[split] if item.group} for split in SPLITS)
     if train & val:
@@ -129,6 +222,16 @@ def chosen(path: Path, pool: Mapping[str, Item]) -> dict[str, list[Item]]:
             stacklevel=2,
         )
     return items
+
+
+def refuse_unknown(path: Path, keys: Mapping[str, Sequence[str]], known: Collection[str]) -> None:
+    """Raise UserError for keys of a manifest that are not in the set."""
+    unknown = [key for split in SPLITS for key in keys[split] if key not in known]
+    if unknown:
+        raise UserError(
+            f"data.split={path}: {few(unknown)} of its keys {'are' if unknown[1:] else 'is'} not "
+            f"in the set{like(unknown[0], list(known))}"
+        )
 
 
 def few(words: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """The verb `check-data`: everything that is wrong with a data set, before anything is trained.
 
+    python -m segsweep check-data path/to/folder                     your own, of whatever program
     python -m segsweep check-data data=coco data.root=path/to/set     any data set
-    python -m segsweep check-data train.json --images path            one COCO or VIA file
+    python -m segsweep check-data train.json --images path            one annotation file
     python -m segsweep check-data data=coco data.root=a --fix b       write a clean copy
 
 Every annotation and every picture is read. What is found is told on the terminal, as JSON, and as
@@ -22,7 +23,7 @@ from segsweep.base.parser import verb_parser
 def main(argv: list[str] | None = None) -> int:
     """Check a data set; return 1 if training would be refused."""
     parser = verb_parser("check-data", __doc__)
-    parser.add_argument("what", nargs="*", help="words of the configuration, or one file")
+    parser.add_argument("what", nargs="*", help="a folder, one file, or words of the configuration")
     parser.add_argument("--images", type=Path, help="folder of the pictures of a file")
     parser.add_argument("--out", type=Path, help="folder of the report (results/check-data/NAME)")
     parser.add_argument(

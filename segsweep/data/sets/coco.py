@@ -1,51 +1,62 @@
-"""Any data set in COCO form: `data=coco data.root=FOLDER`.
+"""Your own pictures with instances: `data=coco data.root=FOLDER`.
 
     FOLDER/train.json, FOLDER/val.json     annotations: polygons or RLE, any category ids
     FOLDER/images/...                      pictures, or below FOLDER itself
 
-COCO's own layout (annotations/instances_train2017.json, train2017/*.jpg) is found as well; other
-places are named by `data.train=`, `data.val=` and `data.images=`.
+Folders of other programs are found as well (segsweep/data/layouts: COCO's own archives, Roboflow,
+CVAT, Label Studio, YOLO, VIA, LabelMe, folders of masks) and read into the same form. Other places
+are named by `data.train=`, `data.val=`, `data.test=` and `data.images=`; `data.split=0.2` parts a
+set that has no val.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import outside
 from segsweep.base.errors import UserError
+from segsweep.data import splits
 from segsweep.data.base import SPLITS, DataSet, Record
+from segsweep.data.splits import division
 
 if TYPE_CHECKING:
     import numpy as np
 
     from segsweep.data.findings import Finding
     from segsweep.data.formats.coco_file import CocoFile
+    from segsweep.data.layouts.base import Layout
 
-PLACES = (
-    "{split}.json",
-    "annotations/{split}.json",
-    "annotations/instances_{split}.json",
-    "annotations/instances_{split}2017.json",
-)
+PARTS = (*SPLITS, "test")
 
 
 @dataclass
 class Coco(DataSet):
-    """A data set of COCO files. Its classes are the categories of the training file, by rising id.
+    """A data set of COCO files, or of a folder in another format that is read as if it were.
 
-    Paths are relative to `root` if that is given. They are no part of a run's identity: the content
-    of the annotation files is.
+    Its classes are the categories of the training file, by rising id. Paths are relative to `root`
+    if that is given. They are no part of a run's identity: the content of the annotations is.
     """
 
     root: str | None = outside(None)
     images: str | None = outside(None)  # folder of the pictures
     train: str | None = outside(None)  # annotation file
     val: str | None = outside(None)
+    test: str | None = outside(None)  # is checked, never trained on
+    layout: str | None = outside(None)  # a file of segsweep/data/layouts; default: what is found
+    split: str | None = outside(None)  # of a set without val: its share of pictures, or a manifest
+
+    def __post_init__(self) -> None:
+        """Refuse a split that could only fail later."""
+        super().__post_init__()
+        if self.split is not None:
+            division(self.split)
 
     def classes(self) -> list[str]:
         """Return the category names of the training file."""
@@ -57,7 +68,7 @@ class Coco(DataSet):
 
     def records(self, split: str) -> list[Record]:
         """Return the images of a split. Raises UserError for any fault of file, ids or pictures."""
-        return self._accepted[split].records
+        return (self._accepted if split in SPLITS else self._accepted_test)[split].records
 
     def image(self, record: Record) -> np.ndarray:
         """Return the pixels of a record. (H, W, 3) uint8 RGB"""
@@ -74,65 +85,134 @@ class Coco(DataSet):
         return [self.picture(record) for file in self.files.values() for record in file.records]
 
     def fingerprint(self) -> str:
-        """Return a hash of both annotation files."""
-        digests = [digest(path, path.stat().st_mtime_ns) for path in self._paths.values()]
+        """Return a hash of the annotations of train and val, and of how they were parted."""
+        digests = [self.found.digest(split) for split in SPLITS if split in self.found.parts]
+        digests += [] if self._division is None else [self._division.identity]
         return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
+
+    def split_facts(self) -> dict[str, Any]:
+        """Return how a set without val was parted: rule, hash of the manifest, pictures."""
+        if self._division is None:
+            return {}
+        counts = {split: len(self.records(split)) for split in SPLITS}
+        hashed = splits.digest(self.manifest())
+        return {"rule": str(self._division), "hash": hashed, **counts}
+
+    def manifest(self) -> str:
+        """Return which picture is in which split, where this was decided here, else nothing."""
+        if self._division is None:
+            return ""
+        return splits.text({s: [r.file for r in self.files[s].records] for s in SPLITS})
+
+    def splits(self) -> Sequence[str]:
+        """Return train and val, and test where it is there."""
+        return PARTS if "test" in self.found.parts else SPLITS
+
+    def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
+        """Return what of a split can be used and what is wrong with it."""
+        from segsweep.data.findings import finding
+
+        file = self.file(split)
+        if file is None:
+            return [], [finding("val-missing", str(self.found.root), details=[str(self.found)])]
+        return file.records, file.listed()
+
+    def file(self, split: str) -> CocoFile | None:
+        """Return what can be used of a split, None for a val that there is not."""
+        return self._tested if split == "test" else self.files.get(split)
+
+    @cached_property
+    def found(self) -> Layout:
+        """The annotation files of each split. Raises UserError where there are none."""
+        from segsweep.data.layouts.coco import plain
+        from segsweep.data.layouts.find import found, of_files
+
+        named = {part: path for part in PARTS if (path := getattr(self, part)) is not None}
+        enough = "train" in named and ("val" in named or self.split is not None)
+        if self.root is None and (self.images is None or not enough):
+            raise UserError(
+                "data.root: give the folder of the annotations and pictures, "
+                "as in data.root=my/folder (or all of data.train, data.val, data.images)"
+            )
+        root = Path(self.root or "")
+        if not root.is_dir():
+            cure = "; it must be a folder: unpack an archive" if root.is_file() else ""
+            raise UserError(f"data.root={root}: there is no such folder{cure}")
+        for part, path in named.items():
+            if not (root / path).is_file():
+                raise UserError(f"data.{part}: no annotation file {path} in {root}")
+        files = {part: [root / path] for part, path in named.items()}
+        if enough:
+            return of_files(root, files)
+        layout = (None if self.layout else plain(root, files)) or found(root, self.layout)
+        layout = replace(layout, parts=layout.parts | files)
+        if "train" not in layout.parts:
+            raise UserError(
+                f"data.train: no annotation file of train in {root} ({layout}); "
+                "name it with data.train=path/to/file.json"
+            )
+        return layout
 
     @cached_property
     def _folder(self) -> Path:
         """The folder of the pictures."""
         root = Path(self.root or "")
         inside = root / "images"
-        folder = root / self.images if self.images else inside if inside.is_dir() else root
+        own = root if self.found.title or not inside.is_dir() else inside
+        folder = root / self.images if self.images else own
         if not folder.is_dir():
             raise UserError(f"data.images={folder}: there is no such folder")
         return folder
 
     @cached_property
-    def _paths(self) -> dict[str, Path]:
-        """The annotation file of each split."""
-        if self.root is None and None in (self.train, self.val, self.images):
+    def _division(self) -> splits.Share | splits.Manifest | None:
+        """How a set without val is parted."""
+        if self.split is not None and "val" in self.found.parts:
             raise UserError(
-                "data.root: give the folder with train.json, val.json and images, "
-                "as in data.root=my/folder (or all of data.train, data.val, data.images)"
+                f"data.split={self.split}: the set has a val of its own ({self.found}); "
+                "data.split parts a set that has none"
             )
-        root = Path(self.root or "")
-        if not root.is_dir():
-            raise UserError(f"data.root={root}: there is no such folder")
-        return {split: self._path(root, split) for split in SPLITS}
-
-    def _path(self, root: Path, split: str) -> Path:
-        named = getattr(self, split)
-        places = [named] if named else [place.format(split=split) for place in PLACES]
-        for place in places:
-            if (root / place).is_file():
-                return root / place
-        raise UserError(
-            f"data.{split}: no annotation file in {root} (looked for {', '.join(places)}); "
-            f"name it with data.{split}=path/to/file.json"
-        )
-
-    def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
-        """Return what of a split can be used and what is wrong with it."""
-        file = self.files[split]
-        return file.records, file.listed()
+        return None if self.split is None else division(self.split)
 
     @cached_property
     def _accepted(self) -> dict[str, CocoFile]:
         """Both splits without fatal findings; told once of what was left out."""
         from segsweep.data.findings import accept
 
-        accept([finding for file in self.files.values() for finding in file.listed()])
+        accept([finding for split in SPLITS for finding in self.survey(split)[1]])
         return self.files
+
+    @cached_property
+    def _accepted_test(self) -> dict[str, CocoFile]:
+        """The same of test, which training does not read."""
+        from segsweep.data.findings import accept
+
+        accept(self._tested.listed())
+        return {"test": self._tested}
 
     @cached_property
     def files(self) -> dict[str, CocoFile]:
         """What can be used of both splits: contiguous categories, existing pictures."""
-        from segsweep.data.formats.coco_file import survey
+        files = self._read(SPLITS)
+        if self._division is None:
+            return files
+        return divided(files["train"], self._division.keys(r.file for r in files["train"].records))
+
+    @cached_property
+    def _tested(self) -> CocoFile:
+        """What can be used of test: its classes are those of train."""
+        return self._read(("train", "test"))["test"]
+
+    def _read(self, splits: Sequence[str]) -> dict[str, CocoFile]:
         from segsweep.data.formats.listing import Pictures
+        from segsweep.data.layouts.places import of_split
 
         pictures = Pictures(self._folder, Path(self.root) if self.root else None)
-        files = {split: survey(path, pictures) for split, path in self._paths.items()}
+        parts = self.found.parts
+        if self.found.title:
+            tell(self.root, str(self.found))
+        wanted = {s: of_split(pictures, s, parts[s]) for s in splits if s in parts}
+        files = self.found.read(wanted)
         for file in files.values():
             number(file, files["train"].categories)
         return files
@@ -183,8 +263,22 @@ def matched(file: CocoFile, classes: dict[Any, str]) -> dict[Any, int]:
     return {c: names[name] for c, name in shared.items()} if by_name else places
 
 
-@lru_cache(maxsize=64)
-def digest(path: Path, modified: int) -> str:
-    """Return the hash of a file's bytes; a sweep of many runs reads an unchanged file once."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def divided(file: CocoFile, keys: Mapping[str, Iterable[str]]) -> dict[str, CocoFile]:
+    """Return a file as one for each split of names of pictures; the first has all findings."""
+    from segsweep.data.findings import Findings
+
+    files: dict[str, CocoFile] = {}
+    for split, names in keys.items():
+        chosen = set(names)
+        records = [record for record in file.records if record.file in chosen]
+        kept = {id(a) for record in records for a in record.annotations}
+        by_entry = [a if id(a) in kept else None for a in file.by_entry]
+        findings = Findings(str(file.path)) if files else file.findings
+        files[split] = replace(file, records=records, by_entry=by_entry, findings=findings)
+    return files
+
+
+@cache
+def tell(root: str | None, layout: str) -> None:
+    """Say once how a folder is read, where its files do not lie where they are looked for first."""
+    print(f"reading {root} as {layout}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Folders of annotated pictures as programs write them: one file for each format."""
