@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from segsweep.data.items import MANIFEST
 from segsweep.run.folder import DELTA
 from segsweep.run.identity import Phases, Run, rank
 
@@ -33,6 +34,8 @@ def train(run: Run) -> dict[str, Any]:
         groups = parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)
         if first:
+            if manifest := config.data.manifest():
+                run.write(MANIFEST, manifest.encode())
             messages.announce(run.name, config.model, loaded, counts, data)
     with phase("train"):
         if counts.trainable:

@@ -261,7 +261,7 @@ def test_a_delta_of_another_base_is_refused(copied: Path) -> None:
         restore(copied)
 
 
-def test_data_that_moved_are_found_by_a_word(tmp_path: Path) -> None:
+def test_data_that_moved_are_found_by_a_word_and_test_is_evaluated(tmp_path: Path) -> None:
     from tests.small_coco import write
 
     write(tmp_path / "old")
@@ -278,6 +278,15 @@ def test_data_that_moved_are_found_by_a_word(tmp_path: Path) -> None:
     assert (run.directory / predictions.FILE).read_bytes() == kept
     with pytest.raises(UserError, match=r"data\.size=9: .* \(choices: .*data\.root"):
         restore(run.directory, words=["data.size=9"])
+    on_test = [str(run.directory), "split=test", f"data.root={tmp_path / 'new'}",
+               f"out={tmp_path / 'out'}"]  # fmt: skip
+    with pytest.raises(UserError, match=r"has no test; .*data\.test="):
+        predict.main(on_test)
+    shutil.copy(tmp_path / "new/val.json", tmp_path / "new/test.json")
+    assert predict.main(on_test) == 0
+    found = json.loads((tmp_path / "out/test.json").read_text())
+    record = json.loads((run.directory / "record.json").read_text())
+    assert found["metrics"] == record["metrics"]  # of the same pictures
 
 
 def test_a_run_goes_by_the_beginning_of_its_id(runs: list[Path]) -> None:
