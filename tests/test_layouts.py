@@ -208,6 +208,7 @@ def test_labelme_joins_groups_and_leaves_out_what_is_no_area(tmp_path: Path) -> 
     data = opened(tmp_path)
     (record,) = [r for s in ("train", "val") for r in data.records(s) if r.file == "p1.jpg"]
     areas = [masks.area(masks.to_rle(a.segmentation, (HEIGHT, WIDTH))) for a in record.annotations]
+    assert len(areas) == 2
     assert areas[0] == 20 * 25
     assert abs(areas[1] - (np.pi * 100 + 2 * 9)) < 25
     assert codes(data)["region-unusable"] == [f"p1.json shape {n}" for n in (3, 5, 6, 7, 8)]
