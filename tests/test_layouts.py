@@ -296,3 +296,19 @@ def test_several_files_of_a_split_are_named(tmp_path: Path) -> None:
 def test_names_may_begin_above_the_folder_of_pictures() -> None:
     data = Coco(name="coco", root="tests/data/reported_cases/ls_images_prefix")
     assert [record.file for record in data.records("val")]
+
+
+@pytest.mark.parametrize("export", [exports.cvat_project, exports.coco2017, exports.roboflow])
+def test_equal_names_in_two_splits_mean_the_pictures_of_each(
+    export: Export, tmp_path: Path
+) -> None:
+    export(tmp_path)
+    data = Coco(name="coco", root=str(tmp_path))
+    file = data.found.parts["val"][0]
+    name, other = (data.records(split)[0].file for split in ("train", "val"))
+    bare = Path(name).name
+    (data._folder / other).rename(data._folder / Path(other).with_name(bare))
+    file.write_text(file.read_text().replace(Path(other).name, bare))
+    data = Coco(name="coco", root=str(tmp_path))
+    assert data.records("train")[0].file == name
+    assert data.records("val")[0].file == Path(other).with_name(bare).as_posix()
