@@ -214,34 +214,6 @@ def test_labelme_joins_groups_and_leaves_out_what_is_no_area(tmp_path: Path) -> 
     assert codes(data)["region-unusable"] == [f"p1.json shape {n}" for n in (3, 5, 6, 7, 8)]
 
 
-def test_masks_of_classes_are_refused(tmp_path: Path) -> None:
-    exports.masks(tmp_path)
-    for path in (tmp_path / "train/masks").iterdir():
-        stripes = np.zeros((HEIGHT, WIDTH), np.uint8)
-        stripes[::8], stripes[4::8] = 1, 2
-        exports.Image.fromarray(stripes).save(path)
-    with pytest.raises(UserError, match="data=semantic"):
-        Coco(name="coco", root=str(tmp_path)).records("train")
-
-
-def test_rims_and_grey_of_masks_are_no_objects(tmp_path: Path) -> None:
-    exports.cellpose(tmp_path / "voc")
-    for name in ("p3", "p5"):
-        mask = exports.mask_of(name, [1, 2])
-        mask.paste(255, (0, 0, WIDTH, 2))
-        mask.putpalette([*range(256)] * 3)
-        assert mask.mode == "P"
-        mask.save(tmp_path / f"voc/{name}_masks.png")
-    exports.masks(tmp_path / "grey")
-    for path in [*(tmp_path / "grey").glob("*/masks/*.png")]:
-        exports.Image.open(path).save(path.with_suffix(".jpg"), quality=60)
-        path.unlink()
-    for folder in ("voc", "grey"):
-        data = opened(tmp_path / folder)
-        for record in data.records("train") + data.records("val"):
-            assert len(record.annotations) == len(TRUTH[Path(record.file).stem])
-
-
 def test_what_was_seen_is_told_where_nothing_is_known(tmp_path: Path) -> None:
     exports.picture(tmp_path / "photos/p1.jpg")
     for name, text in {"a.xml": "<annotation/>", "b.json": '{"objects": [{"kind": 1}]}'}.items():
