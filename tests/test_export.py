@@ -339,4 +339,7 @@ def test_images_of_comparison_are_those_of_evaluation(runs):
     assert images.shape == (2, 3, 64, 64)
     assert images.min() >= 0
     assert images.max() > 200
+    records = data.records("val")
+    assert records == replace(data).records("val")  # the set is whole after it
+    assert all(record.annotations for record in records)
     assert examples(replace(data, root="nowhere"), 2)[1] == "2 images of noise"

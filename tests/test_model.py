@@ -147,6 +147,19 @@ def test_drop_path_of_a_frozen_backbone_is_a_choice(rate):
     assert model.features(images())[3].equal(model.features(images())[3])
 
 
+@pytest.mark.parametrize("part", ["norm1.", "attn.qkv."])
+def test_a_block_of_which_a_part_trains_drops_nothing(part):
+    kwargs = {**SWIN.kwargs, "attn_drop_rate": 0.5, "proj_drop_rate": 0.5}
+    model = build(Backbone(SWIN.name, SWIN.layout, kwargs, drop_path=0.5))
+    model.drop_path = False  # as for a backbone at rest
+    frozen_but(model, f"backbone.layers.3.blocks.1.{part}")
+    once, again = model.features(images())[3], model.features(images())[3]
+    assert once.requires_grad
+    assert once.equal(again)
+    frozen_but(model, "backbone")  # what trains as a whole drops as it was told to
+    assert not model.features(images())[3].equal(model.features(images())[3])
+
+
 def test_layers_run_in_float32_under_autocast():
     model = build().eval()
     seen = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,8 +72,8 @@ def examples(data: DataSet, count: int) -> tuple[Tensor, str]:
     try:
         records = data.records("val")[:count]
         for image, record in zip(pixels, records, strict=False):
-            record.annotations, record.labels = [], None
-            seen = sample(data.image(record), record, evaluation_geometry(data, record)).image
+            bare = replace(record, annotations=[], labels=None)  # the set's own stays whole
+            seen = sample(data.image(record), bare, evaluation_geometry(data, record)).image
             image[:, : seen.shape[1], : seen.shape[2]] = seen
         return pixels[: len(records)], f"{len(records)} validation images"
     except UserError:

@@ -72,7 +72,7 @@ class Segmenter(nn.Module):
         self.feature_cache: Callable[[nn.Module, Tensor], list[Tensor]] | None = None
 
     def train(self, mode: bool = True) -> Segmenter:
-        """Set the mode of what trains; whatever is wholly frozen stays in evaluation mode."""
+        """Set the mode of what trains; whatever of the base is frozen stays in evaluation mode."""
         super().train(mode)
         if mode:
             for child in self.children():
@@ -115,11 +115,16 @@ class Segmenter(nn.Module):
 
 
 def _rest(module: nn.Module) -> None:
-    """Put modules whose parameters are all frozen into evaluation mode."""
+    """Put what is frozen into evaluation mode: all but modules whose parameters all train.
+
+    A block of which a part trains (a norm, an edited weight) is frozen but for this part: it drops
+    nothing, neither by layers without parameters nor by what it computes itself.
+    """
     trains = [parameter.requires_grad for parameter in module.parameters()]
-    if trains and not any(trains):
+    if not any(trains):  # or without parameters, in a block of which a part trains
         module.eval()
-    else:
+    elif not all(trains):
+        module.training = False
         for child in module.children():
             _rest(child)
 
