@@ -68,7 +68,9 @@ def pretrain(config: Config, steps: int, device: str, state: Path | None) -> Seg
     model.train()
     optimizer = torch.optim.AdamW(parameter_groups(model, config.hparams, config.model.roles))
     done = restore(state, model, optimizer)
-    loader = TrainLoader(config.data, config.hparams.batch_size, config.seed, config.io.workers)
+    loader = TrainLoader(
+        config.data, config.hparams.batch_size, config.seed, config.io.workers or 0
+    )
     begun, total = time.time(), torch.zeros((), device=device)
     for step, batch in enumerate(loader.batches(done, steps - done), done):
         torch.manual_seed(step_seed(config.seed, step))

@@ -23,8 +23,9 @@ def train(run: Run) -> dict[str, Any]:
     from segsweep.run.module import parameter_groups
     from segsweep.run.restore import assemble
 
-    config, phase, best = run.config, Phases(), None
+    config, phase, best, kinds = run.config, Phases(), None, []
     first = rank(config.trainer) == 0  # of several processes it speaks, evaluates and records
+    machine.require(config.trainer)
     machine.reset_peaks()
     with phase("setup"):
         data = record.data_facts(config.data)
@@ -39,7 +40,7 @@ def train(run: Run) -> dict[str, Any]:
             messages.announce(run.name, config.model, loaded, counts, data)
     with phase("train"):
         if counts.trainable:
-            best = fit(run, model, groups)  # leaves the best weights in the model
+            best, kinds = fit(run, model, groups)  # leaves the best weights in the model
         if best and first:
             run.write(DELTA, delta_bytes(model, record.delta_facts(run, base, best)))
     if not first:
@@ -56,8 +57,9 @@ def train(run: Run) -> dict[str, Any]:
         "optimizer": record.optimizer_facts(groups),
         "best": best,
         "data": data,
+        "weights": loaded.facts(),
         "seconds": phase.total(),
-        **machine.machine_facts(),
+        **machine.machine_facts(kinds),
     }
     messages.conclude(run, body)
     return body

@@ -57,6 +57,18 @@ def lines_of(results: Path) -> list[str]:
     return markdown(tables_of(results)).splitlines()
 
 
+def test_base_weights_are_what_they_hold_wherever_they_lay(tmp_path: Path) -> None:
+    places = {"/a/base.pth": "a", "/b/copy.pth": "a", "/c/base.pth": "b"}
+    for seed, (place, letter) in enumerate(places.items()):
+        run = record("lora", 40, seed=seed)
+        run["config"]["model"]["weights"] = place
+        run["weights"] = {"source": place, "sha256": letter * 64}
+        write(tmp_path, run)
+    rows = [row for table in tables_of(tmp_path) for row in table.rows]
+    assert sorted(cell.seeds for row in rows for cell in row.cells.values()) == [1, 2]
+    assert "a" * 64 not in markdown(tables_of(tmp_path))
+
+
 def test_rows_stand_in_the_order_of_the_study(tmp_path: Path) -> None:
     write(tmp_path, *[record("lora", 40, rank=r) for r in (16, 2, 8, 4)])
     write(tmp_path, *[record("adapter", 41, repeats=i) for i in (4, 1, 10, 2)])

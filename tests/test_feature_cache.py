@@ -37,13 +37,13 @@ def trained(folder: Path, *words: str) -> Path:
     return run.directory
 
 
-def outcome(directory: Path) -> tuple[str, str, list[dict], dict]:
-    """Name, trained tensors, curve and metrics of a run: what no cache may change."""
+def outcome(directory: Path) -> tuple[str, list[dict], dict]:
+    """Trained tensors, curve and metrics of a run: what no cache may change on a CPU."""
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     curve = [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
     digest = hashlib.sha256((directory / "delta.safetensors").read_bytes()).hexdigest()
     record = json.loads((directory / "record.json").read_text())
-    return directory.name, digest, curve, record["metrics"]
+    return digest, curve, record["metrics"]
 
 
 def entries(folder: Path) -> list[Path]:

@@ -2,29 +2,89 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 
-from segsweep.base.config import compose, fingerprint, plain
+from segsweep.base import content
+from segsweep.base.config import compose, fingerprint, plain, words
+from segsweep.base.errors import UserError
+from segsweep.data.base import DataSet
+from segsweep.model.files import locate
 
 IDS = {
-    "model=maskdino_tiny peft=lora": "40b0f6e6f775",
-    "model=maskdino_tiny peft=adapter": "65a435b25698",
-    "model=maskdino_r50 peft=full_head": "0d05ed9b7151",
-    "model=maskdino_swinl peft=decoder_only": "7a97c210ff90",
-    "model=seem_tiny peft=lora": "c5cbb1ab08d8",
+    "model=maskdino_tiny peft=lora": "1c8b706dcf75",
+    "model=maskdino_tiny peft=adapter": "03806246af9f",
+    "model=maskdino_r50 peft=full_head": "f37d90fc277d",
+    "model=maskdino_swinl peft=decoder_only": "c4f90c171a6a",
+    "model=seem_tiny peft=lora": "8bb880a71d60",
     "model=seem_focall peft=embeddings_only": "5df499246b0b",
     "model=seem_focalt peft=frozen": "65cc88406c7d",
-    "peft=lora peft.init=xavier peft.fused=joint": "ca5a0f166312",
-    "peft=adapter peft.residual=lambda peft.init=bert": "d1b38b1f28ad",
-    "model=seem_tiny model.text_encoder=trained": "e04412dab1cc",
-    "model.backbone.layout=focal_dw model.backbone.drop_path=0.1": "55400cacc792",
-    "model.loss.ce=3": "f98cea1870e0",
+    "peft=lora peft.init=xavier peft.fused=joint": "17bddb3b20ed",
+    "peft=adapter peft.residual=lambda peft.init=bert": "d7177401e39c",
+    "model=seem_tiny model.text_encoder=trained": "0fe78e4e83bc",
+    "model.backbone.layout=focal_dw model.backbone.drop_path=0.1": "92a522e0c2f5",
+    "model.loss.ce=3": "cb1fc39eaf1c",
 }
 
 
 @pytest.mark.parametrize("line", IDS)
 def test_runs_keep_their_names(line: str) -> None:
     assert fingerprint(compose(["data=digits", *line.split()])) == IDS[line]
+
+
+def test_base_weights_are_what_they_hold(tmp_path, monkeypatch) -> None:
+    """Another file at the same place is another run, the same file elsewhere is the same run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    packaged = locate("segsweep://maskdino_tiny.safetensors")
+    moved = tmp_path / "elsewhere" / "mine.safetensors"
+    moved.parent.mkdir()
+    shutil.copy(packaged, moved)
+
+    def name(weights: object) -> str:
+        return fingerprint(compose(["data=digits", f"model.weights={weights}"]))
+
+    assert name(moved) == name("segsweep://maskdino_tiny.safetensors") == fingerprint(compose([]))
+    os.utime(moved, (0, 1_000_000_000))
+    before = moved.stat()
+    old = name(moved)
+    changed = bytearray(moved.read_bytes())
+    changed[-1] ^= 1
+    moved.write_bytes(changed)
+    os.utime(moved, (0, 1_000_000_000))  # of the same size and time
+    assert (moved.stat().st_size, moved.stat().st_mtime) == (before.st_size, before.st_mtime)
+    assert name(moved) != old
+    assert name("null") not in (name(moved), old)
+    moved.unlink()
+    with pytest.raises(UserError, match=r"model\.weights=.*mine.*no such file"):
+        name(moved)
+
+
+def test_a_large_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, hashed = tmp_path / "base.pth", []
+    monkeypatch.setattr(content, "sha256", lambda path: hashed.append(path) or f"{len(hashed)}")
+    monkeypatch.setattr(content, "FRESH", -(10**18))  # whatever was written was written long ago
+    file.write_bytes(b"a")
+    assert [content.content_of(file) for _ in range(3)] == ["1"] * 3
+    content._remembered.cache_clear()  # as in another process
+    assert content.content_of(file) == "1"
+    file.write_bytes(b"ab")
+    assert content.content_of(file) == "2"
+
+
+def test_kept_features_are_one_thing_wherever_they_are_kept() -> None:
+    word = "trainer.cache_features"
+    off, memory, disk = (fingerprint(compose([f"{word}={w}"])) for w in ("off", "memory", "disk"))
+    assert off == fingerprint(compose([]))
+    assert memory == disk != off
+
+
+def test_every_data_set_says_what_its_fingerprint_leaves_out() -> None:
+    for word, kind in words("data").items():
+        assert issubclass(kind, DataSet)
+        assert kind.not_hashed is not DataSet.not_hashed, word
 
 
 def test_words_stand_in_configs_as_they_did() -> None:

@@ -160,6 +160,12 @@ def test_a_block_of_which_a_part_trains_drops_nothing(part):
     assert not model.features(images())[3].equal(model.features(images())[3])
 
 
+def test_an_image_of_fewer_tokens_than_queries_is_refused_by_its_key():
+    model = build(queries=90, extra_levels=0).eval()
+    with pytest.raises(UserError, match=r"model\.queries=90: these images have 84 tokens"):
+        model(torch.rand(1, 3, 64, 64))
+
+
 def test_layers_run_in_float32_under_autocast():
     model = build().eval()
     seen = {}

@@ -111,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named_with_its_cure(tmp_path):
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     code, said = segsweep(*TINY, cwd=tmp_path)
     assert code == 2
-    assert "last.ckpt is damaged" in said
+    assert "last.ckpt: damaged" in said
     assert "delete it" in said
 
 

@@ -67,6 +67,11 @@ def test_runs_whose_config_names_another_run_are_superseded(tmp_path: Path) -> N
     text = (old_run / "config.yaml").read_text()
     assert "train: 7" in text
     (old_run / "config.yaml").write_text(text.replace("train: 7", "train: 8"))
+    # as a version left it that named runs otherwise: no other run has taken its place
+    assert pruned(tmp_path, "--yes") == {old_run.name: {"last.ckpt"}}
+    record = json.loads((old_run / "record.json").read_text())
+    (old_run / "record.json").write_text(json.dumps(record | {"weights": {"sha256": "0" * 64}}))
+    (old_run / "last.ckpt").write_bytes(b"x")
     assert pruned(tmp_path, "--yes") == {old_run.name: {"last.ckpt", "delta.safetensors"}}
 
 

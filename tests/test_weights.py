@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import json
+import os
 import pickle
 import threading
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.model import weights
 from segsweep.model.family import Backbone
+from segsweep.model.files import class_names
 from segsweep.model.maskdino import MaskDINO, to_official
 from segsweep.model.segmenter import Segmenter
 
@@ -117,8 +120,33 @@ def test_half_precision_file(tmp_path):
 
 def test_official_checkpoint(official):
     model = build(1)
-    family(weights=str(official)).load(model, ["of", "others"], 0)
+    report = family(weights=str(official)).load(model, ["of", "others"], 0)
     assert differences(model, build()) == set()  # the file names no classes, their number fits
+    assert "it names no classes" in str(report)
+
+
+def test_official_weights_know_their_classes(tmp_path):
+    """80 classes of one's own are not COCO's 80, of which the official files do not speak."""
+    coco, path = class_names("coco"), tmp_path / "official.pth"
+    torch.save({"model": to_official(build(names=coco).state_dict(), "resnet")}, path)
+    words = [file.stem for file in Path("conf/model").glob("maskdino_*.yaml")]
+    knowing = [w for w in words if (compose([f"model={w}"]).model.weights or "").startswith("http")]
+    assert len(knowing) == 2
+    assert all(compose([f"model={w}"]).model.weights.endswith("#classes=coco") for w in knowing)
+    own = [f"defect {i}" for i in range(len(coco))]
+    for names, drawn in ((coco, False), (own, True), ([*coco[1:], coco[0]], True)):
+        model = build(1, names)
+        report = family(weights=f"{path}#classes=coco").load(model, names, 0)
+        assert bool(report.drawn) == drawn
+        assert PER_CLASS.isdisjoint(differences(model, build(names=coco))) != drawn
+    assert report.facts()["drawn"] == report.drawn
+
+
+def test_the_list_of_coco_is_that_of_torchvision():
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights as Weights
+
+    names = [n for n in Weights.COCO_V1.meta["categories"] if n not in ("__background__", "N/A")]
+    assert class_names("coco") == names
 
 
 def test_arrays_of_an_official_checkpoint(tmp_path):
@@ -162,7 +190,7 @@ def test_no_network(tmp_path):
     assert f"{NOBODY}/base.pth" in message
     assert str(tmp_path / "cache" / "segsweep" / "base.pth") in message
     assert "SEGSWEEP_WEIGHTS" in message
-    assert not list((tmp_path / "cache" / "segsweep").iterdir())
+    assert not list((tmp_path / "cache" / "segsweep").glob("[!.]*"))
 
 
 def test_offline_folder(file, tmp_path, monkeypatch):
@@ -190,7 +218,7 @@ def test_download_is_kept(file, tmp_path):
     assert first.read_bytes() == file.read_bytes()
     assert len([a for a in asked if "base" in str(a)]) == 1
     assert "404" in message
-    assert list(first.parent.iterdir()) == [first]
+    assert {*first.parent.glob("[!.]*")} == {first, first.with_name(f"{file.name}.json")}
 
 
 def test_wrong_hash(file):
@@ -257,8 +285,14 @@ class Bomb:
 
 def test_pickled_code_is_never_run(tmp_path):
     bang = tmp_path / "bang"
-    torch.save({"model": Bomb(bang)}, tmp_path / "bomb.pth")
-    refusal(tmp_path / "bomb.pth")
+    for new in (True, False):
+        torch.save({"model": Bomb(bang)}, tmp_path / "bomb.pth", _use_new_zipfile_serialization=new)
+        message = refusal(tmp_path / "bomb.pth")
+        assert "it wants to run code: getattr" in message  # of Path.touch
+        assert "fetch it again" not in message
+    for code, name in ((os.system, "posix.system"), (eval, "eval"), (Bomb, f"{__name__}.Bomb")):
+        (tmp_path / "code.pth").write_bytes(pickle.dumps({"a": code}, protocol=2))
+        assert f"it wants to run code: {name}. " in refusal(tmp_path / "code.pth")
     (tmp_path / "bomb.pkl").write_bytes(pickle.dumps(Bomb(bang)))
     message = refusal(tmp_path / "bomb.pkl")
     assert "torch.save" in message

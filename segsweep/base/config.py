@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import MISSING as ABSENT
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -20,24 +18,13 @@ from typing import Any, ClassVar
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 
 from segsweep.base.errors import UserError
+from segsweep.base.fields import check, default_of, neutral, outside, plain, within
 from segsweep.base.hydra_parts import initialized
 from segsweep.base.words import GROUPS, files, target_of, without_folders
 
+__all__ = ["neutral", "outside", "plain", "within"]  # for the classes of words
+
 SCHEMA = 1  # of identities and records; raise it only when old runs must not be mistaken for new
-
-
-def outside(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
-    """Declare a field that cannot change a result, hence is no part of a run's identity."""
-    return field(default=default, default_factory=default_factory, metadata={"outside": True})
-
-
-def neutral(default: Any = ABSENT, *, default_factory: Any = ABSENT) -> Any:
-    """Declare a field that is left out of a run's identity while it has its default value.
-
-    Options that are added later are declared so: old runs keep their names. As in `field`, lists
-    and dicts come from a `default_factory`.
-    """
-    return field(default=default, default_factory=default_factory, metadata={"neutral": True})
 
 
 @dataclass
@@ -71,30 +58,19 @@ class Hparams(Choice):
 
     lr: float = II("peft.lr")  # each method brings the paper's default
     weight_decay: float = 0.05
-    batch_size: int = 4  # images per optimizer step, over all devices
-    epochs: int = 10
+    batch_size: int = within(4, least=1)  # images per optimizer step, over all devices
+    epochs: int = within(10, least=1)
     clip: float = II("model.clip")  # L2 norm of the whole gradient; 0 = off
     schedule: Schedule = Schedule["multistep"]
     milestones: list[float] = field(default_factory=lambda: [0.88889, 0.96296])  # of training
     gamma: float = 0.1
     warmup: int = 0  # steps of linear warm-up
     backbone_lr: float = 0.1  # factor on parameters of the base that train inside the backbone
-    patience: int | None = None  # validations without a better metric before stopping early
+    # validations without a better metric before stopping early
+    patience: int | None = within(None, least=1)
     # role of the model or pattern of names -> factor on lr, weight decay (module.parameter_groups)
     lr_factors: dict[str, float] = neutral(default_factory=dict)
     decays: dict[str, float] = neutral(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse values that could only fail later."""
-        for key in ("batch_size", "epochs"):
-            if getattr(self, key) < 1:
-                raise UserError(f"hparams.{key}={getattr(self, key)}: must be at least 1")
-        if isinstance(self.lr, float) and self.lr < 0:
-            raise UserError(f"hparams.lr={self.lr}: must not be negative")
-        for key in ("lr_factors", "decays"):
-            for word, value in getattr(self, key).items():
-                if not 0 <= value < math.inf:
-                    raise UserError(f"hparams.{key}: '{word}: {value}' must be 0 or more")
 
 
 @dataclass
@@ -102,20 +78,16 @@ class Trainer(Choice):
     """On what a run computes; it may change the last bits, so it is part of the identity."""
 
     accelerator: Accelerator = Accelerator["auto"]
-    devices: int = 1  # of each node
-    nodes: int = neutral(1)  # more than one need SLURM
+    devices: int = within(1, least=1)  # of each node
+    nodes: int = neutral(1, least=1)  # more than one need SLURM
     precision: Precision = Precision["fp32"]
-    validate_every: int = 1  # epochs
-    limit_train: int | None = None  # batches per epoch, for trying things out
-    limit_val: int | None = None  # batches per validation, for trying things out
-    # where maps of a frozen backbone are kept, computed once per image (model/feature_cache.py)
-    cache_features: CacheFeatures = outside(CacheFeatures["off"])
-
-    def __post_init__(self) -> None:
-        """Refuse values that could only fail later."""
-        for key in ("devices", "nodes"):
-            if getattr(self, key) < 1:
-                raise UserError(f"trainer.{key}={getattr(self, key)}: must be at least 1")
+    validate_every: int = within(1, least=1)  # epochs
+    # batches per epoch and per validation, for trying things out
+    limit_train: int | None = within(None, least=1)
+    limit_val: int | None = within(None, least=1)
+    # where maps of a frozen backbone are kept, computed once per image (run/features.py)
+    cache_features: CacheFeatures = neutral(CacheFeatures["off"], identity=lambda where: "kept")
+    cross_resume: bool = outside(False)  # go on with what another kind of device has begun
 
 
 @dataclass
@@ -124,25 +96,23 @@ class IO:
 
     results: str = "results"
     sweep: str | None = None  # name under which a sweep is remembered; default: that of +sweep=
-    workers: int = 0  # processes that load data
-    log_every: int = 10  # steps between two lines of metrics.jsonl
-    save_every: int = 200  # steps between two checkpoints inside an epoch; every epoch has one
+    # processes that load data; null = none beside a CPU, up to 4 beside a GPU, one per thread
+    workers: int | None = None
+    log_every: int = within(10, least=1)  # steps between two lines of metrics.jsonl
+    # steps between two checkpoints inside an epoch; every epoch has one
+    save_every: int = within(200, least=1)
     progress: bool = True
     predictions: bool = True  # keep the predictions of the evaluation, one file per run
     features: str = II("io.results") + "/features"  # folder of trainer.cache_features=disk
-    features_gib: float | None = None  # room for features; default: half of what is free
-
-    def __post_init__(self) -> None:
-        """Refuse values that could only fail later."""
-        if self.features_gib is not None and self.features_gib <= 0:
-            raise UserError(f"io.features_gib={self.features_gib}: must be more than 0, or null")
+    # room for features; default: half of what is free
+    features_gib: float | None = within(None, above=0)
 
 
 @dataclass
 class Config:
     """One run. `model`, `peft`, `data`, `metrics` hold the dataclass of the chosen word."""
 
-    seed: int = 0
+    seed: int = within(0, least=-(2**63), below=2**63)
     repeat: int = neutral(0)  # the same run again: what differs then is noise of the machine
     model: Any = MISSING
     peft: Any = MISSING
@@ -153,11 +123,6 @@ class Config:
     logger: Any = outside(MISSING)
     io: IO = field(default_factory=IO, metadata={"outside": True})
     force: bool = outside(False)  # train again although the run is done
-
-    def __post_init__(self) -> None:
-        """Refuse values that could only fail later."""
-        if self.repeat < 0:
-            raise UserError(f"repeat={self.repeat}: must not be negative")
 
 
 def class_named(file: Path, target: str) -> type[Choice]:
@@ -189,8 +154,8 @@ def typed(cfg: DictConfig) -> Config:
     """Turn a composed or a frozen config into typed objects, with everything resolved.
 
     Raises `omegaconf.errors.OmegaConfBaseException` or `UserError` for words that are not
-    installed, unknown keys, values of the wrong type, values out of range, and a metric or a
-    method that does not fit the data.
+    installed, unknown keys, values of the wrong type, values out of range, and a model, a metric
+    or a method that does not fit the data.
     """
     schema, content = OmegaConf.structured(Config), OmegaConf.to_container(cfg)
     assert isinstance(content, dict)
@@ -201,6 +166,8 @@ def typed(cfg: DictConfig) -> Config:
         schema[group] = OmegaConf.structured(class_of(group, node.get("name")))
     config = OmegaConf.to_object(OmegaConf.merge(schema, content))
     assert isinstance(config, Config)
+    check(config)
+    config.model.check(config.data)
     config.metrics.check(config.data)
     config.peft.check(config.data)
     return config
@@ -215,24 +182,6 @@ def compose(overrides: list[str]) -> Config:
         return typed(hydra.compose("train", overrides=overrides))
 
 
-def plain(value: Any) -> Any:
-    """Return nested dicts, lists and words of a typed config, ready for YAML and JSON."""
-    if isinstance(value, Enum):
-        return value.name
-    if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
-
-
-def default_of(f: Field[Any]) -> Any:
-    """Return the default value of a dataclass field."""
-    return f.default if f.default_factory is ABSENT else f.default_factory()
-
-
 def identity(value: Any) -> Any:
     """Return what of a typed config can change a result: the input of its fingerprint."""
     if not is_dataclass(value) or isinstance(value, type):
@@ -242,7 +191,7 @@ def identity(value: Any) -> Any:
         item = getattr(value, f.name)
         if f.metadata.get("outside") or (f.metadata.get("neutral") and item == default_of(f)):
             continue
-        parts[f.name] = identity(item)
+        parts[f.name] = f.metadata.get("identity", identity)(item)
     fingerprint_of_content = getattr(value, "fingerprint", None)
     if callable(fingerprint_of_content):  # data sets are what they hold, not where they lie
         parts["fingerprint"] = fingerprint_of_content()

@@ -90,6 +90,7 @@ class DataSet(Choice):
 
     task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
     background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
+    not_hashed: ClassVar[str] = "what its class leaves out"  # of the content, by `fingerprint`
 
     def __post_init__(self) -> None:
         """Refuse sizes and statistics that could only fail later."""

@@ -41,13 +41,8 @@ class Source(DataSet):
     longest: int = 0
 
     facts: ClassVar[Facts]
+    not_hashed: ClassVar[str] = "pixels of pictures: only their names and sizes are hashed"
     version: ClassVar[int] = 1  # raise it when `items` or `content` give something else
-
-    def __post_init__(self) -> None:
-        """Refuse a size that could only fail later."""
-        super().__post_init__()
-        if self.longest < 0:
-            raise UserError(f"data.longest={self.longest}: must be a number of pixels, or 0")
 
     def items(self) -> dict[str, list[Item]]:
         """Return all pictures by split, as published or by the set's rule.

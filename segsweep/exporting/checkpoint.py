@@ -89,7 +89,8 @@ def _save(file: Path, state: dict[str, Tensor], restored: Restored) -> None:
 
     plain = {name: tensor.detach() for name, tensor in state.items()}
     key = restored.config.model.envelope
-    torch.save({key: plain, "segsweep": facts(restored.record)} if key else plain, file)
+    about = facts(restored.record) | {"classes": restored.record["data"]["classes"]}
+    torch.save({key: plain, "segsweep": about} if key else plain, file)
 
 
 def loaded(restored: Restored, file: Path, filled: bool) -> Segmenter:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from segsweep.base.errors import UserError
+from segsweep.base.config import within
 from segsweep.metrics.base import Metric
 
 if TYPE_CHECKING:
@@ -33,13 +33,7 @@ class CocoAP(Metric):
     values = dict.fromkeys(quantities, ("%", "higher"))
 
     key: str = "segm_AP"
-    max_dets: int = 100
-
-    def __post_init__(self) -> None:
-        """Refuse a number of detections that could only fail later."""
-        super().__post_init__()
-        if self.max_dets < 1:
-            raise UserError(f"metrics.max_dets={self.max_dets}: must be at least 1")
+    max_dets: int = within(100, least=1)
 
     def protocol(self) -> str:
         """Return "COCO", and how many detections count where it is not 100."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from segsweep.base.errors import UserError
+from segsweep.base.config import within
 from segsweep.data.base import IGNORE
 from segsweep.metrics.label_maps import BinaryMetric, LabelMaps, percent
 
@@ -36,13 +36,7 @@ class Saliency(BinaryMetric):
     }
 
     key: str = "S"
-    beta2: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse a weight that could only fail later."""
-        super().__post_init__()
-        if not self.beta2 > 0:
-            raise UserError(f"metrics.beta2={self.beta2}: must be more than 0")
+    beta2: float = within(1.0, above=0)
 
     def protocol(self) -> str:
         """Return "saliency", and the weight in the F-measure where it is not 1."""

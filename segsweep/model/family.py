@@ -9,16 +9,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.base.config import Choice, outside, words
+from segsweep.base.config import Choice, outside, within, words
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
 from segsweep.model.backbones import layouts
+from segsweep.model.files import BaseWeights, identity
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from segsweep.data.base import DataSet
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
 
@@ -38,8 +41,8 @@ class Backbone:
 
     name: str = "resnet50"
     layout: str = "resnet"
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    drop_path: float = 0.0
+    kwargs: dict[str, Any] = within(default_factory=dict, least=-inf)
+    drop_path: float = within(0.0, below=1)
     label: str = outside("")  # what tables call it
     pretrained: bool = False  # weights of the backbone alone, where no `weights` are loaded
 
@@ -73,11 +76,11 @@ class Family(Choice):
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
 
     backbone: Backbone = field(default_factory=Backbone)
-    input: list[int] = field(  # height, width for data sets that leave it to the model
-        default_factory=lambda: [512, 512], metadata={"outside": True}
-    )
-    # path, URL or segsweep://file in the package, checked against #sha256=... if that follows;
-    weights: str | None = None  # null = random
+    # height, width for data sets that leave it to the model
+    input: list[int] = outside(default_factory=lambda: [512, 512], least=1)
+    # path, URL or segsweep://file in the package, and what is known of it (model/files.py); null =
+    # random
+    weights: str | None = within(None, identity=identity)
     clip: float = outside(0.01)  # gradient norm that `hparams.clip` follows unless given
 
     @property
@@ -89,6 +92,11 @@ class Family(Choice):
     def readings(self) -> dict[str, Family]:
         """What else roles may mean, by label; the verb `params` counts every reading."""
         return {"": self}
+
+    def check(self, data: DataSet) -> None:
+        """Raise UserError for weights that cannot be named so, and images that do not fit."""
+        if self.weights is not None:
+            BaseWeights.of(self.weights)
 
     def build(self, classes: Sequence[str]) -> Segmenter:
         """Build the model with random weights for classes told by these texts, in id order."""

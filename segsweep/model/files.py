@@ -1,81 +1,155 @@
 """Where base weights lie: a path, a packaged file, a folder of one's own, the cache, or a URL.
 
-Nothing here imports torch.
+A file is known by what it holds, an address by itself. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
-from contextlib import suppress
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+from segsweep.base.content import cache_dir, content_of
 from segsweep.base.errors import UserError
-from segsweep.base.files import sha256
+from segsweep.model.download import complete, fetch, place, vouched
 
 PACKAGED = "segsweep://"
-HASH = "#sha256="
+KNOWN = re.compile("#(sha256|classes)=")
+# the beginning of the hash in the name of a file, as torchvision has it; digits alone are a date
+NAMED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
+UNVERIFIED = "unverified"
 
 
-def locate(source: str, download: bool = True) -> Path:
+@dataclass(frozen=True)
+class BaseWeights:
+    """What `model.weights` says: a place, and behind it `#sha256=...&classes=coco`.
+
+    `sha256` is the hash that the file must have. `classes` is the file of `segsweep/model/classes`
+    with the names of its classes, where it holds none.
+    """
+
+    place: str
+    sha256: str = ""
+    classes: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> BaseWeights:
+        """Read it. Raises UserError for what is no hash, and for an address that holds secrets."""
+        place, _, given = text.rpartition("#") if KNOWN.search(text) else (text, "", "")
+        pairs = [part.partition("=") for part in given.split("&") if part]
+        facts = {key: value for key, _, value in pairs}
+        source = cls(place, facts.pop("sha256", ""), facts.pop("classes", ""))
+        if facts or not re.fullmatch("([0-9a-f]{64})?", source.sha256):
+            raise UserError(
+                f"model.weights: '#{given}' must be #sha256= and 64 digits of 0-9 a-f, or "
+                "#classes= and a list of names"
+            )
+        if source.classes:
+            class_names(source.classes)
+        if source.remote:
+            source.refuse_secrets()
+        return source
+
+    def refuse_secrets(self) -> None:
+        """Refuse a user, a password or a query: they would stand in configs, records and logs."""
+        try:
+            parts = urlsplit(self.place)
+        except ValueError as error:
+            raise UserError(f"model.weights: the address is none ({error})") from error
+        if parts.query or "?" in self.place or "@" in parts.netloc:
+            bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            raise UserError(
+                f"model.weights: the address {bare} is given with a user, a password or a query "
+                "(?...), which may be secret and would stand in configs, records and logs; leave "
+                "them out, or fetch the file yourself and name it: model.weights=PATH"
+            )
+        if self.name in ("", ".", "..") or "#" in self.name:
+            raise UserError(f"model.weights={self.place}: names no file")
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is an address."""
+        return self.place.startswith(("http://", "https://"))
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.place.rsplit("/", 1)[-1]
+
+    @property
+    def wanted(self) -> str:
+        """The hash that the file must have, or its beginning; empty if nobody says one."""
+        named = NAMED.search(self.name) if self.remote else None
+        return self.sha256 or (named[1] if named else "")
+
+    def candidates(self) -> list[Path]:
+        """Return the places where the file may lie on this machine, the first ones first."""
+        folder = os.environ.get("SEGSWEEP_WEIGHTS")
+        own = [Path(folder) / self.name] if folder else []
+        if self.place.startswith(PACKAGED):
+            return [*own, Path(__file__).parents[1] / "weights" / self.name]
+        if self.remote:
+            return [*own, place(self.place, cache_dir())]
+        return [Path(self.place).expanduser(), *own]
+
+
+def locate(text: str, download: bool = True) -> Path:
     """Return the file of a path, a URL or a packaged name (segsweep://file).
-
-    `#sha256=...` behind it is the hash that the file must have.
 
     A path that exists is taken as it is. Else the folder that SEGSWEEP_WEIGHTS names is searched
     for the file name, then the cache (~/.cache/segsweep), then the URL is fetched into the cache.
+    What lies in the cache and is cut short, or has another hash, is fetched again.
 
-    Raises UserError when the file cannot be had, or is not here and must not be fetched.
+    Raises UserError when the file cannot be had, has another hash, or is not here and must not be
+    fetched.
     """
-    source, _, wanted = source.partition(HASH)
-    name = source.rsplit("/", 1)[-1]
-    cached = cache_dir() / name
-    folder = os.environ.get("SEGSWEEP_WEIGHTS")
-    candidates = [Path(folder) / name] if folder else []
-    if source.startswith(PACKAGED):
-        candidates.append(Path(__file__).parents[1] / "weights" / name)
-    elif source.startswith(("http://", "https://")):
-        candidates.append(cached)
-    else:
-        candidates.insert(0, Path(source).expanduser())
+    source = BaseWeights.of(text)
+    candidates = source.candidates()
     file = next((path for path in candidates if path.is_file()), None)
-    if file is None and download and source.startswith(("http://", "https://")):
-        file = _download(source, cached)
+    if source.remote and download and file in (None, cached := candidates[-1]):
+        if not complete(cached, source.place, source.wanted):
+            fetch(source.place, cached, source.wanted)
+        file = cached
     if file is None:
         looked = ", ".join(map(str, candidates))
-        raise UserError(f"model.weights={source}: no such file; looked for {looked}")
-    if wanted and (digest := sha256(file)) != wanted:
+        raise UserError(f"model.weights={source.place}: no such file; looked for {looked}")
+    if source.wanted and not content_of(file).startswith(source.wanted):
         raise UserError(
-            f"{file}: sha256 is {digest}, expected {wanted}; delete the file and fetch it again, "
-            "or correct the hash in model.weights"
+            f"{file}: sha256 is {content_of(file)}, expected {source.wanted}; delete the file and "
+            "fetch it again, or correct the hash in model.weights"
         )
     return file
 
 
-def cache_dir() -> Path:
-    """Return the folder of downloaded weights."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "segsweep"
+def identity(text: str | None) -> str | None:
+    """Return what of base weights is part of a run: content of a file, or an address by itself.
+
+    A hash that is given stands for the content. Raises UserError for a file that is not here.
+    """
+    if text is None:
+        return None
+    source = BaseWeights.of(text)
+    content = source.sha256 or (source.place if source.remote else content_of(locate(text)))
+    return f"{content}#classes={source.classes}" if source.classes else content
 
 
-def _download(url: str, target: Path) -> Path:
-    """Fetch a URL into a temporary file beside the target, then rename it."""
-    print(f"fetching {url} to {target}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-    try:
-        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=60) as response:
-            shutil.copyfileobj(response, out)
-        os.replace(part, target)
-    except (OSError, urllib.error.URLError) as error:
-        raise UserError(
-            f"model.weights: {url} cannot be fetched ({error}). Download it where there is a "
-            f"network and put it at {target}, or into a folder that SEGSWEEP_WEIGHTS names"
-        ) from error
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
-    return target
+def provenance(text: str, file: Path) -> dict[str, Any]:
+    """Return what a record says of a file: source, hash, and who vouches for the hash."""
+    source = BaseWeights.of(text)
+    by_name = "file name" if source.wanted else None
+    by_server = vouched(file, source.place) if source.remote else None
+    verified = "model.weights" if source.sha256 else by_name or by_server or UNVERIFIED
+    return {"source": source.place, "sha256": content_of(file), "verified": verified}
+
+
+def class_names(word: str) -> list[str]:
+    """Return the names of a list of classes. Raises UserError for an unknown list."""
+    folder = Path(__file__).parent / "classes"
+    lists = {file.stem: file for file in folder.glob("*.txt")}
+    if word not in lists:
+        known = ", ".join(sorted(lists))
+        raise UserError(f"model.weights: #classes={word}: there is no such list (choices: {known})")
+    return lists[word].read_text(encoding="utf-8").splitlines()

@@ -5,19 +5,23 @@ Composing a config imports this file, so torch is imported by the functions that
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from segsweep.base.config import within
 from segsweep.base.errors import UserError
+from segsweep.model.backbones import STRIDES
 from segsweep.model.family import MAPS, Family, multiple, renamed
 from segsweep.model.layers.norms import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from segsweep.data.base import DataSet
     from segsweep.model.family import State
     from segsweep.model.segmenter import Head, Segmenter
 
@@ -51,32 +55,45 @@ class MaskDINO(Family):
         "criterion.empty_weight",
     )
 
-    hidden: int = 256
-    mask_dim: int = 256
-    queries: int = 300
-    encoder_layers: int = 6
-    encoder_heads: int = 8
-    encoder_ffn: int = 2048
-    decoder_layers: int = 9
-    decoder_heads: int = 8
-    decoder_ffn: int = 2048
+    hidden: int = within(256, least=1)
+    mask_dim: int = within(256, least=1)
+    queries: int = within(300, least=1)
+    encoder_layers: int = within(6, least=1)
+    encoder_heads: int = within(8, least=1)
+    encoder_ffn: int = within(2048, least=1)
+    decoder_layers: int = within(9, least=1)
+    decoder_heads: int = within(8, least=1)
+    decoder_ffn: int = within(2048, least=1)
     levels: list[str] = field(default_factory=lambda: MAPS[1:])  # maps that the encoder sees
     extra_levels: int = 1  # coarser ones made from the coarsest
     feature_order: FeatureOrder = FeatureOrder["low2high"]  # low2high = fine maps first
     box_init: BoxInit = BoxInit["mask2box"]  # first anchors: boxes of masks, or as predicted
     dn_number: int = 100
     dn_noise: float = 0.4
-    points: int = 12544
+    points: int = within(12544, least=1)
     loss: MaskDINOWeights = field(default_factory=MaskDINOWeights)
-    topk: int = 100
+    topk: int = within(100, least=1)
     focus_on_box: bool = False
 
     def __post_init__(self) -> None:
         """Refuse dimensions that do not fit each other."""
-        if unknown := set(self.levels) - set(MAPS):
-            raise UserError(f"model.levels={self.levels}: {unknown} unknown, choose from {MAPS}")
+        if not self.levels or set(self.levels) - set(MAPS):
+            raise UserError(f"model.levels={self.levels}: choose one or more of {', '.join(MAPS)}")
         heads = {f"model.{k}_heads": getattr(self, f"{k}_heads") for k in ("encoder", "decoder")}
         multiple("model.hidden", self.hidden, {**heads, "the groups of GroupNorm": GROUPS})
+
+    def check(self, data: DataSet) -> None:
+        """Raise UserError as for any family, and for images of fewer tokens than queries."""
+        super().check(data)
+        sides = [-(-side // STRIDES[-1]) * STRIDES[-1] for side in data.size]  # as padded
+        strides = [STRIDES[MAPS.index(level)] for level in self.levels]
+        strides += [max(strides) << (i + 1) for i in range(self.extra_levels)]
+        tokens = sum(math.prod(-(-side // stride) for side in sides) for stride in strides)
+        if self.queries > tokens:
+            raise UserError(
+                f"model.queries={self.queries}: images of data.size={data.size} have {tokens} "
+                "tokens, fewer than queries; choose fewer queries or a larger size"
+            )
 
     @property
     def roles(self) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from segsweep.base.config import outside
+from segsweep.base.config import outside, within
 from segsweep.model.family import Backbone, Family, multiple, renamed
 from segsweep.model.heads.prompts import Templates, templates, token_ids
 from segsweep.model.layers.norms import GROUPS
@@ -38,11 +38,11 @@ class SEEMWeights:
 class Text:
     """Dimensions of the text transformer; the defaults are those of CLIP."""
 
-    vocab: int = 49408
-    context: int = 77  # tokens
-    width: int = 512
-    heads: int = 8
-    layers: int = 12
+    vocab: int = within(49408, least=49408)  # ids of the tokenizer
+    context: int = within(77, least=1)  # tokens
+    width: int = within(512, least=1)
+    heads: int = within(8, least=1)
+    layers: int = within(12, least=1)
 
     def __post_init__(self) -> None:
         """Refuse a width that the heads cannot share."""
@@ -68,21 +68,21 @@ class SEEM(Family):
             "focalnet_large_fl4", "focal", {"normalize_modulator": True}
         )
     )
-    hidden: int = 512
-    conv_dim: int | None = None  # channels of the pixel decoder; null = hidden
-    mask_dim: int = 512
-    proj: int = 512  # channels in which queries and texts are compared
-    queries: int = 101
-    encoder_layers: int = 6
-    encoder_heads: int = 8
-    encoder_ffn: int = 2048
-    decoder_layers: int = 9
-    decoder_heads: int = 8
-    decoder_ffn: int = 2048
-    points: int = 12544
-    no_object: float = 0.1  # weight of "no object" in the class loss
+    hidden: int = within(512, least=1)
+    conv_dim: int | None = within(None, least=1)  # channels of the pixel decoder; null = hidden
+    mask_dim: int = within(512, least=1)
+    proj: int = within(512, least=1)  # channels in which queries and texts are compared
+    queries: int = within(101, least=1)
+    encoder_layers: int = within(6, least=1)
+    encoder_heads: int = within(8, least=1)
+    encoder_ffn: int = within(2048, least=1)
+    decoder_layers: int = within(9, least=1)
+    decoder_heads: int = within(8, least=1)
+    decoder_ffn: int = within(2048, least=1)
+    points: int = within(12544, least=1)
+    no_object: float = within(0.1, above=0)  # weight of "no object" in the class loss
     loss: SEEMWeights = field(default_factory=SEEMWeights)
-    topk: int = 100
+    topk: int = within(100, least=1)
     templates: Templates = Templates["all81"]
     own_templates: list[str] | None = None  # sentences with {}
     text: Text = field(default_factory=Text)

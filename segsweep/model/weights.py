@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
-from segsweep.model.files import locate
+from segsweep.model.files import BaseWeights, class_names, locate, provenance
 
 Names = list[str] | None  # class names, where the file carries them
 State = dict[str, Tensor]
+# how torch names what a pickle would call: on its own, or as the function of a REDUCE
+WANTED = re.compile(r"GLOBAL ([\w.]+)|unrecognized function (.+)")
 
 
 @dataclass
@@ -30,13 +33,25 @@ class LoadReport:
     file: Path | None = None
     loaded: int = 0  # tensors
     drawn: list[str] = field(default_factory=list)  # tensors that were drawn anew
+    unnamed: bool = False  # tensors of classes were taken over, of which the file names none
 
     def __str__(self) -> str:
         """Say it in a sentence."""
         if self.source is None:
             return "weights: random"
         text = f"weights: {self.loaded} tensors from {self.file}"
+        if self.unnamed:
+            text += (
+                "; it names no classes: their number fits, so they are taken for those of the data"
+            )
         return f"{text}; other classes, drawn anew: {', '.join(self.drawn)}" if self.drawn else text
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a record says: where the weights are from, and the hash of what was read."""
+        known = {"source": None, "sha256": None, "verified": None}
+        if self.source is not None and self.file is not None:
+            known = provenance(self.source, self.file)
+        return known | {"tensors": self.loaded, "drawn": self.drawn}
 
 
 def load(
@@ -51,15 +66,17 @@ def load(
 
     `rename` brings upstream names to the model's. `class_tensors` depend on the classes: where the
     file's number of classes or its class names are other than `classes`, they are left out and
-    `draw` is called to draw them anew.
+    `draw` is called to draw them anew. A file that names no classes has those that `source` says.
 
     Raises:
         UserError: the file cannot be had, is damaged, or belongs to another model.
     """
     if source is None:
         return LoadReport(None)
-    file = locate(source)
+    file, said = locate(source), BaseWeights.of(source).classes
     state, names = read(file)
+    if names is None and said:
+        names = class_names(said)
     state, entries = rename(state), tensors(model)
     drawn: list[str] = []
     per_class = [name for name in class_tensors if name in state]
@@ -72,7 +89,8 @@ def load(
     with torch.no_grad():
         for name, value in state.items():
             entries[name].copy_(value)
-    return LoadReport(source, file, len(state), drawn)
+    unnamed = bool(per_class) and names is None and not drawn
+    return LoadReport(source, file, len(state), drawn, unnamed)
 
 
 def tensors(model: nn.Module) -> State:
@@ -116,11 +134,29 @@ def read(file: Path) -> tuple[State, Names]:
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
-        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
-        raise UserError(
-            f"{file}: damaged, cut short or no checkpoint ({reason}); fetch it again"
-        ) from error
-    return _state(file, content), None
+        cure = "" if WANTED.search(str(error)) else "; fetch it again"
+        raise UserError(f"{file}: {unreadable(error)}{cure}") from error
+    return _state(file, content), _names(content)
+
+
+def unreadable(error: Exception) -> str:
+    """Say why a checkpoint could not be read: it is damaged, or wants code to be run."""
+    text = str(error).strip()
+    if wanted := WANTED.search(text):
+        return (
+            f"was not read, because it wants to run code: {wanted[1] or wanted[2]}. Weights need "
+            "none, so do not trust it, or convert it where nothing can be harmed (torch.load with "
+            "weights_only=False, then torch.save of the tensors alone)"
+        )
+    reason = f"{type(error).__name__}: {text}".split("\n")[0]
+    return f"damaged, cut short or no checkpoint ({reason})"
+
+
+def _names(content: Any) -> Names:
+    """Return the class names of a torch checkpoint that segsweep wrote, None in any other."""
+    about = content.get("segsweep") if isinstance(content, Mapping) else None
+    names = about.get("classes") if isinstance(about, Mapping) else None
+    return list(names) if isinstance(names, list) else None
 
 
 def _state(file: Path, content: object) -> State:

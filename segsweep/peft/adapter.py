@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from segsweep.base.config import within
 from segsweep.base.errors import UserError
 from segsweep.peft.method import Method, Roles
 
@@ -42,8 +43,8 @@ class Adapter(Method):
     train: list[str] = field(default_factory=lambda: ["embeddings"])
     seams: list[str] = field(default_factory=lambda: ["seams"])
     """Places to fill: roles of the model, or patterns of the seams' dotted names."""
-    repeats: int = 1
-    reduction: int = 4
+    repeats: int = within(1, least=1)
+    reduction: int = within(4, least=1)
     residual: Residual = Residual["kappa+lambda"]
     init: BottleneckInit = BottleneckInit.zero_up
 

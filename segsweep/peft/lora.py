@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import II
 
+from segsweep.base.config import within
 from segsweep.base.errors import UserError
 from segsweep.peft.method import Method, Roles
 
@@ -43,7 +44,7 @@ class LoRA(Method):
     train: list[str] = field(default_factory=lambda: ["embeddings"])
     targets: list[str] = field(default_factory=lambda: ["deformable", "attention"])
     """Weights to edit: roles of the model, or patterns of dotted names."""
-    rank: int = 8
+    rank: int = within(8, least=1)
     alpha: float = II(".rank")
     """The edit is scaled by alpha / rank; follows the rank unless given, so that the scale is 1."""
     fused: Fused = Fused.qv

@@ -22,7 +22,7 @@ from segsweep.results.wording import (
 # Keys that name a choice or cannot change a result never separate runs; hparams.lr and .clip follow
 # peft.lr and model.clip.
 OUTSIDE = re.compile(
-    r"config\.(seed|repeat|force|peft\.lr|model\.clip|trainer\.cache_features"
+    r"config\.(seed|repeat|force|peft\.lr|model\.clip|trainer\.(cache_features|cross_resume)"
     r"|data\.slices|io\..*|logger\..*|.*_target_|\w+\.name|.*\.label|peft\.reference)$"
 )
 

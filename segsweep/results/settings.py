@@ -77,6 +77,7 @@ def locate(runs: list[Values]) -> list[Values]:
 
     They join the recorded values as columns of the frame, `origin` with them.
     """
+    _unite_weights(runs)
     kinds, examples = _kinds(runs)
     keys = keys_of(examples)
     models = _labels(examples, "model", keys)
@@ -85,6 +86,16 @@ def locate(runs: list[Values]) -> list[Values]:
         run |= {"origin": "ours", "model": models[kind], **data_sets[kind]}
         run |= _anatomy(run, models[kind])
     return runs
+
+
+def _unite_weights(runs: list[Values]) -> None:
+    """Let base weights of one content have one name, wherever the file lay when a run began."""
+    key, names = "config.model.weights", {}
+    for run in runs:
+        content, place = run.get("weights.sha256"), run.get(key)
+        if content and place and "://" not in place:
+            name = place.partition("#")[0].replace("\\", "/").rpartition("/")[2]
+            run[key] = names.setdefault(content, f"{name}#sha256={content}")
 
 
 def _begun(runs: list[Values], kinds: list[int]) -> list[str]:

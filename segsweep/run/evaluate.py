@@ -13,14 +13,14 @@ from segsweep.data.loader import Batch, EvalLoader
 from segsweep.metrics.base import of_classes
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import Run
-from segsweep.run.machine import arithmetic
+from segsweep.run.machine import arithmetic, loading_processes
 from segsweep.run.predictions import FILE, PredictionFile, keeping, read
 from segsweep.task.base import task_of
 
 
 def validation(config: Config) -> EvalLoader:
     """Return the validation batches."""
-    return EvalLoader(config.data, "val", config.hparams.batch_size, config.io.workers)
+    return EvalLoader(config.data, "val", config.hparams.batch_size, loading_processes(config))
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from segsweep.base.config import Config
 from segsweep.base.errors import UserError
 from segsweep.data.loader import Batch, TrainLoader
 from segsweep.model.segmenter import Segmenter
+from segsweep.model.weights import unreadable
 from segsweep.peft.delta import load_state
 from segsweep.run.callbacks import Best, Checkpoint, Curve, Progress, Stop
 from segsweep.run.evaluate import validation
 from segsweep.run.folder import CHECKPOINT
 from segsweep.run.identity import Run, tasked
+from segsweep.run.machine import loading_processes
 from segsweep.run.module import Module
 
 TALK = (  # of Lightning, about what is deliberate here
@@ -49,11 +51,14 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def fit(run: Run, model: Segmenter, groups: list[dict[str, Any]]) -> dict[str, Any]:
+def fit(
+    run: Run, model: Segmenter, groups: list[dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
     """Train; the model is left with the best weights by the validation metric.
 
     Goes on from `last.ckpt` where there is one, with the same results as without the
-    interruption. Returns epoch, step and value of the best validation.
+    interruption. Returns epoch, step and value of the best validation, and the kinds of devices
+    that trained it.
     """
     config = run.config
     loader = train_loader(config)
@@ -79,7 +84,7 @@ def fit(run: Run, model: Segmenter, groups: list[dict[str, Any]]) -> dict[str, A
         best.keep(model, total, None)
     load_state(model, best.weights)
     assert best.record is not None
-    return best.record
+    return best.record, module.trained_on()
 
 
 def resumable(last: Path) -> str | None:
@@ -92,10 +97,7 @@ def resumable(last: Path) -> str | None:
     try:
         torch.load(last, map_location="cpu", weights_only=True)
     except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(
-            f"{last} is damaged ({reason}); delete it to begin the run again"
-        ) from error
+        raise UserError(f"{last}: {unreadable(error)}; delete it to begin the run again") from error
     return str(last)
 
 
@@ -139,6 +141,5 @@ class Epochs:
 
 def train_loader(config: Config) -> TrainLoader:
     """Return the loader of training batches, a pure function of (seed, step)."""
-    return TrainLoader(
-        config.data, config.hparams.batch_size, seed=config.seed, workers=config.io.workers
-    )
+    workers = loading_processes(config)
+    return TrainLoader(config.data, config.hparams.batch_size, seed=config.seed, workers=workers)

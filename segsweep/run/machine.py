@@ -5,25 +5,60 @@ from __future__ import annotations
 import contextlib
 import gc
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from segsweep.base.config import Trainer
+from segsweep.base.config import Config, Trainer
+from segsweep.base.errors import UserError
+
+MOST_LOADING = 4  # processes beside a GPU; each holds a part of the decoded images
 
 
 def arithmetic(trainer: Trainer) -> tuple[torch.device, torch.autocast]:
     """Return where a trained model computes, and the context of its precision."""
-    gpu = torch.cuda.is_available() and trainer.accelerator.name != "cpu"
-    device = torch.device("cuda" if gpu else "cpu")
-    precision = trainer.precision.name
-    half = torch.float16 if precision == "fp16" and gpu else torch.bfloat16
+    device, precision = device_of(trainer), trainer.precision.name
+    half = torch.float16 if precision == "fp16" and device.type == "cuda" else torch.bfloat16
     return device, torch.autocast(device.type, half, enabled=precision != "fp32")
 
 
-def machine_facts() -> dict[str, Any]:
-    """Return peak memory in MiB since the run began, and the device."""
+def device_of(trainer: Trainer) -> torch.device:
+    """Return where a trained model computes."""
+    gpu = torch.cuda.is_available() and trainer.accelerator.name != "cpu"
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def kind_of(device: torch.device) -> str:
+    """Name what a device computes alike with: "cpu", "cuda:NVIDIA A100", "mps"."""
+    return f"cuda:{torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
+def require(trainer: Trainer) -> None:
+    """Raise UserError where this machine lacks the GPUs that a run must have."""
+    if trainer.accelerator.name != "gpu" or torch.backends.mps.is_available():
+        return
+    if not (there := torch.cuda.device_count()):
+        raise UserError(
+            "trainer.accelerator=gpu: torch finds no GPU on this machine; trainer.accelerator=auto "
+            "takes what is there, which is the CPU here"
+        )
+    if trainer.devices > there:
+        raise UserError(f"trainer.devices={trainer.devices}: torch finds {there} GPUs here")
+
+
+def loading_processes(config: Config) -> int:
+    """Return how many processes load data: what `io.workers` says, or what suits the device."""
+    if config.io.workers is not None:
+        return config.io.workers
+    if device_of(config.trainer).type == "cpu":
+        return 0
+    return min(MOST_LOADING, torch.get_num_threads())
+
+
+def machine_facts(trained_on: Sequence[str] = ()) -> dict[str, Any]:
+    """Return peak memory in MiB since the run began, the device, and those that trained it."""
     cuda = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
     return {
         "memory": {
@@ -32,6 +67,8 @@ def machine_facts() -> dict[str, Any]:
         },
         "device": {
             "name": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
+            "kind": kind_of(torch.device("cuda" if cuda else "cpu")),
+            "trained_on": list(trained_on),
             "host": platform.node(),
             "threads": torch.get_num_threads(),
         },

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from segsweep.base.config import Config, Hparams, Schedule
+from segsweep.base.errors import UserError
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Evaluator
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.delta import delta_state_dict, load_state
 from segsweep.peft.method import Roles
 from segsweep.peft.sites import Site, assign, named_weights
+from segsweep.run.machine import kind_of
 from segsweep.task.base import task_of
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
@@ -98,6 +100,7 @@ class Module(pl.LightningModule):
         self.strict_loading = False  # checkpoints hold the delta only
         self.config, self.model, self.groups = config, model, groups
         self.total_steps, self.task = total_steps, task_of(config.data)
+        self.kinds: list[str] = []  # of devices on which earlier attempts trained
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over what trains."""
@@ -125,10 +128,28 @@ class Module(pl.LightningModule):
         self.evaluator.update(batch, self.task.find(self.model, batch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the delta only: the frozen base is never written."""
+        """Keep the delta only: the frozen base is never written. And on what it was computed."""
         checkpoint["state_dict"] = delta_state_dict(self.model)
+        checkpoint["kinds"] = self.trained_on()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Load the delta into the model that was just built from the same config."""
+        """Load the delta into the model that was just built from the same config.
+
+        Raises UserError where it was computed on another kind of device: the last bits would be
+        those of neither, which somebody must want.
+        """
+        here = kind_of(self.trainer.strategy.root_device)
+        self.kinds = checkpoint.get("kinds", [here])  # earlier versions kept none
+        there = self.kinds[-1]
+        if there != here and not self.config.trainer.cross_resume:
+            raise UserError(
+                f"last.ckpt was computed on {there}, this is {here}, where the last bits differ; "
+                f"go on with {there}, or say trainer.cross_resume=true, or force=true to begin anew"
+            )
         load_state(self.model, checkpoint["state_dict"])
         checkpoint["state_dict"] = {}
+
+    def trained_on(self) -> list[str]:
+        """Return the kinds of devices that have trained this run, in turn, the present one last."""
+        here = kind_of(self.trainer.strategy.root_device)
+        return self.kinds if self.kinds[-1:] == [here] else [*self.kinds, here]

@@ -20,6 +20,7 @@ def data_facts(data: Any) -> dict[str, Any]:
     more |= {"levels": asdict(data.levels)} if data.levels else {}
     return more | {
         "fingerprint": data.fingerprint(),
+        "not_hashed": data.not_hashed or None,
         "classes": data.classes(),
         "category_ids": data.category_ids(),
         "prompts": data.texts(),

@@ -19,6 +19,7 @@ from yaml import YAMLError
 from segsweep.base.config import Choice, Config, typed
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.explain import choices, explain
+from segsweep.base.fields import refuse_references
 from segsweep.base.files import misfit
 from segsweep.base.words import GROUPS
 from segsweep.run.folder import DELTA, verified
@@ -42,6 +43,7 @@ def load(directory: Path) -> Config:
     """Read the frozen config of a run directory, wherever it lies now.
 
     Classes follow from its words; those that configs of earlier versions name are not looked at.
+    It is resolved, so a reference in it, `${oc.env:HOME}`, is somebody's wish to know something.
 
     Raises UserError when there is none, or none that this installation can read.
     """
@@ -61,6 +63,7 @@ def content(directory: Path) -> DictConfig:
         cfg = OmegaConf.create(text)
     except (*NO_CONFIG, YAMLError) as error:
         raise Damaged(path, f"cannot be read as a config ({explain(error)})") from error
+    refuse_references(OmegaConf.to_container(cfg), f"{path}: a value")  # before any is looked at
     if not isinstance(cfg, DictConfig) or not all(OmegaConf.is_dict(cfg.get(g)) for g in GROUPS):
         raise Damaged(path, "cannot be read as a config (it has not all groups of words)")
     return cfg
@@ -90,8 +93,8 @@ def frozen(directory: Path) -> Run:
     run = Run(load(directory))
     if run.name != directory.resolve().name:
         raise UserError(
-            f"{directory}: its config now names the run {run.name}: its data or a default changed "
-            "since it was frozen; give the command line that made it again"
+            f"{directory}: its config now names the run {run.name}: its data, base weights or a "
+            "default changed since it was frozen; give the command line that made it again"
         )
     return run
 
@@ -210,10 +213,12 @@ def same(directory: Path, config: Config, record: dict[str, Any]) -> Run:
             "now); say where the old ones lie, as in data.root=FOLDER"
         )
     run = Run(config)
+    if "weights" not in record:  # an earlier version named it; its delta knows its base
+        run.id, run.name = record["id"], record["name"]
     if run.id != record["id"]:
         raise UserError(
-            f"{directory}: its config now names the run {run.name}: a default changed since it was "
-            "frozen; give the command line that made it again"
+            f"{directory}: its config now names the run {run.name}: its base weights or a default "
+            "changed since it was frozen; give the command line that made it again"
         )
     run.directory = directory
     return run

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
+from segsweep.base.fields import refuse_references
 from segsweep.base.hydra_parts import initialized
 from segsweep.run.identity import Run
 from segsweep.sweep.sweeper import Combination
@@ -21,6 +22,7 @@ from segsweep.sweep.sweeper import Combination
 CHOSEN = ("model", "peft", "data")  # groups that are always named
 OTHERS = ("hparams", "metrics", "trainer")  # those that are where it is not what follows
 BESIDE = ("seed", "repeat", "logger", "io", "force")  # keys that are no part of a setting
+RESOLVER = re.compile(r"\$\{\s*[\w.]+:")  # ${oc.env:HOME}: what a file asks of this machine
 PLAIN = re.compile(r"[\w./+-]+")
 
 
@@ -34,6 +36,8 @@ def words_of(record: Mapping[str, Any], remembered: str = "") -> Combination:
     said = [w for w in remembered.split() if not w.startswith(("seed=", "repeat="))]
     reason = "its data, base weights or defaults have changed"
     try:
+        refuse_references([w for w in said if RESOLVER.search(w)], "a word of its sweep")
+        refuse_references(record["config"], "a value")
         words, again = _completed(said, record["config"])
         if Run(again).id == record["id"]:
             return words

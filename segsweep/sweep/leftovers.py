@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segsweep.base.config import Config
 from segsweep.base.errors import Damaged, UserError, told
+from segsweep.base.files import read_json
 from segsweep.base.owner import Busy, attempts, owned
 from segsweep.base.queue import Queue
 from segsweep.run.folder import CHECKPOINT, DELTA, PREDICTIONS
@@ -77,9 +78,14 @@ def _of_run(run: Path, why: str) -> Iterator[Leftover]:
 
 
 def _superseded(run: Path, config: Config) -> bool:
-    """Say whether the config of a run now names another run; what cannot be asked is not."""
+    """Say whether the config of a run now names another run; what cannot be asked is not.
+
+    Nor are runs whose record does not say which base weights were read: they have names of an
+    earlier version, and no other run took their place.
+    """
     try:
-        return Run(config).name != run.name
+        known = read_json(run / "record.json") or {}
+        return "weights" in known and Run(config).name != run.name
     except (UserError, OSError):  # data that are gone
         return False
 

@@ -10,8 +10,8 @@
     wandb        local files of Weights & Biases of runs that `sync` has sent
 
 Records, curves and configs stay, and so does all of runs that wait, run or can go on. A run is
-superseded when its config now names another run, because its data or a default changed: no command
-line finds it again.
+superseded when its config now names another run, because its data, its base weights or a default
+changed: no command line finds it again. Runs of versions that named runs otherwise are kept.
 """
 
 from __future__ import annotations

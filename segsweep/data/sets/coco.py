@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import outside
 from segsweep.base.errors import UserError
@@ -43,6 +43,8 @@ class Coco(DataSet):
     Its classes are the categories of the training file, by rising id. Paths are relative to `root`
     if that is given. They are no part of a run's identity: the content of the annotations is.
     """
+
+    not_hashed: ClassVar[str] = "pictures: only the annotation files, which name them, are hashed"
 
     root: str | None = outside(None)
     images: str | None = outside(None)  # folder of the pictures

@@ -12,7 +12,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar
 
-from segsweep.base.errors import UserError
+from segsweep.base.config import within
 from segsweep.data.base import Annotation, DataSet, Record
 
 if TYPE_CHECKING:
@@ -39,19 +39,13 @@ class Digits(DataSet):
     """
 
     shown: ClassVar[dict[str, str]] = {"domain": "{}"}
+    not_hashed: ClassVar[str] = ""  # all is drawn
 
     domain: DomainName = DomainName.clean
-    train: int = 160
-    val: int = 64
-    side: int = 128  # pixels of a scene
+    train: int = within(160, least=1)
+    val: int = within(64, least=1)
+    side: int = within(128, least=32)  # pixels of a scene
     size: list[int] = field(default_factory=lambda: [128, 128])
-
-    def __post_init__(self) -> None:
-        """Refuse counts and sides that could only fail later."""
-        super().__post_init__()
-        for key, minimum in {"train": 1, "val": 1, "side": 32}.items():
-            if getattr(self, key) < minimum:
-                raise UserError(f"data.{key}={getattr(self, key)}: must be at least {minimum}")
 
     def classes(self) -> list[str]:
         """Return the names of the domain's classes."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from segsweep.base.config import within
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record
 from segsweep.data.items import Content, Facts, Item
@@ -39,8 +40,8 @@ class NDD20(Source):
     """
 
     longest: int = 1024
-    train: int = 1500
-    val: int = 300
+    train: int = within(1500, least=1)
+    val: int = within(300, least=1)
 
     facts: ClassVar[Facts] = Facts(
         title="Northumberland Dolphin Dataset 2020 (NDD20)",
@@ -52,13 +53,6 @@ class NDD20(Source):
         images={"all": 4402},
         unverified="that file numbers follow time; which pictures are behind published results",
     )
-
-    def __post_init__(self) -> None:
-        """Refuse counts that could only fail later."""
-        super().__post_init__()
-        for key in ("train", "val"):
-            if getattr(self, key) < 1:
-                raise UserError(f"data.{key}={getattr(self, key)}: must be at least 1")
 
     def classes(self) -> list[str]:
         """Return the one class; species are known above water only."""

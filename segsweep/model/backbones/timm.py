@@ -46,15 +46,15 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> Any:
         kwargs["pretrained"] = True
     try:
         return make(**kwargs)
-    except TypeError as error:
-        raise UserError(
-            f"model.backbone: timm's {name} cannot be built so ({error}); correct "
-            "model.backbone.kwargs, or choose model.backbone.layout=timm"
-        ) from error
     except OSError as error:
         raise UserError(
             f"model.backbone.pretrained: weights of {name} cannot be fetched ({error}); fetch them "
             "where there is a network into the folder that HF_HOME names, or choose false"
+        ) from error
+    except Exception as error:  # what timm raises for sizes that do not fit is not listed anywhere
+        raise UserError(
+            f"model.backbone: timm's {name} cannot be built so ({type(error).__name__}: {error}); "
+            "correct model.backbone.kwargs, or choose model.backbone.layout=timm"
         ) from error
 
 

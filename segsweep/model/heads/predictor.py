@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from segsweep.base.errors import UserError
 from segsweep.loss.boxes import invsig, xyxy_to_cxcywh
 from segsweep.loss.denoising import denoising_queries
 from segsweep.loss.outputs import DenoisingQueries, Labelled, Output, PredictionSets
@@ -82,6 +83,11 @@ class Predictor(nn.Module):
 
         The choice itself has no gradient, so only the chosen tokens are computed with one.
         """
+        if memory.shape[1] < self.queries:
+            raise UserError(
+                f"model.queries={self.queries}: these images have {memory.shape[1]} tokens, fewer "
+                "than queries; choose fewer queries or a larger data.size"
+            )
         boxes, usable = proposals(shapes, memory.device)
         memory = memory.masked_fill(~usable[:, None], 0)
         chosen = self.scores(memory).topk(self.queries, dim=1).indices
