@@ -1,7 +1,6 @@
 """Maps of a frozen backbone that are computed once: the same results, in less time."""
 
 import contextlib
-import hashlib
 import json
 import os
 import resource
@@ -17,7 +16,9 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
+from segsweep.model.weights import content_hash
 from segsweep.peft.apply import apply
+from segsweep.peft.delta import read_delta
 from segsweep.run.feature_store import Disk, Memory, free_memory
 from segsweep.run.features import FeatureCache
 from segsweep.run.identity import Run, state_of
@@ -41,9 +42,9 @@ def outcome(directory: Path) -> tuple[str, list[dict], dict]:
     """Trained tensors, curve and metrics of a run: what no cache may change on a CPU."""
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     curve = [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
-    digest = hashlib.sha256((directory / "delta.safetensors").read_bytes()).hexdigest()
+    tensors, _ = read_delta(directory / "delta.safetensors")  # beside them stands the run's name
     record = json.loads((directory / "record.json").read_text())
-    return digest, curve, record["metrics"]
+    return content_hash(tensors), curve, record["metrics"]
 
 
 def entries(folder: Path) -> list[Path]:
