@@ -30,7 +30,7 @@ from segsweep.peft.select import Select
 from segsweep.run.evaluate import predict_batches
 from segsweep.run.identity import Run
 from segsweep.run.restore import assemble, restore
-from segsweep.train import train
+from segsweep.story import train
 from segsweep.verbs import export, merge, predict
 
 SMALL = [

@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.layouts import make
 from tests.words import compose
 from segsweep.run.identity import Run
-from segsweep.train import train
+from segsweep.story import train
 
 here = Path({folder!r})
 run = Run(compose(["model=maskdino_plain", "peft=shift", "data=crates", "metrics=counting",

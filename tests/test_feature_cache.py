@@ -22,7 +22,7 @@ from segsweep.peft.delta import read_delta
 from segsweep.run.feature_store import Disk, Memory, free_memory
 from segsweep.run.features import FeatureCache
 from segsweep.run.identity import Run, state_of
-from segsweep.train import train
+from segsweep.story import train
 
 TINY = [
     "data.train=8", "data.val=4", "hparams.batch_size=4", "hparams.epochs=2", "peft.rank=2",

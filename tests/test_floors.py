@@ -9,9 +9,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "segsweep"
 FLOORS = (
-    *("base", "data", "loss", "model", "task", "peft", "metrics", "run", "analysis", "train"),
+    *("base", "data", "loss", "model", "task", "peft", "metrics", "run", "analysis", "story"),
     *("sweep", "results", "pages", "audit", "check", "exporting", "bench"),
-    *("verbs", "__main__"),
+    *("api", "verbs", "__main__"),
 )
 """From the ground up: a file may import files of its own floor and of those below."""
 

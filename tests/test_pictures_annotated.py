@@ -16,7 +16,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.data.formats import masks
 from segsweep.run.identity import Run
-from segsweep.train import train
+from segsweep.story import train
 from segsweep.verbs import predict
 
 

@@ -18,8 +18,8 @@ from segsweep.run import predictions
 from segsweep.run.folder import OWN_FILES, file_facts
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
+from segsweep.story import train
 from segsweep.sweep.leftovers import leftovers
-from segsweep.train import train
 
 HEAD = {"run": "abc", "split": "val", "classes": ["a"], "data": "f"}
 FOUND = [

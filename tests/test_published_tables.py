@@ -19,7 +19,7 @@ from segsweep.results.spec import Spec, load, names
 from segsweep.results.tables import build
 from segsweep.run.identity import Run
 from segsweep.run.record import metric_facts
-from segsweep.train import train
+from segsweep.story import train
 from tests.layouts import make
 from tests.records import record, write
 from tests.words import class_of, compose, files

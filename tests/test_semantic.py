@@ -20,10 +20,10 @@ from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import Run
+from segsweep.story import train
 from segsweep.task import frames
 from segsweep.task.frames import to_original
 from segsweep.task.semantic import SemanticMap, SemanticTask
-from segsweep.train import train
 from tests.painted import WORDS, Painted
 
 HEIGHT, WIDTH = 30, 44

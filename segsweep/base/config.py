@@ -1,7 +1,7 @@
 """The typed configuration: what may be said on the command line, and what a run is made of.
 
 Hydra composes `conf/`; every word of a group is a dataclass (words.py), so a mistyped key or value
-fails while composing, and everything below `train.py` sees plain typed objects. Nothing here
+fails while composing, and everything below `story.py` sees plain typed objects. Nothing here
 imports torch.
 """
 

@@ -28,12 +28,12 @@ OF_IDS = ("file-", "image-", "category-")  # findings that count here; objects m
 SHOWN = 5  # names in a message
 
 
-def files(place: Path, leave: Path) -> list[Path]:
+def files(place: Path, leave: Path | None = None) -> list[Path]:
     """Return all files below a folder by name, or the one file; hidden ones and `leave` are not.
 
     Raises UserError where there is none, and where `leave` is the folder itself.
     """
-    leave = leave.resolve()
+    leave = leave and leave.resolve()
     if place.resolve() == leave:
         raise UserError(f"out={leave}: must be another folder than images=")
     if place.is_file():

@@ -28,6 +28,11 @@ class Instances:
     boxes: Tensor  # (M, 4) x1 y1 x2 y2 in pixels, far side past the last one, not clipped
     masks: Tensor  # (M, H, W) bool
 
+    def above(self, least: float) -> Instances:
+        """Return the objects of score `least` and more."""
+        sure = self.scores >= least
+        return Instances(self.scores[sure], self.labels[sure], self.boxes[sure], self.masks[sure])
+
     @cached_property
     def coco(self) -> list[dict[str, Any]]:
         """The same in the COCO form: class, score, box [x, y, w, h], RLE.

@@ -24,6 +24,10 @@ class SemanticMap:
     classes: Tensor  # (H, W) uint8
     scores: Tensor  # (H, W) of these classes, at most 1
 
+    def above(self, least: float) -> SemanticMap:
+        """Return the map: every pixel keeps its class, however sure it is."""
+        return self
+
     def label_map(self, background: bool) -> Tensor:
         """Classes, where a set has `background` that where no class reaches 0.5. -> (H, W) uint8"""
         if not background:

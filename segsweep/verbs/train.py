@@ -18,7 +18,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
 from segsweep.base.words import conf_dir
 from segsweep.run.identity import Run, tasked
-from segsweep.train import train
+from segsweep.story import train
 
 
 def launch(run: Run) -> None:

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _one(path: Path) -> int:
-    from segsweep.train import train
+    from segsweep.story import train
 
     run = frozen(assigned(path))
     sys.argv.insert(1, "work")  # Lightning starts the other ranks with this command line

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from segsweep import train
+from segsweep import story
 from segsweep.__main__ import main
 from segsweep.base.signals import Stopped, wish
 from segsweep.run.identity import Run
@@ -24,7 +24,7 @@ PYTHON = f"{sys.executable} {Path(__file__).resolve()}"
 LAUNCHER = ["hydra/launcher=slurm", f"hydra.launcher.python='{PYTHON}'"]
 
 Train = Callable[[Run], dict[str, Any]]
-publish, real = Run._train, train.train
+publish, real = Run._train, story.train
 
 
 def marks(directory: Path, kind: str) -> list[float]:
@@ -63,6 +63,6 @@ def sleep_or_train(run: Run) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    Run._train, train.train = counted, sleep_or_train
+    Run._train, story.train = counted, sleep_or_train
     sys.argv = ["segsweep", *sys.argv[sys.argv.index("segsweep") + 1 :]]
     main()

@@ -1,0 +1,190 @@
+"""segsweep from Python, as in a notebook: what the command line does, in four functions.
+
+    import segsweep
+
+    run = segsweep.train("peft=lora", "peft.rank=4")
+    run.metrics["segm_AP"]
+    table = segsweep.sweep(["peft=lora", "peft.rank=2,4", "seed=0,1"])
+    table = segsweep.runs()
+    model = segsweep.load(run)
+    model.predict("pictures")
+
+Words are those of the command line; they are checked before anything is trained, and what is done
+already is not done again. Mistakes are a `segsweep.base.errors.UserError`, in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segsweep.base.errors import UserError
+from segsweep.base.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from segsweep.run.restore import Restored
+    from segsweep.task.instances import Instances
+    from segsweep.task.semantic import SemanticMap
+
+RESULTS = Path("results")
+HALF = 0.5  # the least score where none was measured
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that was trained and evaluated, by its folder."""
+
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """`<model>-<peft>-<data>-<key>`."""
+        return self.directory.name
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """All that is recorded of it (docs/configuration.md)."""
+        return read_json(self.directory / "record.json") or {}
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics of its evaluation by name, None where one is not defined."""
+        return {name: metric["value"] for name, metric in self.record["metrics"].items()}
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model of a finished run, in evaluation mode."""
+
+    restored: Restored
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of its classes: `labels` and label maps count them from 0."""
+        return self.restored.record["data"]["classes"]
+
+    @property
+    def threshold(self) -> float:
+        """The score of the best F1 on its validation images, 0.5 where none was measured."""
+        best = (self.restored.record.get("analysis") or {}).get("best")
+        return best["score"] if best else HALF
+
+    def predict(
+        self, pictures: str | Path | Sequence[str | Path], threshold: float | None = None
+    ) -> dict[Path, Instances | SemanticMap]:
+        """Return what is found on each picture, at its own size.
+
+        Args:
+            pictures: a folder, a file, or files.
+            threshold: least score of an object; default: `self.threshold`.
+
+        Returns:
+            By path, `scores` (M,), `labels` (M,), `boxes` (M, 4) x1 y1 x2 y2, `masks` (M, H, W) of
+            objects; or of a label map `classes` and their `scores`, both (H, W).
+
+        Raises:
+            UserError: there is no such file, or one is no picture.
+        """
+        from segsweep.data.folder import Folder, files
+        from segsweep.run.evaluate import predict_batches
+
+        places = [pictures] if isinstance(pictures, str | Path) else pictures
+        paths = [path for place in places for path in files(Path(place).expanduser())]
+        config, least = self.restored.config, self.threshold if threshold is None else threshold
+        folder = Folder(paths, config.data, config.hparams.batch_size)
+        found: dict[Path, Any] = {}
+        for batch, results in predict_batches(config, self.restored.model, folder, least):
+            for number, result in zip(batch.image_ids, results, strict=True):
+                found[paths[number - 1]] = result.above(least)
+        for path, reason in folder.skipped.items():
+            raise UserError(f"{path}: {reason}")
+        return found
+
+
+def train(*words: str) -> FinishedRun:
+    """Train and evaluate one run, unless it is done already: `train("peft=lora", "seed=1")`.
+
+    Raises UserError for words that mean nothing, and for several values of a key (`sweep`).
+    """
+    from segsweep.base.config import compose
+    from segsweep.run.identity import Run
+    from segsweep.verbs.train import launch
+
+    run = Run(compose(list(words)))
+    launch(run)
+    return FinishedRun(run.directory)
+
+
+def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
+    """Train all runs of a sweep on this machine; return those that are done, a row each.
+
+    Args:
+        words: as behind `-m`: `["peft=lora", "peft.rank=2,4"]`, `["+sweep=demo", "seed=0,1"]`.
+        workers: runs at once on the CPU; default: one per core, at most 8.
+
+    Raises:
+        UserError: words mean nothing, or runs failed; the same call tries these again.
+    """
+    import pandas as pd
+
+    from segsweep.run.identity import State
+    from segsweep.sweep.board import last_words
+    from segsweep.sweep.local import Local, train_all
+    from segsweep.sweep.names import remember
+    from segsweep.sweep.plan import composed
+
+    hydra_config, plan = composed(words, fetch=True)
+    if faults := [f"{' '.join(entry.words)}: {f}" for entry in plan for f in entry.faults]:
+        raise UserError("\n  ".join(["nothing was started:", *dict.fromkeys(faults)]))
+    labels = {entry.run: " ".join(entry.words) for entry in plan if entry.run and not entry.same}
+    word = hydra_config.hydra.runtime.choices.get("sweep")
+    for run, label in labels.items():
+        if name := run.config.io.sweep or word:
+            remember(Path(run.config.io.results), name, {run.name: label.split()})
+    ended = train_all({r: label for r, label in labels.items() if not r.finished()}, Local(workers))
+    failed = [
+        f"{labels[run]}: {last_words(run.directory)}"
+        for run, state in ended.items()
+        if state is not State.DONE
+    ]
+    if failed:
+        raise UserError("\n  ".join([f"{len(failed)} of {len(labels)} runs failed:", *failed]))
+    folders = dict.fromkeys(Path(run.config.io.results) for run in labels)
+    tables = [runs(results) for results in folders]
+    table = pd.concat(tables, ignore_index=True)
+    return table.loc[table["name"].isin([run.name for run in labels])].reset_index(drop=True)
+
+
+def runs(results: str | Path = RESULTS) -> pd.DataFrame:
+    """Return all runs of a results folder that ended, a row each, a column per recorded value.
+
+    Columns are dotted keys of `record.json`: `config.peft.rank`, `metrics.segm_AP.value`,
+    `params.trainable` ... A row is as its run left it: `status` says `failed` of some.
+    """
+    from segsweep.results import frame
+
+    return frame.read(Path(results)).frame()
+
+
+def load(run: FinishedRun | str | Path, results: str | Path = RESULTS) -> TrainedModel:
+    """Return the model of a finished run with its trained weights, on the GPU where there is one.
+
+    Args:
+        run: what `train` returned, a name or id (also its beginning), or a folder.
+        results: where names and ids are looked for.
+
+    Raises:
+        UserError: there is no such run, it has not finished, or its weights are gone.
+    """
+    import torch
+
+    from segsweep.run.restore import restore
+    from segsweep.sweep.names import single_run
+
+    named = run.directory if isinstance(run, FinishedRun) else single_run(Path(results), str(run))
+    return TrainedModel(restore(named, "cuda" if torch.cuda.is_available() else "cpu"))
