@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segsweep.api import FinishedRun, TrainedModel, load, runs, sweep, train
+    from segsweep.api import TrainedModel, TrainedRun, load, runs, sweep, train
 
 __version__ = "0.1.0"
-__all__ = ["FinishedRun", "TrainedModel", "load", "runs", "sweep", "train"]
+__all__ = ["TrainedModel", "TrainedRun", "load", "runs", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,7 +36,7 @@ HALF = 0.5  # the least score where none was measured
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class TrainedRun:
     """A run that was trained and evaluated, by its folder."""
 
     directory: Path
@@ -106,7 +106,7 @@ class TrainedModel:
         return found
 
 
-def train(*words: str) -> FinishedRun:
+def train(*words: str) -> TrainedRun:
     """Train and evaluate one run, unless it is done already: `train("peft=lora", "seed=1")`.
 
     Raises UserError for words that mean nothing, and for several values of a key (`sweep`).
@@ -117,7 +117,7 @@ def train(*words: str) -> FinishedRun:
 
     run = Run(compose(list(words)))
     launch(run)
-    return FinishedRun(run.directory)
+    return TrainedRun(run.directory)
 
 
 def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
@@ -171,7 +171,7 @@ def runs(results: str | Path = RESULTS) -> pd.DataFrame:
     return frame.read(Path(results)).frame()
 
 
-def load(run: FinishedRun | str | Path, results: str | Path = RESULTS) -> TrainedModel:
+def load(run: TrainedRun | str | Path, results: str | Path = RESULTS) -> TrainedModel:
     """Return the model of a finished run with its trained weights, on the GPU where there is one.
 
     Args:
@@ -186,5 +186,5 @@ def load(run: FinishedRun | str | Path, results: str | Path = RESULTS) -> Traine
     from segsweep.run.restore import restore
     from segsweep.sweep.names import single_run
 
-    named = run.directory if isinstance(run, FinishedRun) else single_run(Path(results), str(run))
+    named = run.directory if isinstance(run, TrainedRun) else single_run(Path(results), str(run))
     return TrainedModel(restore(named, "cuda" if torch.cuda.is_available() else "cpu"))

@@ -28,7 +28,7 @@ def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> segsweep.FinishedRun:
+def run(folder: Path) -> segsweep.TrainedRun:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return segsweep.train(*SHORT)
@@ -54,7 +54,7 @@ def test_a_model_finds_objects_on_pictures(run, folder: Path) -> None:
     assert path == Path("a.png")
     assert every.masks.shape == (len(every.scores), 40, 50)
     least = float(every.scores.median())
-    (sure,) = segsweep.load(run.name[-6:]).predict([folder / "a.png"], least).values()
+    (sure,) = segsweep.load(run.name[-12:-4]).predict([folder / "a.png"], least).values()
     assert 0 < len(sure.scores) < len(every.scores)
     assert sure.scores.min() >= least
     assert len(model.classes) > max(every.labels)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "segsweep"
 FLOORS = (
     *("base", "data", "loss", "model", "task", "peft", "metrics", "run", "analysis", "story"),
     *("sweep", "results", "pages", "audit", "check", "exporting", "bench"),
-    *("api", "verbs", "__main__"),
+    *("verbs", "api", "__main__"),
 )
 """From the ground up: a file may import files of its own floor and of those below."""
 
