@@ -20,7 +20,7 @@ from segsweep.run.identity import Run, now
 from segsweep.sweep.names import remember
 from segsweep.sweep.options import Slurm
 from segsweep.sweep.slurm import submit
-from segsweep.train import train
+from segsweep.story import train
 from segsweep.verbs import analyse
 from tests.test_mutations import NASTY, places
 

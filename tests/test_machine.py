@@ -12,7 +12,7 @@ from segsweep.run.evaluate import evaluate
 from segsweep.run.identity import Run
 from segsweep.run.machine import MOST_LOADING, kind_of, loading_processes, require
 from segsweep.run.restore import same
-from segsweep.train import train
+from segsweep.story import train
 
 TINY = [
     "data=digits", "data.train=4", "data.val=2", "data.size=[64,64]", "hparams.batch_size=2",

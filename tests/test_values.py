@@ -20,7 +20,7 @@ from segsweep.base.words import GROUPS, files
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
 from segsweep.sweep.commands import words_of
-from segsweep.train import train
+from segsweep.story import train
 from tests.words import class_of
 
 NUMBER = re.compile(r"\b(int|float)\b")
