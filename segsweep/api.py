@@ -133,10 +133,10 @@ def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     import pandas as pd
 
     from segsweep.run.identity import State
-    from segsweep.sweep.board import last_words
-    from segsweep.sweep.local import Local, train_all
-    from segsweep.sweep.names import remember
-    from segsweep.sweep.plan import composed
+    from segsweep.sweeps.board import last_words
+    from segsweep.sweeps.local import Local, train_all
+    from segsweep.sweeps.names import remember
+    from segsweep.sweeps.plan import composed
 
     hydra_config, plan = composed(words, fetch=True)
     if faults := [f"{' '.join(entry.words)}: {f}" for entry in plan for f in entry.faults]:
@@ -146,7 +146,8 @@ def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     for run, label in labels.items():
         if name := run.config.io.sweep or word:
             remember(Path(run.config.io.results), name, {run.name: label.split()})
-    ended = train_all({r: label for r, label in labels.items() if not r.finished()}, Local(workers))
+    todo = {run: label for run, label in labels.items() if not run.finished()}
+    ended = train_all(todo, Local(workers)) if todo else {}
     failed = [
         f"{labels[run]}: {last_words(run.directory)}"
         for run, state in ended.items()
@@ -184,7 +185,7 @@ def load(run: TrainedRun | str | Path, results: str | Path = RESULTS) -> Trained
     import torch
 
     from segsweep.run.restore import restore
-    from segsweep.sweep.names import single_run
+    from segsweep.sweeps.names import single_run
 
     named = run.directory if isinstance(run, TrainedRun) else single_run(Path(results), str(run))
     return TrainedModel(restore(named, "cuda" if torch.cuda.is_available() else "cpu"))

@@ -17,10 +17,10 @@ from PIL import Image
 
 from segsweep.base.config import compose
 from segsweep.run.identity import Run, now
-from segsweep.sweep.names import remember
-from segsweep.sweep.options import Slurm
-from segsweep.sweep.slurm import submit
 from segsweep.story import train
+from segsweep.sweeps.names import remember
+from segsweep.sweeps.options import Slurm
+from segsweep.sweeps.slurm import submit
 from segsweep.verbs import analyse
 from tests.test_mutations import NASTY, places
 

@@ -12,8 +12,8 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.words import add_folder
 from segsweep.run.identity import Run
-from segsweep.sweep.options import Slurm
-from segsweep.sweep.slurm import submit
+from segsweep.sweeps.options import Slurm
+from segsweep.sweeps.slurm import submit
 from segsweep.verbs import retry
 from tests.sites import Site
 

@@ -53,10 +53,8 @@ def test_a_model_finds_objects_on_pictures(run, folder: Path) -> None:
     ((path, every),) = model.predict("a.png", threshold=0.0).items()
     assert path == Path("a.png")
     assert every.masks.shape == (len(every.scores), 40, 50)
-    least = float(every.scores.median())
-    (sure,) = segsweep.load(run.name[-12:-4]).predict([folder / "a.png"], least).values()
-    assert 0 < len(sure.scores) < len(every.scores)
-    assert sure.scores.min() >= least
+    (sure,) = segsweep.load(run.name[-12:-4]).predict([folder / "a.png"], 0.9).values()
+    assert len(every.scores) > len(sure.scores) == len(sure.masks) == 0  # it has learnt nothing
     assert len(model.classes) > max(every.labels)
 
 

@@ -17,7 +17,7 @@ from segsweep.bench.variants import variants
 from segsweep.model.layers.deformable import DeformableAttention
 from segsweep.results import frame
 from segsweep.run.restore import assemble
-from segsweep.sweep.names import directories
+from segsweep.sweeps.names import directories
 from segsweep.verbs import bench, table
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from segsweep.data.formats import masks
 from segsweep.data.sets.ade20k_instance import ADE20KInstance
 from segsweep.data.sets.cityscapes import LABELS, VOID, Cityscapes
 from segsweep.run.record import metric_facts
-from segsweep.sweep.sweeper import configs
+from segsweep.sweeps.sweeper import configs
 from tests import layouts_city as layouts
 from tests.small_coco import real_folder
 

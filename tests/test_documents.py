@@ -10,7 +10,7 @@ import pytest
 
 from segsweep.__main__ import VERBS
 from segsweep.base.config import compose
-from segsweep.sweep.sweeper import configs
+from segsweep.sweeps.sweeper import configs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "segsweep"
 FLOORS = (
     *("base", "data", "loss", "model", "task", "peft", "metrics", "run", "analysis", "story"),
-    *("sweep", "results", "pages", "audit", "check", "exporting", "bench"),
+    *("sweeps", "results", "pages", "audit", "check", "exporting", "bench"),
     *("verbs", "api", "__main__"),
 )
 """From the ground up: a file may import files of its own floor and of those below."""

@@ -17,7 +17,7 @@ from segsweep.base.config import Hparams
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
 from segsweep.model import torch_parts
-from segsweep.sweep.submitit_parts import batch_script, log_name
+from segsweep.sweeps.submitit_parts import batch_script, log_name
 
 SOURCES = [*Path(__file__).parents[1].glob("segsweep/**/*.py")]
 SOURCES += Path(__file__).parents[1].glob("hydra_plugins/**/*.py")

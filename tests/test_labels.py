@@ -26,8 +26,8 @@ from segsweep.results.tables import ablation, build
 from segsweep.results.typeset import html
 from segsweep.run.identity import Run
 from segsweep.run.record import metric_facts
-from segsweep.sweep.board import score
-from segsweep.sweep.status import status
+from segsweep.sweeps.board import score
+from segsweep.sweeps.status import status
 from segsweep.verbs.collect import main
 from tests.layouts_semantic import sbu
 

@@ -13,8 +13,8 @@ import pytest
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.run.identity import Run, State, state_of
-from segsweep.sweep import local
-from segsweep.sweep.local import Local, Places, gpus
+from segsweep.sweeps import local
+from segsweep.sweeps.local import Local, Places, gpus
 from tests.runs import TINY
 from tests.slurm import counted
 from tests.slurm.counted import marks

@@ -17,7 +17,7 @@ import pytest
 
 from segsweep.__main__ import main
 from segsweep.base.files import write_text, write_texts
-from segsweep.sweep.names import remember
+from segsweep.sweeps.names import remember
 from tests.damage import TINY
 from tests.records import record, write
 from tests.sites import Site

@@ -11,7 +11,7 @@ import pytest
 from segsweep.base.errors import UserError
 from segsweep.peft import printed as printed_table
 from segsweep.peft.sizes import sizes
-from segsweep.sweep.sweeper import configs
+from segsweep.sweeps.sweeper import configs
 from segsweep.verbs import params
 
 

@@ -31,8 +31,7 @@ from segsweep.run.folder import DELTA, file_facts
 from segsweep.run.identity import Run
 from segsweep.run.restore import restore
 from segsweep.story import train
-from segsweep.sweep.names import single_run
-from segsweep.story import train
+from segsweep.sweeps.names import single_run
 from segsweep.verbs import analyse, compare, export, merge, predict
 from tests.painted import WORDS
 from tests.runs import contents

@@ -19,7 +19,7 @@ from segsweep.run.folder import OWN_FILES, file_facts
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
 from segsweep.story import train
-from segsweep.sweep.leftovers import leftovers
+from segsweep.sweeps.leftovers import leftovers
 
 HEAD = {"run": "abc", "split": "val", "classes": ["a"], "data": "f"}
 FOUND = [

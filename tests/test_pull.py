@@ -24,9 +24,9 @@ from segsweep.base.owner import LostOwnership, owned, owner_of
 from segsweep.run import attempts
 from segsweep.run.folder import ATTEMPTS
 from segsweep.run.identity import Run, State, state_of
-from segsweep.sweep import pull
-from segsweep.sweep.names import chosen
-from segsweep.sweep.pull import Standing, Terms, Worker
+from segsweep.sweeps import pull
+from segsweep.sweeps.names import chosen
+from segsweep.sweeps.pull import Standing, Terms, Worker
 from segsweep.verbs import plan, work
 from tests.damage import damage
 from tests.slurm.counted import PYTHON, marks
@@ -34,7 +34,7 @@ from tests.slurm.counted import PYTHON, marks
 FROZEN = ["peft=frozen", "model.weights=null"]  # sleeps instead of being evaluated, no torch
 START = """
 import sys
-from segsweep.sweep import pull
+from segsweep.sweeps import pull
 pull.POLL = 0.3
 sys.executable = sys.argv.pop(1)
 from segsweep.__main__ import main

@@ -18,9 +18,9 @@ from segsweep.base.owner import owned, owner_of
 from segsweep.base.process import is_live
 from segsweep.base.queue import SUBMISSION, queue, this_submission
 from segsweep.run.identity import Run, State, state_of
-from segsweep.sweep.control import cancel as end
-from segsweep.sweep.options import Slurm, refusal
-from segsweep.sweep.slurm import recover, script, submit
+from segsweep.sweeps.control import cancel as end
+from segsweep.sweeps.options import Slurm, refusal
+from segsweep.sweeps.slurm import recover, script, submit
 from segsweep.verbs import cancel, retry, status
 from tests.sites import Site
 

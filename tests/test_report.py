@@ -34,8 +34,8 @@ from segsweep.run import predictions
 from segsweep.run.folder import file_facts
 from segsweep.run.identity import Run
 from segsweep.run.record import data_facts
-from segsweep.sweep.names import remember
-from segsweep.sweep.sweeper import composing, configs
+from segsweep.sweeps.names import remember
+from segsweep.sweeps.sweeper import composing, configs
 from segsweep.verbs.report import main
 from tests.contests import EVIL, EXAMPLES, NOISY, UNSTABLE, analysis, cases
 from tests.records import record, write

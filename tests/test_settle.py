@@ -12,8 +12,8 @@ from segsweep.base.config import Config, compose, identity
 from segsweep.base.errors import UserError
 from segsweep.data.sets.digits import DomainName
 from segsweep.run.identity import Run
-from segsweep.sweep.commands import joined, words_of
-from segsweep.sweep.names import chosen, remember
+from segsweep.sweeps.commands import joined, words_of
+from segsweep.sweeps.names import chosen, remember
 from segsweep.verbs import plan
 
 BASE = ["data.train=8", "data.val=4", "hparams.epochs=2"]

@@ -14,8 +14,8 @@ import pytest
 
 from segsweep.base.owner import owned
 from segsweep.base.process import process_started
-from segsweep.sweep.names import directories
-from segsweep.sweep.status import TAILS, Status, status
+from segsweep.sweeps.names import directories
+from segsweep.sweeps.status import TAILS, Status, status
 from segsweep.verbs.status import main
 from tests.records import record, write
 

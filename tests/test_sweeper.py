@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segsweep.sweep.sweeper import alternatives, configs, expand
+from segsweep.sweeps.sweeper import alternatives, configs, expand
 
 SETTINGS = {
     "settings": [

@@ -19,8 +19,8 @@ from segsweep.base.fields import check, default_of
 from segsweep.base.words import GROUPS, files
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
-from segsweep.sweep.commands import words_of
 from segsweep.story import train
+from segsweep.sweeps.commands import words_of
 from tests.words import class_of
 
 NUMBER = re.compile(r"\b(int|float)\b")

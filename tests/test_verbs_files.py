@@ -14,7 +14,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.owner import owned
 from segsweep.run.identity import Run
-from segsweep.sweep.leftovers import delete, leftovers
+from segsweep.sweeps.leftovers import delete, leftovers
 from segsweep.verbs import logs, prune
 from tests.records import record, write
 

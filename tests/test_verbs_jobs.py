@@ -16,8 +16,8 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.owner import Busy, owned
 from segsweep.run.identity import Run, State, state_of
-from segsweep.sweep.control import is_segsweep, reopened
-from segsweep.sweep.names import remember
+from segsweep.sweeps.control import is_segsweep, reopened
+from segsweep.sweeps.names import remember
 from segsweep.verbs import cancel, retry
 from tests.runs import contents, left_owner
 

@@ -12,7 +12,7 @@ import pytest
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.run.identity import Run, State, state_of
-from segsweep.sweep.names import chosen
+from segsweep.sweeps.names import chosen
 from segsweep.verbs import plan
 
 DATA = ["data.train=8", "data.val=4"]

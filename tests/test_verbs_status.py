@@ -16,8 +16,8 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import write_json
 from segsweep.base.owner import owned
 from segsweep.base.terminal import duration, human
-from segsweep.sweep.names import chosen, members, remember, settings, sweeps
-from segsweep.sweep.status import lines, status
+from segsweep.sweeps.names import chosen, members, remember, settings, sweeps
+from segsweep.sweeps.status import lines, status
 from segsweep.verbs.status import main
 from tests.records import record, write
 from tests.runs import left_owner

@@ -15,8 +15,8 @@ import pytest
 
 from segsweep.base.errors import UserError
 from segsweep.run.folder import file_facts
-from segsweep.sweep.names import remember
-from segsweep.sweep.sync import send
+from segsweep.sweeps.names import remember
+from segsweep.sweeps.sync import send
 from tests.records import record, write
 from tests.wandb_server import Server, serving
 

@@ -18,7 +18,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.words import FOLDERS, GROUPS, add_folder, own_folders, without_folders
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
-from segsweep.sweep.slurm import Slurm, script
+from segsweep.sweeps.slurm import Slurm, script
 from tests.runs import TINY, the_run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,12 +23,12 @@ from segsweep.base.errors import UserError
 from segsweep.base.hydra_parts import job_return, open_dicts, sweep_config
 from segsweep.base.queue import queue
 from segsweep.run.identity import LIVE, Run, State
-from segsweep.sweep.board import Board, last_words
-from segsweep.sweep.local import Local, state_or_failed, train_all
-from segsweep.sweep.options import Slurm
-from segsweep.sweep.pull import freeze
-from segsweep.sweep.slurm import submit
-from segsweep.sweep.sweeper import Combination
+from segsweep.sweeps.board import Board, last_words
+from segsweep.sweeps.local import Local, state_or_failed, train_all
+from segsweep.sweeps.options import Slurm
+from segsweep.sweeps.pull import freeze
+from segsweep.sweeps.slurm import submit
+from segsweep.sweeps.sweeper import Combination
 
 POLL = 5.0  # seconds between two looks at the queue
 Job = tuple[Combination, Run]

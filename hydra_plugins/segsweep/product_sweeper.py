@@ -17,13 +17,13 @@ from hydra_plugins.segsweep.launchers import Job, RunLauncher, typed_job
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.hydra_parts import chosen_launcher, failure
 from segsweep.run.identity import Run
-from segsweep.sweep.names import remember
-from segsweep.sweep.sweeper import Combination, expand
+from segsweep.sweeps.names import remember
+from segsweep.sweeps.sweeper import Combination, expand
 
 
 @dataclass
 class ProductSweeperConf:
-    """The sweeper's keys: named blocks of override lines (see segsweep/sweep/sweeper.py)."""
+    """The sweeper's keys: named blocks of override lines (see segsweep/sweeps/sweeper.py)."""
 
     _target_: str = "hydra_plugins.segsweep.product_sweeper.ProductSweeper"
     blocks: dict[str, list[str]] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
 from segsweep.base.terminal import human, printer
-from segsweep.sweep.sweeper import Combination, composing
+from segsweep.sweeps.sweeper import Combination, composing
 
 COLUMNS = ("ms", "IQR", "to base", "CPU to base", "GFLOP", "peak", "delta", "trained")
 

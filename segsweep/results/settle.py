@@ -22,9 +22,9 @@ from segsweep.results.spec import load
 from segsweep.results.tables import build
 from segsweep.results.wording import Values
 from segsweep.run.shapes import record_of
-from segsweep.sweep.commands import joined, words_of
-from segsweep.sweep.names import settings
-from segsweep.sweep.sweeper import Combination
+from segsweep.sweeps.commands import joined, words_of
+from segsweep.sweeps.names import settings
+from segsweep.sweeps.sweeper import Combination
 
 FIRST = 3  # seeds of every setting where nothing is known of noise
 BESIDE = ("io.", "hydra", "+hydra", "logger")  # words that belong to no setting

@@ -18,9 +18,9 @@ from segsweep.run.predictions import FILE, PredictionFile, keeping, read
 from segsweep.task.base import task_of
 
 
-def validation(config: Config) -> EvalLoader:
-    """Return the validation batches."""
-    return EvalLoader(config.data, "val", config.hparams.batch_size, loading_processes(config))
+def validation(config: Config, split: str = "val") -> EvalLoader:
+    """Return the validation batches, or those of another split."""
+    return EvalLoader(config.data, split, config.hparams.batch_size, loading_processes(config))
 
 
 @dataclass(frozen=True)

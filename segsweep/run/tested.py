@@ -16,9 +16,8 @@ def on_test(directory: Path, out: Path, words: Sequence[str]) -> list[str]:
 
     Raises UserError where its data have no test, or are not what they were.
     """
-    from segsweep.data.loader import EvalLoader
     from segsweep.metrics.base import of_classes
-    from segsweep.run.evaluate import predict_batches
+    from segsweep.run.evaluate import predict_batches, validation
     from segsweep.run.record import metric_facts
 
     config, record = finished(directory, words)
@@ -28,7 +27,7 @@ def on_test(directory: Path, out: Path, words: Sequence[str]) -> list[str]:
         )
     same(directory, config, record)  # before the model is built
     evaluator = config.metrics.evaluator(config.data, "test")
-    loader = EvalLoader(config.data, "test", config.hparams.batch_size, config.io.workers)
+    loader = validation(config, "test")
     model = restore(directory, words=words).model
     batches = watched(loader, len(loader), f"{directory.name} on test")
     for batch, results in predict_batches(config, model, batches):

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises UserError when there is none.
     """
     from segsweep.pages import analysis_forms as forms
-    from segsweep.sweep.names import chosen
+    from segsweep.sweeps.names import chosen
 
     parser = verb_parser("analyse", __doc__)
     parser.add_argument("runs", nargs="+", help="names or ids of runs, sweeps or folders")

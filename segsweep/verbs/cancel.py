@@ -13,9 +13,9 @@ from __future__ import annotations
 from segsweep.base.files import sound
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import LIVE, state_of
-from segsweep.sweep import control
-from segsweep.sweep.names import chosen, named_or_all, sweeps
-from segsweep.sweep.status import jobs
+from segsweep.sweeps import control
+from segsweep.sweeps.names import chosen, named_or_all, sweeps
+from segsweep.sweeps.status import jobs
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from segsweep.base.errors import UserError
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.base.terminal import printer, share
-from segsweep.sweep.names import chosen, spoken
+from segsweep.sweeps.names import chosen, spoken
 
 if TYPE_CHECKING:
     from segsweep.pages.difference import ComparedRun

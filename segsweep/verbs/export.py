@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from segsweep.base.errors import UserError
 from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.exporting.place import seal, staged, truth, vacant, verify
-from segsweep.sweep.names import single_run, spoken
+from segsweep.sweeps.names import single_run, spoken
 
 if TYPE_CHECKING:
     from segsweep.run.restore import Restored

@@ -13,8 +13,8 @@ from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.base.terminal import printable
 from segsweep.run.identity import LIVE, state_of
 from segsweep.run.shapes import failure_of
-from segsweep.sweep.names import single_run
-from segsweep.sweep.status import jobs
+from segsweep.sweeps.names import single_run
+from segsweep.sweeps.status import jobs
 
 PAUSE = 1.0  # seconds between two looks at a log that grows
 

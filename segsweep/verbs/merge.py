@@ -16,7 +16,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.exporting.checkpoint import SUFFIXES, write
 from segsweep.exporting.place import truth, vacant
-from segsweep.sweep.names import single_run, spoken
+from segsweep.sweeps.names import single_run, spoken
 
 
 def main(argv: list[str] | None = None) -> int:

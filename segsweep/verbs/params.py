@@ -46,7 +46,7 @@ def show(rows: list[SettingSize]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table of the settings asked for; 1 if `--check` finds a difference."""
-    from segsweep.sweep.sweeper import configs
+    from segsweep.sweeps.sweeper import configs
 
     args = _parser().parse_intermixed_args(argv)
     printed = read_printed(args.reported) if args.check else []

@@ -6,7 +6,7 @@
 
 The words are those of the command that would follow; `--dry-run` behind that command does the same.
 Every run is composed and checked: keys and values, data, base weights. Costs are those of finished
-runs like it (segsweep/sweep/cost.py). Nothing is started and nothing written.
+runs like it (segsweep/sweeps/cost.py). Nothing is started and nothing written.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from segsweep.base.parser import add_overrides, verb_parser
-from segsweep.sweep import plan
-from segsweep.sweep.pull import freeze
+from segsweep.sweeps import plan
+from segsweep.sweeps.pull import freeze
 
 if TYPE_CHECKING:
     from segsweep.results.settle import MissingSeeds

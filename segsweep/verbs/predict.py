@@ -21,7 +21,7 @@ from pathlib import Path
 
 from segsweep.base.errors import UserError
 from segsweep.base.parser import add_results, verb_parser
-from segsweep.sweep.names import chosen, single_run, spoken
+from segsweep.sweeps.names import chosen, single_run, spoken
 
 
 def main(argv: list[str] | None = None) -> int:

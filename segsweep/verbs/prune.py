@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from segsweep.base.parser import add_runs, verb_parser
 from segsweep.base.terminal import aligned, human
-from segsweep.sweep.leftovers import delete, leftovers
-from segsweep.sweep.names import chosen
-from segsweep.sweep.status import jobs
+from segsweep.sweeps.leftovers import delete, leftovers
+from segsweep.sweeps.names import chosen
+from segsweep.sweeps.status import jobs
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,11 +17,11 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import sound
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.identity import state_of
-from segsweep.sweep.again import launches
-from segsweep.sweep.control import ENDED, reopened, start_again
-from segsweep.sweep.names import chosen, named_or_all
-from segsweep.sweep.slurm import hidden
-from segsweep.sweep.status import jobs
+from segsweep.sweeps.again import launches
+from segsweep.sweeps.control import ENDED, reopened, start_again
+from segsweep.sweeps.names import chosen, named_or_all
+from segsweep.sweeps.slurm import hidden
+from segsweep.sweeps.status import jobs
 
 
 def main(argv: list[str] | None = None) -> int:

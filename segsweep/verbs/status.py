@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict
 
 from segsweep.base.parser import add_runs, verb_parser
-from segsweep.sweep.status import URGENT, lines, survey
+from segsweep.sweeps.status import URGENT, lines, survey
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from segsweep.base.files import sound
 from segsweep.base.parser import add_runs, verb_parser
-from segsweep.sweep.names import chosen
-from segsweep.sweep.sync import check, send, unsent
+from segsweep.sweeps.names import chosen
+from segsweep.sweeps.sync import check, send, unsent
 
 
 def main(argv: list[str] | None = None) -> int:

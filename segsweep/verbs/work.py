@@ -26,8 +26,8 @@ from segsweep.base.files import read_json
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.attempts import counted
 from segsweep.run.restore import frozen
-from segsweep.sweep.pull import LEASE, LEAST, Terms, Worker
-from segsweep.sweep.slurm import INTENT
+from segsweep.sweeps.pull import LEASE, LEAST, Terms, Worker
+from segsweep.sweeps.slurm import INTENT
 
 
 def assigned(path: Path) -> Path:

@@ -15,7 +15,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.owner import owned
 from segsweep.base.queue import Queue, queue
 from segsweep.run.identity import Run, State, state_of
-from segsweep.sweep.slurm import Slurm, prune, recover, submit
+from segsweep.sweeps.slurm import Slurm, prune, recover, submit
 from tests.runs import left_owner
 from tests.slurm.conftest import Cluster
 

@@ -23,8 +23,8 @@ from segsweep.results.sheets import Entry, sheets
 from segsweep.results.trace import code
 from segsweep.results.wording import metric_name, natural, quantity_of
 from segsweep.run.shapes import ANALYSIS, config_text, record_of
-from segsweep.sweep.names import chosen, settings
-from segsweep.sweep.status import Status, survey
+from segsweep.sweeps.names import chosen, settings
+from segsweep.sweeps.status import Status, survey
 
 PRICES = (
     *("params.trainable", "params.percent"),

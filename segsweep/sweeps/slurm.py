@@ -32,8 +32,8 @@ from segsweep.base.queue import HIDDEN, SUBMISSION, Queue, ask, queue, setting, 
 from segsweep.base.words import FOLDERS
 from segsweep.run.identity import LIVE, Run, State, git, now
 from segsweep.run.shapes import ID, USER, job_of
-from segsweep.sweep.options import Slurm, refusal
-from segsweep.sweep.submitit_parts import batch_script, log_name
+from segsweep.sweeps.options import Slurm, refusal
+from segsweep.sweeps.submitit_parts import batch_script, log_name
 
 LOCKED = 300  # seconds to wait for another command that submits into the same folder
 LOG = "log.txt"

@@ -23,8 +23,8 @@ from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
 from segsweep.base.hydra_parts import initialized
 from segsweep.run.shapes import job_of
-from segsweep.sweep.local import Local
-from segsweep.sweep.options import PLAIN, SHELL, Slurm
+from segsweep.sweeps.local import Local
+from segsweep.sweeps.options import PLAIN, SHELL, Slurm
 
 Scalar = str | int | float | bool | None
 PLAIN_KEYS = [f.name for f in fields(Slurm) if f.name not in SHELL]

@@ -17,7 +17,7 @@ from segsweep.base.files import tail
 from segsweep.base.terminal import printable
 from segsweep.run.identity import State
 from segsweep.run.shapes import failure_of, reason
-from segsweep.sweep.status import status
+from segsweep.sweeps.status import status
 
 EVERY = 60  # seconds between two summaries where nothing moves
 ROWS = 20  # running ones that a terminal shows

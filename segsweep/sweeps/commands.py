@@ -17,7 +17,7 @@ from segsweep.base.explain import explain
 from segsweep.base.fields import refuse_references
 from segsweep.base.hydra_parts import initialized
 from segsweep.run.identity import Run
-from segsweep.sweep.sweeper import Combination
+from segsweep.sweeps.sweeper import Combination
 
 CHOSEN = ("model", "peft", "data")  # groups that are always named
 OTHERS = ("hparams", "metrics", "trainer")  # those that are where it is not what follows

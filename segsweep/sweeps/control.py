@@ -16,10 +16,10 @@ from segsweep.base.queue import Queue, Queued, ask, queue, this_user
 from segsweep.run.identity import Run, State, now
 from segsweep.run.restore import frozen
 from segsweep.run.shapes import job_of
-from segsweep.sweep.again import Launch
-from segsweep.sweep.local import train_all
-from segsweep.sweep.options import Slurm
-from segsweep.sweep.slurm import submit
+from segsweep.sweeps.again import Launch
+from segsweep.sweeps.local import train_all
+from segsweep.sweeps.options import Slurm
+from segsweep.sweeps.slurm import submit
 
 ENDED = [state.value for state in (State.FAILED, State.LOST, State.INTERRUPTED, State.NEW)]
 BATCH = 500  # jobs that one call of scancel ends

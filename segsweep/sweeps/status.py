@@ -18,8 +18,8 @@ from segsweep.base.queue import HIDDEN, Queue, queue, this_user
 from segsweep.base.terminal import aligned, duration, printable, shared
 from segsweep.run.identity import State, state_of
 from segsweep.run.shapes import curve, failure_of, job_of, reason, record_of
-from segsweep.sweep.names import chosen, settings
-from segsweep.sweep.slurm import intents, recover
+from segsweep.sweeps.names import chosen, settings
+from segsweep.sweeps.slurm import intents, recover
 
 TAILS = (1 << 13, 1 << 18)  # bytes at the end of a curve in which its last lines are looked for
 EPOCHS = re.compile(rb"^hparams:\n(?:[ \t]+.*\n)*?[ \t]+epochs: (\d{1,9})\b", re.MULTILINE)

@@ -23,10 +23,10 @@ from segsweep.run.attempts import given_up, killed
 from segsweep.run.folder import ATTEMPTS
 from segsweep.run.identity import Run, State, state_of
 from segsweep.run.restore import frozen
-from segsweep.sweep.board import Board, last_words
-from segsweep.sweep.local import TICK, Process, cores, stopping
-from segsweep.sweep.names import chosen, remember, settings
-from segsweep.sweep.sweeper import Combination
+from segsweep.sweeps.board import Board, last_words
+from segsweep.sweeps.local import TICK, Process, cores, stopping
+from segsweep.sweeps.names import chosen, remember, settings
+from segsweep.sweeps.sweeper import Combination
 
 POLL = 30.0  # seconds between two looks at runs that others train, more or less
 LEASE = 15.0  # minutes without a sign of life after which an owner elsewhere counts as dead

@@ -22,7 +22,7 @@ from segsweep.base.owner import HEIR, Busy, attempts
 from segsweep.base.queue import Queue
 from segsweep.base.signals import CHILD, Stopped, leave, wish
 from segsweep.run.identity import Run, State
-from segsweep.sweep.board import Board
+from segsweep.sweeps.board import Board
 
 MOST = 8  # runs at once on the CPU unless said otherwise; each holds a model in memory
 TICK = 0.2  # seconds

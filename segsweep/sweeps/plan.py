@@ -26,12 +26,12 @@ from segsweep.base.explain import explain
 from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.model.files import locate
 from segsweep.run.identity import LIVE, Run, State, state_of
-from segsweep.sweep.cost import Cost, estimate, finished_runs, probe
-from segsweep.sweep.names import directories
-from segsweep.sweep.options import Slurm
-from segsweep.sweep.slurm import alike, script
-from segsweep.sweep.status import UNREADABLE, jobs
-from segsweep.sweep.sweeper import Combination, composing
+from segsweep.sweeps.cost import Cost, estimate, finished_runs, probe
+from segsweep.sweeps.names import directories
+from segsweep.sweeps.options import Slurm
+from segsweep.sweeps.slurm import alike, script
+from segsweep.sweeps.status import UNREADABLE, jobs
+from segsweep.sweeps.sweeper import Combination, composing
 
 
 @dataclass
