@@ -8,7 +8,10 @@
 #   slurm_cluster.sh logs [lines]     tail of every log
 # fault injection, for tests:
 #   slurm_cluster.sh crash  <node>    kill -9 a slurmd with its job steps ("the node lost power")
+#   slurm_cluster.sh freeze <node>    the same, but its jobs sleep (SIGSTOP) instead of ending: prints
+#                                     their processes, which whoever asked for it wakes or ends
 #   slurm_cluster.sh revive <node>    start that slurmd again
+#   slurm_cluster.sh forget           a controller that lost its state: ids of jobs begin again
 #   slurm_cluster.sh ctld-down|ctld-up|ctld-restart     the controller
 #
 # Everything lives in $SLURM_CLUSTER_DIR: configuration, key, sockets, spool, state, logs,
@@ -99,6 +102,19 @@ kill_steps() {                               # and with them, in the same instan
         mapfile -t -O "${#all[@]}" all < <(tree "$s")
     done
     (( ${#all[@]} )) && kill -KILL "${all[@]}" 2>/dev/null
+    return 0
+}
+
+freeze_steps() {                             # NODE and its slurmd: what is left of its steps sleeps
+    local s steps=("${@:2}") all=()
+    for s in $(steps_of "$1"); do
+        kill -STOP "$s" 2>/dev/null
+        steps+=("$s")
+        mapfile -t -O "${#all[@]}" all < <(tree "$s" | tail -n +2)
+    done
+    (( ${#all[@]} )) && kill -STOP "${all[@]}" 2>/dev/null
+    (( ${#steps[@]} )) && kill -KILL "${steps[@]}" 2>/dev/null
+    (( ${#all[@]} )) && echo "${all[@]}"
     return 0
 }
 
@@ -287,9 +303,11 @@ case ${1:-} in
     logs)   tail -n "${2:-20}" "$DIR"/log/* ;;
     # all at once: a job that outlived its slurmd by seconds would still run when it begins elsewhere
     crash)  load; known "${2:-}"; kill_steps "$2" $(alive "slurmd-$2"); end "slurmd-$2" KILL ;;
+    freeze) load; known "${2:-}"; freeze_steps "$2" $(alive "slurmd-$2"); end "slurmd-$2" KILL ;;
     revive) load; known "${2:-}"; start_node "$2"; wait_for 20 "$2" nodes_ready ;;
     ctld-down)    load; end slurmctld TERM ;;
     ctld-up)      load; start_ctld ;;
+    forget)       load; end slurmctld KILL; rm -rf "${DIR:?}"/state/*; start_ctld -i ;;
     ctld-restart) load; end slurmctld TERM; start_ctld ;;
     *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$self"; exit 2 ;;
 esac

@@ -4,7 +4,8 @@
 
 Two kinds of runs (tests/slurm/counted.py): sleeping ones, which do all that a run does except to
 train (four seconds of sleep, no torch), and real ones, whose weights, metrics and curves must be
-those of undisturbed runs to the last bit. While the faults last, the same command lines are given
+those of undisturbed runs to the last bit. Jobs believe that each node is a machine of its own, and
+pull workers train beside them. While the faults last, the same command lines are given
 again now and then; afterwards, until nothing is left to submit.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import hashlib
 import os
 import random
 import shutil
@@ -22,29 +23,33 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from scripts.soak_faults import PATIENCE, WEIGHTS, worker
 from segsweep.base.files import read_json
-from segsweep.base.owner import owner_of
-from segsweep.base.process import is_live
 from tests.slurm.conftest import Cluster
-from tests.slurm.counted import LAUNCHER, marks
+from tests.slurm.counted import COUNTED, LAUNCHER, marks
 from tests.slurm.test_faults import results, table
 
-SLEEPING = ["peft=frozen", "model.weights=null"]
+SLEEPING = ["peft=frozen", "model.weights=null", "io.sweep=sleeping"]
 REAL = [
     "peft=lora", "data.train=16", "data.val=8", "hparams.batch_size=4", "hparams.epochs=3",
-    "hparams.lr=0.01", "io.log_every=1", "io.save_every=1",
+    "hparams.lr=0.01", "io.log_every=1", "io.save_every=1", "io.sweep=real",
 ]  # fmt: skip
 JOBS = ["-m", *LAUNCHER, "hydra.launcher.cpus_per_task=1", "hydra.launcher.partition=low"]
 SLICE = 25  # sleeping runs of one command line
 PAUSE = (0.5, 3.0)  # seconds between two faults
-PATIENCE = 300  # seconds for the queue to become empty
-WEIGHTS = {
-    "kill -9 of a step": 5, "scancel": 3, "scontrol requeue": 3, "time limit near": 3,
-    "preemption": 1, "node crash": 1, "controller down": 1, "login process killed": 3,
-    "two commands at once": 1, "the same command": 3,
-}  # fmt: skip
+BAD = (
+    "runs lost", "runs done twice", "runs with other files than their record's",
+    "real runs unlike the undisturbed ones", "tables that differ",
+    "jobs of others that were cancelled", "runs that one damaged file has hidden",
+)  # fmt: skip
+WORKERS = 5  # that pull runs, beside the jobs
+
+
+Line = tuple[Path, list[str]]  # a folder, and what is typed there
 
 
 class Soak:
@@ -53,9 +58,11 @@ class Soak:
     def __init__(self, cluster: Cluster, folder: Path, seed: int, sleeping: int, real: int) -> None:
         self.cluster, self.rng = cluster, random.Random(seed)
         self.down: dict[str, float] = {}  # nodes, and when they come back
+        self.asleep: list[tuple[float, list[int]]] = []  # processes, and when they wake up
+        self.workers: list[subprocess.Popen[bytes]] = []
         self.counts: Counter[str] = Counter()
         self.sleeping, self.real = folder / "sleeping", folder / "real"
-        self.lines: list[tuple[Path, list[str]]] = []
+        self.lines: list[Line] = []
         for first in range(0, sleeping, SLICE):
             seeds = f"seed=range({first},{min(first + SLICE, sleeping)})"
             self.lines.append((self.sleeping, [*JOBS, *SLEEPING, seeds]))
@@ -74,78 +81,77 @@ class Soak:
         """Return how many runs have a record."""
         return sum((run / "record.json").exists() for run in self.runs())
 
-    def give(self, line: tuple[Path, list[str]]) -> subprocess.Popen[str]:
+    def jobs(self, state: str = "") -> list[str]:
+        """Return the jobs that wait or run, or those in a state."""
+        return [job for job, now in self.cluster.queue().items() if now == (state or now)]
+
+    def give(self, line: Line, user: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Give a command line, as somebody on the login node does."""
         folder, words = line
-        command = [sys.executable, "-m", "segsweep", *words]
+        command = [*user, sys.executable, "-m", "segsweep", *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes)
 
-    def submitted(self, line: tuple[Path, list[str]]) -> int:
-        """Give a command line; return how many runs it submitted."""
-        process = self.give(line)
+    def segsweep(self, folder: Path, *words: str, status: Sequence[int] = (0,)) -> str:
+        """Give a command; return what it prints. Raises RuntimeError for any other exit status."""
+        process = self.give((folder, list(words)))
         output = process.communicate(timeout=PATIENCE)[0]
-        if process.returncode:
-            raise RuntimeError(output)
+        if process.returncode not in status:
+            raise RuntimeError(f"{' '.join(words)}: status {process.returncode}\n{output}")
+        return output
+
+    def submitted(self, line: Line) -> int:
+        """Give a command line; return how many runs it submitted."""
+        output = self.segsweep(line[0], *line[1])
         return int(output.partition("submitted ")[2].split()[0]) if "submitted" in output else 0
+
+    def stranger(self) -> str:
+        """Submit a job of somebody else; return its id."""
+        words = [
+            "sbatch",
+            "--parsable",
+            "--output=/dev/null",
+            "--comment=another",
+            "--wrap=sleep 60",
+        ]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
+
+    def hire(self) -> None:
+        """Keep as many pull workers as there shall be, of either sweep in turn."""
+        self.workers = [w for w in self.workers if w.poll() is None]
+        while len(self.workers) < WORKERS:
+            folder = self.rng.choice([self.sleeping, self.real])
+            if not any((folder / "results" / "sweeps").glob("*")):
+                return
+            self.workers.append(worker(folder, COUNTED, folder.name))
+
+    def dismiss(self) -> None:
+        """End the pull workers that are left."""
+        for process in self.workers:
+            process.terminate()
+        for process in self.workers:
+            process.wait(PATIENCE)
 
     def harm(self) -> None:
         """Do one fault, drawn by its weight; what has nothing to act upon is not counted."""
-        kind = self.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        queue = self.cluster.queue()
-        running = [job for job, state in queue.items() if state == "RUNNING"]
-        if kind == "kill -9 of a step":
-            owners = [owner_of(run) for run in self.runs()]
-            alive = [owner["pid"] for owner in owners if owner and is_live(owner)]
-            if not alive:
-                return
-            os.kill(self.rng.choice(alive), signal.SIGKILL)
-        elif kind == "scancel":
-            if not queue:
-                return
-            ask("scancel", self.rng.choice(list(queue)))
-        elif kind in ("scontrol requeue", "time limit near"):
-            if not running:
-                return
-            command = ("scontrol", "requeue") if "requeue" in kind else ("scancel", "--signal=USR2")
-            ask(*command, self.rng.choice(running))
-        elif kind == "preemption":
-            ask("sbatch", "--partition=main", "--nodes=1", "--exclusive", "--output=/dev/null",
-                "--job-name=intruder", "--wrap=sleep 1")  # fmt: skip
-        elif kind == "node crash":
-            node = self.rng.choice(["n1", "n2", "n3"])
-            if self.down:
-                return
-            self.cluster.control("crash", node)
-            self.down[node] = time.monotonic() + self.rng.uniform(0, 40)
-        elif kind == "controller down":
-            self.cluster.control("ctld-down")
-            time.sleep(self.rng.uniform(0, 10))
-            self.cluster.control("ctld-up")
-        elif kind == "login process killed":
-            process = self.give(self.rng.choice(self.lines))
-            time.sleep(self.rng.uniform(0.3, 5))
-            if process.poll() is not None:
-                kind = "the same command"
-            elif self.rng.random() < 0.5:
-                process.kill()  # sbatch may live on
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-        elif kind == "two commands at once":
-            line = self.rng.choice(self.lines)
-            for process in [self.give(line), self.give(line)]:
-                process.communicate(timeout=PATIENCE)
-        else:
-            self.submitted(self.rng.choice(self.lines))
-        self.counts[kind] += 1
+        (fault,) = self.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        if fault(self):
+            self.counts[fault.__name__.replace("_", " ")] += 1
 
     def revive(self, everything: bool = False) -> None:
-        """Start the nodes again whose time has come."""
+        """Start the nodes again, and wake up the processes, whose time has come."""
+        now = time.monotonic()
         for node, when in list(self.down.items()):
-            if everything or time.monotonic() > when:
+            if everything or now > when:
                 self.cluster.control("revive", node)
                 del self.down[node]
+        for when, pids in list(self.asleep):
+            if everything or now > when:
+                self.asleep.remove((when, pids))
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
 
     def disturb(self, minutes: float) -> None:
         """Give the command lines one by one and do harm, until the time is over or all is done."""
@@ -156,6 +162,7 @@ class Soak:
                 self.submitted(waiting.pop())
             time.sleep(self.rng.uniform(*PAUSE))
             self.revive()
+            self.hire()
             self.harm()
             if time.monotonic() > reported + 30:
                 reported = time.monotonic()
@@ -176,10 +183,12 @@ class Soak:
             self.cluster.wait_empty(PATIENCE)
 
 
-def ask(*command: str) -> None:
-    """Run a SLURM program; not our matter if a job has just ended, or its node does not answer."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, check=False, capture_output=True, timeout=5)
+def held(run: Path, record: dict[str, Any]) -> bool:
+    """Say whether the files of a run are those that its record describes."""
+    return all(
+        hashlib.sha256((run / name).read_bytes()).hexdigest() == facts["sha256"]
+        for name, facts in record["files"].items()
+    )
 
 
 def undisturbed(folder: Path, grid: list[str]) -> None:
@@ -202,7 +211,10 @@ def report(soak: Soak, reference: Path) -> dict[str, int]:
         counts["published, killed before it was noted"] += record is not None and done == 0
         kind = "real" if soak.real in run.parents else "sleeping"
         counts[f"attempts that began, of {kind} runs"] += len(marks(run, "begun"))
-        counts["submissions"] += json.loads((run / "job.json").read_text())["attempts"]
+        counts["submissions"] += (read_json(run / "job.json") or {"attempts": 0})["attempts"]
+        counts["runs with other files than their record's"] += bool(record) and not held(
+            run, record
+        )
         counts["files of killed processes left"] += len(list(run.glob(".*")))
         undisturbed_run = reference / run.relative_to(soak.real) if kind == "real" else None
         counts["real runs unlike the undisturbed ones"] += (
@@ -230,6 +242,7 @@ def main() -> int:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak"))
     folder.chmod(0o755)
+    os.umask(0)  # two users share the folders
     cluster = Cluster(folder / "slurm")
     soak = Soak(cluster, folder, options.seed, options.sleeping, options.real)
     os.environ |= cluster.environment | {"COUNTED_SECONDS": "4"}
@@ -244,15 +257,15 @@ def main() -> int:
         soak.disturb(options.minutes)
         rounds = soak.finish()
     finally:
+        soak.revive(everything=True)
+        soak.dismiss()
         cluster.control("stop")
     counts = report(soak, reference)
     counts |= {"rounds of the same commands afterwards": rounds}
     counts |= {"seconds": round(time.monotonic() - start)}
     for name, count in [*sorted(soak.counts.items()), *counts.items()]:
         print(f"| {name} | {count} |")
-    bad = ("runs lost", "runs done twice", "real runs unlike the undisturbed ones",
-           "tables that differ")  # fmt: skip
-    if any(counts[name] for name in bad):
+    if any(counts[name] or soak.counts[name] for name in BAD):
         print(f"kept: {folder}")
         return 1
     shutil.rmtree(folder)

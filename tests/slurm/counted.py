@@ -4,11 +4,16 @@ It is `python -m segsweep`, except that every run notes in its file `marks` when
 it was published, and that runs of the frozen base, which train nothing, sleep COUNTED_SECONDS
 (default 2) instead of being evaluated: they need neither torch nor a processor. First attempts of
 other runs are SETUP_SECONDS longer in their set-up, if that is set, and note when it begins.
+
+Where it may, a process takes the host name of its node: one shared name would hide what happens
+between machines.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -20,8 +25,11 @@ from segsweep.__main__ import main
 from segsweep.base.signals import Stopped, wish
 from segsweep.run.identity import Run
 
+COUNTED = [str(Path(__file__).resolve()), "segsweep"]  # instead of `-m segsweep`
 PYTHON = f"{sys.executable} {Path(__file__).resolve()}"
 LAUNCHER = ["hydra/launcher=slurm", f"hydra.launcher.python='{PYTHON}'"]
+
+CLONE_NEWUTS = 0x04000000  # sched.h: names of hosts of its own
 
 Train = Callable[[Run], dict[str, Any]]
 publish, real = Run._train, story.train
@@ -62,7 +70,15 @@ def sleep_or_train(run: Run) -> dict[str, Any]:
     return {"metrics": {}, "seconds": {"total": seconds}}
 
 
+def on_its_node() -> None:
+    """Give this process the host name of its node, where it may: nodes share one machine here."""
+    node = os.environ.get("SLURMD_NODENAME")
+    if node and os.geteuid() == 0 and ctypes.CDLL(None).unshare(CLONE_NEWUTS) == 0:
+        socket.sethostname(node)
+
+
 if __name__ == "__main__":
+    on_its_node()
     Run._train, story.train = counted, sleep_or_train
     sys.argv = ["segsweep", *sys.argv[sys.argv.index("segsweep") + 1 :]]
     main()
