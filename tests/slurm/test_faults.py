@@ -218,6 +218,8 @@ def test_a_sweep_under_several_faults_ends_with_the_table_of_an_undisturbed_one(
     assert len(marks(limited, "begun")) >= 4
     for run in (killed, cancelled, crashed):
         assert len(marks(run, "begun")) >= 2
+    for run in (killed, crashed, limited):  # went on by themselves
+        assert json.loads((run / "job.json").read_text())["attempts"] == 1
     for run in runs(tmp_path):
         assert results(run) == results(undisturbed / run.relative_to(tmp_path))
     assert cluster.segsweep("collect", cwd=tmp_path).returncode == 0

@@ -1,4 +1,7 @@
-"""Jobs that train, and what is done to them: they end with the bits of an undisturbed run."""
+"""Jobs that train and are told to stop: they end with the bits of an undisturbed run.
+
+What happens to those that are not told (killed, a node that dies) is in test_faults.py.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +67,6 @@ def test_a_sweep_is_submitted_trained_and_done(cluster, undisturbed, tmp_path) -
     assert "done already" in cluster.segsweep(*WORDS, "seed=0,1", cwd=tmp_path).stdout
 
 
-def kill(cluster: Cluster, pid: int, job: str) -> None:
-    os.kill(pid, signal.SIGKILL)
-
-
 def near_the_limit(cluster: Cluster, pid: int, job: str) -> None:
     """Shorten the limit to the minute after the one that has begun, until SLURM has spoken."""
     words = ["squeue", "--noheader", f"--jobs={job}", "--format=%M"]
@@ -102,21 +101,11 @@ def pending(pid: int, signum: int) -> bool:
     return not stopped or any(mask >> (signum - 1) & 1 for mask in masks)
 
 
-def crash(cluster: Cluster, pid: int, job: str) -> None:
-    words = ["squeue", "--noheader", f"--jobs={job}", "--format=%N"]
-    node = subprocess.run(words, capture_output=True, text=True).stdout.strip()
-    cluster.control("crash", node)
-    cluster.wait(lambda: cluster.queue().get(job) != "RUNNING")
-    cluster.control("revive", node)
-
-
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (kill, []),
         (near_the_limit, ["hydra.launcher.time=30", "hydra.launcher.signal_delay=100"]),
         (preempt, ["hydra.launcher.partition=low"]),
-        (crash, []),
     ],
 )
 def test_a_run_goes_on_by_itself(
@@ -127,8 +116,7 @@ def test_a_run_goes_on_by_itself(
     cluster.wait(lambda: (directory / "record.json").exists(), 2 * PATIENCE)
     assert_undisturbed(tmp_path, undisturbed)
     assert json.loads((directory / "job.json").read_text())["attempts"] == 1
-    if harm is near_the_limit or harm is preempt:
-        assert "stopping after this step" in said(directory)
+    assert "stopping after this step" in said(directory)
 
 
 def test_a_cancelled_run_stops_with_a_checkpoint_and_the_same_command_goes_on(
