@@ -30,7 +30,7 @@ from typing import Any
 from scripts.soak_faults import PATIENCE, WEIGHTS, worker
 from segsweep.base.files import read_json
 from tests.slurm.conftest import Cluster
-from tests.slurm.counted import COUNTED, LAUNCHER, marks
+from tests.slurm.counted import LAUNCHER, marks
 from tests.slurm.test_faults import results, table
 
 SLEEPING = ["peft=frozen", "model.weights=null", "io.sweep=sleeping"]
@@ -124,7 +124,7 @@ class Soak:
             folder = self.rng.choice([self.sleeping, self.real])
             if not any((folder / "results" / "sweeps").glob("*")):
                 return
-            self.workers.append(worker(folder, COUNTED, folder.name))
+            self.workers.append(worker(folder, folder.name))
 
     def dismiss(self) -> None:
         """End the pull workers that are left."""

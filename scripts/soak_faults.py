@@ -12,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segsweep.base.owner import owner_of, process_started
+from segsweep.base.owner import owner_of
+from segsweep.base.process import process_started
+from tests.slurm.counted import PYTHON
+from tests.test_pull import START
 
 if TYPE_CHECKING:
     from scripts.soak import Soak
@@ -197,10 +200,17 @@ def _lose_a_node(soak: Soak, how: str) -> bool:
     return True
 
 
-def worker(folder: Path, python: list[str], name: str) -> subprocess.Popen[bytes]:
-    """Start a pull worker of a sweep in a process group of its own."""
-    command = [sys.executable, *python, "work", "--sweep", name]
+def worker(folder: Path, name: str) -> subprocess.Popen[bytes]:
+    """Start a pull worker of a sweep, whose runs are counted, in a process group of its own."""
+    python = folder / "python"
+    if not python.exists():
+        python.write_text(f'#!/bin/sh\nexec {PYTHON} "$@"\n')
+        python.chmod(0o755)
     with (folder / "workers.txt").open("ab") as log:
         return subprocess.Popen(
-            command, cwd=folder, start_new_session=True, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-c", START, str(python), "work", "--sweep", name],
+            cwd=folder,
+            start_new_session=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )

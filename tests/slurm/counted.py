@@ -25,7 +25,6 @@ from segsweep.__main__ import main
 from segsweep.base.signals import Stopped, wish
 from segsweep.run.identity import Run
 
-COUNTED = [str(Path(__file__).resolve()), "segsweep"]  # instead of `-m segsweep`
 PYTHON = f"{sys.executable} {Path(__file__).resolve()}"
 LAUNCHER = ["hydra/launcher=slurm", f"hydra.launcher.python='{PYTHON}'"]
 
