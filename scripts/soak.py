@@ -178,9 +178,13 @@ class Soak:
             rounds += 1
             submitted = sum(self.submitted(line) for line in self.lines)
             print(f"  round {rounds}: {submitted} submitted, {self.done()} done", flush=True)
-            if not submitted and not self.cluster.queue():
+            if not submitted and not self.cluster.queue() and not self.draining():
                 return rounds
-            self.cluster.wait_empty(PATIENCE)
+            self.cluster.wait(lambda: not self.cluster.queue() and not self.draining(), PATIENCE)
+
+    def draining(self) -> bool:
+        """Say whether pull workers are still at work; they leave when nothing is left."""
+        return self.done() < self.total and any(w.poll() is None for w in self.workers)
 
 
 def held(run: Path, record: dict[str, Any]) -> bool:
