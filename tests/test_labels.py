@@ -80,7 +80,7 @@ def test_failed_runs_decide_no_labels(tmp_path: Path) -> None:
     for rank in (2, 4):
         done(tmp_path, "peft=lora", f"peft.rank={rank}")
     before = labels(tmp_path)
-    mistyped = ("model.weights=/nope.pth", "hparams.lr_factors={x: 2}", "data.train=7", "peft.lr=9")
+    mistyped = ("hparams.lr_factors={x: 2}", "data.train=7", "peft.lr=9")
     for word in mistyped:
         failed(tmp_path, "peft=lora", "peft.rank=2", word)
     assert labels(tmp_path) == before
@@ -94,7 +94,10 @@ def test_failed_runs_decide_no_labels(tmp_path: Path) -> None:
 
 def test_no_label_holds_a_hash_and_what_differs_is_told_apart(tmp_path: Path) -> None:
     other = DIGEST[::-1]
-    for word in (f"a/mine.pth#sha256={DIGEST}", f"a/mine.pth#sha256={other}", "b/theirs.pth"):
+    theirs = tmp_path / "b/theirs.pth"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"weights")
+    for word in (f"a/mine.pth#sha256={DIGEST}", f"a/mine.pth#sha256={other}", theirs):
         done(tmp_path, f"model.weights='{word}'")
     done(tmp_path)  # with its own weights, of which the word says the hash
     titles = [table.title for table in tables_of(tmp_path)]
@@ -188,8 +191,11 @@ def test_values_with_commas_are_one_detail(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_long_titles_are_elided_and_said_in_full(tmp_path: Path) -> None:
-    other = [f"model.weights=a/{'long' * 30}.pth", "model.clip=0.5"]
-    for word in (other, [f"model.weights=a/{'wide' * 60}.pth"]):
+    long, wide = (
+        f"model.weights='a/{word}.pth#sha256={digest}'"  # of which the file is not asked for
+        for word, digest in (("long" * 30, DIGEST), ("wide" * 60, DIGEST[::-1]))
+    )
+    for word in ([long, "model.clip=0.5"], [wide]):
         for rank in (2, 4):
             run = done(tmp_path, "peft=lora", f"peft.rank={rank}", *word)
             lines = "".join(f'{{"epoch": {e}, "segm_AP": {e}}}\n' for e in (1, 2))

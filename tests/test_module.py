@@ -156,7 +156,9 @@ def test_frozen_weights_may_be_named_but_no_weight_must_not():
     config.hparams.lr_factors["*.self_attn.in_proj_weight:q"] = 0.1  # a tensor has one rate
     with pytest.raises(UserError, match=r"in_proj_weight:q' matches none"):
         told(model, config)
-    with pytest.raises(UserError, match=r"hparams.lr_factors: 'embeddings: -0.1'"):
+    with pytest.raises(
+        UserError, match=r"hparams.lr_factors=\{'embeddings': -0.1\}: each must not"
+    ):
         compose(["hparams.lr_factors={embeddings: -0.1}"])
 
 

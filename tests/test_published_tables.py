@@ -37,7 +37,7 @@ LORA: dict[str, Any] = {"peft": "lora", "ap": 40.0, "rank": 8}
 STUDY: dict[str, Any] = {"data": "ndd20", "domain": "data/ndd20", "model": "maskdino_r50"} | LORA
 STRANGERS = [
     STUDY | {"data": "coco"},  # a folder's name proves nothing
-    STUDY | {"data": "coco", "domain": "/mine/coco", "model": "ATSS ViT-H"},
+    STUDY | {"data": "coco", "domain": "/mine/coco", "model": "atss_vit_h"},
     STUDY | {"data": "semantic", "domain": "/mine/ADE20K", "metrics": "miou"},
     STUDY | {"data": "digits", "domain": "NDD20"},
     STUDY | {"model": "maskdino_tiny"},

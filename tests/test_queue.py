@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from segsweep.base.config import Trainer, compose
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError
 from segsweep.base.owner import owned, owner_of
 from segsweep.base.process import is_live
 from segsweep.base.queue import SUBMISSION, queue, this_submission
@@ -81,7 +81,7 @@ def test_where_squeue_lists_nothing_accounting_is_heard(site: Site, tmp_path: Pa
 @pytest.mark.parametrize(
     ("private", "user", "shown"),
     [("none", OTHER, True), ("none", OTHER, False), ("accounts,jobs", OTHER, False),
-     ("none", "no such user", False), ("none", "--me", False)],
+     ("none", "no such user", False)],
 )  # fmt: skip
 def test_jobs_of_other_users_are_asked_for_and_hidden_ones_count_as_living(
     site: Site, tmp_path: Path, capsys, private: str, user: str, shown: bool
@@ -105,6 +105,12 @@ def test_jobs_of_other_users_are_asked_for_and_hidden_ones_count_as_living(
         status.main(["--results", str(tmp_path)])
         note = f"{user}'s job 7" + (", which cannot be seen from here" if hidden else "")
         assert note in capsys.readouterr().out
+
+
+def test_a_user_that_is_an_option_is_none(site: Site, tmp_path: Path) -> None:
+    run = submitted(site, tmp_path, "--me")
+    with pytest.raises(Damaged, match="user is '--me'"):
+        state_of(run.directory, queue())
 
 
 def test_what_somebody_else_may_just_have_submitted_is_left_alone(

@@ -209,6 +209,9 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
             temporary.write_text(json.dumps(mine), encoding="utf-8")
             if _linked(temporary, _file(directory, number + 1)):
                 number += 1
+    except OSError as error:
+        error.filename = error.filename or str(directory)  # a full disk does not say which
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

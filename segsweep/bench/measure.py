@@ -136,7 +136,7 @@ def _images(plan: Plan, number: int, device: torch.device) -> Tensor:
 def _first(model: Segmenter, plan: Plan, device: torch.device) -> None:
     try:
         model(_images(plan, 1, device))
-    except RuntimeError as error:
+    except (RuntimeError, UserError) as error:
         height, width = plan.size
         reason = str(error).partition("\n")[0]
         raise UserError(

@@ -56,7 +56,11 @@ def configured(restored: Restored) -> dict[str, Any]:
     from segsweep.base.config import IO, plain
 
     config = plain(restored.config)
-    return portable(config) | {"io": plain(IO()), "logger": LOGGER, "force": False}
+    return portable(config) | {
+        "io": plain(IO(features=f"{IO.results}/features")),
+        "logger": LOGGER,
+        "force": False,
+    }
 
 
 def recorded(restored: Restored, analysis: dict[str, Any] | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.content import content_of
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import read_json, sha256, write_json
 from segsweep.base.owner import Busy, owned
 
@@ -194,7 +194,7 @@ def _note_of(file: Path) -> Path:
 
 def _note(file: Path) -> dict[str, Any]:
     """Return the note of a file; one that is damaged says nothing."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, Damaged):
         note = read_json(_note_of(file))
         return note if isinstance(note, dict) else {}
     return {}

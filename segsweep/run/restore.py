@@ -171,7 +171,7 @@ def finished(directory: Path, words: Sequence[str] = ()) -> tuple[Config, dict[s
         raise UserError(f"{directory}: has no record.json; its run has not finished")
     frozen_then = json.loads(json.dumps(OmegaConf.to_container(cfg)))  # keys as JSON has them
     for key in ("seed", *GROUPS):
-        if key != "logger" and frozen_then.get(key) != record["config"].get(key):
+        if key != "logger" and _said(frozen_then, key) != _said(record["config"], key):
             raise Damaged(
                 directory / "config.yaml",
                 f"says another {key} than record.json, so one of both was changed",
@@ -182,6 +182,12 @@ def finished(directory: Path, words: Sequence[str] = ()) -> tuple[Config, dict[s
     for word in words:
         move(config.data, word)
     return config, record
+
+
+def _said(config: dict[str, Any], key: str) -> Any:
+    """Return a value or group of a config, without the class that earlier versions named."""
+    value = config.get(key)
+    return {k: v for k, v in value.items() if k != "_target_"} if isinstance(value, dict) else value
 
 
 def move(data: Any, word: str) -> None:
