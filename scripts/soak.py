@@ -250,6 +250,7 @@ def main() -> int:
     cluster = Cluster(folder / "slurm")
     soak = Soak(cluster, folder, options.seed, options.sleeping, options.real)
     os.environ |= cluster.environment | {"COUNTED_SECONDS": "4"}
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers would take two, which changes the last bits
     os.environ["GIT_DIR"] = "/nowhere"  # commits that are made meanwhile would show in tables
     reference = options.undisturbed or folder / "undisturbed"
     print(f"in {folder}: {options.real} undisturbed runs in {reference}", flush=True)
