@@ -21,7 +21,7 @@ from argparse import ArgumentTypeError
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from segsweep.base.errors import UserError
+from segsweep.base.errors import UserError, told
 from segsweep.base.files import read_json
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.attempts import counted
@@ -85,7 +85,13 @@ def _one(path: Path) -> int:
 
     run = frozen(assigned(path))
     sys.argv.insert(1, "work")  # Lightning starts the other ranks with this command line
-    run.once(counted(train))
+    try:
+        run.once(counted(train))
+    except OSError as error:
+        if not (sentence := told(error)):
+            raise
+        print(f"segsweep: {sentence}", file=sys.stderr)
+        return 1  # what the system refused once may pass: a job with a retry left is tried again
     return 0
 
 

@@ -25,7 +25,7 @@ def test_a_run_that_fails_says_so_to_slurm_and_in_its_log(cluster, tmp_path) -> 
     cluster.wait_empty(2 * PATIENCE)
     assert accounted(job) == "FAILED"
     assert state_of(directory, queue()) is State.FAILED
-    assert said(directory).count("Traceback") == 2
+    assert said(directory).count("FileExistsError") == 2
     assert said(directory).count("requeued") == 1
     assert "FileExistsError" in cluster.segsweep("status", cwd=tmp_path).stdout
 

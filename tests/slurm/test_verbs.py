@@ -87,12 +87,13 @@ def test_a_sweep_is_seen_cancelled_started_again_and_lost(login: Login) -> None:
 
 
 def test_failures_are_shown_with_their_last_line_and_log(login: Login) -> None:
-    login(*LAUNCH, *SMALL, *ONE_AT_A_TIME, "io.sweep=bad", "model.weights=absent.pt")
+    (login.folder / "bad.pt").write_bytes(b"no weights")
+    login(*LAUNCH, *SMALL, *ONE_AT_A_TIME, "io.sweep=bad", "model.weights=bad.pt")
     login.cluster.wait_empty()
     ((run, found),) = login.states("bad").items()
     assert found["state"] == "failed"
-    assert "absent.pt" in found["note"]
-    assert "absent.pt: no such file" in login("logs", run)
+    assert "bad.pt" in found["note"]
+    assert "bad.pt: damaged" in login("logs", run)
 
 
 def test_a_plan_shows_what_is_submitted_then_and_the_controller_may_be_away(login: Login) -> None:
