@@ -265,12 +265,12 @@ def main() -> int:
         soak.revive(everything=True)
         soak.dismiss()
         cluster.control("stop")
-    counts = report(soak, reference)
+    counts = {**soak.counts, **report(soak, reference)}
     counts |= {"rounds of the same commands afterwards": rounds}
     counts |= {"seconds": round(time.monotonic() - start)}
-    for name, count in [*sorted(soak.counts.items()), *counts.items()]:
+    for name, count in counts.items():
         print(f"| {name} | {count} |")
-    if any(counts[name] or soak.counts[name] for name in BAD):
+    if any(counts.get(name) for name in BAD):
         print(f"kept: {folder}")
         return 1
     shutil.rmtree(folder)
