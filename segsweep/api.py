@@ -83,12 +83,14 @@ class TrainedModel:
             pictures: a folder, a file, or files.
             threshold: least score of an object; default: `self.threshold`.
 
+        Files that are no pictures are told of and left out.
+
         Returns:
             By path, `scores` (M,), `labels` (M,), `boxes` (M, 4) x1 y1 x2 y2, `masks` (M, H, W) of
             objects; or of a label map `classes` and their `scores`, both (H, W).
 
         Raises:
-            UserError: there is no such file, or one is no picture.
+            UserError: there is no such file, or none is a picture.
         """
         from segsweep.data.folder import Folder, files
         from segsweep.run.evaluate import predict_batches
@@ -102,7 +104,9 @@ class TrainedModel:
             for number, result in zip(batch.image_ids, results, strict=True):
                 found[paths[number - 1]] = result.above(least)
         for path, reason in folder.skipped.items():
-            raise UserError(f"{path}: {reason}")
+            print(f"skipped {path}: {reason}")
+        if not found:
+            raise UserError(f"{pictures}: none of {len(paths)} files is a picture")
         return found
 
 
@@ -135,17 +139,15 @@ def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     from segsweep.run.identity import State
     from segsweep.sweeps.board import last_words
     from segsweep.sweeps.local import Local, train_all
-    from segsweep.sweeps.names import remember
+    from segsweep.sweeps.names import remember_launch
     from segsweep.sweeps.plan import composed
 
     hydra_config, plan = composed(words, fetch=True)
     if faults := [f"{' '.join(entry.words)}: {f}" for entry in plan for f in entry.faults]:
         raise UserError("\n  ".join(["nothing was started:", *dict.fromkeys(faults)]))
     labels = {entry.run: " ".join(entry.words) for entry in plan if entry.run and not entry.same}
-    word = hydra_config.hydra.runtime.choices.get("sweep")
-    for run, label in labels.items():
-        if name := run.config.io.sweep or word:
-            remember(Path(run.config.io.results), name, {run.name: label.split()})
+    jobs = [(entry.words, entry.run) for entry in plan if entry.run]
+    remember_launch(jobs, hydra_config.hydra.runtime.choices.get("sweep"))
     todo = {run: label for run, label in labels.items() if not run.finished()}
     ended = train_all(todo, Local(workers)) if todo else {}
     failed = [

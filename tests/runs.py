@@ -1,7 +1,10 @@
 """Whole runs of the tiny model: how they are started, watched and compared."""
 
+import contextlib
 import hashlib
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +57,14 @@ def logged_steps(folder: Path) -> int:
         return json.loads(lines[-1])["step"]
     except (OSError, ValueError, IndexError):
         return 0
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let the system refuse to write more, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

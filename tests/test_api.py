@@ -12,6 +12,7 @@ from PIL import Image
 
 import segsweep
 from segsweep.base.errors import UserError
+from segsweep.sweeps import names
 from tests.runs import TINY
 
 SHORT = [word for word in TINY if "epochs" not in word] + ["hparams.epochs=1"]
@@ -42,14 +43,20 @@ def test_a_run_is_trained_once_and_known_by_its_metrics(run, capsys) -> None:
 
 def test_runs_are_a_frame_and_a_sweep_is_the_rows_of_its_runs(run) -> None:
     table = segsweep.sweep([*SHORT, "io.sweep=mine"])
+    assert names.members(Path("results"), "mine").keys() == {run.name}
     assert list(table["name"]) == list(segsweep.runs()["name"]) == [run.name]
     assert table["metrics.segm_AP.value"][0] == run.metrics["segm_AP"]
 
 
-def test_a_model_finds_objects_on_pictures(run, folder: Path) -> None:
+def test_a_model_finds_objects_on_pictures(run, folder: Path, capsys) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "a.png")
+    (folder / "b.txt").write_text("no picture")
     model = segsweep.load(run)
+    assert [*model.predict(["a.png", "b.txt"])] == [Path("a.png")]
+    assert "skipped b.txt" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of 1 files is a picture"):
+        model.predict("b.txt")
     ((path, every),) = model.predict("a.png", threshold=0.0).items()
     assert path == Path("a.png")
     assert every.masks.shape == (len(every.scores), 40, 50)
@@ -63,7 +70,6 @@ def test_mistakes_are_said_before_anything_is_trained(folder: Path) -> None:
         segsweep.sweep(["peft=lora", "peft.rnk=2,4"])
     with pytest.raises(UserError, match="run"):
         segsweep.load("nothing")
-    (folder / "b.txt").write_text("no picture")
     with pytest.raises(UserError, match=r"absent\.png"):
         segsweep.load(segsweep.runs()["name"][0]).predict("absent.png")
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from segsweep.run.feature_store import Disk, Memory, free_memory
 from segsweep.run.features import FeatureCache
 from segsweep.run.identity import Run, state_of
 from segsweep.story import train
+from tests.runs import files_of_at_most
 
 TINY = [
     "data.train=8", "data.val=4", "hparams.batch_size=4", "hparams.epochs=2", "peft.rank=2",
@@ -67,17 +67,6 @@ def counted(stop_at: int | None = None):
         yield passes
     finally:
         handle.remove()
-
-
-@contextlib.contextmanager
-def files_of_at_most(size: int):
-    """Let the system refuse to write more, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(autouse=True)

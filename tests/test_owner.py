@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ from segsweep.base.owner import Busy, LostOwnership, attempts, beat_of, owned, o
 from segsweep.data.items import MANIFEST
 from segsweep.data.store import ensure
 from segsweep.run.identity import Run, State
-from tests.runs import TINY, contents, curve, left_owner, logged_steps, the_run
+from tests.runs import TINY, contents, curve, files_of_at_most, left_owner, logged_steps, the_run
 
 ELSEWHERE = """
 import socket, sys
@@ -166,17 +163,6 @@ def test_a_conversion_that_wakes_up_leaves_that_of_who_replaced_it(
     assert (folder / MANIFEST).read_text() == "fast"
     assert [path.name for path in folder.iterdir()] == [MANIFEST]
     assert {path.name for path in tmp_path.glob(".converting/*/*")} == {"owner.1", "owner.2"}
-
-
-@contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let the system refuse to write more, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(run: Run) -> None:

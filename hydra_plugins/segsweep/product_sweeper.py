@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -17,7 +16,7 @@ from hydra_plugins.segsweep.launchers import Job, RunLauncher, typed_job
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.hydra_parts import chosen_launcher, failure
 from segsweep.run.identity import Run
-from segsweep.sweeps.names import remember
+from segsweep.sweeps.names import remember_launch
 from segsweep.sweeps.sweeper import Combination, expand
 
 
@@ -84,11 +83,10 @@ class ProductSweeper(Sweeper):
         todo: dict[str, Job] = {}
         damaged: dict[str, tuple[Combination, Any]] = {}
         done: set[str] = set()
-        named: dict[tuple[str, str | None], dict[str, Combination]] = {}
+        jobs: list[Job] = []
         for combination in combinations:
             run = Run(self.compose(combination))
-            io = run.config.io
-            named.setdefault((io.results, io.sweep or self.name), {})[run.name] = combination
+            jobs.append((combination, run))
             try:
                 if run.finished():
                     done.add(run.name)
@@ -96,9 +94,7 @@ class ProductSweeper(Sweeper):
                     todo.setdefault(run.name, (combination, run))
             except Damaged as damage:
                 damaged.setdefault(run.name, (combination, damage))
-        for (results, name), runs in named.items():
-            if name:
-                remember(Path(results), name, runs)
+        remember_launch(jobs, self.name)
         skipped = f", {len(done)} of them done already" if done else ""
         print(f"sweep: {len(done) + len(todo) + len(damaged)} runs{skipped}")
         return list(todo.values()), list(damaged.values())

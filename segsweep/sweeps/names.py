@@ -16,12 +16,16 @@ import sys
 import time
 import uuid
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from segsweep.run.identity import Run
 
 RUN = re.compile(r"\w[^/\x00-\x1f\x7f]*")  # a name in the folder of runs, never a way out of it
 HIDDEN = re.compile(r"io\.|\+?hydra[./]|\+sweep=|force=")  # words that say nothing about a run
@@ -45,6 +49,20 @@ def remember(results: Path, name: str, runs: Mapping[str, Sequence[str]]) -> Non
         folder.mkdir(parents=True, exist_ok=True)
         launch = f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.json"  # sorted by name: by time
         write_json(folder / launch, {"name": name, "runs": added})
+
+
+def remember_launch(jobs: Iterable[tuple[Sequence[str], Run]], word: str | None) -> None:
+    """Add the runs of a launch to their sweeps: what `io.sweep` says, else the word of `+sweep=`.
+
+    Raises UserError for a name that is no file name.
+    """
+    named: dict[tuple[str, str], dict[str, Sequence[str]]] = {}
+    for words, run in jobs:
+        io = run.config.io
+        if name := io.sweep or word:
+            named.setdefault((io.results, name), {})[run.name] = words
+    for (results, name), runs in named.items():
+        remember(Path(results), name, runs)
 
 
 def sweeps(results: Path) -> list[str]:
