@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from segsweep.task.semantic import SemanticMap
 
 RESULTS = Path("results")
-HALF = 0.5  # the least score where none was measured
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,28 @@ class TrainedModel:
         """Names of its classes: `labels` and label maps count them from 0."""
         return self.restored.record["data"]["classes"]
 
-    @property
+    @cached_property
     def threshold(self) -> float:
         """The score of the best F1 on its validation images, 0.5 where none was measured."""
-        best = (self.restored.record.get("analysis") or {}).get("best")
-        return best["score"] if best else HALF
+        from segsweep.analysis.study import threshold
+
+        return threshold(self.restored.directory, self.restored.config, self.restored.record)[0]
 
     def predict(
-        self, pictures: str | Path | Sequence[str | Path], threshold: float | None = None
+        self,
+        pictures: str | Path | Sequence[str | Path],
+        threshold: float | None = None,
+        every: int = 1,
     ) -> dict[Path, Instances | SemanticMap]:
         """Return what is found on each picture, at its own size.
 
         Args:
-            pictures: a folder, a file, or files.
+            pictures: a folder, file, pattern (`"a/*.jpg"`) or address, or several of them.
             threshold: least score of an object; default: `self.threshold`.
+            every: of a video each so many-th picture counts; they are all held in memory.
 
-        Files that are no pictures are told of and left out.
+        Files that are no pictures are told of and left out. Pictures of a video go by its path and
+        their place, `clip.mp4#12`; those of addresses by their name.
 
         Returns:
             By path, `scores` (M,), `labels` (M,), `boxes` (M, 4) x1 y1 x2 y2, `masks` (M, H, W) of
@@ -92,21 +98,25 @@ class TrainedModel:
         Raises:
             UserError: there is no such file, or none is a picture.
         """
-        from segsweep.data.folder import Folder, files
-        from segsweep.run.evaluate import predict_batches
+        from segsweep.data.folder import Folder
+        from segsweep.data.inputs import find
+        from segsweep.run.evaluate import predict_shots
 
         places = [pictures] if isinstance(pictures, str | Path) else pictures
-        paths = [path for place in places for path in files(Path(place).expanduser())]
         config, least = self.restored.config, self.threshold if threshold is None else threshold
-        folder = Folder(paths, config.data, config.hparams.batch_size)
         found: dict[Path, Any] = {}
-        for batch, results in predict_batches(config, self.restored.model, folder, least):
-            for number, result in zip(batch.image_ids, results, strict=True):
-                found[paths[number - 1]] = result.above(least)
+        with TemporaryDirectory() as out:
+            files = find([str(place) for place in places], Path(out)).files
+            levels, batch_size = self.restored.levels, config.hparams.batch_size
+            folder = Folder(files, config.data, batch_size, levels=levels, every=every)
+            for shot, result in predict_shots(config, self.restored.model, folder, least):
+                fetched = shot.file.path.is_relative_to(out)
+                path = Path(shot.name) if fetched else shot.path
+                found[path] = result.above(least)
         for path, reason in folder.skipped.items():
             print(f"skipped {path}: {reason}")
         if not found:
-            raise UserError(f"{pictures}: none of {len(paths)} files is a picture")
+            raise UserError(f"{pictures}: none of {len(files)} files is a picture")
         return found
 
 

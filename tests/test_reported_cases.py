@@ -26,6 +26,7 @@ from segsweep.data.base import SPLITS, DataSet
 from segsweep.data.findings import Finding
 from segsweep.data.folder import Folder
 from segsweep.data.formats import images, masks
+from segsweep.data.inputs import InputFile
 from segsweep.data.sets.coco import Coco
 from segsweep.run.record import data_facts
 from tests.small_coco import real_folder
@@ -228,7 +229,8 @@ def test_predict_scales_by_the_levels_of_the_run() -> None:
     data = case("depth_mixed")
     record = data.records("val")[0]  # a dim one, which its own levels would brighten
     facts = json.loads(json.dumps(data_facts(data)))
-    folder = Folder([data.picture(record)], data, 1, levels=images.Levels(**facts["levels"]))
+    file = InputFile(data.picture(record), Path("dim.png"))
+    folder = Folder([file], data, 1, levels=images.Levels(**facts["levels"]))
     assert len([*folder]) == 1
-    assert (folder.pixels[1] == data.image(record)).all()
-    assert folder.pixels[1].max() < images.read_image(data.picture(record)).max()
+    assert (folder.shots[1].pixels == data.image(record)).all()
+    assert folder.shots[1].pixels.max() < images.read_image(data.picture(record)).max()

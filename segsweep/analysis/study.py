@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from segsweep.analysis.numbers import Missed
     from segsweep.base.config import Config
     from segsweep.run.predictions import PredictionFile
 
 IOU = 0.5
+HALF = 0.5  # the score threshold where none was measured
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,23 @@ def recorded(config: Config, predicted: PredictionFile | None) -> dict[str, Any]
     if predicted is None:
         return None
     return analyse(config, predicted, columns=config.data.slices).numbers
+
+
+def threshold(directory: Path, config: Config, record: dict[str, Any]) -> tuple[float, str]:
+    """Return the score of a run's best F1 on its validation images, and what it is, in words.
+
+    It is that of its record, else of its kept predictions; HALF where there is none.
+    """
+    from segsweep.run.predictions import of_run
+
+    analysis, reason = record.get("analysis"), "nothing that this run found on its val is right"
+    try:
+        analysis = analysis or analyse(config, of_run(directory)).numbers
+    except UserError:
+        reason = "this run has no predictions of its val to measure one by"
+    if analysis and (best := analysis["best"]):
+        return best["score"], "the best F1 on this run's val"
+    return HALF, reason
 
 
 def evaluated(config: Config, predicted: PredictionFile) -> dict[str, float | None]:

@@ -86,6 +86,11 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
+def file_name(text: str) -> str:
+    """Return a text as a name that any system takes for a file or folder."""
+    return re.sub(r"[^\w.=+ -]", "_", text)[-50:].strip(". ") or "_"
+
+
 @contextlib.contextmanager
 def opened(path: Path, cure: str = MEND) -> Iterator[BufferedReader]:
     """Open a file of bytes that others may have put there.

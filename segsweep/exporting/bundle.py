@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.analysis.study import HALF
 from segsweep.base.csv_files import as_csv
 from segsweep.base.files import write_json, write_text
 from segsweep.exporting.labels import facts, labels
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from segsweep.run.restore import Restored
 
 ELSEWHERE = re.compile(r"(?:/|~|\.\.[/\\]|[A-Za-z]:[/\\]).*", re.DOTALL)
-HALF = 0.5  # the threshold where none could be chosen
 LOGGER = {"name": "none"}
 PRIVATE = ("predictions", "log", "files")  # of a record: files that are not handed on
 

@@ -1,16 +1,17 @@
-"""The evaluation of a model on the validation split, and what it finds batch by batch."""
+"""The evaluation of a model on a split, and what it finds there or on pictures of anybody."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segsweep.base.config import Config
 from segsweep.base.terminal import watched
+from segsweep.data.folder import Folder, Shot
 from segsweep.data.loader import Batch, EvalLoader
-from segsweep.metrics.base import of_classes
+from segsweep.metrics.base import Evaluator, of_classes
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import Run
 from segsweep.run.machine import arithmetic, loading_processes
@@ -37,19 +38,44 @@ def evaluate(run: Run, model: Segmenter, title: str = "") -> Evaluation:
 
     Progress is shown under the name `title`, if there is one.
     """
-    config = run.config
-    evaluator = config.metrics.evaluator(config.data, "val")
-    loader, limit = validation(config), config.trainer.limit_val
-    batches = itertools.islice(loader, limit)
-    if title:
-        batches = watched(batches, min(len(loader), limit or len(loader)), title)
     with keeping(run) as keep:
-        for batch, results in predict_batches(config, model, batches):
-            evaluator.update(batch, results)
-            keep(batch.image_ids, results)
+        evaluator = judged(run.config, model, "val", title, run.config.trainer.limit_val, keep)
     path = run.directory / FILE
     file = read(path) if path.exists() else None
     return Evaluation(evaluator.compute(), of_classes(evaluator), file)
+
+
+def judged(
+    config: Config,
+    model: Segmenter,
+    split: str,
+    title: str = "",
+    limit: int | None = None,
+    keep: Callable[[Sequence[int], Sequence[Any]], None] | None = None,
+) -> Evaluator:
+    """Return the evaluator that has seen what the model finds on a split.
+
+    That is on its first `limit` batches, if that is given. `keep` takes in ids and results, too.
+    """
+    evaluator, loader = config.metrics.evaluator(config.data, split), validation(config, split)
+    batches = itertools.islice(loader, limit)
+    if title:
+        batches = watched(batches, min(len(loader), limit or len(loader)), title)
+    for batch, results in predict_batches(config, model, batches):
+        evaluator.update(batch, results)
+        if keep:
+            keep(batch.image_ids, results)
+    return evaluator
+
+
+def predict_shots(
+    config: Config, model: Segmenter, folder: Folder, least: float, title: str = ""
+) -> Iterator[tuple[Shot, Any]]:
+    """Yield each picture of anybody with what the model finds on it, as `predict_batches` does."""
+    batches = watched(folder, len(folder), title) if title else folder
+    for batch, results in predict_batches(config, model, batches, least):
+        for image_id, result in zip(batch.image_ids, results, strict=True):
+            yield folder.shots[image_id], result
 
 
 def predict_batches(

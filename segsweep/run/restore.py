@@ -22,6 +22,7 @@ from segsweep.base.explain import choices, explain
 from segsweep.base.fields import refuse_references
 from segsweep.base.files import misfit
 from segsweep.base.words import GROUPS
+from segsweep.data.formats.images import Levels
 from segsweep.run.folder import DELTA, verified
 from segsweep.run.identity import Run
 from segsweep.run.shapes import config_text, record_of
@@ -116,6 +117,12 @@ class Restored:
         """
         known = self.record["data"].get("background")
         return self.config.data.background if known is None else known
+
+    @property
+    def levels(self) -> Levels | None:
+        """Black and white of its pictures, None where these have 8 bits."""
+        known = self.record["data"].get("levels")
+        return Levels(**known) if known else None
 
     @cached_property
     def run(self) -> Run:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_json
-from segsweep.base.terminal import watched
 from segsweep.run.restore import finished, restore, same
 
 
@@ -17,7 +16,7 @@ def on_test(directory: Path, out: Path, words: Sequence[str]) -> list[str]:
     Raises UserError where its data have no test, or are not what they were.
     """
     from segsweep.metrics.base import of_classes
-    from segsweep.run.evaluate import predict_batches, validation
+    from segsweep.run.evaluate import judged
     from segsweep.run.record import metric_facts
 
     config, record = finished(directory, words)
@@ -26,12 +25,8 @@ def on_test(directory: Path, out: Path, words: Sequence[str]) -> list[str]:
             f"{directory}: data={config.data.name} has no test; name its file with data.test="
         )
     same(directory, config, record)  # before the model is built
-    evaluator = config.metrics.evaluator(config.data, "test")
-    loader = validation(config, "test")
     model = restore(directory, words=words).model
-    batches = watched(loader, len(loader), f"{directory.name} on test")
-    for batch, results in predict_batches(config, model, batches):
-        evaluator.update(batch, results)
+    evaluator = judged(config, model, "test", f"{directory.name} on test")
     values = evaluator.compute()
     content = {
         "run": record["id"],

@@ -140,8 +140,9 @@ def single_run(results: Path, word: str) -> Path:
 def spoken(parser: ArgumentParser, argv: Sequence[str] | None = None) -> Namespace:
     """Parse a command line on which words may stand for options: images=DIR is --images DIR.
 
-    `run=3f2a91` is the positional word 3f2a91. Words with a dot in their key (data.root=FOLDER)
-    belong to the config of a run; they become `words` of what is returned.
+    `run=3f2a91` is the positional word 3f2a91, `crops=true` the flag --crops. Words with
+    a dot in their key (data.root=FOLDER) belong to the config of a run; they become `words` of what
+    is returned.
     """
     plain, words = [], []
     for word in sys.argv[1:] if argv is None else argv:
@@ -150,8 +151,11 @@ def spoken(parser: ArgumentParser, argv: Sequence[str] | None = None) -> Namespa
             plain.append(word)
         elif "." in key:
             words.append(word)
-        else:
-            plain.append(value if key in ("run", "runs") else f"--{key.replace('_', '-')}={value}")
+        elif key in ("run", "runs"):
+            plain.append(value)
+        elif value != "false":
+            option = f"--{key.replace('_', '-')}"
+            plain.append(option if value == "true" else f"{option}={value}")
     options = parser.parse_intermixed_args(plain)
     options.words = words
     return options
