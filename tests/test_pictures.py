@@ -5,31 +5,38 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from pycocotools.coco import COCO
 
+import segsweep
+from segsweep.analysis import study
 from segsweep.analysis.numbers import best_score
 from segsweep.base.config import compose
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import read_json, write_json
+from segsweep.data import video
 from segsweep.data.base import BACKGROUND, IGNORE, Record
 from segsweep.data.formats import masks
+from segsweep.data.formats.images import read_image
 from segsweep.pages import difference
+from segsweep.pages.found import shares
 from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
 from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palette
 from segsweep.peft import delta
 from segsweep.run import predictions
 from segsweep.run.folder import DELTA, file_facts
 from segsweep.run.identity import Run
-from segsweep.run.restore import restore
+from segsweep.run.restore import finished, restore
 from segsweep.story import train
 from segsweep.sweeps.names import single_run
 from segsweep.verbs import analyse, compare, export, merge, predict
@@ -137,12 +144,94 @@ def test_every_picture_is_drawn_and_what_is_none_is_named(out: Path, pictures: P
     assert (pictures / "plain.png").exists()
 
 
+def test_patterns_videos_and_crops_are_summed_up(
+    runs: list[Path], pictures: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    scene = Image.open(pictures / "plain.png").convert("RGB")
+    with video.writing(tmp_path / "clip.mp4", Fraction(10)) as write:
+        for k in range(7):
+            write(ImageChops.offset(scene, 8 * k, 0))
+    shutil.copy(pictures / "plain.png", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = [f"run={runs[1]}", "images=*.png", "clip.mp4", "every=3", "crops=true", "out=out"]
+    assert predict.main(words) == 0
+    best = read_json(runs[1] / "record.json")["analysis"]["best"]["score"]
+    told = capsys.readouterr().out
+    results = json.loads(Path("out/predictions.json").read_text())
+    assert f"threshold {best:.2f}: the best F1 on this run's val; threshold=0.3 for" in told
+    assert f"\n{len(results)} objects on 4 of 4 pictures: " in told
+    assert re.search(r"\nplain\.png +\d+ +0\.\d\d +\d \w+, ", told)
+    assert "\nclip.mp4, 3 pictures  " in told
+    assert "index.html, and beside it predictions.json, images.json, overlays, crops" in told
+    assert min(x["score"] for x in results) >= best
+    known = json.loads(Path("out/images.json").read_text())
+    frames = [(x["file_name"], x.get("frame"), x.get("seconds")) for x in known["images"]]
+    assert frames == [
+        ("plain.png", None, None),
+        *((f"clip.mp4#{k}", k, k / 10) for k in (0, 3, 6)),
+    ]
+    drawn = [frame.pixels.shape for frame in video.frames(Path("out/overlays/clip.mp4"))]
+    assert drawn == [(720, 720, 3)] * 3
+    assert video.extent(Path("out/overlays/clip.mp4"))[1] == Fraction(10, 3)
+    assert len([*Path("out/crops").rglob("*.png")]) == len(results)
+    first = next(x for x in results if x["file_name"] == "plain.png")
+    names = {
+        c["id"]: c["name"] for c in json.loads(Path("out/images.json").read_text())["categories"]
+    }
+    with Image.open(f"out/crops/{names[first['category_id']]}/plain-1.png") as crop:
+        assert crop.size == pytest.approx(first["bbox"][2:], abs=2)
+    assert (
+        '<video controls preload="metadata" src="overlays/clip.mp4">'
+        in Path("out/index.html").read_text()
+    )
+
+
+def test_where_nothing_is_found_the_highest_score_is_told(
+    runs: list[Path], pictures: Path, tmp_path: Path, capsys
+) -> None:
+    words = [str(runs[1]), f"images={pictures / 'plain.png'}", f"out={tmp_path}"]
+    assert predict.main([*words, "threshold=1"]) == 0
+    told = capsys.readouterr().out
+    assert "0 objects on 1 picture\nNothing has the score 1.00; the highest is 0." in told
+    assert predict.main([*words, re.findall(r"try (threshold=[\d.]+)", told)[0]]) == 0
+    assert "\n1 object on 1 picture: 1 " in capsys.readouterr().out
+
+
+def test_the_threshold_is_of_the_best_f1_or_what_is_lacking_is_told(copied: Path) -> None:
+    config, record = finished(copied)
+    best = record["analysis"]["best"]["score"]
+    assert study.threshold(copied, config, record) == (best, "the best F1 on this run's val")
+    assert study.threshold(copied, config, record | {"analysis": None})[0] == best
+    nothing = record | {"analysis": record["analysis"] | {"best": None}}
+    assert study.threshold(copied, config, nothing)[0] == 0.5
+    (copied / predictions.FILE).unlink()
+    score, reason = study.threshold(copied, config, record | {"analysis": None})
+    assert (score, reason) == (0.5, "this run has no predictions of its val to measure one by")
+
+
+def test_from_python_pictures_have_the_brightness_of_the_run(copied: Path, tmp_path: Path) -> None:
+    """Dim ones of 16 bits, which by themselves would be brightened."""
+    record = read_json(copied / "record.json")
+    record["data"]["levels"] = {"black": 0, "white": 65535, "pictures": 2}
+    write_json(copied / "record.json", record)
+    model = segsweep.load(copied)
+    data = model.restored.config.data
+    dim = data.image(data.records("val")[0])[..., 0].astype(np.uint16) * 16
+    Image.fromarray(dim).save(tmp_path / "dim.png")
+    (from_python,) = model.predict(f"{tmp_path}/*.png").values()
+    predict.main([str(copied), f"images={tmp_path / 'dim.png'}", f"out={tmp_path / 'out'}"])
+    written = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert from_python.scores.tolist() == pytest.approx([x["score"] for x in written])
+    assert read_image(tmp_path / "dim.png", None, model.restored.levels).max() < 20
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["images=nowhere"], "images=nowhere: there is no such folder"),
         (["images={here}", "out={here}"], "must be another folder"),
         (["images={here}", "threshold=1.5"], "threshold=1.5"),
+        (["images={here}", "every=0"], "every=0: must be 1 or more"),
         (["images={here}", "data.root=x"], "data.root=x: .* has no place"),
         (["images={here}", "run=x"], "needs one run"),
         ([], "say images=FOLDER, or split=val"),
@@ -161,11 +250,20 @@ def test_a_folder_without_pictures_is_refused(runs: list[Path], tmp_path: Path) 
         predict.main(words)
 
 
-def test_label_maps_are_png_files_of_classes(tmp_path: Path) -> None:
+def test_label_maps_are_png_files_of_classes(tmp_path: Path, capsys) -> None:
     run = trained(tmp_path / "results", *WORDS, "metrics=miou", "peft=frozen")
     (tmp_path / "in").mkdir()
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "in/a.png")
-    predict.main([run.name, f"images={tmp_path / 'in'}", f"results={tmp_path / 'results'}"])
+    words = [run.name, f"images={tmp_path / 'in'}", f"results={tmp_path / 'results'}"]
+    capsys.readouterr()
+    predict.main(words)
+    told = capsys.readouterr().out
+    text = "background only"
+    assert told.startswith(f"picture  shares of pixels\na.png    {text}\n1 picture: {text}\nwrote ")
+    parts = {"sky": [0.25], "road": [0.5, 0.25], "tree": [0.01], "pole": [0.001]}
+    assert shares(parts, 2, 2) == "road 37.5 %, sky 12.5 %, 2 more"
+    with pytest.raises(UserError, match="finds label maps, which have no objects"):
+        predict.main([*words, "crops=true"])
     folder = tmp_path / "results/predictions" / run.name / "in"
     with Image.open(folder / "labels/a.png") as file:
         assert (file.mode, file.size) == ("P", (70, 50))

@@ -33,16 +33,25 @@ class ResultForm(Protocol):
     heads: ClassVar[tuple[str, ...]]
     """Of the columns that `cells` fills."""
 
+    @property
+    def folders(self) -> list[str]:
+        """Names of the folders that it fills."""
+        ...
+
     def draw(self, shot: Shot, stem: Path, result: Any) -> tuple[Image.Image, Values]:
         """Keep a result, in files whose names begin so; return its drawing and what it is."""
         ...
 
-    def words(self, values: Values, pictures: int, most: int | None = None) -> str:
-        """Say what was found on so many pictures, of `most` classes."""
+    def words(self, values: Values, pictures: int) -> str:
+        """Say what was found on a file of so many pictures."""
         ...
 
     def cells(self, values: Values, pictures: int) -> list[str]:
-        """Return a row of a table."""
+        """Return the same in short, as a row of a table."""
+        ...
+
+    def total(self, values: Values, pictures: int) -> str:
+        """Say what was found on all pictures."""
         ...
 
     def summary(self) -> str:
@@ -74,6 +83,11 @@ class InstanceForm:
     results: list[dict[str, Any]] = field(default_factory=list)
     best: tuple[float, str] = (0.0, "")  # of all that were seen: score, and what it is
 
+    @property
+    def folders(self) -> list[str]:
+        """Return the one of the crops, if they are wanted and there are any."""
+        return [self.crops.name] if self.crops and self.results else []
+
     def draw(self, shot: Shot, stem: Path, result: Instances) -> tuple[Image.Image, Values]:
         """Draw the objects from the threshold on, and keep them as COCO results."""
         outlines: list[Outline] = []
@@ -92,17 +106,24 @@ class InstanceForm:
                 save_crop(shot.pixels, x["bbox"], cut)
         return overlay(shot.pixels, outlines), scores
 
-    def words(self, values: Values, pictures: int, most: int | None = None) -> str:
+    def words(self, values: Values, pictures: int) -> str:
         """Say how many objects there are of each class, and how sure they are."""
-        order = sorted(values, key=lambda name: -len(values[name]))
-        texts = [f"{len(values[name])} {name} ({span(values[name])})" for name in order]
-        return shortened(texts, most) or "nothing"
+        texts = [f"{len(own)} {name} ({span(own)})" for name, own in values.items()]
+        return ", ".join(texts) or "nothing"
 
     def cells(self, values: Values, pictures: int) -> list[str]:
         """Return number, best score and classes of objects."""
         scores = [score for own in values.values() for score in own]
         best = f"{max(scores):.2f}" if scores else "-"
-        return [str(len(scores)), best, self.words(values, pictures, 3) if scores else "-"]
+        return [str(len(scores)), best, counts(values, 5) if scores else "-"]
+
+    def total(self, values: Values, pictures: int) -> str:
+        """Say how many objects there are of each class, on how many pictures."""
+        number = sum(map(len, values.values()))
+        hits = len({x["image_id"] for x in self.results})
+        there = f"{hits} of {pictures} pictures" if pictures > 1 else "1 picture"
+        found = f"{number} object{'s' * (number != 1)} on {there}"
+        return f"{found}: {counts(values, 10)}" if number else found
 
     def summary(self) -> str:
         """Say which objects are kept."""
@@ -134,6 +155,11 @@ class LabelMapForm:
     background: bool  # pixels may be of no class
     folder: Path
 
+    @property
+    def folders(self) -> list[str]:
+        """Return that of the label maps."""
+        return [self.folder.name]
+
     def draw(self, shot: Shot, stem: Path, result: SemanticMap) -> tuple[Image.Image, Values]:
         """Write a label map and tint it."""
         labels = result.label_map(self.background).cpu().numpy()
@@ -141,19 +167,21 @@ class LabelMapForm:
         image.putpalette(palette())
         path = made(self.folder / f"{stem}.png")
         write_atomically(path, lambda file: image.save(file, "PNG"))
-        shares = np.bincount(labels.ravel(), minlength=256)[:BACKGROUND] / labels.size
-        values = {self.classes[k]: [float(shares[k])] for k in np.flatnonzero(shares)}
+        parts = np.bincount(labels.ravel(), minlength=256)[:BACKGROUND] / labels.size
+        values = {self.classes[k]: [float(parts[k])] for k in np.flatnonzero(parts)}
         return tinted(shot.pixels, labels, self.classes), values
 
-    def words(self, values: Values, pictures: int, most: int | None = None) -> str:
+    def words(self, values: Values, pictures: int) -> str:
         """Say which part of all pixels each class has, a mean over pictures."""
-        shares = Counter({name: sum(own) / pictures for name, own in values.items()})
-        texts = [f"{name} {100 * share:.1f} %" for name, share in shares.most_common()]
-        return shortened(texts, most) or "background only"
+        return shares(values, pictures, len(self.classes))
 
     def cells(self, values: Values, pictures: int) -> list[str]:
         """Return the shares of the largest classes."""
-        return [self.words(values, pictures, 4)]
+        return [shares(values, pictures, 5)]
+
+    def total(self, values: Values, pictures: int) -> str:
+        """Say which part of all pictures the largest classes have."""
+        return f"{pictures} picture{'s' * (pictures != 1)}: {shares(values, pictures, 10)}"
 
     def summary(self) -> str:
         """Say what the files hold."""
@@ -202,7 +230,19 @@ def span(scores: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def shortened(texts: list[str], most: int | None) -> str:
+def counts(values: Values, most: int) -> str:
+    """Return how many objects there are of the most frequent classes."""
+    numbers = Counter({name: len(own) for name, own in values.items()}).most_common()
+    return shortened([f"{number} {name}" for name, number in numbers], most)
+
+
+def shares(values: Values, pictures: int, most: int) -> str:
+    """Return the shares of the largest classes, as means over pictures."""
+    means = Counter({name: sum(own) / pictures for name, own in values.items()}).most_common()
+    return shortened([f"{name} {100 * s:.1f} %" for name, s in means], most) or "background only"
+
+
+def shortened(texts: list[str], most: int) -> str:
     """Return the first of some texts, and how many more there are."""
-    more = [f"{len(texts) - most} more"] if most and len(texts) > most + 1 else []
+    more = [f"{len(texts) - most} more"] if len(texts) > most + 1 else []
     return ", ".join((texts[:most] if more else texts) + more)

@@ -12,9 +12,9 @@ OUT/downloads/...     pictures from addresses
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PHOTOS = (".jpg", ".jpeg")  # are drawn as what they are, all else as PNG
-FIRST = 10  # pictures that the terminal shows
-CLASSES = 10  # that its totals name
+FIRST = 10  # pictures, and files skipped, that the terminal shows
 
 
 @dataclass
@@ -43,6 +42,12 @@ class Drawn:
     drawing: Path
     images: list[dict[str, Any]] = field(default_factory=list)  # of a COCO file
     values: Values = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name; of a video also how many pictures it has."""
+        name = self.file.name.as_posix()
+        return f"{name}, {len(self.images)} pictures" if self.file.is_video else name
 
     @property
     def facts(self) -> str:
@@ -103,40 +108,43 @@ class Gallery:
         """Say what was found on a picture or video."""
         return self.form.words(own.values, len(own.images))
 
-    def total(self, most: int | None = None) -> str:
-        """Say what was found on all pictures, of `most` classes."""
+    def total(self) -> str:
+        """Say what was found on all pictures."""
         values: Values = {}
         for own in self.drawn:
             gather(values, own.values)
-        count = len(self.images)
-        found = self.form.words(values, count, most)
-        return f"{count} picture{'s' if count != 1 else ''}: {found}"
+        return self.form.total(values, len(self.images))
 
-    def lines(self) -> list[str]:
-        """Return what a terminal shows: the first pictures and videos, and the total."""
+    def lines(self) -> Iterator[str]:
+        """Yield what a terminal shows: the first pictures and videos, and the total."""
         rows = [
-            [own.file.name.as_posix(), *self.form.cells(own.values, len(own.images))]
-            for own in self.drawn[:FIRST]
+            [own.name, *self.form.cells(own.values, len(own.images))] for own in self.drawn[:FIRST]
         ]
-        more = len(self.drawn) - FIRST
-        lines = aligned([["picture", *self.form.heads], *rows])
-        lines += [f"... and {more} more"] if more > 0 else []
-        return [*lines, self.total(CLASSES), *filter(None, [self.form.hint()])]
+        yield from aligned([["picture", *self.form.heads], *rows])
+        yield from remaining(self.drawn)
+        yield self.total()
+        yield from filter(None, [self.form.hint()])
 
-    def close(self, known: dict[str, Any], skipped: Mapping[Path, str]) -> Iterator[Path]:
-        """Write what regards all pictures, `known` is said in images.json; yield the paths."""
+    def close(self, known: dict[str, Any], skipped: Mapping[Path, str]) -> str:
+        """Write what regards all pictures, `known` is said in images.json; say where all is."""
         images = known | {"images": self.images, "annotations": []}
         texts = self.form.texts() | {"images.json": json.dumps(images, indent=1)}
         page = render("pages/gallery.html", gallery=self, files=list(texts), skipped=skipped)
         for name, text in (texts | {"index.html": page}).items():
             write_text(self.out / name, text)
-            yield self.out / name
+        beside = ", ".join([*texts, "overlays", *self.form.folders])
+        return f"wrote {self.out / 'index.html'}, and beside it {beside}"
 
 
 def gather(values: Values, more: Values) -> None:
     """Add values to others."""
     for name, own in more.items():
         values.setdefault(name, []).extend(own)
+
+
+def remaining(items: Sized) -> list[str]:
+    """Say how many there are beyond those that are shown."""
+    return [f"... and {len(items) - FIRST} more"] if len(items) > FIRST else []
 
 
 def predict_inputs(
@@ -183,7 +191,9 @@ def predict_inputs(
     found = predict_shots(restored.config, restored.model, folder, threshold, inputs.title)
     for file, shots in groupby(found, lambda pair: pair[0].file):
         gallery.add(file, shots)
-    yield from (f"skipped {path}: {reason}" for path, reason in folder.skipped.items())
+    for path, reason in islice(folder.skipped.items(), FIRST):
+        yield f"skipped {path}: {reason}"
+    yield from remaining(folder.skipped)
     if not gallery.drawn:
         raise UserError(f"images={inputs.title}: none of {len(files)} files is a picture")
     yield from gallery.lines()
@@ -192,4 +202,4 @@ def predict_inputs(
         "info": {"run": record["id"], "threshold": threshold},
         "categories": [{"id": i, "name": name} for i, name in categories],
     }
-    yield from (f"wrote {path}" for path in gallery.close(known, folder.skipped))
+    yield gallery.close(known, folder.skipped)
