@@ -26,10 +26,12 @@ from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import read_json, write_json
 from segsweep.data import video
 from segsweep.data.base import BACKGROUND, IGNORE, Record
+from segsweep.data.folder import Shot
 from segsweep.data.formats import masks
 from segsweep.data.formats.images import read_image
+from segsweep.data.inputs import InputFile
 from segsweep.pages import difference
-from segsweep.pages.found import shares
+from segsweep.pages.found import LabelMapForm, shares
 from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
 from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palette
 from segsweep.peft import delta
@@ -39,6 +41,7 @@ from segsweep.run.identity import Run
 from segsweep.run.restore import finished, restore
 from segsweep.story import train
 from segsweep.sweeps.names import single_run
+from segsweep.task.semantic import SemanticMap
 from segsweep.verbs import analyse, compare, export, merge, predict
 from tests.painted import WORDS
 from tests.runs import contents
@@ -174,6 +177,8 @@ def test_patterns_videos_and_crops_are_summed_up(
     assert drawn == [(720, 720, 3)] * 3
     assert video.extent(Path("out/overlays/clip.mp4"))[1] == Fraction(10, 3)
     assert len([*Path("out/crops").rglob("*.png")]) == len(results)
+    with pytest.raises(UserError, match=r"out/crops: has the objects of an earlier call; delete"):
+        predict.main(words)
     first = next(x for x in results if x["file_name"] == "plain.png")
     names = {
         c["id"]: c["name"] for c in json.loads(Path("out/images.json").read_text())["categories"]
@@ -273,6 +278,21 @@ def test_label_maps_are_png_files_of_classes(tmp_path: Path, capsys) -> None:
     assert not (folder / "predictions.json").exists()
     with pytest.raises(UserError, match="predicts label maps"):
         predict.main([str(run), "split=val"])
+
+
+def test_drawings_of_a_video_have_one_size_whatever_classes_are_there(tmp_path: Path) -> None:
+    classes = [f"class number {k}" for k in range(9)]
+    form = LabelMapForm(classes, False, tmp_path / "labels")
+    file, pixels = InputFile(Path("a.mp4"), Path("a.mp4")), np.zeros((40, 60, 3), np.uint8)
+    sizes = set()
+    for k, count in enumerate((1, 9)):
+        labels = torch.arange(40 * 60, dtype=torch.int64).reshape(40, 60) % count
+        found = SemanticMap(labels.to(torch.uint8), torch.ones(40, 60))
+        drawn, values = form.draw(Shot(k, file, pixels, k, k / 25), Path(f"a/{k}"), found)
+        sizes.add(drawn.size)
+        assert list(values) == classes[:count]
+    assert len(sizes) == 1
+    assert (tmp_path / "labels/a/1.png").is_file()
 
 
 def test_a_backfill_gives_the_bytes_of_the_evaluation(copied: Path, capsys) -> None:

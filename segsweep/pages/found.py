@@ -14,8 +14,8 @@ from PIL import Image
 
 from segsweep.base.files import file_name, write_atomically
 from segsweep.data.base import BACKGROUND
-from segsweep.pages.painter import Outline, label, overlay, tinted
-from segsweep.pages.palette import palette
+from segsweep.pages.painter import Outline, label, overlay, tinted, with_legend
+from segsweep.pages.palette import colour, palette
 
 if TYPE_CHECKING:
     from segsweep.data.folder import Shot
@@ -169,7 +169,10 @@ class LabelMapForm:
         write_atomically(path, lambda file: image.save(file, "PNG"))
         parts = np.bincount(labels.ravel(), minlength=256)[:BACKGROUND] / labels.size
         values = {self.classes[k]: [float(parts[k])] for k in np.flatnonzero(parts)}
-        return tinted(shot.pixels, labels, self.classes), values
+        if shot.frame is None:
+            return tinted(shot.pixels, labels, self.classes), values
+        legend = [(name, colour(k)) for k, name in enumerate(self.classes)]
+        return with_legend(tinted(shot.pixels, labels), legend), values  # one size for all of them
 
     def words(self, values: Values, pictures: int) -> str:
         """Say which part of all pixels each class has, a mean over pictures."""

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=["val", "test"], help="the run's own images")
     about = "least score; default: that of the best F1 on the run's val"
     parser.add_argument("--threshold", type=float, help=about)
-    parser.add_argument("--every", type=int, default=1, help="of a video: each picture (1)")
+    parser.add_argument("--every", type=int, default=1, help="picture of a video that counts (1)")
     parser.add_argument("--crops", action="store_true", help="cut out each object, too")
     parser.add_argument("--out", type=Path, help="default: predictions below the results")
     options = spoken(parser, argv)
@@ -83,6 +83,9 @@ def asked(options: Namespace) -> Iterable[str]:
 def on_pictures(directory: Path, places: list[str], out: Path, options: Namespace) -> Iterable[str]:
     """Predict on pictures of anybody; all that needs no model is looked at first."""
     found = inputs.find(places, out)
+    if options.crops and (out / "crops").is_dir():
+        cure = "delete it, or name another folder with out="
+        raise UserError(f"{out / 'crops'}: has the objects of an earlier call; {cure}")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
