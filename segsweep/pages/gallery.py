@@ -30,6 +30,8 @@ from segsweep.pages.found import ResultForm, Values, made, result_form
 if TYPE_CHECKING:
     from PIL import Image
 
+    from segsweep.run.restore import Restored
+
 PHOTOS = (".jpg", ".jpeg")  # are drawn as what they are, all else as PNG
 FIRST = 10  # pictures, and files skipped, that the terminal shows
 
@@ -167,39 +169,50 @@ def predict_inputs(
     Raises UserError where there is no picture, and whatever keeps the model from being restored.
     """
     from segsweep.analysis import study
-    from segsweep.run.evaluate import predict_shots
     from segsweep.run.restore import finished, restore
-    from segsweep.task.base import kind
 
-    config, record = finished(directory, words)
-    data, objects = record["data"], kind(config.data.task).kept
-    if crops and not objects:
-        raise UserError(f"crops=true: {directory.name} finds label maps, which have no objects")
+    data = finished(directory, words)[1]["data"]
     files, records, category_ids = inputs.files, {}, data["category_ids"]
     if annotations:
         records, category_ids, remarks = annotated.matched(annotations, files, data)
         yield from remarks
         files = [*records]
+    restored = restore(directory, words=words)
+    from segsweep.task.base import kind  # needs torch, which nothing so far does
+
+    config, record = restored.config, restored.record
+    objects = kind(config.data.task).kept
+    if crops and not objects:
+        raise UserError(f"crops=true: {directory.name} finds label maps, which have no objects")
     if threshold is None:
         threshold, reason = study.threshold(directory, config, record)
         yield from [f"threshold {threshold:.2f}: {reason}; threshold=0.3 for another"] * objects
-    restored = restore(directory, words=words)
     form = result_form(restored, category_ids, threshold, out, crops)
     gallery = Gallery(record["name"], inputs.title, out, form, every)
     batch_size = config.hparams.batch_size
-    folder = Folder(files, restored.config.data, batch_size, records, restored.levels, every)
-    found = predict_shots(restored.config, restored.model, folder, threshold, inputs.title)
-    for file, shots in groupby(found, lambda pair: pair[0].file):
-        gallery.add(file, shots)
-    for path, reason in islice(folder.skipped.items(), FIRST):
-        yield f"skipped {path}: {reason}"
-    yield from remaining(folder.skipped)
-    if not gallery.drawn:
-        raise UserError(f"images={inputs.title}: none of {len(files)} files is a picture")
-    yield from gallery.lines()
+    folder = Folder(files, config.data, batch_size, records, restored.levels, every)
+    yield from draw(restored, folder, gallery, threshold)
     categories = zip(category_ids, data["classes"], strict=True)
     known = {
         "info": {"run": record["id"], "threshold": threshold},
         "categories": [{"id": i, "name": name} for i, name in categories],
     }
     yield gallery.close(known, folder.skipped)
+
+
+def draw(restored: Restored, folder: Folder, gallery: Gallery, threshold: float) -> Iterator[str]:
+    """Fill a gallery with what a model finds from a score on; yield what to tell of it.
+
+    Raises UserError where no file is a picture.
+    """
+    from segsweep.run.evaluate import predict_shots
+
+    found = predict_shots(restored.config, restored.model, folder, threshold, gallery.title)
+    for file, shots in groupby(found, lambda pair: pair[0].file):
+        gallery.add(file, shots)
+    for path, reason in islice(folder.skipped.items(), FIRST):
+        yield f"skipped {path}: {reason}"
+    yield from remaining(folder.skipped)
+    if not gallery.drawn:
+        raise UserError(f"images={gallery.title}: none of {len(folder.files)} files is a picture")
+    yield from gallery.lines()
