@@ -21,7 +21,8 @@ from segsweep.base.errors import UserError
 from segsweep.check.duplicates import close_pairs
 from segsweep.check.fix import clipped, fix
 from segsweep.check.page import render
-from segsweep.check.parts import Part, Single, single
+from segsweep.check.parts import Part, Single, joined, single
+from segsweep.check.pictures import shared
 from segsweep.check.report import described, look_at
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
 from segsweep.data.findings import Finding
@@ -147,6 +148,13 @@ def test_defects_are_found_by_file_and_id(case: str) -> None:
         assert finding.what
         assert finding.consequence
         assert finding.cure
+        assert finding.kind.ids or not finding.ids
+
+
+def test_overlap_is_what_several_objects_share() -> None:
+    drawn = np.zeros((3, 10, 10), bool)
+    drawn[0, :4], drawn[1, 2:6], drawn[2, 2:4] = True, True, True
+    assert shared(masks.encode(drawn)) == pytest.approx(20 / 60)  # rows 2 and 3 of 0 to 5
 
 
 def test_reading_for_training_refuses_what_is_fatal_and_only_that(tmp_path: Path) -> None:
@@ -364,10 +372,11 @@ def test_label_maps_are_counted_and_their_faults_found() -> None:
     data = Painted(name="painted")
     findings, _, looks = checked(data)
     assert by_code(findings) == {"labels-broken": ["map2"]}
-    report = described(data, looks, findings)
+    same = joined(part for part, _ in looks)
+    report = described(data, looks, same)
     amounts = {row["name"]: row["pixels"] for row in report["parts"]["train"]["classes"]}
     assert amounts == {"left": 42, "right": 42, "(background)": 83, "(ignored)": 24}
-    assert "painted" in render(report | {"command": "", "seconds": 0}, findings, looks, [])
+    assert "painted" in render(report | {"command": "", "seconds": 0}, same, looks, [])
     with pytest.raises(UserError, match="label maps"):
         fix(data, looks, Path("nowhere"))
 

@@ -11,18 +11,21 @@ from typing import Any
 
 from segsweep.base import shell
 from segsweep.base.errors import UserError
-from segsweep.check.parts import Part
+from segsweep.check.parts import JoinedFinding, Part
 from segsweep.check.pictures import Look
 from segsweep.data.base import Record
-from segsweep.data.findings import LEVELS, Finding
+from segsweep.data.findings import LEVELS, SHOWN
 from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
 from segsweep.pages import painter
 from segsweep.pages.painter import Outline, data_url, tinted
 from segsweep.pages.palette import colour
+from segsweep.results.wording import elided
 
 SPAN = (240, 400)  # pixels of the longer side of an overlay
 RANDOM, SUSPICIOUS, ALIKE, PAIRS = 12, 24, 4, 12
+NAME = 40  # letters of a name of others
+MARKED = 8  # annotations that a caption names
 
 
 @dataclass
@@ -43,40 +46,52 @@ class Shown:
 
 def suspicious(looks: Sequence[tuple[Part, list[Look]]]) -> list[Shown]:
     """Return the pictures that findings speak of, the worst first, and the extremes."""
-    pictures: dict[tuple[str, Any, str], Shown] = {}
-    uses: Counter[str] = Counter()
+    pictures: dict[int, Shown] = {}  # by record
+    uses: Counter[tuple[str, str]] = Counter()
+    places = [(part, index([look.record for look in part_looks])) for part, part_looks in looks]
     for part, part_looks in looks:
-        places = index([look.record for look in part_looks])
         for finding in part.findings():
             if finding.level == "note" and finding.code != "tiny":
                 continue
             for identity in finding.ids:
-                kind = "annotation" if finding.code in OF_ANNOTATIONS else "image"
-                for record in places.get((kind, identity), [])[:ALIKE]:
-                    if uses[finding.code] >= ALIKE:
-                        break
-                    key = (part.name, record.image_id, record.file)
-                    shown = pictures.setdefault(key, Shown(part, record))
+                key = (finding.kind.ids, identity)
+                for home, record in records(key, part, places):
+                    shown = pictures.get(id(record)) or Shown(home, record)
                     if finding.code not in shown.reasons:
+                        if uses[part.name, finding.code] >= ALIKE:
+                            continue
+                        uses[part.name, finding.code] += 1
                         shown.reasons.append(finding.code)
-                        uses[finding.code] += 1
-                    shown.marked |= {identity} if kind == "annotation" else set()
+                        pictures[id(record)] = shown
+                    shown.marked |= {identity} if finding.kind.ids == "annotation" else set()
         for reason, most in extremes(part_looks):
-            key = (part.name, most.record.image_id, most.record.file)
-            pictures.setdefault(key, Shown(part, most.record)).reasons.append(reason)
+            shown = pictures.setdefault(id(most.record), Shown(part, most.record))
+            shown.reasons.append(reason)
     severity = {code: LEVELS.index(kind.level) for code, kind in KINDS.items()}
     ranked = sorted(pictures.values(), key=lambda s: min(severity.get(r, 3) for r in s.reasons))
     return ranked[:SUSPICIOUS]
 
 
-OF_ANNOTATIONS = {
-    code for code in KINDS if not code.startswith(("image-", "picture-", "leak", "labels-"))
-}
+Index = dict[tuple[str, Any], list[Record]]
+"""Records by what an id is of (`Kind.ids`), and the id."""
 
 
-def index(records: Sequence[Record]) -> dict[tuple[str, Any], list[Record]]:
+def records(
+    key: tuple[str, Any], part: Part, places: Sequence[tuple[Part, Index]]
+) -> list[tuple[Part, Record]]:
+    """Return the records that an id of a finding leads to, with the part that has them.
+
+    Where one file is divided into parts, its findings are those of the first.
+    """
+    file = part.defects.file
+    own = [(other, found) for other, found in places if other is part and key in found]
+    others = [(p, found) for p, found in places if p.defects.file == file and key in found]
+    return [(p, record) for p, found in (own or others)[:1] for record in found[key][:ALIKE]]
+
+
+def index(records: Sequence[Record]) -> Index:
     """Return where ids of annotations, ids of images, and files are."""
-    places: dict[tuple[str, Any], list[Record]] = {}
+    places: Index = {}
     for record in records:
         for key in (record.image_id, record.file, record.labels):
             places.setdefault(("image", key), []).append(record)
@@ -126,7 +141,7 @@ def overlay(part: Part, record: Record, marked: Collection[Any] = ()) -> str:
 
 def render(
     report: dict[str, Any],
-    findings: Sequence[Finding],
+    findings: Sequence[JoinedFinding],
     looks: Sequence[tuple[Part, list[Look]]],
     pairs: Sequence[tuple[str, Look, Look]],
 ) -> str:
@@ -141,10 +156,12 @@ def render(
         shown.picture = overlay(shown.part, shown.record, shown.marked)
     return shell.render(
         "check/page.html",
+        {"elided": lambda text, most=NAME: elided(str(text), most)},
         report=report,
         findings=findings,
         groups=groups,
         twins=twins,
         pairs=len(pairs),
+        most={"examples": SHOWN, "marked": MARKED},
         colour=lambda category: f"rgb{colour(category)}",
     )

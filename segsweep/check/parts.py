@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import DataSet, Record
-from segsweep.data.findings import Finding, Findings
+from segsweep.data.findings import Finding, Findings, ordered
+from segsweep.data.kinds import KINDS, Kind
 from segsweep.data.layouts.base import Layout
 from segsweep.data.layouts.find import of_files
 from segsweep.data.sets.coco import Coco
@@ -28,6 +29,37 @@ class Part:
     def findings(self) -> list[Finding]:
         """Return all findings of this part."""
         return self.read + self.defects.listed()
+
+
+@dataclass(frozen=True)
+class JoinedFinding:
+    """What is wrong in one way: the findings of a code in all parts, with the parts' names."""
+
+    code: str
+    places: list[tuple[str, Finding]]
+
+    @property
+    def kind(self) -> Kind:
+        """What is common to all of them."""
+        return KINDS[self.code]
+
+    @property
+    def where(self) -> str:
+        """The parts that have it and how often: "train 12, val 3"."""
+        counts = ((name, len(finding.ids)) for name, finding in self.places)
+        return ", ".join(f"{name} {count}" if count else name for name, count in counts)
+
+
+def joined(parts: Iterable[Part]) -> list[JoinedFinding]:
+    """Return the findings of all parts by code, the worst first; what parts share stands once."""
+    found: dict[tuple[str, str, str], tuple[list[str], Finding]] = {}
+    for part in parts:
+        for finding in part.findings():
+            key = (finding.code, finding.file, finding.what)
+            found.setdefault(key, ([], finding))[0].append(part.name)
+    places = [(", ".join(names), finding) for names, finding in found.values()]
+    codes = dict.fromkeys(finding.code for finding in ordered(f for _, f in places))
+    return [JoinedFinding(code, [p for p in places if p[1].code == code]) for code in codes]
 
 
 @dataclass

@@ -161,6 +161,15 @@ def with_pixels(look: Look, pixels: np.ndarray, path: Path | None) -> None:
     look.dhash = int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
+def shared(codes: list[Any]) -> float:
+    """Return which part of the pixels of some masks belongs to several of them."""
+    union, several = codes[0], []
+    for code in codes[1:]:
+        several.append(hotcoco.mask.merge([union, code], intersect=True))
+        union = hotcoco.mask.merge([union, code])
+    return masks.area(hotcoco.mask.merge(several)) / max(masks.area(union), 1)
+
+
 def instances(look: Look, size: list[int]) -> None:
     """Look at the masks of a record: areas, overlaps, objects that are there twice."""
     record = look.record
@@ -178,8 +187,7 @@ def instances(look: Look, size: list[int]) -> None:
             look.add("area-disagrees", annotation.id)
     if not 1 < len(codes) <= CROWDED:
         return
-    union = masks.area(hotcoco.mask.merge(codes))
-    look.overlap = (sum(areas) - union) / max(union, 1)
+    look.overlap = shared(codes)
     category = np.array([a.category for a in objects])
     iou = np.triu(hotcoco.mask.iou(codes, codes, [0] * len(codes)), 1)
     twins = (iou > TWIN) & (category[:, None] == category)

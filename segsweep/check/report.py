@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,17 +15,17 @@ from segsweep.base.terminal import printer
 from segsweep.data.items import MANIFEST
 
 if TYPE_CHECKING:
-    from segsweep.check.parts import Part
+    from segsweep.check.parts import JoinedFinding, Part
     from segsweep.check.pictures import Look
     from segsweep.data.base import DataSet
-    from segsweep.data.findings import Finding
 
 Looks = list[tuple["Part", list["Look"]]]
 """What each picture tells, by part."""
 
+REPORTS = Path("results/check-data")
 SCHEMA = 1  # of report.json
 STYLES = {"fatal": "bold red", "warning": "yellow", "note": "blue", "good": "green"}
-IDS = 8  # of a finding that are listed
+IDS = 8  # of a finding in one part that are listed
 
 
 def chosen(words: list[str], images: Path | None) -> DataSet:
@@ -77,41 +78,76 @@ def look_at(
     return looks, duplicates(looks)
 
 
-def all_findings(looks: Looks) -> list[Finding]:
-    """Return all findings, each once, the worst first."""
-    from segsweep.data.findings import ordered
-
-    every = (finding for part, _ in looks for finding in part.findings())
-    return ordered({(f.code, f.file, f.what): f for f in every}.values())
-
-
-def described(data: DataSet, looks: Looks, findings: list[Finding]) -> dict[str, Any]:
-    """Return the report as it is written to JSON."""
+def described(data: DataSet, looks: Looks, findings: Sequence[JoinedFinding]) -> dict[str, Any]:
+    """Return the report as it is written to JSON, where each file has its own findings."""
     from segsweep.check.parts import classes
     from segsweep.check.statistics import numbers
 
     names = classes(data)
-    by_part = {part.name: numbers(part_looks, names) for part, part_looks in looks}
-    counts = {level: sum(f.level == level for f in findings) for level in ("fatal", "warning")}
-    if counts["fatal"]:
-        verdict, tone = f"Training would be refused: {counts['fatal']} fatal", "fatal"
-    elif counts["warning"]:
-        verdict, tone = f"Can be trained on; {counts['warning']} warnings", "warning"
-    else:
-        verdict, tone = "Nothing wrong was found", "good"
-    root = getattr(data, "root", None)
-    name = f"{data.name}-{Path(root).resolve().name}" if root else data.name
+    by_part = {
+        part.name: {"file": part.defects.file, **numbers(part_looks, names)}
+        for part, part_looks in looks
+    }
+    verdict, tone = judged(findings)
     return {
         "schema": SCHEMA,
-        "name": name,
+        "name": name_of(data),
+        "set": told_apart(data),
         "verdict": verdict,
         "verdict_class": tone,
         "layout": layout(data),
         "classes": names,
         "objects": any(counted["objects"] for counted in by_part.values()),
         "parts": by_part,
-        "findings": [asdict(f) for f in findings],
+        "findings": [asdict(finding) for each in findings for _, finding in each.places],
     }
+
+
+def judged(findings: Sequence[JoinedFinding]) -> tuple[str, str]:
+    """Return the verdict, and its class on the page."""
+    levels = [finding.kind.level for finding in findings]
+    fatal, warning = levels.count("fatal"), levels.count("warning")
+    if fatal:
+        many = "s" if fatal > 1 else ""
+        return f"Training would be refused: {fatal} fatal finding{many}", "fatal"
+    if warning:
+        return f"Can be trained on; {warning} warning{'s' if warning > 1 else ''}", "warning"
+    return "Nothing wrong was found", "good"
+
+
+def name_of(data: DataSet) -> str:
+    """Return what a report calls a set: its word and the folder that it lies in."""
+    root, train = getattr(data, "root", None), getattr(data, "train", None)
+    file = Path(train).resolve().parent if isinstance(train, str) else None
+    folder = Path(root).resolve() if root else file
+    return f"{data.name}-{folder.name}" if folder else data.name
+
+
+def told_apart(data: DataSet) -> dict[str, str]:
+    """Return what tells a set from others: its words, with places as absolute paths."""
+    from segsweep.base.config import plain
+
+    words = {key: value for key, value in plain(data).items() if isinstance(value, str) and value}
+    return {k: str(Path(v).resolve()) if os.path.exists(v) else v for k, v in words.items()}
+
+
+def own_folder(report: dict[str, Any]) -> Path:
+    """Return the folder of a set's report: its name, with a number where another set has that."""
+    number, folder = 1, REPORTS / report["name"]
+    while _is_of_another(folder / "report.json", report["set"]):
+        number += 1
+        folder = REPORTS / f"{report['name']}-{number}"
+    return folder
+
+
+def _is_of_another(file: Path, words: dict[str, str]) -> bool:
+    """Tell whether there is a report that does not say that it is of this set."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("set") != words
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        return True
 
 
 def layout(data: DataSet) -> str:
@@ -123,7 +159,7 @@ def layout(data: DataSet) -> str:
 
 def write(
     report: dict[str, Any],
-    findings: list[Finding],
+    findings: Sequence[JoinedFinding],
     looks: Looks,
     pairs: list[tuple[str, Look, Look]],
     folder: Path,
@@ -142,18 +178,23 @@ def write(
     write_text(folder / "report.html", page.render(report, findings, looks, pairs))
 
 
-def show(report: dict[str, Any], findings: Sequence[Finding], folder: Path) -> None:
+def show(report: dict[str, Any], findings: Sequence[JoinedFinding], folder: Path) -> None:
     """Print a report."""
     from rich.text import Text
 
+    from segsweep.data.findings import SHOWN
+
     console = printer(highlight=False)
     for finding in findings:
-        head = Text(finding.level, STYLES[finding.level])
-        console.print(head.append(f"  {finding.code}  {finding.file}", "default"), soft_wrap=True)
-        lines = [finding.what, f"does: {finding.consequence}", f"cure: {finding.cure}"]
-        if finding.ids:
-            more = f", ... ({len(finding.ids)})" if len(finding.ids) > IDS else ""
-            lines.append("where: " + ", ".join(map(str, finding.ids[:IDS])) + more)
+        kind = finding.kind
+        head = Text(kind.level, STYLES[kind.level])
+        console.print(head.append(f"  {finding.code}  {finding.where}", "default"), soft_wrap=True)
+        lines = [kind.what, f"effect: {kind.consequence}", f"cure: {kind.cure}"]
+        for name, one in finding.places:
+            lines += [f"{name}: {one.examples}"] if one.examples else []
+            if len(one.ids) > SHOWN:
+                more = f", ... ({len(one.ids)})" if len(one.ids) > IDS else ""
+                lines.append(f"{name}, all: " + ", ".join(map(str, one.ids[:IDS])) + more)
         console.print("\n".join("    " + line for line in lines), markup=False, soft_wrap=True)
     console.print(table(report))
     if report["layout"]:

@@ -37,6 +37,11 @@ class Finding:
         """What is common to all findings of its code."""
         return KINDS[self.code]
 
+    @property
+    def examples(self) -> str:
+        """What its sentence tells of single entries, "" where it tells of none."""
+        return self.what.removeprefix(self.kind.what).partition(": ")[2]
+
     def __str__(self) -> str:
         return f"{self.file}: {self.what}; {self.cure}"
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 class Kind(NamedTuple):
     """What all findings of a code have in common.
 
-    `fixable`: `--fix` takes care of it. `drops`: what it is about is left out of training.
+    `fixable`: `--fix` takes care of it. `drops`: what it is about is left out of training. `ids`
+    says what ids of its findings are of: annotation, image, category, file, "" where none are told.
     """
 
     level: str
@@ -22,14 +23,15 @@ class Kind(NamedTuple):
     cure: str
     fixable: bool
     drops: bool
+    ids: str
 
 
 def _read(path: Path) -> dict[str, Kind]:
     with path.open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
     return {
-        code: Kind(level, what, consequence, cure, fixable == "yes", drops == "yes")
-        for code, level, what, consequence, cure, fixable, drops in rows
+        code: Kind(level, what, consequence, cure, fixable == "yes", drops == "yes", ids)
+        for code, level, what, consequence, cure, fixable, drops, ids in rows
     }
 
 

@@ -34,21 +34,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress display")
     options = parser.parse_args(argv)
     from segsweep.check import report as reports
+    from segsweep.check.parts import joined
 
     data = reports.chosen(options.what, options.images)
     started = time.monotonic()
     looks, pairs = reports.look_at(data, options.workers, options.quiet)
-    findings = reports.all_findings(looks)
+    findings = joined(part for part, _ in looks)
     report = reports.described(data, looks, findings) | {
         "command": shlex.join(["check-data", *(argv if argv is not None else sys.argv[1:])]),
         "seconds": round(time.monotonic() - started, 1),
     }
-    folder = options.out or Path("results/check-data") / report["name"]
+    folder = options.out or reports.own_folder(report)
     reports.write(report, findings, looks, pairs, folder)
     reports.show(report, findings, folder)
     if options.fix:
         from segsweep.check.fix import fix
 
         print(fix(data, looks, options.fix))
-    levels = {finding.level for finding in findings}
+    levels = {finding.kind.level for finding in findings}
     return int("fatal" in levels or (options.strict and "warning" in levels))
