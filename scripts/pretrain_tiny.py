@@ -161,7 +161,8 @@ def main() -> None:
     write_atomically(a.out, lambda path: path.write_bytes(content))
     digest = sha256(content).hexdigest()
     print(f"{a.out}  {len(content) / 2**20:.2f} MiB")
-    print(f"conf/model/{a.model}.yaml: weights: segsweep://{a.out.name}#sha256={digest}")
+    facts = f"sha256={digest}&knows={config.data.name}"
+    print(f"conf/model/{a.model}.yaml: weights: segsweep://{a.out.name}#{facts}")
 
 
 if __name__ == "__main__":

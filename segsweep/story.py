@@ -25,6 +25,8 @@ def train(run: Run) -> dict[str, Any]:
 
     config, phase, best, kinds = run.config, Phases(), None, []
     first = rank(config.trainer) == 0  # of several processes it speaks, evaluates and records
+    if first and (advice := config.model.advice(config.data)):
+        print(advice, flush=True)
     machine.require(config.trainer)
     machine.reset_peaks()
     with phase("setup"):

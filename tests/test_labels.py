@@ -106,6 +106,13 @@ def test_no_label_holds_a_hash_and_what_differs_is_told_apart(tmp_path: Path) ->
     assert sum("theirs.pth" in title for title in titles) == 1
 
 
+def test_what_words_say_of_weights_tells_no_runs_apart(tmp_path: Path) -> None:
+    bare = compose([]).model.weights.partition("&")[0]  # as earlier versions said it
+    done(tmp_path)
+    done(tmp_path, "seed=1", f"model.weights='{bare}'")
+    assert [table.title for table in tables_of(tmp_path)] == ["maskdino_tiny"]
+
+
 def test_versions_of_a_data_set_are_told_apart_and_a_mean_counts_one(tmp_path: Path) -> None:
     for rank in (2, 4):
         done(tmp_path, "peft=lora", f"peft.rank={rank}", value=40, fingerprint="aaaaaa11")

@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from safetensors.torch import save_file
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
+from segsweep.base.words import files
+from segsweep.data.sets.coco import Coco
 from segsweep.model import weights
-from segsweep.model.family import Backbone
-from segsweep.model.files import class_names
+from segsweep.model.family import Backbone, weights_of
+from segsweep.model.files import BaseWeights, class_names
 from segsweep.model.maskdino import MaskDINO, to_official
 from segsweep.model.segmenter import Segmenter
 
@@ -132,7 +135,7 @@ def test_official_weights_know_their_classes(tmp_path):
     words = [file.stem for file in Path("conf/model").glob("maskdino_*.yaml")]
     knowing = [w for w in words if (compose([f"model={w}"]).model.weights or "").startswith("http")]
     assert len(knowing) == 2
-    assert all(compose([f"model={w}"]).model.weights.endswith("#classes=coco") for w in knowing)
+    assert all("#classes=coco" in compose([f"model={w}"]).model.weights for w in knowing)
     own = [f"defect {i}" for i in range(len(coco))]
     for names, drawn in ((coco, False), (own, True), ([*coco[1:], coco[0]], True)):
         model = build(1, names)
@@ -140,6 +143,30 @@ def test_official_weights_know_their_classes(tmp_path):
         assert bool(report.drawn) == drawn
         assert PER_CLASS.isdisjoint(differences(model, build(names=coco))) != drawn
     assert report.facts()["drawn"] == report.drawn
+
+
+def test_a_base_that_knows_other_data_only_says_what_would_help(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SEGSWEEP_WEIGHTS", raising=False)
+    packaged = [w for w in files("model") if weights_of(w).startswith("segsweep://")]
+    configs = [compose([f"model={word}"]) for word in packaged]
+    assert len(configs) >= 2
+    other = Coco(name="coco", root=str(tmp_path))
+    for config in configs:
+        source = BaseWeights.of(config.model.weights)
+        assert (source.knows, config.model.advice(config.data)) == (config.data.name, "")
+        (line,) = config.model.advice(other).splitlines()
+        larger = BaseWeights.of(weights_of(source.larger))
+        for part in (f"data={source.knows}", f"model={source.larger}", f"{larger.megabytes} MB"):
+            assert part in line
+        assert "fetches" in line
+        own = tmp_path / larger.name
+        own.write_bytes(b"weights")
+        with monkeypatch.context() as here:
+            here.setenv("SEGSWEEP_WEIGHTS", str(tmp_path))
+            assert "fetches" not in config.model.advice(other)
+        assert replace(config.model, weights=str(own)).advice(other) == ""
+        assert replace(config.model, weights=None).advice(other) == ""
 
 
 def test_the_list_of_coco_is_that_of_torchvision():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from segsweep.base.config import Choice, outside, within, words
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
+from segsweep.base.words import files
 from segsweep.model.backbones import layouts
 from segsweep.model.files import BaseWeights, identity
 
@@ -98,6 +99,19 @@ class Family(Choice):
         if self.weights is not None:
             BaseWeights.of(self.weights)
 
+    def advice(self, data: DataSet) -> str:
+        """Say that the base weights know other data only, and which word knows more; else ""."""
+        source = BaseWeights.of(self.weights) if self.weights is not None else BaseWeights("")
+        if source.knows in ("", data.name):
+            return ""
+        said = f"the base of model={self.name} has seen nothing but data={source.knows}"
+        if not source.larger:
+            return f"{said}; for other data name weights that know more: model.weights=FILE"
+        cost = BaseWeights.of(weights_of(source.larger)).cost()
+        return f"{said}; for other data use model={source.larger}, of which it is a miniature" + (
+            f" ({cost})" if cost else ""
+        )
+
     def build(self, classes: Sequence[str]) -> Segmenter:
         """Build the model with random weights for classes told by these texts, in id order."""
         raise NotImplementedError
@@ -141,6 +155,15 @@ class Family(Choice):
                     f"{family.sign}), but model={self.name} is {type(self).__name__}; choose "
                     f"weights of {type(self).__name__}, or a model such as {word}"
                 )
+
+
+def weights_of(word: str) -> str:
+    """Return the base weights that the file of an installed word names, "" if it names none."""
+    from omegaconf import OmegaConf
+
+    file = files("model").get(word)
+    content: Any = OmegaConf.load(file) if file else {}
+    return content.get("weights") or ""
 
 
 def renamed(name: str, pairs: Sequence[tuple[str, str]], back: bool = False) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from segsweep.base.errors import UserError
 from segsweep.model.download import complete, fetch, place, vouched
 
 PACKAGED = "segsweep://"
-KNOWN = re.compile("#(sha256|classes)=")
+KNOWN = re.compile("#(sha256|classes|knows|larger|megabytes)=")
 # the beginning of the hash in the name of a file, as torchvision has it; digits alone are a date
 NAMED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
 UNVERIFIED = "unverified"
@@ -28,12 +28,17 @@ class BaseWeights:
     """What `model.weights` says: a place, and behind it `#sha256=...&classes=coco`.
 
     `sha256` is the hash that the file must have. `classes` is the file of `segsweep/model/classes`
-    with the names of its classes, where it holds none.
+    with the names of its classes, where it holds none. `knows` is the word of the only data that it
+    was trained on, `larger` that of the model which its own is a miniature of, `megabytes` about
+    what it takes to fetch it.
     """
 
     place: str
     sha256: str = ""
     classes: str = ""
+    knows: str = ""
+    larger: str = ""
+    megabytes: str = ""
 
     @classmethod
     def of(cls, text: str) -> BaseWeights:
@@ -41,7 +46,8 @@ class BaseWeights:
         place, _, given = text.rpartition("#") if KNOWN.search(text) else (text, "", "")
         pairs = [part.partition("=") for part in given.split("&") if part]
         facts = {key: value for key, _, value in pairs}
-        source = cls(place, facts.pop("sha256", ""), facts.pop("classes", ""))
+        names = [f.name for f in fields(cls)[1:]]
+        source = cls(place, **{name: facts.pop(name, "") for name in names})
         if facts or not re.fullmatch("([0-9a-f]{64})?", source.sha256):
             raise UserError(
                 f"model.weights: '#{given}' must be #sha256= and 64 digits of 0-9 a-f, or "
@@ -84,6 +90,13 @@ class BaseWeights:
         """The hash that the file must have, or its beginning; empty if nobody says one."""
         named = NAMED.search(self.name) if self.remote else None
         return self.sha256 or (named[1] if named else "")
+
+    def cost(self) -> str:
+        """Say what it takes to have the file, "" where it is here."""
+        if not self.remote or any(path.is_file() for path in self.candidates()):
+            return ""
+        size = f"about {self.megabytes} MB" if self.megabytes else "its weights"
+        return f"fetches {size} from {urlsplit(self.place).hostname}"
 
     def candidates(self) -> list[Path]:
         """Return the places where the file may lie on this machine, the first ones first."""

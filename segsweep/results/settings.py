@@ -7,6 +7,7 @@ entry here: what a word is called it declares itself, see wording.py.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ ABOUT = (
     *("config.model.name", "config.peft.name", "config.data.name"),
     *("model", "data_set", "data.fingerprint", "data.classes", "status"),
 )
+SAID = re.compile(r"[#&](knows|larger|megabytes)=[^&]*")  # of weights (model/files.py): for people
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,15 @@ def locate(runs: list[Values]) -> list[Values]:
 
 
 def _unite_weights(runs: list[Values]) -> None:
-    """Let base weights of one content have one name, wherever the file lay when a run began."""
+    """Let base weights of one content have one name, wherever the file lay when a run began.
+
+    What their words say of them beside their content tells no runs apart.
+    """
     key, names = "config.model.weights", {}
     for run in runs:
         content, place = run.get("weights.sha256"), run.get(key)
+        if place and SAID.search(place):
+            place = run[key] = SAID.sub("", place)
         if content and place and "://" not in place:
             name = place.partition("#")[0].replace("\\", "/").rpartition("/")[2]
             run[key] = names.setdefault(content, f"{name}#sha256={content}")
