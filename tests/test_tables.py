@@ -251,6 +251,24 @@ def test_a_metric_where_less_is_better_turns_no_sign(tmp_path: Path) -> None:
     assert table.bold(table.columns[0]) == {("Full head",)}
 
 
+def test_what_has_learnt_nothing_is_said_and_not_marked(tmp_path: Path) -> None:
+    heads = [record("full_head", 0.3, seed=seed) for seed in range(2)]
+    write(tmp_path, *heads, record("lora", 0.2), record("frozen", 0.0, trainable=0))
+    (table,) = built(tmp_path, "ablation")
+    (said,) = (note for note in table.notes if "learnt" in note)
+    assert said.startswith(
+        "Nothing has been learnt: all that was trained is below 1 in AP digits (xray)"
+    )
+    assert table.notes[0] == said
+    assert table.bold(table.columns[0]) == table.ties(table.columns[0]) == set()
+    write(tmp_path, record("adapter", 30.0), record("adapter", 20.0, data="coco"))
+    (table,) = built(tmp_path, "ablation")
+    assert table.notes[0].startswith("Nothing was learnt by what is below 1 in AP digits (xray)")
+    assert table.notes[0].endswith(": Full head, LoRA (r=8).")
+    assert not any("learnt" in note for note in table.notes[1:])
+    assert table.bold(table.columns[0])
+
+
 def test_rows_that_learnt_at_other_rates_are_named(tmp_path: Path) -> None:
     write(tmp_path, record("full_head", 50.0), record("lora", 48.0))
     write(tmp_path, record("frozen", 1.0, trainable=0))

@@ -9,6 +9,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+from segsweep.metrics.learnt import learnt
 from segsweep.results.evidence import Difference, Evidence, alike_as_printed, deviation, pooled
 from segsweep.results.over_sets import Rank, Test
 from segsweep.results.settings import LabelledRun
@@ -176,14 +177,20 @@ class Table:
             groups[row.origin, models, frozenset(cell.samples)][row.labels] = gains
         return [Evidence(rows, self.spec.noise) for rows in groups.values()]
 
+    def any_learnt(self, column: Column, contest: Evidence[Key]) -> bool:
+        """Say whether any row of a contest has learnt something, as far as its numbers tell."""
+        best = max(contest.means.values(), default=0.0)
+        return learnt(best, column.unit, column.direction)
+
     def bold(self, column: Column) -> set[Key]:
         """Return the best rows of a column: those whose number is printed like the highest.
 
-        One row alone is no contest, nor is a number that is neither better nor worse.
+        One row alone is no contest, nor is a number that is neither better nor worse, nor are rows
+        of which none has learnt anything.
         """
         best: set[Key] = set()
         for contest in self.contests(column) if column.direction else ():
-            if len(contest.means) > 1:
+            if len(contest.means) > 1 and self.any_learnt(column, contest):
                 top = max(contest.means, key=contest.means.__getitem__)
                 cells = {row.labels: self.cell(row, column) for row in self.rows}
                 printed = cells[top].rounded(self.decimals(column))
@@ -197,7 +204,8 @@ class Table:
         """Return the rows that may be the best, too, as far as their runs can tell."""
         if not column.direction or column.is_mean:
             return set()
-        tied = {key for contest in self.contests(column) for key in contest.among_best()}
+        contests = [c for c in self.contests(column) if self.any_learnt(column, c)]
+        tied = {key for contest in contests for key in contest.among_best()}
         return (tied | self._printed_ties(column)) - self.bold(column)
 
     def _printed_ties(self, column: Column) -> set[Key]:

@@ -24,7 +24,6 @@ K = TypeVar("K", bound=Hashable)
 
 RARE = 0.001  # how seldom a healthy setting is called unstable
 ODD = 0.05  # how seldom one is called doubtful, which costs it no more than being chosen
-FLOOR = 1.0  # points of a metric in percent, below which nothing has been learnt
 SEEDS = 30  # of each setting that are still spoken of; who needs more will not run them
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
+from segsweep.metrics.learnt import learnt
 from segsweep.results.candidates import Candidate, Contest
 from segsweep.results.evidence import Difference, Evidence
 from segsweep.results.wishes import UNITS
@@ -23,10 +24,13 @@ WORDS = {
     "progress": "{done} of {planned} settings {are} done.",
     "alone": "No choice yet: only {name} is done ({value}).",
     "unlearnt": "Nothing has been learnt, so nothing is chosen: the best, {name}, has {value}, "
-    "less than {floor}. Look at the learning rate, the epochs and the weights of the model.",
+    "less than {floor}. More epochs (hparams.epochs), a larger learning rate (peft.lr) or a base "
+    "that knows such images (model) may help.",
     "unmoved": "No setting is better than {name} ({value}), which trains nothing{noise}: nothing "
     "needs to be trained, or nothing was learnt (learning rate, epochs, weights).",
     "noise": ", by more than noise",
+    "single": ", by {floor} or more, and one run each tells no more",
+    "none_chosen": "—",
     "choice": "Choose {name}: {value}, {size} to store per task, {latency}.",
     "only": "Nothing else can be chosen.",
     "blind": "Noise over seeds is not known (no setting has two seeds that differ): this is the "
@@ -152,22 +156,26 @@ class Grounds:
         named = {"name": best.name, "value": self.value(best)}
         if len(self.tried) == 1 and self.contest.missing:
             return worded("alone", **named)
-        if self.contest.higher and self.contest.unit == "%" and self.mean(best) < floor:
+        direction = "higher" if self.contest.higher else "lower"
+        if not learnt(self.mean(best), self.contest.unit, direction, floor):
             return worded("unlearnt", floor=f"{floor:.2f}", **named)
         frozen = [c for c in self.stable if not c.trained]
         trained = [c for c in self.stable if c.trained]
         if not frozen or not trained:
             return ""
         base = max(frozen, key=self.mean)
-        if any(self._beats(c, base) for c in trained):
+        if any(self._beats(c, base, floor) for c in trained):
             return ""
-        noise = worded("noise") if self.evidence.known else ""
+        noise = worded("single", floor=f"{floor:.2f}") if self.contest.unit == "%" else ""
+        noise = worded("noise") if self.evidence.known else noise
         return worded("unmoved", name=base.name, value=self.value(base), noise=noise)
 
-    def _beats(self, c: Candidate, base: Candidate) -> bool:
-        """Say whether a candidate is above the base, by more than noise where that is known."""
-        reach = self.evidence.reach(base.name, c.name) if self.evidence.known else 0.0
-        return self.mean(c) - self.mean(base) - reach > 0
+    def _beats(self, c: Candidate, base: Candidate, floor: float) -> bool:
+        """Say whether a candidate is above the base: by more than noise, or what may be noise."""
+        gained = self.mean(c) - self.mean(base)
+        if self.evidence.known:
+            return gained > self.evidence.reach(base.name, c.name)
+        return gained >= floor if self.contest.unit == "%" else gained > 0
 
     def hidden(self) -> str:
         """Say that each setting could be the best; nothing if some of them could not."""

@@ -19,6 +19,7 @@ from segsweep.results.pivot import Observation
 from segsweep.results.quantiles import LEVEL
 from segsweep.results.reported import PRINTED_MEAN
 from segsweep.results.trace import code, heading
+from segsweep.results.unlearnt import unlearnt
 from segsweep.results.wording import QUANTITIES, Values, first, protocol_in_words
 
 TIE, UNSTABLE, RISING = "≈", "†", "↑"
@@ -29,6 +30,7 @@ RECIPE = re.compile(r"config\.(hparams|trainer)\.|device\.name$")
 def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
     """Return the remarks below a table."""
     every = [
+        *unlearnt(table),
         _missing(table, observed) if ours else "",
         _failed(table.runs),
         _code(table.runs),

@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from segsweep.base.errors import UserError
+from segsweep.metrics.learnt import learnt
 from segsweep.results.averages import average, counted, mean_column, one_direction
 from segsweep.results.cells import Cell, Column, Key, Row, Table, mean, summary
-from segsweep.results.evidence import FLOOR
 from segsweep.results.over_sets import beyond_these, holm, on_these, ranks
 from segsweep.results.pivot import (
     ORIGINS,
@@ -205,9 +205,10 @@ def _against(row: Row, base: Row | None, columns: list[Column]) -> Row:
         return row
     pairs = _differences(row, base, columns)
     here, there = row.average.value, base.average.value
-    rising = all(column.sign > 0 for column in columns)  # else a low number is a good one
+    # where less is better a low number is a good one
+    rising = "higher" if all(column.sign > 0 for column in columns) else "lower"
     delta = None  # to what has learnt nothing
-    if here is not None and there and (there >= FLOOR or not rising):
+    if here is not None and there and learnt(there, "%", rising):
         delta = 100 * (here - there) / there  # equation 11
     return replace(
         row,

@@ -10,8 +10,8 @@ from statistics import fmean
 
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
+from segsweep.metrics.learnt import FLOOR
 from segsweep.results.candidates import LATENCY, SIZE, Candidate, OperatingPoint
-from segsweep.results.evidence import FLOOR
 
 UNITS = {LATENCY: " ms", SIZE: " MB"}
 LIMIT = re.compile(r"(.+?)\s*(>=|<=|≥|≤)\s*(-?\d+(?:\.\d+)?)\s*")

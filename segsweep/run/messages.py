@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from segsweep.metrics.learnt import FLOOR, learnt
 from segsweep.run.folder import DELTA
 from segsweep.run.identity import Run
 
 if TYPE_CHECKING:
+    from segsweep.base.config import Config
     from segsweep.model.family import Family
     from segsweep.model.weights import LoadReport
     from segsweep.peft.apply import Counts
@@ -41,6 +43,20 @@ def class_lines(data: dict[str, Any]) -> str:
     return "\n".join(f"  {k:>4} {c:>9}  {name:<{width}}  {text}" for k, c, name, text in lines)
 
 
+def unlearnt(config: Config, metric: dict[str, Any] | None) -> str:
+    """Say that training has led to nothing, and what may help; nothing where it has."""
+    if not metric or metric["value"] is None:
+        return ""
+    if learnt(metric["value"], metric["unit"], metric["direction"]):
+        return ""
+    return (
+        f"nothing has been learnt ({config.metrics.key} is below {FLOOR:g}): more epochs "
+        f"(hparams.epochs={config.hparams.epochs} now), a larger learning rate "
+        f"(hparams.lr={config.hparams.lr:g} now) or a base that knows such images "
+        f"(model={config.model.name} now) may help"
+    )
+
+
 def conclude(run: Run, record: dict[str, Any]) -> None:
     """Say what came out, and which paths matter next."""
     metrics = {k: m["value"] for k, m in record["metrics"].items() if m["value"] is not None}
@@ -50,6 +66,8 @@ def conclude(run: Run, record: dict[str, Any]) -> None:
     for column, values in (record["analysis"] or {"slices": {}})["slices"].items():
         scores = [f"{v} {score[key]:.2f}" for v, score in values.items() if score[key] is not None]
         print(f"  {key} by {column}: " + "  ".join(scores))
+    if record["best"] and (line := unlearnt(run.config, record["metrics"].get(key))):
+        print(f"  {line}")
     seconds, memory = record["seconds"], record["memory"]["peak_rss_mib"]
     print(f"  {seconds['total']:.0f} s, peak memory {memory:.0f} MiB")
     print(f"  record  {run.directory / 'record.json'}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
 from segsweep.base.parser import add_runs, verb_parser
+from segsweep.metrics.learnt import FLOOR
 
 if TYPE_CHECKING:
     from segsweep.pages.report.content import ReportContent
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         "--margin", type=_amount, default=1.0, help="points that a smaller setting may cost; 1"
     )
     parser.add_argument(
-        "--floor", type=_amount, default=1.0, help="points below which nothing was learnt; 1"
+        "--floor", type=_amount, default=FLOOR, help="points below which nothing was learnt; 1"
     )
     parser.add_argument(
         "--must-pass",

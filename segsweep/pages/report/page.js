@@ -132,6 +132,7 @@ function show() {
   const wishes = wished();
   for (const article of document.querySelectorAll(".task")) {
     const task = page.tasks[article.dataset.task], decision = decide(task, wishes);
+    article.querySelector(".decision").classList.toggle("undecided", !decision.chosen);
     article.querySelector(".decision").replaceChildren(...decision.words.map((words) => {
       const line = document.createElement("p");
       line.textContent = words;
@@ -141,7 +142,8 @@ function show() {
       const one = task.candidates.find((candidate) => candidate.name === row.dataset.name);
       if (!one) continue; // no run of it is done
       row.classList.toggle("chosen", one.name === decision.chosen);
-      row.querySelector(".fits").textContent = decision.broken[one.name].join("; ") || said(one.doubtful ? "doubt" : "yes");
+      row.querySelector(".fits").textContent = decision.broken[one.name].join("; ")
+        || said(task.stop ? "none_chosen" : one.doubtful ? "doubt" : "yes");
       write(row.querySelector(".worse"), decision.worse[one.name]);
       write(row.querySelector(".cost"), priced(wishes) && one.outcomes.length ? price(wishes, one) : null);
     }

@@ -1,0 +1,28 @@
+"""The remark below a table on settings that have learnt nothing (segsweep/metrics/learnt.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from segsweep.metrics.learnt import FLOOR, learnt
+from segsweep.results.cells import Table
+from segsweep.results.trace import heading
+from segsweep.results.wording import first
+
+
+def unlearnt(table: Table) -> Iterator[str]:
+    """Say where nothing has been learnt, or which of our settings have learnt nothing."""
+    rows = [row for row in table.rows if row.origin == "ours" and row.average.trained]
+    for column in (column for column in table.columns if not column.is_mean):
+        values = {row.setting: row.cells[column.labels].value for row in rows}
+        known = {setting: value for setting, value in values.items() if value is not None}
+        low = [s for s, v in known.items() if not learnt(v, column.unit, column.direction)]
+        below = f"below {FLOOR:g} in {heading(column)}"
+        if low and len(low) == len(known):
+            yield (
+                f"Nothing has been learnt: all that was trained is {below}, where differences mean "
+                "nothing. More epochs (hparams.epochs), a larger learning rate (peft.lr) or a base "
+                "that knows such images (model) may help."
+            )
+        elif low:
+            yield f"Nothing was learnt by what is {below}: {first(low)}."
