@@ -18,6 +18,7 @@ from hypothesis import given, settings
 
 from segsweep.analysis.study import recorded
 from segsweep.base.config import compose
+from segsweep.base.content import content_of
 from segsweep.base.errors import UserError
 from segsweep.data.formats import masks
 from segsweep.pages.report import content
@@ -325,14 +326,17 @@ def test_what_is_unstable_reads_alike_in_terminal_and_browser(
 
 
 def test_runs_without_a_sweep_are_counted_by_their_configs(tmp_path: Path) -> None:
-    words = ["data.train=4", "data.val=2", f"io.results={tmp_path}"]
+    mine = tmp_path / "mine.pth"  # is known by its content once a run has ended
+    mine.write_bytes(b"weights")
+    words = ["data.train=4", "data.val=2", f"io.results={tmp_path}", f"model.weights={mine}"]
     for method in ("frozen", "lora", "adapter"):
         for seed in (0, 1):
             run = Run(compose([f"peft={method}", f"seed={seed}", *words]))
             run.directory.mkdir(parents=True)
             run.prepare()
             if method == "lora" and seed == 0:
-                write(tmp_path, record() | run.head() | {"status": "done"})
+                known = {"sha256": content_of(mine)}
+                write(tmp_path, record() | run.head() | {"status": "done", "weights": known})
     report = content.gather(tmp_path, [], tmp_path / "report.html", False)
     assert [task.missing for task in report.contests] == [2]
 

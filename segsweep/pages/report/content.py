@@ -165,15 +165,13 @@ def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> R
         records=records,
         statuses=statuses,
         warnings=warnings,
-        contests=contests(runs, records, _asked(results, statuses, runs, bool(words))),
+        contests=contests(runs, records, _asked(results, statuses, bool(words))),
         tables=tables.build(spec.load("against_full_head"), runs) if runs else [],
         published=_published(results, runs) if published else [],
     )
 
 
-def _asked(
-    results: Path, statuses: list[Status], runs: list[Values], named: bool
-) -> dict[str, list[str]]:
+def _asked(results: Path, statuses: list[Status], named: bool) -> dict[str, list[str]]:
     """Return the words of all runs that were asked for, by name; of all sweeps if none was named.
 
     Runs that belong to no sweep have no words; what their configs say takes their place.
@@ -181,9 +179,8 @@ def _asked(
     words = {s.run: s.setting.split() for s in statuses if s.setting}
     if not named:
         words |= {name: text.split() for name, text in settings(results).items()}
-    configs = {run["name"]: run for run in runs}
     for name in (s.run for s in statuses if s.run not in words):
-        config = configs.get(name) or frame.flatten({"config": _config(results / "runs" / name)})
+        config = frame.flatten({"config": _config(results / "runs" / name)})
         keys = [key for key in config if key.startswith("config.") and not APART.match(key)]
         if keys:
             words[name] = [f"{key.removeprefix('config.')}={config[key]}" for key in keys]
@@ -191,7 +188,7 @@ def _asked(
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    """Return the frozen config of a run that has not ended, nothing if it cannot be read."""
+    """Return the frozen config of a run, nothing if it cannot be read."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
