@@ -30,7 +30,9 @@ from segsweep.results.decision import decide
 from segsweep.results.frame import read
 from segsweep.results.grounds import brief
 from segsweep.results.tables import ablation
+from segsweep.results.typeset import html
 from segsweep.results.wishes import Limit, Wishes
+from segsweep.results.wording import ROW
 from segsweep.run import predictions
 from segsweep.run.folder import file_facts
 from segsweep.run.identity import Run
@@ -349,6 +351,33 @@ def test_wide_and_narrow_windows_show_all(
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(page_file.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_long_names_are_elided_and_what_stands_above_tables_is_seen_at_once(
+    browser: Any, tmp_path: Path
+) -> None:
+    """The whole name is a tooltip; nothing but tables scrolls, and their captions do not."""
+    long = "a_very_long_name_as_programs_write_it_" * 4
+    settings = (("lora", 40.0, long), ("lora", 41.0, long[::-1]), ("full_head", 45.0, ""))
+    runs = [
+        record(method, ap, data="coco", domain=long, where=where, seed=seed)
+        for method, ap, where in settings
+        for seed in range(2)
+    ]
+    write(tmp_path, *runs)
+    assert main(["--results", str(tmp_path)]) == 0
+    page_of_tables = tmp_path / "tables.html"
+    page_of_tables.write_text(html(ablation(read(tmp_path).runs)), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 420, "height": 900})
+    for file in (tmp_path / "report.html", page_of_tables):
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        ends = "e => e.map((each) => each.getBoundingClientRect().right)"
+        assert all(end <= 420 for end in page.locator("caption span").evaluate_all(ends))
+        heads = page.locator("th").all_inner_texts()
+        assert max(map(len, heads)) <= ROW + len(" ↕↑")
+        assert page.locator(f"th[title*='{long}']").count() >= 2
     page.close()
 
 

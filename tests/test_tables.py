@@ -16,7 +16,7 @@ from segsweep.base.errors import UserError
 from segsweep.results import frame, over_sets, reported, typeset
 from segsweep.results.cells import Table
 from segsweep.results.forms import csv_text, markdown
-from segsweep.results.sheets import sheet
+from segsweep.results.sheets import sheet, sheets
 from segsweep.results.spec import Spec, load, names
 from segsweep.results.tables import build
 from segsweep.results.typeset import html
@@ -261,6 +261,7 @@ def test_what_has_learnt_nothing_is_said_and_not_marked(tmp_path: Path) -> None:
     )
     assert table.notes[0] == said
     assert table.bold(table.columns[0]) == table.ties(table.columns[0]) == set()
+    assert len(sheets(built(tmp_path, "against_full_head")[0])) == 1  # no differences
     write(tmp_path, record("adapter", 30.0), record("adapter", 20.0, data="coco"))
     (table,) = built(tmp_path, "ablation")
     assert table.notes[0].startswith("Nothing was learnt by what is below 1 in AP digits (xray)")

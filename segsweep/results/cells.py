@@ -149,8 +149,9 @@ class Table:
     def contests(self, column: Column) -> list[Evidence[Key]]:
         """Return the evidence of a column: rows that may be compared, by their gains.
 
-        Those are of one origin, one model and one data set. Of the mean over data sets only its
-        spread is of use: it mixes scales, and is never tested.
+        Those are of one origin, one model and one data set, and one at least has learnt something:
+        else nothing is compared. Of the mean over data sets only its spread is of use: it mixes
+        scales, and is never tested.
         """
         return self._contests[column.labels]
 
@@ -175,22 +176,18 @@ class Table:
             seeds = next(iter(cell.samples.values())) if single else {0: cell.value}
             gains = [column.sign * seeds[seed] for seed in sorted(seeds)]
             groups[row.origin, models, frozenset(cell.samples)][row.labels] = gains
-        return [Evidence(rows, self.spec.noise) for rows in groups.values()]
-
-    def any_learnt(self, column: Column, contest: Evidence[Key]) -> bool:
-        """Say whether any row of a contest has learnt something, as far as its numbers tell."""
-        best = max(contest.means.values(), default=0.0)
-        return learnt(best, column.unit, column.direction)
+        contests = [Evidence(rows, self.spec.noise) for rows in groups.values()]
+        unit, direction = column.unit, column.direction
+        return [c for c in contests if learnt(max(c.means.values(), default=0.0), unit, direction)]
 
     def bold(self, column: Column) -> set[Key]:
         """Return the best rows of a column: those whose number is printed like the highest.
 
-        One row alone is no contest, nor is a number that is neither better nor worse, nor are rows
-        of which none has learnt anything.
+        One row alone is no contest, nor is a number that is neither better nor worse.
         """
         best: set[Key] = set()
         for contest in self.contests(column) if column.direction else ():
-            if len(contest.means) > 1 and self.any_learnt(column, contest):
+            if len(contest.means) > 1:
                 top = max(contest.means, key=contest.means.__getitem__)
                 cells = {row.labels: self.cell(row, column) for row in self.rows}
                 printed = cells[top].rounded(self.decimals(column))
@@ -204,8 +201,7 @@ class Table:
         """Return the rows that may be the best, too, as far as their runs can tell."""
         if not column.direction or column.is_mean:
             return set()
-        contests = [c for c in self.contests(column) if self.any_learnt(column, c)]
-        tied = {key for contest in contests for key in contest.among_best()}
+        tied = {key for contest in self.contests(column) for key in contest.among_best()}
         return (tied | self._printed_ties(column)) - self.bold(column)
 
     def _printed_ties(self, column: Column) -> set[Key]:

@@ -9,6 +9,7 @@ from segsweep.base.shell import markdown_text
 from segsweep.results.cells import MISSING, Table
 from segsweep.results.pivot import column_fields
 from segsweep.results.sheets import Sheet, sheets
+from segsweep.results.wording import ROW, elided
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -92,7 +93,8 @@ def _on_terminal(page: Sheet) -> RichTable:
     )
     for i, name in enumerate(page.flat()):
         left = i < len(page.stub)
-        shown.add_column(Text(name), justify="left" if left else "right", no_wrap=left)
+        justify = "left" if left else "right"
+        shown.add_column(Text(elided(name, ROW)), justify=justify, no_wrap=left)
     for row in page.body:
         styles = ("bold" if e.bold else "dim" if e.text == MISSING else "" for e in row)
         shown.add_row(*(Text(e.marked(), style) for e, style in zip(row, styles, strict=True)))

@@ -203,7 +203,7 @@ def _tested(table: Table) -> Iterator[str]:
     rows = [row for row in table.rows if row.here and row.beyond]
     if not rows:
         return
-    yield "δ: equation 11, in percent of the reference."
+    yield "δ: difference to the reference row, in percent of it (equation 11)."
     asked = {
         "here": ("p on these sets", _pairs(table), "signs flip per pair"),
         "beyond": ("p beyond these sets", "data sets", "signs flip per data set"),
@@ -280,7 +280,7 @@ def _unfair(table: Table) -> Iterator[str]:
         groups: dict[str, list[str]] = defaultdict(list)
         for row in rows:
             text = " and ".join(sorted(map(_plain, values[row.labels] - {None})))
-            groups[text].append(row.setting)
+            groups[text or "not set"].append(row.setting)
         if len(groups) > 1:
             name = "machine" if key == "device.name" else key.rpartition(".")[2]
             parts = (f"{text} ({first(several)})" for text, several in groups.items())

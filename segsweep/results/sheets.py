@@ -179,7 +179,7 @@ def caption(table: Table) -> str:
         if any(cell.seeds > 1 for cell in cells)
         else "",
         f"Bold: best of its column{', of each model' if several else ''}." if best else "",
-        "Trained: parameters, and their share 100 · trainable / (original + added)."
+        "Trained: parameters, and their share of all (original + added) in percent."
         if table.spec.facts
         else "",
     ]

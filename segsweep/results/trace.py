@@ -7,12 +7,12 @@ from itertools import product
 
 from segsweep.results.cells import Column, Table
 from segsweep.results.reported import FILE
-from segsweep.results.wording import Values, document
+from segsweep.results.wording import Values, document, elided
 
 
 def heading(column: Column) -> str:
-    """Return the heading of a column in one line."""
-    return " ".join(label for label in column.labels if label)
+    """Return the heading of a column in one line; a long one is elided."""
+    return elided(" ".join(label for label in column.labels if label))
 
 
 def code(values: Values) -> str:

@@ -16,6 +16,7 @@ from segsweep.results.cells import MISSING, Table
 from segsweep.results.forms import csv_text, markdown
 from segsweep.results.sheets import Entry, Sheet, sheets
 from segsweep.results.trace import sources
+from segsweep.results.wording import COLUMN, ROW, elided
 
 SYMBOLS = {
     "\\": r"\textbackslash{}",
@@ -115,7 +116,9 @@ def html(tables: list[Table]) -> str:
     """Return the page of some tables; links lead to `../runs`, as from `results/tables`."""
     pages = [page for table in tables for page in sheets(table)]
     shown = [_shown(i, page) for i, page in enumerate(pages)]
-    return render("results/page.html", title=tables[0].spec.heading, tables=shown)
+    letters = {"columns": COLUMN, "long": ROW}
+    title = tables[0].spec.heading
+    return render("results/page.html", {"elided": elided}, title=title, tables=shown, **letters)
 
 
 def _shown(number: int, page: Sheet) -> dict[str, Any]:

@@ -26,6 +26,7 @@ Values = dict[str, Any]
 REPORTED = Path("reported")  # below the results, or in the package
 MILLION = 1e6
 LONG = 72  # letters of a heading
+COLUMN, ROW = 40, 56  # letters of a label in a table
 NAMED = 5  # of many things, how many are named
 
 

@@ -12,7 +12,7 @@ from segsweep.pages.report.content import ReportContent
 from segsweep.results.decision import decide
 from segsweep.results.grounds import WORDS, Grounds, brief, signed, terms
 from segsweep.results.wishes import Wishes
-from segsweep.results.wording import elided
+from segsweep.results.wording import COLUMN, ROW, elided
 
 MOST = 3_000_000  # bytes of a page
 LISTED = 500  # runs of a list
@@ -35,6 +35,8 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
         "published": content.shown(report.published),
         "measured": [content.measured(contest) for contest in report.contests],
         "short": charts.short,
+        "columns": COLUMN,
+        "rows": ROW,
         "signed": signed,
         "words": WORDS,
         "data": {

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
 
+from segsweep.metrics.learnt import FLOOR, learnt
 from segsweep.results.cells import Cell, Column, Key, Row, Table, mean
 from segsweep.results.evidence import Evidence
 from segsweep.results.wording import QUANTITIES, metric_name
@@ -205,7 +206,9 @@ class Panel:
     def remark(self) -> str:
         """Return why this is not delta, or why nothing is compared, or nothing."""
         if self.reference is None:
-            missing = "mean" if self.column.is_mean else f"run with {self.metric} > 0"
+            zero = learnt(0.0, self.column.unit, self.column.direction)
+            least = "> 0" if zero else f"≥ {FLOOR:g}"
+            missing = "mean" if self.column.is_mean else f"run with {self.metric} {least}"
             return f"no full-head {missing}: {self.metric} itself, not δ"
         if self.relative and self.reference.labels in self.unstable:
             return "the full head is unstable: nothing is compared with it"
@@ -220,11 +223,12 @@ def panels(table: Table) -> list[Panel]:
 
 def _reference(panel: Panel) -> Row | None:
     """Return the reference row of a column; of several a stable one, and of these the best."""
-    rows = [(panel.table.cell(row, panel.column).value, row) for row in panel.table.rows]
+    column = panel.column
+    rows = [(panel.table.cell(row, column).value, row) for row in panel.table.rows]
     known = [
-        (row.labels not in panel.unstable, panel.column.sign * value, row)
+        (row.labels not in panel.unstable, column.sign * value, row)
         for value, row in rows
-        if value and row.run.reference
+        if value and row.run.reference and learnt(value, column.unit, column.direction)
     ]
     return max(known, key=lambda entry: entry[:2])[2] if known else None
 
