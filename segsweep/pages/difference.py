@@ -53,7 +53,7 @@ class ComparedRun:
         return {
             "run": self.label,
             "id": self.record["id"],
-            key: self.record["metrics"][key]["value"],
+            self.config.metrics.quantity(key): self.record["metrics"][key]["value"],
             "score": self.score,
             "objects": len(self.objects),
             "found": int(self.found.sum()),
