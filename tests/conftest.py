@@ -1,10 +1,13 @@
-"""What all tests share: folders of words end with a test; one line says what was skipped."""
+"""What all tests share: folders of words end with a test, a browser, a line on what was skipped."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,20 @@ NEEDS = {  # what a skipped test says -> what it needs
 def _folders_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the folders that a test names, when it ends."""
     monkeypatch.setenv(FOLDERS, os.pathsep.join(map(str, own_folders())))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, or a skipped test."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    words = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=words)
+        yield chromium
+        chromium.close()
 
 
 def need(reason: str) -> str:

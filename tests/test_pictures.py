@@ -520,6 +520,22 @@ def test_comparing_writes_lists_a_figure_and_one_page(
         assert sheet.width > 3 * 400
 
 
+def test_compared_runs_stand_beside_one_another_on_a_narrow_screen(
+    browser: Any, rivals: list[Path], tmp_path: Path
+) -> None:
+    words = [str(rivals[0]), f"run={rivals[1]}", "--images", "1", f"out={tmp_path}"]
+    assert compare.main(words) == 0
+    page = browser.new_page(viewport={"width": 420, "height": 900})
+    page.goto((tmp_path / "index.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    tops = "e => e.map((each) => each.getBoundingClientRect().top)"
+    figures = page.locator(".side-by-side").first.locator("figure").evaluate_all(tops)
+    assert len(figures) == 3
+    assert len(set(figures)) == 1
+    assert "mask AP" in page.locator("th").all_inner_texts()
+    page.close()
+
+
 def test_the_best_score_is_each_runs_own(rivals: list[Path]) -> None:
     for side in difference.compared_runs(rivals, [], "best", 0.5):
         assert side.score == best_score(side.matches).score

@@ -132,20 +132,6 @@ def page_file(results: Path) -> Path:
     return results / "report.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, or a skipped test."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium on this machine")
-    words = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=program, args=words)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def page(browser: Any, page_file: Path) -> Iterator[Any]:
     """The page, whose errors and requests are collected."""
