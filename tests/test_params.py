@@ -160,7 +160,7 @@ def test_the_number_of_classes_is_the_data_sets(capsys):
 
 
 def test_what_is_missing_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"reported.csv is absent: the published numbers lie in"):
+    with pytest.raises(UserError, match=r"reported.csv does not exist: --reported DIR"):
         params.main(["--check", "--reported", str(tmp_path)])
     with pytest.raises(UserError, match=r"data.root.*--classes N"):
         params.main(["data=coco"])

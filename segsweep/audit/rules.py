@@ -23,9 +23,9 @@ from segsweep.audit.findings import CUT, Certainty, Contradiction
 from segsweep.audit.leaderboard import is_leaderboard, read_leaderboard
 from segsweep.audit.numbers import exactly, short, written
 from segsweep.base.errors import UserError
+from segsweep.base.package import packaged
 
-PACKAGE = Path(__file__).resolve().parents[1]
-REPORTED, INSTALLED = PACKAGE.parent / "results" / "reported" / "reported.csv", PACKAGE / "reported"
+REPORTED = packaged("results/reported") / "reported.csv"
 ROWS = 3  # with the same two columns exchanged: the columns are
 MISPRINTED = ("source", "table", "model", "backbone", "method", "metric", "value")
 RULES: dict[str, Callable[[Sequence[PrintedCell]], Iterable[Contradiction]]] = {
@@ -65,7 +65,7 @@ def cells_of(path: Path, items: int | None = None) -> list[PrintedCell]:
     """
     if is_leaderboard(path):
         return read_leaderboard(path, items)
-    places = (path.parent, REPORTED.parent, INSTALLED)
+    places = (path.parent, REPORTED.parent)
     roles = next((place / ROLES for place in places if (place / ROLES).exists()), None)
     return [replace(c, items=c.items or str(items or "")) for c in read(path, roles)]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from segsweep.base.package import PACKAGE
+
 MARKS = re.compile(r"[\\`<|]|(?<=\])(?=\()")  # of Markdown, that make code, tags, cells, links
-PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def markdown_text(text: str) -> str:

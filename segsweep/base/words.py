@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import UserError
+from segsweep.base.package import packaged
 
 GROUPS = ("model", "peft", "data", "hparams", "metrics", "trainer", "logger")
 FOLDERS = "SEGSWEEP_CONFIG_DIR"  # folders of words, separated as in PATH; children inherit it
@@ -24,10 +25,8 @@ OPTIONS = ("--config-dir", "-cd")
 
 
 def conf_dir() -> str:
-    """Return the folder of the configuration: inside the wheel, else beside the package."""
-    here = Path(__file__).resolve().parent.parent
-    inside, beside = here / "conf", here.parent / "conf"
-    return str(inside if inside.is_dir() else beside)
+    """Return the folder of the configuration, as Hydra wants it."""
+    return str(packaged("conf"))
 
 
 def own_folders() -> list[Path]:

@@ -109,8 +109,8 @@ def _read(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise UserError(
-            f"{path} is absent: the published numbers lie in results/reported of the source "
-            "repository, not in the wheel; name that folder with --reported DIR"
+            f"{path} does not exist: --reported DIR names a folder with the files of "
+            "results/reported; without it those of the package are taken"
         ) from error
 
 

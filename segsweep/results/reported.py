@@ -15,17 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segsweep.base.errors import UserError
+from segsweep.base.package import packaged
 from segsweep.peft.printed import to_digits_of
-from segsweep.results.wording import (
-    QUANTITIES,
-    REPORTED,
-    Values,
-    label_of,
-    published,
-    reported_folder,
-)
+from segsweep.results.wording import QUANTITIES, Values, label_of, published
 
-FILE = REPORTED / "reported.csv"
+FILE = Path("reported/reported.csv")  # below the results, or what comes with the package
 COLUMNS = (
     *("source", "table", "model", "backbone", "method", "method_params", "dataset", "metric"),
     *("value", "std", "unit", "params_m", "params_pct", "note"),
@@ -44,9 +38,9 @@ class Misprint(NamedTuple):
 
 
 def path_of(results: Path) -> Path:
-    """Return where the published numbers are: below the results, else beside the package."""
-    places = (results, reported_folder().parent)
-    return next((p / FILE for p in places if (p / FILE).is_file()), results / FILE)
+    """Return where the published numbers are: below the results, else with the package."""
+    own = results / FILE
+    return own if own.is_file() else packaged("results/reported") / FILE.name
 
 
 def read(results: Path) -> list[Values]:

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from segsweep.base.package import packaged
 from segsweep.base.words import files
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 """One run: {"id": ..., "config.peft.rank": 4, "metrics.segm_AP.value": 41.2, ...}."""
 
-REPORTED = Path("reported")  # below the results, or in the package
 MILLION = 1e6
 LONG = 72  # letters of a heading
 COLUMN, ROW = 40, 56  # letters of a label in a table
@@ -46,15 +45,8 @@ def published(kind: str) -> dict[str, PublishedName]:
 @cache
 def _names() -> list[list[str]]:
     """Read the lines "kind,printed,word,label"."""
-    with (reported_folder() / "names.csv").open(encoding="utf-8", newline="") as file:
+    with (packaged("results/reported") / "names.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
-
-
-def reported_folder() -> Path:
-    """Return the folder of published numbers that comes with the package."""
-    package = Path(__file__).resolve().parents[1]
-    inside, beside = package / REPORTED, package.parent / "results" / REPORTED
-    return inside if inside.is_dir() else beside
 
 
 @cache

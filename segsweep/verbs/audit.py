@@ -1,6 +1,6 @@
 """The verb `audit`: what a published table says against itself.
 
-    python -m segsweep audit                     the reported numbers of this repository
+    python -m segsweep audit                     the numbers that the papers printed
     python -m segsweep audit mine.csv --strict   a table of one's own; status 1 if anything is found
     python -m segsweep audit board.csv --items 500   a leaderboard, its accuracies of 500 images
 
@@ -28,14 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     from segsweep.audit.rules import REPORTED, RULES, audit, cells_of
 
     parser = verb_parser("audit", __doc__)
-    parser.add_argument("files", nargs="*", type=Path, help="CSV (the reported numbers)")
+    parser.add_argument("files", nargs="*", type=Path, help="CSV (the papers' numbers)")
     parser.add_argument("--items", type=int, metavar="N", help="images that shares are counted of")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
     parser.add_argument("--md", type=Path, metavar="FILE", help="write a page with the rules")
     parser.add_argument("--strict", action="store_true", help="status 1 if anything is found")
     options = parser.parse_args(argv)
-    if not options.files and not REPORTED.exists():
-        raise UserError(f"{REPORTED} lies in the source repository only; name a CSV file")
     if options.items is not None and options.items < 1:
         raise UserError(f"--items is {options.items}: name how many were counted, 1 or more")
     files = options.files or [REPORTED]

@@ -20,11 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explain
+from segsweep.base.package import packaged
 from segsweep.base.terminal import printer
 from segsweep.peft.printed import PrintedSize, check, read_printed
 from segsweep.peft.sizes import SettingSize, sizes
 
-REPORTED = Path(__file__).resolve().parents[2] / "results" / "reported"
+REPORTED = packaged("results/reported")
 SWEEP = "+sweep=table2"
 TABLE = [SWEEP, "data.root=any"]  # its settings, each once: data sets have no parameters
 
