@@ -188,7 +188,8 @@ def load(run: TrainedRun | str | Path, results: str | Path = RESULTS) -> Trained
     """Return the model of a finished run with its trained weights, on the GPU where there is one.
 
     Args:
-        run: what `train` returned, a name or id (also its beginning), or a folder.
+        run: what `train` returned, a name or id (also its beginning), the folder of a run, or that
+            of an exported bundle.
         results: where names and ids are looked for.
 
     Raises:
