@@ -5,10 +5,10 @@ PYTHON ?= python3
 DEVICE ?= cpu
 WORKERS ?= 0
 
-.PHONY: help setup demo test lint base bench tables lock wheel clean
+.PHONY: help setup demo test lint base bench tables notebooks lock wheel clean
 
 help:            ## show this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 setup: .venv/ready  ## create .venv from the lock file (gets uv through pip where it is absent)
 
@@ -40,6 +40,9 @@ bench: setup     ## measure speed and memory side by side with the alternatives
 
 tables: setup    ## rebuild tables and figures from results/
 	$(PY) -m segsweep collect
+
+notebooks: setup ## run the notebooks again and keep what they show (some minutes)
+	$(PY) scripts/remake_notebooks.py
 
 lock:            ## resolve requirements.lock again
 	$(UV) pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 \

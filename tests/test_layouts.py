@@ -17,6 +17,7 @@ from segsweep.data.sets.coco import Coco
 from segsweep.verbs.check_data import main
 from tests import exports
 from tests.exports import HEIGHT, TRUTH, WIDTH
+from tests.small_coco import real_folder
 
 # export -> the format that reads it, what it is called
 Export = Callable[..., None]
@@ -218,7 +219,7 @@ def test_what_was_seen_is_told_where_nothing_is_known(tmp_path: Path) -> None:
     exports.picture(tmp_path / "photos/p1.jpg")
     for name, text in {"a.xml": "<annotation/>", "b.json": '{"objects": [{"kind": 1}]}'}.items():
         (tmp_path / name).write_text(text)
-    shutil.copy("tests/data/reported_cases/via3/via.json", tmp_path)
+    shutil.copy(real_folder("reported_cases/via3") / "via.json", tmp_path)
     with pytest.raises(UserError, match="no annotations in a format that is known") as error:
         Coco(name="coco", root=str(tmp_path)).records("train")
     said = str(error.value)
@@ -266,7 +267,7 @@ def test_several_files_of_a_split_are_named(tmp_path: Path) -> None:
 
 
 def test_names_may_begin_above_the_folder_of_pictures() -> None:
-    data = Coco(name="coco", root="tests/data/reported_cases/ls_images_prefix")
+    data = Coco(name="coco", root=str(real_folder("reported_cases/ls_images_prefix")))
     assert [record.file for record in data.records("val")]
 
 
