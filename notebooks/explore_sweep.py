@@ -13,7 +13,8 @@
 # # Explore a sweep
 #
 # Everything below comes from the files in `results/`; nothing is trained. Open it with Jupyter in
-# the folder that holds `results/`, or run the `.py` of the same name as a script.
+# the folder that holds `results/`, or run the `.py` of the same name as a script. Here the runs are
+# those of [first_hour](first_hour.ipynb).
 
 # %%
 import json
@@ -23,6 +24,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
 
+import segsweep
 from segsweep.results import forms, frame, settings, tables
 
 RESULTS = Path("results")
@@ -34,18 +36,17 @@ RESULTS = Path("results")
 # `params.trainable`, `seconds.train`, `memory.peak_rss_mib`, `git.commit` ...
 
 # %%
-records = frame.read(RESULTS)
-runs = records.frame()
+runs = segsweep.runs(RESULTS)
 shown = {
     "config.peft.name": "peft",
     "config.peft.rank": "rank",
     "config.seed": "seed",
     "metrics.segm_AP.value": "AP",
     "params.trainable": "trained",
-    "seconds.train": "seconds",
-    "memory.peak_rss_mib": "MiB",
+    "params.percent": "%",
 }
-runs.reindex(columns=list(shown)).rename(columns=shown).sort_values("AP", ascending=False)
+best_first = runs.sort_values("metrics.segm_AP.value", ascending=False)
+best_first.reindex(columns=list(shown)).rename(columns=shown).reset_index(drop=True)
 
 # %% [markdown]
 # ## The ablation table
@@ -53,6 +54,7 @@ runs.reindex(columns=list(shown)).rename(columns=shown).sort_values("AP", ascend
 # The same numbers that `python -m segsweep collect` prints.
 
 # %%
+records = frame.read(RESULTS)
 for table in tables.ablation(records.runs):
     display(Markdown(forms.markdown([table])))
 
