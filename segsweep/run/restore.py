@@ -22,12 +22,12 @@ from segsweep.base.explain import choices, explain
 from segsweep.base.fields import refuse_references
 from segsweep.base.files import misfit
 from segsweep.base.words import GROUPS
-from segsweep.data.formats.images import Levels
 from segsweep.run.folder import DELTA, verified
 from segsweep.run.identity import Run
 from segsweep.run.shapes import config_text, record_of
 
 if TYPE_CHECKING:
+    from segsweep.data.formats.images import Levels
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
     from segsweep.peft.apply import Counts
@@ -121,6 +121,8 @@ class Restored:
     @property
     def levels(self) -> Levels | None:
         """Black and white of its pictures, None where these have 8 bits."""
+        from segsweep.data.formats.images import Levels
+
         known = self.record["data"].get("levels")
         return Levels(**known) if known else None
 
