@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 import subprocess
+import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.conftest import summary
@@ -97,6 +100,21 @@ def test_every_dependency_is_locked() -> None:
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {re.split(r"[\[<>=!~ ]", line)[0].lower() for line in wanted} - {"segsweep"}
     assert names - {name.partition("==")[0].lower() for name in requirements()} == set()
+
+
+def test_every_import_is_declared() -> None:
+    """What comes with another package may leave with it."""
+    files = chain((ROOT / "segsweep").rglob("*.py"), (ROOT / "hydra_plugins").rglob("*.py"))
+    nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text())))
+    lines = (ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    names = {re.split(r"[ .,]", line)[1] for line in lines} - sys.stdlib_module_names
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *chain(*(extras[x] for x in extras if x != "dev"))]
+    known = {canonicalize_name(Requirement(line).name) for line in declared}
+    owners = packages_distributions()
+    unknown = {n for n in names if known.isdisjoint(map(canonicalize_name, owners.get(n, [n])))}
+    assert unknown - {"segsweep", "hydra_plugins"} == set()
 
 
 def test_what_advisories_name_is_neither_locked_nor_allowed() -> None:

@@ -104,6 +104,7 @@ def test_the_wheel_is_what_runs(environment: Path, tmp_path: Path) -> None:
     where = "import segsweep.base.words as c; print(c.__file__); print(c.conf_dir())"
     done = run(environment / "python", "-c", where, cwd=tmp_path)
     assert all(str(environment.parent) in line for line in done.stdout.splitlines())
+    assert "No runs" in run(environment / "segsweep", "status", cwd=tmp_path).stdout
 
 
 def test_the_archive_holds_every_tracked_file_but_data_of_tests(archive: Path) -> None:
