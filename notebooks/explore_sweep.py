@@ -46,7 +46,8 @@ shown = {
     "params.percent": "%",
 }
 best_first = runs.sort_values("metrics.segm_AP.value", ascending=False)
-best_first.reindex(columns=list(shown)).rename(columns=shown).reset_index(drop=True)
+table = best_first.reindex(columns=list(shown)).rename(columns=shown)
+table.infer_objects().round(2).reset_index(drop=True)
 
 # %% [markdown]
 # ## The ablation table
@@ -79,7 +80,9 @@ for run in sorted(settings.arrange(records.runs), key=settings.order):
     for ax, key in zip(axes, ("loss", "segm_AP"), strict=True):
         drawn = logged.dropna(subset=[key])
         if len(drawn):
-            ax.plot(drawn["epoch"], drawn[key], label=f"{run.setting}, {run.data_set}")
+            ax.plot(
+                drawn["epoch"], drawn[key], label=f"{run.setting}, seed {run.values['config.seed']}"
+            )
         ax.set(xlabel="epoch", ylabel=key)
         ax.spines[["top", "right"]].set_visible(False)
 fig.legend(*axes[1].get_legend_handles_labels(), loc="outside right", fontsize=8, frameon=False)

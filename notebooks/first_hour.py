@@ -76,7 +76,7 @@ for axis, (path, found) in zip(axes, model.predict(pictures).items(), strict=Tru
     objects = [
         Outline(x["category_id"], x["segmentation"], label(model.classes, x)) for x in found.coco
     ]
-    axis.imshow(overlay(pixels, objects))
+    axis.imshow(overlay(pixels, objects, span=(256, 256)))
     axis.set_title(path.name, fontsize=9)
     axis.axis("off")
 plt.show()
@@ -98,7 +98,7 @@ columns = {
     "params.trainable": "trained",
 }
 shown = table[list(columns)].rename(columns=columns).sort_values(["trained", "seed"])
-shown.round({"AP": 2}).reset_index(drop=True)
+shown.infer_objects().round(2).reset_index(drop=True)
 
 # %% [markdown]
 # ## The decision

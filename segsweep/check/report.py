@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
-from segsweep.base.terminal import printer
+from segsweep.base.terminal import printer, watched
 from segsweep.data.items import MANIFEST
 
 if TYPE_CHECKING:
@@ -57,24 +57,18 @@ def look_at(
     data: DataSet, workers: int | None, quiet: bool
 ) -> tuple[Looks, list[tuple[str, Look, Look]]]:
     """Read everything; return what each picture tells by part, and pairs of copies."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from segsweep.check.duplicates import duplicates
     from segsweep.check.parts import classes, parts
     from segsweep.check.pictures import look_at_all
 
     number = len(classes(data))
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     looks: Looks = []
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as shown:
-        for part in parts(data):
-            results = look_at_all(part, number, workers)
-            looks.append((part, [*shown.track(results, len(part.records), description=part.name)]))
-            for code, identity, detail in (
-                defect for look in looks[-1][1] for defect in look.defects
-            ):
-                part.defects.add(code, identity, detail)
+    for part in parts(data):
+        results = look_at_all(part, number, workers)
+        shown = results if quiet else watched(results, len(part.records), part.name)
+        looks.append((part, [*shown]))
+        for code, identity, detail in (defect for look in looks[-1][1] for defect in look.defects):
+            part.defects.add(code, identity, detail)
     return looks, duplicates(looks)
 
 

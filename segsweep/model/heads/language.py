@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor, nn
 
+from segsweep.base.terminal import watched
 from segsweep.model.layers.attention import Attention
 from segsweep.model.torch_parts import changes
 
@@ -179,7 +179,7 @@ class LanguageEncoder(Texts):
     def _encode_all(self, ids: Tensor) -> Tensor:
         """Token ids (K+1, T, L) -> embeddings (K+1, T, P)"""
         chunks = ids.flatten(0, 1).split(CHUNK)
-        shown = track(chunks, "class texts", transient=True, disable=len(chunks) < 4)
+        shown = watched(chunks, len(chunks), "class texts")
         return torch.cat([self.encode(chunk) for chunk in shown]).unflatten(0, ids.shape[:2])
 
 
