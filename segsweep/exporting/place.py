@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +11,6 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import sha256, write_text
 
 SUMS = "SHA256SUMS"
-
-
-def truth(text: str) -> bool:
-    """Return what `true` or `false` on a command line means."""
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be true or false")
-    return text == "true"
 
 
 def vacant(out: Path, force: bool) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.base.errors import UserError
 from segsweep.base.parser import add_results, add_run, verb_parser
-from segsweep.exporting.place import seal, staged, truth, vacant, verify
+from segsweep.exporting.place import seal, staged, vacant, verify
 from segsweep.sweeps.names import single_run, spoken
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="a folder; default: exports below the results")
     parser.add_argument("--batch", type=int, default=1, help="images at once, of programs (1)")
     parser.add_argument(
-        "--partial", type=truth, default=False, help="true: hf_lora without what it cannot express"
+        "--partial", action="store_true", help="hf_lora without what it cannot express"
     )
-    parser.add_argument("--force", type=truth, default=False, help="true: replace the folder")
+    parser.add_argument("--force", action="store_true", help="replace the folder")
     parser.add_argument("--verify", type=Path, metavar="FOLDER", help="an export")
     options = spoken(parser, argv)
     if options.verify:

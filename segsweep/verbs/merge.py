@@ -15,7 +15,7 @@ from pathlib import Path
 from segsweep.base.errors import UserError
 from segsweep.base.parser import add_results, add_run, verb_parser
 from segsweep.exporting.checkpoint import SUFFIXES, write
-from segsweep.exporting.place import truth, vacant
+from segsweep.exporting.place import vacant
 from segsweep.sweeps.names import single_run, spoken
 
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     add_run(parser)
     add_results(parser)
     parser.add_argument("--out", type=Path, help="default: exports below the results")
-    parser.add_argument("--force", type=truth, default=False, help="true: replace the file")
+    parser.add_argument("--force", action="store_true", help="replace the file")
     options = spoken(parser, argv)
     directory = single_run(options.results, options.run)
     out = options.out or options.results / "exports" / directory.name / "merged.safetensors"
