@@ -327,7 +327,7 @@ def test_copies_across_splits_are_found(tmp_path: Path) -> None:
     found = by_code(checked(Coco(name="coco", root=str(tmp_path)))[0])
     assert found["leak"] == ["b0.jpg"]
     assert found["leak-similar"] == ["b1.jpg"]
-    assert found["leak-source"] == ["sea_jpg.rf.0123456789abcdef.jpg"]
+    assert found["leak-crop"] == ["sea_jpg.rf.0123456789abcdef.jpg"]
     assert found["picture-blank"] == ["sea_jpg.rf.0123456789abcdef.jpg"]
 
 

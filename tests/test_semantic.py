@@ -111,7 +111,7 @@ class Plain(DataSet):
 def test_images_of_background_are_learnt():
     """They have no target, as an instance image whose objects a crop has lost."""
     data = Plain("", "x", size=[32, 32])
-    assert len(trainable(data.records("train"))) == 4
+    assert len(trainable(data)) == 4
     (batch,) = EvalLoader(data, "val", 4)
     assert [len(target.labels) for target in batch.targets] == [0, 0, 1, 1]
     assert batch.targets[3].boxes.tolist() == [[0.5, 0.75, 1.0, 0.5]]

@@ -8,13 +8,12 @@ takes away what is alike by chance.
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import combinations, islice, pairwise
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice, pairwise
 
 import numpy as np
 
+from segsweep.check.crops import crops
 from segsweep.check.parts import Part
 from segsweep.check.pictures import Look
 
@@ -22,7 +21,6 @@ DISTANCE = 4  # bits
 GREY = 8.0  # mean difference of grey levels
 MOST = 100_000  # pairs: a film has more than anybody wants to see
 BLOCK = 2048  # pictures of one band that are compared at a time
-STEM = re.compile(r"(.+?)(?:_(?:jpe?g|png|bmp|tiff?))?\.rf\.[0-9a-zA-Z]{8,}", re.IGNORECASE)
 COUNTS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
 Pair = tuple[Look, Look]
@@ -42,9 +40,21 @@ def duplicates(looks: Sequence[tuple[Part, list[Look]]]) -> list[tuple[str, Look
         names = f"{first.name} {first_look.record.file} = {second.name} {second_look.record.file}"
         second.defects.add(code, second_look.record.file, names)
         pairs.append((code, first_look, second_look))
-    for part, name, copy in sources(looks):
-        part.defects.add("leak-source", name, f"{name} ({copy})")
-    return pairs
+    known = {id(second) for code, _, second in pairs if code.startswith("leak")}
+    return pairs + [("leak-crop", *pair) for pair in across(looks, known)]
+
+
+def across(looks: Sequence[tuple[Part, list[Look]]], known: Collection[int]) -> list[Pair]:
+    """Add to the findings of each part what is of a photograph of an earlier one; return pairs."""
+    found = list(crops(looks, known))
+    for part, part_looks in looks:
+        of_part = [pair for pair in found if pair[0].part is part]
+        share = f"{len(of_part)} of {len(part_looks)} pictures of {part.name}: "
+        for place, (second, how, first) in enumerate(of_part):
+            file, other = second.look.record.file, first.look.record.file
+            detail = f"{file} {how} {other} of {first.part.name}"
+            part.defects.add("leak-crop", file, detail if place else share + detail)
+    return [(first.look, second.look) for second, _, first in found]
 
 
 def same_bytes(looks: Sequence[Look]) -> Iterator[Pair]:
@@ -95,17 +105,3 @@ def _pairs(hashes: np.ndarray, group: np.ndarray, distance: int) -> Iterator[tup
             for i, j in zip(*np.nonzero(bits <= distance), strict=True):
                 if rows[i] < columns[j]:
                     yield int(rows[i]), int(columns[j])
-
-
-def sources(looks: Sequence[tuple[Part, list[Look]]]) -> Iterator[tuple[Part, str, str]]:
-    """Yield names that are augmented copies (Roboflow's `.rf.`) of a photograph of another part."""
-    stems: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for part, part_looks in looks:
-        for look in part_looks:
-            match = STEM.match(look.record.file)
-            if match:
-                stems[match[1]].setdefault(part.name, look.record.file)
-    parts = {part.name: part for part, _ in looks}
-    for names in stems.values():
-        for (_, first), (second, name) in combinations(names.items(), 2):
-            yield parts[second], name, first

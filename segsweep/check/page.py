@@ -119,6 +119,17 @@ def chosen(looks: Sequence[tuple[Part, list[Look]]]) -> list[Shown]:
     return random.Random(0).sample(usable, min(RANDOM, len(usable)))
 
 
+def some_of_each(pairs: Sequence[tuple[str, Look, Look]]) -> list[tuple[str, Look, Look]]:
+    """Return the pairs that are shown: the first of each code, then the second ones."""
+    seen: Counter[str] = Counter()
+    places = []
+    for code, *_ in pairs:
+        places.append(seen[code])
+        seen[code] += 1
+    ranked = sorted(zip(places, pairs, strict=True), key=lambda ranked: ranked[0])
+    return [pair for _, pair in ranked[:PAIRS]]
+
+
 def overlay(part: Part, record: Record, marked: Collection[Any] = ()) -> str:
     """Return a picture with its masks and boxes as a data URL, empty if it cannot be read."""
     try:
@@ -150,7 +161,7 @@ def render(
     groups = {"suspicious": suspicious(looks), "random": chosen(looks)}
     twins = [
         (code, [Shown(owner[id(look)], look.record) for look in (first, second)])
-        for code, first, second in pairs[:PAIRS]
+        for code, first, second in some_of_each(pairs)
     ]
     for shown in chain(*groups.values(), *(both for _, both in twins)):
         shown.picture = overlay(shown.part, shown.record, shown.marked)

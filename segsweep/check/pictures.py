@@ -37,6 +37,7 @@ FLAT = 1.0  # standard deviation of grey levels below which a picture has one co
 OFF = 0.1  # relative error of an area that is worth a note, if it is more than SOME pixels
 SOME = 16
 MANY = 1 << 20  # pixels are enough for a mean
+EDGE = 256  # values that tell an edge of a picture; of less than half as many pixels none is kept
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Look:
     digest: bytes = b""
     dhash: int | None = None  # None for pictures of one colour
     small: np.ndarray | None = None  # (16, 16) uint8 grey
+    edges: np.ndarray | None = None  # (4, EDGE) uint8 grey: top, bottom, left, right
     mean: np.ndarray | None = None  # (3,) of pixels
     square: np.ndarray | None = None  # (3,) of squared pixels
     objects: list[tuple[int, int]] = field(default_factory=list)  # class, pixels; no crowds
@@ -156,6 +158,7 @@ def with_pixels(look: Look, pixels: np.ndarray, path: Path | None) -> None:
     if np.asarray(grey.resize((64, 64), Image.Resampling.BOX)).std() < FLAT:
         look.add("picture-blank")
         return
+    look.edges = edges(np.asarray(grey))
     nine = np.asarray(grey.resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
     bits = (np.diff(nine, axis=1) > 0).ravel()  # difference hash: does it get brighter?
     look.dhash = int.from_bytes(np.packbits(bits).tobytes(), "big")
@@ -168,6 +171,14 @@ def shared(codes: list[Any]) -> float:
         several.append(hotcoco.mask.merge([union, code], intersect=True))
         union = hotcoco.mask.merge([union, code])
     return masks.area(hotcoco.mask.merge(several)) / max(masks.area(union), 1)
+
+
+def edges(grey: np.ndarray) -> np.ndarray | None:
+    """Return the four edges at one length, None of small pictures. (H, W) uint8 -> (4, EDGE)"""
+    if min(grey.shape) < EDGE // 2:
+        return None
+    lines = (Image.fromarray(e[None]) for e in (grey[0], grey[-1], grey[:, 0], grey[:, -1]))
+    return np.vstack([np.asarray(e.resize((EDGE, 1), Image.Resampling.BOX)) for e in lines])
 
 
 def instances(look: Look, size: list[int]) -> None:
@@ -211,5 +222,5 @@ def labels(part: Part, look: Look, classes: int) -> None:
         unknown = classes + int(np.flatnonzero(counts[classes:BACKGROUND])[0])
         look.add("labels-broken", record.labels, f"{record.labels} has class {unknown}")
     elif not counts[:classes].any():
-        look.add("image-empty", record.image_id)
+        look.add("labels-empty", record.labels)
     look.pixels = np.append(counts[:classes], counts[[BACKGROUND, IGNORE]])

@@ -35,6 +35,7 @@ Segmentation = dict[str, Any] | Sequence[Sequence[float]]
 """RLE {"size": [h, w], "counts": runs or their compressed string}, or polygons [x1, y1, ...]."""
 
 Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj"})
+Negatives = Enum("Negatives", {"drop": "drop", "keep": "keep"})
 
 
 @dataclass
@@ -67,6 +68,12 @@ class Record:
     labels: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     void: Segmentation | None = None
+    complete: bool = True  # False if something on it was annotated but could not be read
+
+    @property
+    def negative(self) -> bool:
+        """Whether it is known that no object is on it; label maps are no such statement."""
+        return self.complete and not self.annotations and self.labels is None
 
 
 @dataclass
@@ -77,7 +84,8 @@ class DataSet(Choice):
     images (what remains of the paper's pipeline); `transform=lsj` keeps the aspect ratio, scales
     by a random factor out of `scale` and crops (Ghiasi 2021, the COCO recipe of Mask DINO).
     `prompts` are texts by class name, for language-driven models; a class without one is told by
-    its name.
+    its name. `negatives` says whether pictures without objects are trained on, too; they are
+    evaluated in any case. Label maps are all trained on.
     """
 
     size: list[int] = field(default_factory=lambda: [512, 512])  # height, width of the input
@@ -86,6 +94,7 @@ class DataSet(Choice):
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))  # of pixels, 0..255 RGB
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
     prompts: dict[str, str] = neutral(default_factory=dict)
+    negatives: Negatives = neutral(Negatives["drop"])
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
 
     task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
@@ -100,6 +109,11 @@ class DataSet(Choice):
         self._check("std", 3, low=1e-3)
         if self.scale[0] > self.scale[1]:
             raise UserError(f"data.scale={self.scale}: the first factor must not be the larger one")
+        if self.negatives.name != "drop" and self.task != DataSet.task:
+            raise UserError(
+                f"data.negatives={self.negatives.name}: is for sets of instances; data={self.name} "
+                "has label maps, and all its pictures are trained on"
+            )
         for name, text in self.prompts.items():
             if not isinstance(text, str):  # OmegaConf lets lists and dicts pass
                 raise UserError(f"data.prompts: {name!r} has {text!r}, must be one text")
@@ -189,9 +203,17 @@ class DataSet(Choice):
         raise NotImplementedError
 
 
-def trainable(records: list[Record]) -> list[Record]:
-    """Return the records that have something to learn: at least one instance that is no crowd.
+def trainable(data: DataSet) -> list[Record]:
+    """Return the records of train that are learnt from: those with an instance that is no crowd.
 
-    Of label maps all of them: that an image is background is something to learn, too.
+    Those without any as well if `data.negatives` keeps them, but none of crowds alone. Of label
+    maps all: that an image is background is something to learn, too.
     """
-    return [r for r in records if r.labels or any(not a.iscrowd for a in r.annotations)]
+    keep = data.negatives.name == "keep"
+    return [
+        record
+        for record in data.records("train")
+        if record.labels
+        or any(not a.iscrowd for a in record.annotations)
+        or (keep and record.negative)
+    ]

@@ -190,15 +190,15 @@ class Steps:
 class TrainLoader:
     """The batches of training, from any global step on as if the steps before had been taken.
 
-    Crowds and images without instances are left out, the last incomplete batch of an epoch is
-    dropped; a set smaller than a batch is one batch.
+    Crowds are left out, and images without instances unless `data.negatives` keeps them. The last
+    incomplete batch of an epoch is dropped; a set smaller than a batch is one batch.
 
     Raises UserError if no image has an instance to learn.
     """
 
     def __init__(self, data: DataSet, batch_size: int, seed: int, workers: int = 0) -> None:
-        records = trainable(data.records("train"))
-        if not records:
+        records = trainable(data)
+        if all(record.negative for record in records):
             raise UserError(f"data={data.name}: no training image has an annotated instance")
         self._steps = Steps(len(records), min(batch_size, len(records)), seed)
         self._loader = loader(data, records, self._steps, workers, seed)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS
@@ -144,10 +144,10 @@ def division(word: str) -> Share | Manifest:
 
 
 COPY = re.compile(r"(_(jpe?g|png|bmp|tiff?))?\.rf\.\w{8,}$", re.IGNORECASE)  # of Roboflow
-CROP = re.compile(
-    r"[_-]+(tile|crop|patch|part|scaled|aug|copy|rot|flip)[a-z]*([_-]*\d+)*$|([_-]+[xy]?\d+){2,}$",
-    re.IGNORECASE,
+PIECE = re.compile(  # of what says that it is one
+    r"[_-]+(tile|crop|patch|part|scaled|aug|copy|rot|flip)[a-z]*([_-]*\d+)*$", re.IGNORECASE
 )
+CROP = re.compile(rf"{PIECE.pattern}|([_-]+[xy]?\d+){{2,}}$", re.IGNORECASE)
 NUMBER = re.compile(r"[_-]+\d+$")
 
 
@@ -157,12 +157,17 @@ def photographs(names: Sequence[str]) -> dict[str, str]:
     "a_tile_0_512.png", "a_scaled_1.jpg" and "a_jpg.rf.0f3c.jpg" are of "a". So are "a_1" and "a_2",
     unless such numbers merely count the pictures: then many of them would be of one photograph.
     """
-    stems = {name: COPY.sub("", name.rpartition(".")[0] or name) for name in names}
+    stems = {name: COPY.sub("", stem(name)) for name in names}
     for pattern, most in ((CROP, 1 / 2), (NUMBER, 1 / 4)):
         shorter = {name: pattern.sub("", stem) for name, stem in stems.items()}
         if max(Counter(shorter.values()).values(), default=0) <= most * len(names):
             stems = shorter
     return stems
+
+
+def stem(name: str) -> str:
+    """Return a name without its suffix."""
+    return name.rpartition(".")[0] or name
 
 
 def text(splits: Mapping[str, Iterable[str]]) -> str:
@@ -222,6 +227,45 @@ def chosen(path: Path, pool: Mapping[str, Item]) -> dict[str, list[Item]]:
             stacklevel=2,
         )
     return items
+
+
+def copies(train: Sequence[Path], val: Sequence[Path]) -> dict[Path, Path]:
+    """Return the files of val whose bytes a file of train has as well, and which one.
+
+    Sizes are compared first, then beginnings, and the whole of what is left: few files are read.
+    Raises OSError for a file that cannot be read.
+    """
+    groups = [(train, val)]
+    for tells in (_size, _beginning, _bytes):
+        groups = [pair for one, other in groups for pair in _alike(one, other, tells)]
+    return {path: one[0] for one, other in groups for path in other}
+
+
+def _alike(
+    one: Sequence[Path], other: Sequence[Path], tells: Callable[[Path], Any]
+) -> list[tuple[list[Path], list[Path]]]:
+    """Return the files of both sides of which the same is told."""
+    sides: list[dict[Any, list[Path]]] = []
+    for paths in (one, other):
+        sides.append({})
+        for path in paths:
+            sides[-1].setdefault(tells(path), []).append(path)
+    first, second = sides
+    return [(first[told], second[told]) for told in second if told in first]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _beginning(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(4096)
+
+
+def _bytes(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").digest()
 
 
 def refuse_unknown(path: Path, keys: Mapping[str, Sequence[str]], known: Collection[str]) -> None:

@@ -48,7 +48,7 @@ def cache_features(model: Segmenter, config: Config) -> None:
     entries = len(config.data.records("val"))
     if any(parameter.requires_grad for parameter in model.parameters()):
         views = training_views(config.data) or 0
-        entries += views * len(trainable(config.data.records("train")))
+        entries += views * len(trainable(config.data))
     packages = {package: versions().get(package) for package in PACKAGES}
     about = json.dumps([plain(config.model.backbone), packages], sort_keys=True)
     backbone = f"{content_hash(model.backbone.state_dict())} {about}"

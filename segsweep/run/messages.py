@@ -26,8 +26,21 @@ def announce(
         f"  trains {counts.trainable:,} of {counts.total:,} parameters ({counts.percent:.2f} %)",
         flush=True,
     )
+    if counts.trainable and (line := negatives_line(data)):
+        print(line, flush=True)
     if model.language:
         print(class_lines(data), flush=True)
+
+
+def negatives_line(data: dict[str, Any]) -> str:
+    """Say of how many training pictures nothing is learnt as they show no object, if there are."""
+    negatives = data.get("negatives", {"train": 0})
+    if not negatives["train"]:
+        return ""
+    line = f"  {negatives['train']} of {data['images']['train']} training pictures have no object"
+    if negatives["trained_on"]:
+        return f"{line}; they are trained on, too"
+    return f"{line} and are not used; data.negatives=keep trains on them, too"
 
 
 def class_lines(data: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import plain
+from segsweep.data.splits import copies, few
 
 if TYPE_CHECKING:
     from segsweep.peft.apply import Counts
@@ -18,6 +20,9 @@ def data_facts(data: Any) -> dict[str, Any]:
 
     more = {"background": data.background} if kind(data.task).dense else {}
     more |= {"levels": asdict(data.levels)} if data.levels else {}
+    if not kind(data.task).dense:
+        of_splits = {s: sum(r.negative for r in data.records(s)) for s in ("train", "val")}
+        more["negatives"] = {"trained_on": data.negatives.name == "keep", **of_splits}
     return more | {
         "fingerprint": data.fingerprint(),
         "not_hashed": data.not_hashed or None,
@@ -26,7 +31,28 @@ def data_facts(data: Any) -> dict[str, Any]:
         "prompts": data.texts(),
         "images": {split: len(data.records(split)) for split in ("train", "val")},
         "split": data.split_facts(),
+        "leaks": leaks(data),
     }
+
+
+def leaks(data: Any) -> int | None:
+    """Return how many pictures of val train has as well, by their bytes; warns if there are any.
+
+    None where files cannot be read, which is told where they are needed.
+    """
+    paths = [[p for r in data.records(s) if (p := data.picture(r))] for s in ("train", "val")]
+    try:
+        shared = copies(*paths)
+    except OSError:
+        return None
+    if shared:
+        names = few([f"{path.name} is {first.name}" for path, first in shared.items()])
+        warnings.warn(
+            f"data={data.name}: {names} of {len(paths[1])} pictures of val are in train, too: "
+            "results will be too good; `check-data` shows them, split again by photograph",
+            stacklevel=2,
+        )
+    return len(shared)
 
 
 def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]:

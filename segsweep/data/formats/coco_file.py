@@ -89,7 +89,7 @@ def examine(
     if pictures and (turned := suspects.turned(file.findings, entries, there, pictures)):
         file.findings, file.by_entry = before, []
         for record in there:
-            record.annotations = []
+            record.annotations, record.complete = [], True
         for record in turned:
             record.height, record.width = record.width, record.height
             file.findings.add("picture-upright", record.file)
@@ -171,7 +171,7 @@ def attach(file: CocoFile, entries: list[Any], records: dict[Id, Record | None])
     known_ids: set[Id] = set()
     for entry in entries:
         number: Id = valid_id(entry.get("id")) if isinstance(entry, dict) else text(entry)[:60]
-        usable = None
+        usable = record = None
         try:
             record = home(entry, file.categories, records)
             number_checked(number, known_ids, file.findings)
@@ -180,6 +180,8 @@ def attach(file: CocoFile, entries: list[Any], records: dict[Id, Record | None])
                 usable.category, usable.id = valid_id(entry["category_id"]), number or 0
                 record.annotations.append(usable)
         except Defect as defect:
+            if record is not None:
+                record.complete = False
             detail = f"annotation {number}: {defect.detail}" if defect.detail else ""
             name = "without id" if number is None else number
             file.findings.add(defect.code, name, detail)
@@ -229,7 +231,7 @@ def judge(file: CocoFile, entries: list[Any]) -> None:
     elif dropped > len(entries) / 2:
         findings.add("mostly-dropped", detail=f"{dropped} of {len(entries)}")
     for record in file.records:
-        if not record.annotations:
+        if record.negative:
             findings.add("image-empty", record.image_id)
-        elif all(a.iscrowd for a in record.annotations):
+        elif record.annotations and all(a.iscrowd for a in record.annotations):
             findings.add("image-crowd-only", record.image_id)

@@ -42,11 +42,15 @@ class DrawnObject:
 
 @dataclass
 class AnnotatedPicture:
-    """One picture and what is drawn on it; `file` is relative to the folder of the pictures."""
+    """One picture and what is drawn on it; `file` is relative to the folder of the pictures.
+
+    It is not `complete` if something was drawn on it that is no object or has no class.
+    """
 
     file: str
     size: tuple[int, int]  # height, width
     objects: list[DrawnObject]
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ class Layout:
             if boxes([one.segmentation for one in drawn(pictures[split])]):
                 file.findings.add("four-corners")
             examine(file, content(pictures[split], classes), places[split])
+            incomplete = {picture.file for picture in pictures[split] if not picture.complete}
+            for record in file.records:
+                record.complete &= record.file not in incomplete
             for code in ("annotation-id-text", "filled-in"):  # there are neither ids nor boxes
                 file.findings.by_code.pop(code, None)
         return files
@@ -184,7 +191,9 @@ def labelled(
                 code = "region-class-taken" if label else "region-unlabelled"
                 findings[split].add(code, one.name, f"{one.name} is {label}" if label else "")
         for picture in several:
-            picture.objects = [one for one in picture.objects if one.label != ""]
+            of_class = [one for one in picture.objects if one.label != ""]
+            picture.complete &= len(of_class) == len(picture.objects)
+            picture.objects = of_class
 
 
 def content(pictures: list[AnnotatedPicture], classes: Classes) -> dict[str, list[Any]]:

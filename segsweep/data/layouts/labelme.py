@@ -68,7 +68,7 @@ class LabelmeLayout(Layout):
             shapes = told.get("shapes")
             shapes = shapes if isinstance(shapes, list) else []
             used.add(place[0])
-            yield AnnotatedPicture(place[0], size, _objects(shapes, name, size, findings))
+            yield AnnotatedPicture(place[0], size, *_objects(shapes, name, size, findings))
         unannotated(used, places, findings)
 
 
@@ -86,11 +86,15 @@ def _picture(file: str, told: str, places: Pictures) -> str:
 
 def _objects(
     shapes: list[Any], file: str, size: tuple[int, int], findings: Findings
-) -> list[DrawnObject]:
-    """Return the objects of a picture; shapes that are no area are left out, and a finding."""
+) -> tuple[list[DrawnObject], bool]:
+    """Return the objects of a picture, and whether these are all shapes.
+
+    Shapes that are no area are left out, and a finding.
+    """
     from segsweep.data.formats.images import UNREADABLE
 
     objects: list[DrawnObject] = []
+    complete = True
     groups: dict[tuple[str, Any], DrawnObject] = {}
     for number, shape in enumerate(shapes, start=1):
         name = f"{file} shape {number}"
@@ -102,6 +106,7 @@ def _objects(
         except (AttributeError, LookupError, TypeError, OverflowError, *UNREADABLE) as error:
             why = f"has no {error}" if isinstance(error, KeyError) else str(error)
             findings.add("region-unusable", name, f"{name}: {why}")
+            complete = False
             continue
         known = None if group is None else groups.get((label, str(group)))
         if known is not None:
@@ -110,7 +115,7 @@ def _objects(
         objects.append(DrawnObject(name, label, outline))
         if group is not None:
             groups[label, str(group)] = objects[-1]
-    return objects
+    return objects, complete
 
 
 def _outline(shape: dict[str, Any], size: tuple[int, int]) -> Any:

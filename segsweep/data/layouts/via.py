@@ -81,7 +81,8 @@ class ViaLayout(Layout):
                 if region.gap > OPEN:
                     findings.add("polyline-open", name)
                 objects.append(DrawnObject(name, label(region, key), [region.polygon]))
-            yield AnnotatedPicture(path, size, objects)
+            complete = all(entry != image.key for entry, _ in unusable)
+            yield AnnotatedPicture(path, size, objects, complete)
 
 
 def label_key(images: list[ViaImage]) -> str:
