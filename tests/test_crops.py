@@ -66,7 +66,7 @@ def test_overlapping_crops_are_found_by_numbers_and_pixels(tmp_path: Path) -> No
     findings, pairs = found(written(tmp_path, splits))
     assert findings.keys() == {"leak-crop"}
     assert {b: a for b, a in pairs.items() if b[0] != a[0]} == {}
-    assert len(pairs) >= 11
+    assert len(pairs) >= 10
     finding = findings["leak-crop"]
     assert sorted(finding.ids) == sorted(pairs)
     assert f"{len(pairs)} of 12 pictures of val: " in finding.what
@@ -100,7 +100,7 @@ def test_tiles_without_overlap_are_found_by_their_edges_whatever_their_names(
     findings, pairs = found(written(tmp_path, splits))
     assert {b: a for b, a in pairs.items() if b != f"0{a}"} == {}
     assert len(pairs) >= 6
-    assert "goes on at" in findings["leak-crop"].what
+    assert "continues" in findings["leak-crop"].what
 
 
 def test_tiles_of_one_slide_are_found_in_a_public_set() -> None:

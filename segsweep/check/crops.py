@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from heapq import nsmallest
+from itertools import product
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -25,16 +26,16 @@ from segsweep.check.pictures import EDGE, Look
 from segsweep.data.layouts.tree import split_of
 from segsweep.data.splits import COPY, PIECE, photographs, stem
 
-SIDE = 128  # pixels of the longer side of pictures that are laid over one another
-CELL = 16  # pixels
-CELLS = 5  # that must agree
+SIDE = 192  # pixels of the longer side of pictures that are laid over one another
+AREAS = (8, 8), 8  # pixels of a cell of these, and how many must agree
+LINES = (1, 16), 5  # the same of edges
 MOST = 0.8  # share of the cells with something to see that must agree
 LIKE = 0.7  # correlation of what agrees
 CONTRAST = 2.5  # grey levels, standard deviation: less is nothing to see
 SHARE = 1 / 8  # of the smaller picture: the least overlap
 FEW = 9  # pieces of one photograph; what more are called like may be a class
 NEAREST, LOOKED = 6, 200  # pictures that one is laid over; of how many this is done in a part
-FIELD = 1 << 23  # correlations of edges at a time
+BLOCK = 2048  # pictures of a part whose edges are compared at a time
 SIDES = ((0, 1), (1, 0), (2, 3), (3, 2))  # of `Look.edges`: which goes on at which
 
 
@@ -84,7 +85,7 @@ def crops(
         earlier = [picture for part in parts[:place] for picture in part]
         for what, pairs in (
             ("is called like", lambda a, b: called(a, b, sure)),
-            ("goes on at", touching),
+            ("continues", touching),
             ("overlaps", lambda a, b: overlapping(a, b, photograph, known)),
         ):
             found = {second: first for first, second in pairs(earlier, left)}
@@ -115,23 +116,25 @@ def called(earlier: Sequence[Picture], later: Sequence[Picture], sure: Mapping[s
 
 def touching(earlier: Sequence[Picture], later: Sequence[Picture]) -> Pairs:
     """Yield those of which one goes on where the other ends."""
-    first, second = ([p for p in ps if p.look.edges is not None] for ps in (earlier, later))
-    if not first or not second:
-        return
-    (ends, ends_of), (starts, starts_of) = edges(first), edges(second)
-    rows, found = max(1, FIELD // len(first)), set[int]()
-    for start in range(0, len(second), rows):
-        block = slice(start, start + rows)
+    found: set[Picture] = set()
+    for one, other in product(blocks(earlier), blocks(later)):
+        (ends, ends_of), (starts, starts_of) = edges(one), edges(other)
         for i, j in SIDES:
-            fitting = starts_of[block, None, j] == ends_of[None, :, i]  # lengths
-            scores = np.where(fitting, unit(starts[block, j]) @ unit(ends[:, i]).T, 0)
+            fitting = starts_of[:, None, j] == ends_of[None, :, i]  # lengths
+            scores = np.where(fitting, unit(starts[:, j]) @ unit(ends[:, i]).T, 0)
             best = scores.argmax(1)
             for row in np.flatnonzero(scores.max(1) > LIKE):
-                number = start + int(row)
-                line, other = ends[best[row], i], starts[number, j]
-                if number not in found and agree(line[None], other[None], (1, CELL)):
-                    found.add(number)
-                    yield first[best[row]], second[number]
+                first, second = one[best[row]], other[row]
+                line, next_line = ends[best[row], i], starts[row, j]
+                if second not in found and agree(line[None], next_line[None], *LINES):
+                    found.add(second)
+                    yield first, second
+
+
+def blocks(pictures: Sequence[Picture]) -> list[list[Picture]]:
+    """Return the pictures that have edges, some at a time."""
+    usable = [picture for picture in pictures if picture.look.edges is not None]
+    return [usable[start : start + BLOCK] for start in range(0, len(usable), BLOCK)]
 
 
 def edges(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +167,7 @@ def overlapping(
         for other in nsmallest(NEAREST, siblings[photograph[picture.name]], key=picture.far):
             factor = max(1, round(max(picture.longest, other.longest) / SIDE))
             a, b = shown(other, factor), shown(picture, factor)
-            if a is not None and b is not None and agree(*common(a, b), (CELL, CELL)):
+            if a is not None and b is not None and agree(*common(a, b), *AREAS):
                 yield other, picture
                 break
 
@@ -204,14 +207,17 @@ def common(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a[y : y + height, x : x + width], b[v : v + height, u : u + width]
 
 
-def agree(a: np.ndarray, b: np.ndarray, cell: tuple[int, int]) -> bool:
-    """Say whether the details of two pictures of one size are the same. (H, W) twice"""
+def agree(a: np.ndarray, b: np.ndarray, cell: tuple[int, int], least: int) -> bool:
+    """Say whether the details of two pictures of one size are the same. (H, W) twice
+
+    That is so if they agree in `least` cells and more, and in most of those with something to see.
+    """
     pieces = [in_cells(x, cell) for x in (a, b)]
     u, v = (x - x.mean(1, keepdims=True) for x in pieces)
     seen = np.maximum(u.std(1), v.std(1)) >= CONTRAST
     alike = (u * v).sum(1) > LIKE * np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
     count = int((alike & seen).sum())
-    return count >= max(CELLS, MOST * seen.sum())
+    return count >= max(least, MOST * seen.sum())
 
 
 def in_cells(a: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
