@@ -25,6 +25,7 @@ from segsweep.data.sets.coco import Coco
 from segsweep.metrics.coco import CocoEvaluator
 from segsweep.run.messages import negatives_line
 from segsweep.run.record import data_facts
+from segsweep.sweeps.cost import learnt
 from segsweep.verbs.check_data import main
 from tests.small_coco import content, real, real_folder, write
 
@@ -39,13 +40,18 @@ def reported(**options: Any) -> Coco:
 
 def test_what_is_not_learnt_from_is_told_with_the_cure() -> None:
     facts = data_facts(reported())
-    assert facts["negatives"] == {"trained_on": False, "train": 8, "val": 0}
+    assert facts["negatives"] == {"rule": "drop", "train": 8, "val": 0}
+    assert facts["trained_on"] == 4
     assert negatives_line(facts).strip() == (
         "8 of 12 training pictures have no object and are not used; "
         "data.negatives=keep trains on them, too"
     )
     kept = data_facts(reported(negatives=KEEP))
-    assert kept["negatives"] == {"trained_on": True, "train": 8, "val": 0}
+    assert kept["negatives"] == {"rule": "keep", "train": 8, "val": 0}
+    assert kept["trained_on"] == 12
+    assert [learnt({"data": told}) for told in (facts, kept)] == [4, 12]  # what a run costs
+    del facts["trained_on"]  # as earlier versions
+    assert learnt({"data": facts}) == 12
     assert "are trained on, too" in negatives_line(kept)
     assert negatives_line(facts | {"negatives": {"train": 0}}) == ""
 

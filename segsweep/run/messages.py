@@ -38,7 +38,7 @@ def negatives_line(data: dict[str, Any]) -> str:
     if not negatives["train"]:
         return ""
     line = f"  {negatives['train']} of {data['images']['train']} training pictures have no object"
-    if negatives["trained_on"]:
+    if negatives["rule"] == "keep":
         return f"{line}; they are trained on, too"
     return f"{line} and are not used; data.negatives=keep trains on them, too"
 

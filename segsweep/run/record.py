@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import plain
+from segsweep.data.base import trainable
 from segsweep.data.splits import copies, few
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def data_facts(data: Any) -> dict[str, Any]:
     more |= {"levels": asdict(data.levels)} if data.levels else {}
     if not kind(data.task).dense:
         of_splits = {s: sum(r.negative for r in data.records(s)) for s in ("train", "val")}
-        more["negatives"] = {"trained_on": data.negatives.name == "keep", **of_splits}
+        more["negatives"] = {"rule": data.negatives.name, **of_splits}
     return more | {
         "fingerprint": data.fingerprint(),
         "not_hashed": data.not_hashed or None,
@@ -30,6 +31,7 @@ def data_facts(data: Any) -> dict[str, Any]:
         "category_ids": data.category_ids(),
         "prompts": data.texts(),
         "images": {split: len(data.records(split)) for split in ("train", "val")},
+        "trained_on": len(trainable(data)),
         "split": data.split_facts(),
         "leaks": leaks(data),
     }

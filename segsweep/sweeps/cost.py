@@ -33,7 +33,7 @@ TELLING = {  # what a record must hold to tell what a run costs
     "started": str,
     "seconds": {"total": float},
     "memory": {"peak_rss_mib": float},
-    "data": {"images": {"train": SOME}},
+    "data": {"images": {"train": SOME}, "trained_on?": SOME},
     "config": {"hparams": {"epochs": SOME}, "trainer": dict},
 }
 BATCHES = 4  # of training, and of validation, in each of the two epochs of a probe
@@ -97,7 +97,7 @@ def _curve(run: Path) -> list[dict[str, Any]]:
 
 
 def estimate(config: Config, images: Callable[[], int], runs: Sequence[FinishedRun]) -> Cost:
-    """Estimate from the runs most like this one. `images` counts its training images."""
+    """Estimate from the runs most like this one. `images` counts those that it would learn from."""
     config_plain = plain(config)
     comparable = [run for run in runs if _comparable(config_plain, run.record["config"])]
     for description, key in ALIKE.items():
@@ -132,8 +132,13 @@ def _from(
 def _seconds(record: Record, work: float) -> float:
     """Return the seconds that `work` images would have taken in this run."""
     seconds, config = record["seconds"], record["config"]
-    images = config["hparams"]["epochs"] * record["data"]["images"]["train"]
+    images = config["hparams"]["epochs"] * learnt(record)
     return seconds["total"] + seconds.get("train", 0.0) * (work / images - 1)
+
+
+def learnt(record: Record) -> int:
+    """Return how many pictures a run learns from; earlier records tell only how many there are."""
+    return record["data"].get("trained_on", record["data"]["images"]["train"])
 
 
 def probe(config: Config) -> Cost:
@@ -165,8 +170,9 @@ def probe(config: Config) -> Cost:
 def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, Any]]) -> Cost:
     """Turn a probe's times per batch into those of the whole run."""
     record, size = measured.record, config.hparams.batch_size
-    images, seconds = record["data"]["images"], record["seconds"]
-    steps, batches = (math.ceil(images[split] / size) for split in ("train", "val"))
+    seconds = record["seconds"]
+    counts = learnt(record), record["data"]["images"]["val"]
+    steps, batches = (math.ceil(count / size) for count in counts)
     steps = min(steps, config.trainer.limit_train or steps)
     batches = min(batches, config.trainer.limit_val or batches)
     epoch = validation = 0.0

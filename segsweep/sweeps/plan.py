@@ -24,6 +24,7 @@ from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.explain import explain
 from segsweep.base.terminal import aligned, duration, human, shared
+from segsweep.data.base import trainable
 from segsweep.model.files import locate
 from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.sweeps.cost import Cost, estimate, finished_runs, probe
@@ -136,7 +137,7 @@ def price(plan: Sequence[Planned], measure: bool) -> None:
         if entry.run is None or not entry.to_run or entry.faults:
             continue
         config = entry.run.config
-        images = cache(lambda data=config.data: len(data.records("train")))
+        images = cache(lambda data=config.data: len(trainable(data)))
         entry.cost = estimate(config, images, evidence)
         if measure and entry.cost.hours is None:
             groups = (config.model, config.data, config.hparams, config.trainer)
