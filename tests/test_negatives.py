@@ -27,6 +27,7 @@ from segsweep.run.messages import negatives_line
 from segsweep.run.record import data_facts
 from segsweep.sweeps.cost import learnt
 from segsweep.verbs.check_data import main
+from tests.layouts import make, source
 from tests.small_coco import content, real, real_folder, write
 
 KEEP = Negatives["keep"]
@@ -101,6 +102,25 @@ def test_a_region_without_a_class_is_no_empty_picture() -> None:
     assert len(bare) == 1
     assert not bare[0].negative
     assert bare[0] not in trainable(data)
+
+
+def test_converted_sets_know_it_too(tmp_path: Path) -> None:
+    path = make("zerowaste", tmp_path / "set") / "train/labels.json"
+    what = json.loads(path.read_text())
+    bare, unread = (image["id"] for image in what["images"][1:])
+    what["annotations"] = [
+        a
+        for a in what["annotations"]
+        if a["image_id"] != bare and (a["image_id"] != unread or not a["segmentation"])
+    ]
+    path.write_text(json.dumps(what))
+    data = source("zerowaste", tmp_path / "set", tmp_path / "cache", "negatives=keep")
+    with pytest.warns(UserWarning, match="2 annotations left out"):
+        records = data.records("train")
+    assert [(len(r.annotations) > 0, r.negative) for r in records] == [
+        (True, False), (False, True), (False, False),
+    ]  # fmt: skip
+    assert trainable(data) == records[:2]
 
 
 def test_label_maps_have_no_such_choice() -> None:

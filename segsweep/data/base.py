@@ -68,7 +68,7 @@ class Record:
     labels: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     void: Segmentation | None = None
-    complete: bool = True  # False if something on it was annotated but could not be read
+    complete: bool = outside(True)  # False if something was annotated that could not be read
 
     @property
     def negative(self) -> bool:

@@ -95,6 +95,8 @@ class Job:
         image = {"file_name": file, "height": size[0], "width": size[1], "meta": content.meta}
         if content.labels is not None:
             image["labels"] = self._labels(content.labels, size)
+        elif not any(entries) and any(counts.values()):
+            image["complete"] = False  # something was on it
         if content.void is not None:
             image["void"] = masks.listed(resized(content.void, content.size, size))
         return image, [entry for entry in entries if entry], counts, content.colours

@@ -20,7 +20,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -61,7 +61,8 @@ def content_hash(recipe: dict[str, Any], items: Chosen) -> str:
         if isinstance(value, bytes):  # run lengths
             return value.decode()
         if is_dataclass(value) and not isinstance(value, type):
-            return asdict(value)
+            told = asdict(value)
+            return {f.name: told[f.name] for f in fields(value) if not f.metadata.get("outside")}
         raise TypeError(f"annotation of an item: {value!r}")
 
     state = sha256(json.dumps([VERSION, recipe], sort_keys=True).encode())
@@ -186,7 +187,7 @@ def read_records(path: Path) -> list[Record]:
 
 def _record(image: dict[str, Any]) -> Record:
     size = image["height"], image["width"]
-    more = {key: image[key] for key in ("labels", "meta", "void") if key in image}
+    more = {key: image[key] for key in ("labels", "meta", "void", "complete") if key in image}
     return Record(image["id"], image["file_name"], *size, [], **more)
 
 

@@ -61,7 +61,9 @@ class Published(Source):
     def content(cls, item: Item) -> Content:
         """Return what was read already."""
         record = item.annotation
-        return Content((record.height, record.width), record.annotations, meta=record.meta)
+        counts = {"pictures with annotations that cannot be read": int(not record.complete)}
+        size = record.height, record.width
+        return Content(size, record.annotations, meta=record.meta, counts=counts)
 
     @cached_property
     def _base(self) -> Path:
