@@ -48,7 +48,8 @@ def leaks(data: Any) -> int | None:
     except OSError:
         return None
     if shared:
-        names = few([f"{path.name} is {first.name}" for path, first in shared.items()])
+        pairs = [(path.name, first.name) for path, first in shared.items()]
+        names = few([name if name == other else f"{name} is {other}" for name, other in pairs])
         warnings.warn(
             f"data={data.name}: {names} of {len(paths[1])} pictures of val are in train, too: "
             "results will be too good; `check-data` shows them, split again by photograph",
