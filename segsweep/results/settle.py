@@ -20,6 +20,7 @@ from segsweep.results.cells import Cell, Column, Key, Row, Table
 from segsweep.results.evidence import SEEDS, Evidence, seeds_needed
 from segsweep.results.spec import load
 from segsweep.results.tables import build
+from segsweep.results.unlearnt import unlearnt
 from segsweep.results.wording import Values
 from segsweep.run.shapes import record_of
 from segsweep.sweeps.commands import joined, words_of
@@ -133,8 +134,8 @@ def missing(name: str, margin: float, words: Sequence[str]) -> MissingSeeds:
         margin: how much worse a setting may be, in the unit of each metric; more than 0.
         words: of where runs are and how they are started, `io.results=...`; part of each command.
 
-    Raises UserError for an unknown table, one without runs, a margin that is not positive, and
-    words that would make other runs.
+    Raises UserError for an unknown table, one without runs or whose runs learnt nothing, a margin
+    that is not positive, and words that would make other runs.
     """
     if not margin > 0:
         raise UserError(f"--margin {margin:g}: must be more than 0, in points of the metric")
@@ -152,7 +153,9 @@ def missing(name: str, margin: float, words: Sequence[str]) -> MissingSeeds:
     judged = [(table, c, e) for table, c in columns if c.direction for e in table.contests(c)]
     settlements = [_settlement(*column, margin) for column in judged]
     if not settlements:
-        raise UserError(f"--settle {name}: no finished run below {results} belongs to it")
+        reasons = [reason for table in tables for reason in unlearnt(table)]
+        reasons = reasons or [f"no finished run below {results} belongs to it"]
+        raise UserError(f"--settle {name}: {reasons[0]}")
     commands, faults = _commands(settlements, results)
     return MissingSeeds(settlements, [[*line, *words] for line in commands], faults)
 
