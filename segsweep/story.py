@@ -15,6 +15,7 @@ def train(run: Run) -> dict[str, Any]:
     What a phase makes is handed on as a value; its files are written once, at its end.
     """
     from segsweep.analysis import slices, study
+    from segsweep.metrics.ceiling import ceiling
     from segsweep.peft.delta import base_hash, delta_bytes
     from segsweep.run import machine, messages, record
     from segsweep.run.evaluate import evaluate
@@ -39,7 +40,9 @@ def train(run: Run) -> dict[str, Any]:
         if first:
             if manifest := config.data.manifest():
                 run.write(MANIFEST, manifest.encode())
-            messages.announce(run.name, config.model, loaded, counts, data)
+            limit = ceiling(config, title="ceiling" if config.io.progress else "")
+            data |= {"ceiling": limit.facts()} if limit else {}
+            messages.announce(run.name, config.model, loaded, counts, data, limit)
     with phase("train"):
         if counts.trainable:
             best, kinds = fit(run, model, groups)  # leaves the best weights in the model

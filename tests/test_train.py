@@ -61,6 +61,7 @@ def test_a_run_leaves_a_self_describing_record(undisturbed):
     assert record["memory"]["peak_rss_mib"] > 50
     assert {"setup", "train", "evaluate", "total"} <= record["seconds"].keys()
     assert record["data"]["images"] == {"train": 12, "val": 4}
+    assert record["data"]["ceiling"]["value"] > 99.5  # large objects at native size
     assert record["versions"]["torch"]
     assert record["started"] <= record["ended"]
     assert record["error"] is None

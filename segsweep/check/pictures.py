@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from segsweep.base.errors import UserError
 from segsweep.check.parts import Part
-from segsweep.data.base import BACKGROUND, IGNORE, Record
+from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
 from segsweep.data.formats import masks
 from segsweep.data.formats.images import (
     UNREADABLE,
@@ -29,6 +29,7 @@ from segsweep.data.formats.images import (
     pages,
     two_bytes,
 )
+from segsweep.data.geometry import evaluation_geometry, rasterised
 from segsweep.data.kinds import KINDS
 
 TWIN = 0.95  # IoU of two masks of a class from which on they are one object
@@ -99,7 +100,7 @@ def look(part: Part, record: Record, classes: int) -> Look:
     if record.labels is not None:
         labels(part, result, classes)
     else:
-        instances(result, part.data.size)
+        instances(result, part.data)
     return result
 
 
@@ -181,19 +182,19 @@ def edges(grey: np.ndarray) -> np.ndarray | None:
     return np.vstack([np.asarray(e.resize((EDGE, 1), Image.Resampling.BOX)) for e in lines])
 
 
-def instances(look: Look, size: list[int]) -> None:
+def instances(look: Look, data: DataSet) -> None:
     """Look at the masks of a record: areas, overlaps, objects that are there twice."""
     record = look.record
     frame = (record.height, record.width)
     objects = [a for a in record.annotations if not a.iscrowd]
     codes = [masks.to_rle(a.segmentation, frame) for a in objects]
     areas = [masks.area(code) for code in codes]
-    shrink = min(1.0, size[0] / record.height) * min(1.0, size[1] / record.width)
+    geometry, (height, width) = evaluation_geometry(data, record), data.size
     for annotation, area in zip(objects, areas, strict=True):
         look.objects.append((annotation.category, area))
-        if area * shrink < 1:
+        if not rasterised(annotation.segmentation, record, geometry).any():
             size_text = f"{annotation.id} has {area} of {record.width}x{record.height} pixels"
-            look.add("tiny", annotation.id, f"{size_text}, shown at {size[1]}x{size[0]}")
+            look.add("tiny", annotation.id, f"{size_text}, shown at {width}x{height}")
         if abs(annotation.area - area) > max(SOME, OFF * area):
             look.add("area-disagrees", annotation.id)
     if not 1 < len(codes) <= CROWDED:

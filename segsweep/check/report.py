@@ -15,6 +15,7 @@ from segsweep.base.terminal import printer, watched
 from segsweep.data.items import MANIFEST
 
 if TYPE_CHECKING:
+    from segsweep.base.config import Config
     from segsweep.check.parts import JoinedFinding, Part
     from segsweep.check.pictures import Look
     from segsweep.data.base import DataSet
@@ -28,17 +29,17 @@ STYLES = {"fatal": "bold red", "warning": "yellow", "note": "blue", "good": "gre
 IDS = 8  # of a finding in one part that are listed
 
 
-def chosen(words: list[str], images: Path | None) -> DataSet:
-    """Return the data set of overrides, of a folder, or a bare file.
+def chosen(words: list[str], images: Path | None) -> Config:
+    """Return the config of overrides, of a folder, or of a bare file: a data set and a model.
 
     Raises UserError for what is none of them.
     """
     from segsweep.check.parts import single
 
     folder = Path(words[0]) if words and Path(words[0]).is_dir() else None
-    if len(words) == 1 and "=" not in words[0] and folder is None:
-        return single(Path(words[0]), images)
-    if images is not None:
+    file = Path(words[0]) if words and "=" not in words[0] and folder is None else None
+    bare = single(file, images) if file else None
+    if images is not None and bare is None:
         raise UserError("--images: is for one file; a data set is told data.images=")
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -47,10 +48,14 @@ def chosen(words: list[str], images: Path | None) -> DataSet:
     from segsweep.base.explain import explain
 
     try:
-        data = compose(["data=coco", *words[1:]] if folder else words).data
-        return replace(data, root=str(folder)) if folder else data
+        config = compose(["data=coco", *words[1:]] if folder else words[1:] if file else words)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
+    if bare:
+        config.data = replace(bare, size=config.model.input)
+    elif folder:
+        config.data = replace(config.data, root=str(folder))
+    return config
 
 
 def look_at(

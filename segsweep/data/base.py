@@ -190,6 +190,10 @@ class DataSet(Choice):
         """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""
         raise NotImplementedError
 
+    def at_hand(self) -> bool:
+        """Tell whether records need only be read, not drawn or converted first."""
+        return True
+
     def split_facts(self) -> dict[str, Any]:
         """Return what a record says about how images came into train and val."""
         return {}

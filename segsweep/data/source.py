@@ -99,6 +99,10 @@ class Source(DataSet):
         """Return the files of all pictures below `root`."""
         return [self.folder / record.file for split in SPLITS for record in self._records[split]]
 
+    def at_hand(self) -> bool:
+        """Tell whether the set is converted."""
+        return self.converted.is_dir()
+
     def label_map(self, record: Record) -> np.ndarray:
         """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""
         from segsweep.data.store import read_labels

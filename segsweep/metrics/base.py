@@ -23,8 +23,8 @@ class Evaluator(Protocol):
     """One evaluation of one split.
 
     Those of instances also have `add(image_id, predicted)`, which takes one image in the COCO form:
-    results from kept predictions come by it. Those of several classes have `each_class()`, see
-    `of_classes`.
+    results from kept predictions come by it, and ceilings, those of label maps by
+    `add(truth, predicted, scores)`. Those of several classes have `each_class()`, see `of_classes`.
     """
 
     def update(self, batch: Batch, predictions: list[Any], /) -> None:
@@ -90,6 +90,11 @@ class Metric(Choice):
     def protocol(self) -> str:
         """Return by which rules the values are computed: "COCO", "Cityscapes", ..."""
         return self.rules
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many objects of a class count in an image, by the keys that say it."""
+        return {}
 
     def evaluator(self, data: DataSet, split: str) -> Evaluator:
         """Return an empty evaluator for a split of a data set."""

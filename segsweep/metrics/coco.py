@@ -39,6 +39,11 @@ class CocoAP(Metric):
         """Return "COCO", and how many detections count where it is not 100."""
         return "COCO" if self.max_dets == 100 else f"COCO maxDets {self.max_dets}"
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many objects of a class count in an image, by the key that says it."""
+        return {"metrics.max_dets": self.max_dets}
+
     def evaluator(self, data: DataSet, split: str) -> CocoEvaluator:
         """Return an empty evaluator for a split."""
         return CocoEvaluator(data, split, self.max_dets)

@@ -94,6 +94,11 @@ class Family(Choice):
         """What else roles may mean, by label; the verb `params` counts every reading."""
         return {"": self}
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many objects are found in an image, by the keys that say it."""
+        return {}
+
     def check(self, data: DataSet) -> None:
         """Raise UserError for weights that cannot be named so, and images that do not fit."""
         if self.weights is not None:

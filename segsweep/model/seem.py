@@ -99,6 +99,11 @@ class SEEM(Family):
             templates(self.templates, self.own_templates)
 
     @property
+    def limits(self) -> dict[str, int]:
+        """How many objects are found in an image, by the keys that say it."""
+        return {"model.queries": self.queries, "model.topk": self.topk}
+
+    @property
     def roles(self) -> dict[str, list[str]]:
         """Patterns of the weights and seams that a method may name by one word."""
         projected = [] if self.conv_dim in (None, self.hidden) else [f"{PREDICTOR}input_proj.*"]

@@ -9,6 +9,7 @@ from math import inf
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from segsweep.results.ceilings import ceilings
 from segsweep.results.cells import mean
 from segsweep.results.settings import LabelledRun, Values, arrange, order
 from segsweep.results.wording import key_metric, metric_name
@@ -63,7 +64,8 @@ class Candidate:
 class Contest:
     """The settings that were tried on a data set with a model; their names differ.
 
-    `missing` is the number of settings that were asked for, too, and of which no run is done.
+    `missing` is the number of settings that were asked for, too, and of which no run is done;
+    `ceiling` what the annotations themselves would score, "" where that is everything.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Contest:
     candidates: list[Candidate]
     model: str = ""
     missing: int = 0
+    ceiling: str = ""
 
     def measures(self) -> list[str]:
         """Return everything that a limit can be put on, beside latency and size."""
@@ -130,7 +133,9 @@ def _contest(
     higher = values.get(f"metrics.{key}.direction", "higher") != "lower"
     unit = values.get(f"metrics.{key}.unit") or ""
     missing = _missing([name for c in candidates for name in c.runs], asked)
-    return Contest(title, metric_name(key), unit, higher, candidates, runs[0].model, missing)
+    limit = ceilings((run.values for run in runs), key)
+    name, model = metric_name(key), runs[0].model
+    return Contest(title, name, unit, higher, candidates, model, missing, limit)
 
 
 def _missing(done: Sequence[str], asked: Mapping[str, Sequence[str]]) -> int:

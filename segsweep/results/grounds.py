@@ -22,6 +22,8 @@ NAMED = 3  # settings that more seeds could make the choice, of those the closes
 
 WORDS = {
     "progress": "{done} of {planned} settings {are} done.",
+    "ceiling": "Ceiling: {metric} {ceiling} is what the annotations themselves score at the "
+    "model's input size, with as many objects as it finds and the metric counts.",
     "alone": "No choice yet: only {name} is done ({value}).",
     "unlearnt": "Nothing has been learnt, so nothing is chosen: the best, {name}, has {value}, "
     "less than {floor}. More epochs (hparams.epochs), a larger learning rate (peft.lr) or a base "
@@ -147,6 +149,11 @@ class Grounds:
         done, missing = len(self.tried), self.contest.missing
         are = "is" if done == 1 else "are"
         return worded("progress", done=done, planned=done + missing, are=are) if missing else ""
+
+    def ceiling(self) -> str:
+        """Say what no setting can pass; nothing where that is everything."""
+        about = {"metric": self.contest.metric, "ceiling": self.contest.ceiling}
+        return worded("ceiling", **about) if self.contest.ceiling else ""
 
     def stop(self, floor: float) -> str:
         """Say why nothing can be chosen, whatever is wished for; nothing where something can."""

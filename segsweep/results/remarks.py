@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from segsweep.results.averages import left_out
+from segsweep.results.ceilings import ceiling_remark
 from segsweep.results.cells import MISSING, Column, Table
 from segsweep.results.details import OUTSIDE
 from segsweep.results.over_sets import least, needed
@@ -33,6 +34,7 @@ def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
         *unlearnt(table),
         _missing(table, observed) if ours else "",
         _failed(table.runs),
+        ceiling_remark(table),
         _code(table.runs),
         left_out(table),
         _mixed(table),

@@ -11,15 +11,21 @@ from segsweep.run.identity import Run
 
 if TYPE_CHECKING:
     from segsweep.base.config import Config
+    from segsweep.metrics.ceiling import Ceiling
     from segsweep.model.family import Family
     from segsweep.model.weights import LoadReport
     from segsweep.peft.apply import Counts
 
 
 def announce(
-    name: str, model: Family, loaded: LoadReport, counts: Counts, data: dict[str, Any]
+    name: str,
+    model: Family,
+    loaded: LoadReport,
+    counts: Counts,
+    data: dict[str, Any],
+    limit: Ceiling | None,
 ) -> None:
-    """Say what is about to be trained."""
+    """Say what is about to be trained, and what even a perfect model would not reach."""
     print(f"run {name}")
     print(f"  {loaded}")
     print(
@@ -30,6 +36,8 @@ def announce(
         print(line, flush=True)
     if model.language:
         print(class_lines(data), flush=True)
+    if limit and limit.notable:
+        print(f"  ceiling: {limit}", flush=True)
 
 
 def negatives_line(data: dict[str, Any]) -> str:

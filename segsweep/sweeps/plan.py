@@ -25,6 +25,7 @@ from segsweep.base.errors import Damaged, UserError
 from segsweep.base.explain import explain
 from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.data.base import trainable
+from segsweep.metrics.ceiling import Ceiling, ceiling
 from segsweep.model.files import locate
 from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.sweeps.cost import Cost, estimate, finished_runs, probe
@@ -45,6 +46,7 @@ class Planned:
     faults: list[str] = field(default_factory=list)
     same: str | None = None  # words of the combination that means the same run
     cost: Cost = field(default_factory=Cost)
+    ceiling: Ceiling | None = None
 
     @property
     def to_run(self) -> bool:
@@ -58,7 +60,9 @@ class Planned:
         """Return a line of the plan for JSON."""
         name = self.run.name if self.run is not None else None
         identity = {"overrides": self.words, "run": name, "state": self.state, "same_as": self.same}
-        return identity | {"starts": starts, "faults": self.faults, **asdict(self.cost)}
+        limit = self.ceiling.value if self.ceiling else None
+        about = {"starts": starts, "faults": self.faults, "ceiling": limit}
+        return identity | about | asdict(self.cost)
 
 
 def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Planned]]:
@@ -148,6 +152,34 @@ def price(plan: Sequence[Planned], measure: bool) -> None:
             entry.cost = probed[key]
 
 
+def bound(plan: Sequence[Planned]) -> None:
+    """Say what annotations would score at most, once for each model and data set that is at hand.
+
+    Nothing is drawn or converted for it.
+    """
+    known: dict[str, Ceiling | None] = {}
+    for entry in (entry for entry in plan if entry.to_run and not entry.faults):
+        assert entry.run is not None
+        config = entry.run.config
+        key = json.dumps([config.model.limits, plain(config.data), plain(config.metrics)])
+        try:
+            if key not in known:
+                known[key] = ceiling(config, title="ceiling") if config.data.at_hand() else None
+            entry.ceiling = known[key]
+        except UserError as error:  # as of a label map that cannot be read
+            entry.faults.append(str(error))
+
+
+def ceilings(plan: Sequence[Planned]) -> list[str]:
+    """Return a line for each model and data set whose annotations themselves would lose points."""
+    lines: dict[str, None] = {}
+    for entry in (entry for entry in plan if entry.ceiling and entry.ceiling.notable):
+        assert entry.run is not None
+        model, data = entry.run.config.model, entry.run.config.data
+        lines[f"ceiling of model={model.name} data={data.name}: {entry.ceiling}"] = None
+    return [*lines]
+
+
 def within(plan: Sequence[Planned], most: float | None, trim: bool) -> tuple[list[Planned], float]:
     """Return the runs that would be started, in order, and the hours that are known of them.
 
@@ -192,7 +224,7 @@ def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
         words = " ".join(word for word in entry.words if word not in common)
         rows.append((state, hours, *sizes, cost.source, words))
     first = [f"all: {' '.join(common)}"] if common else []
-    return [*first, *aligned(rows), _summary(plan, starting), *_troubles(plan)]
+    return [*first, *aligned(rows), _summary(plan, starting), *ceilings(plan), *_troubles(plan)]
 
 
 def _troubles(plan: Sequence[Planned]) -> list[str]:

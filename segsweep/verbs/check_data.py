@@ -34,14 +34,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress display")
     options = parser.parse_args(argv)
     from segsweep.check import report as reports
+    from segsweep.check.ceilings import add_ceilings
     from segsweep.check.parts import joined
 
-    data = reports.chosen(options.what, options.images)
-    started = time.monotonic()
+    config = reports.chosen(options.what, options.images)
+    data, started = config.data, time.monotonic()
     looks, pairs = reports.look_at(data, options.workers, options.quiet)
+    ceilings = add_ceilings(config, [part for part, _ in looks], options.quiet)
     findings = joined(part for part, _ in looks)
     report = reports.described(data, looks, findings) | {
         "command": shlex.join(["check-data", *(argv if argv is not None else sys.argv[1:])]),
+        "ceilings": {name: limit.facts() for name, limit in ceilings.items()},
         "seconds": round(time.monotonic() - started, 1),
     }
     folder = options.out or reports.own_folder(report)

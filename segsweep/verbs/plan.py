@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     composed = [plan.composed(words, options.fetch) for words in commands]
     entries = [entry for _, planned in composed for entry in planned]
     plan.price(entries, options.probe)
+    plan.bound(entries)
     starting, total = plan.within(entries, options.max_hours, options.trim)
     if options.json:
         runs = [entry.described(entry in starting) for entry in entries]

@@ -109,7 +109,9 @@ def _summary(report: ReportContent, wishes: Wishes) -> None:
     for contest in report.contests:
         number = len(contest.candidates)
         print(f"{contest.name} ({contest.metric}, {number} setting{'s' if number != 1 else ''})")
-        for words in filter(None, [Grounds(contest).progress(), *decide(contest, wishes).words]):
+        grounds = Grounds(contest)
+        said = [grounds.progress(), grounds.ceiling(), *decide(contest, wishes).words]
+        for words in filter(None, said):
             print(f"  {words}")
     if report.contests:
         print(worded("seen"))

@@ -64,6 +64,10 @@ class Digits(DataSet):
         split, number = record.file.split("/")
         return scene(self.domain.name, split, int(number), self.side).image
 
+    def at_hand(self) -> bool:
+        """Scenes are drawn."""
+        return False
+
     def fingerprint(self) -> str:
         """Return a hash of what is drawn."""
         from segsweep.data.sets.scenes import VERSION

@@ -1,0 +1,75 @@
+"""Where an image lies in the frame of the network, and what its masks are there.
+
+Polygons are scaled first and rasterised in the frame of the sample, as the originals do: their
+edges stay exact at any scale, and no mask of the full image is ever held. RLEs and label maps have
+no edges but pixels; they are resized by nearest neighbour. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from segsweep.data.base import DataSet, Record, Segmentation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Maybe flip, resize to `resized`, then cut `size` at `offset`, padding what is missing."""
+
+    resized: tuple[int, int]  # height, width
+    size: tuple[int, int]
+    offset: tuple[int, int] = (0, 0)  # row, column
+    flip: bool = False
+
+
+def evaluation_geometry(data: DataSet, record: Record) -> Geometry:
+    """Return the fixed resize of evaluation: to `size` for squash, into it for lsj."""
+    height, width = data.size
+    resized = (height, width) if data.transform.name == "squash" else fitted(record, data.size)
+    return Geometry(resized, resized)
+
+
+def fitted(record: Record, size: list[int], factor: float = 1.0) -> tuple[int, int]:
+    """Return the largest (h, w) of the image's aspect ratio within `factor` times `size`."""
+    scale = factor * min(size[0] / record.height, size[1] / record.width)
+    return max(round(record.height * scale), 1), max(round(record.width * scale), 1)
+
+
+def rasterised(segmentation: Segmentation, record: Record, geometry: Geometry) -> np.ndarray:
+    """Return an instance as the sample shows it. -> (*size) bool"""
+    from segsweep.data.formats import masks
+
+    if isinstance(segmentation, dict):
+        whole = masks.to_mask(segmentation, (record.height, record.width))
+        return nearest(whole, geometry)
+    (top, left), (height, width) = geometry.offset, geometry.resized
+    across, down = width / record.width, height / record.height
+    scale = (-across if geometry.flip else across, down)
+    shift = (width - left if geometry.flip else -left, -top)
+    mask = masks.to_mask(masks.moved(segmentation, scale, shift), geometry.size)
+    mask[max(height - top, 0) :] = False  # what an annotator drew beyond the image
+    mask[:, max(width - left, 0) :] = False
+    return mask
+
+
+def nearest(whole: np.ndarray, geometry: Geometry, fill: int = 0) -> np.ndarray:
+    """Take each pixel of a sample from the pixel of the image below its centre. (H, W) -> (*size)
+
+    `fill` is the value of padding.
+    """
+    import numpy as np
+
+    rows, columns = (
+        (2 * np.arange(offset, min(offset + size, resized)) + 1) * original // (2 * resized)
+        for offset, size, resized, original in zip(
+            geometry.offset, geometry.size, geometry.resized, whole.shape, strict=True
+        )
+    )
+    columns = whole.shape[1] - 1 - columns if geometry.flip else columns
+    pixels = np.full(geometry.size, fill, whole.dtype)
+    pixels[: len(rows), : len(columns)] = whole[:, columns][rows]  # faster than both at once
+    return pixels
