@@ -190,7 +190,7 @@ class DataSet(Choice):
         """Return the label map of a semantic record. (H, W) uint8: class, BACKGROUND or IGNORE"""
         raise NotImplementedError
 
-    def at_hand(self) -> bool:
+    def prepared(self) -> bool:
         """Tell whether records need only be read, not drawn or converted first."""
         return True
 

@@ -99,7 +99,7 @@ class Source(DataSet):
         """Return the files of all pictures below `root`."""
         return [self.folder / record.file for split in SPLITS for record in self._records[split]]
 
-    def at_hand(self) -> bool:
+    def prepared(self) -> bool:
         """Tell whether the set is converted."""
         return self.converted.is_dir()
 

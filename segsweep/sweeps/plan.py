@@ -153,7 +153,7 @@ def price(plan: Sequence[Planned], measure: bool) -> None:
 
 
 def bound(plan: Sequence[Planned]) -> None:
-    """Say what annotations would score at most, once for each model and data set that is at hand.
+    """Say what annotations would score at most, once for each model and data set that is prepared.
 
     Nothing is drawn or converted for it.
     """
@@ -164,7 +164,7 @@ def bound(plan: Sequence[Planned]) -> None:
         key = json.dumps([config.model.limits, plain(config.data), plain(config.metrics)])
         try:
             if key not in known:
-                known[key] = ceiling(config, title="ceiling") if config.data.at_hand() else None
+                known[key] = ceiling(config, title="ceiling") if config.data.prepared() else None
             entry.ceiling = known[key]
         except UserError as error:  # as of a label map that cannot be read
             entry.faults.append(str(error))

@@ -64,7 +64,7 @@ class Digits(DataSet):
         split, number = record.file.split("/")
         return scene(self.domain.name, split, int(number), self.side).image
 
-    def at_hand(self) -> bool:
+    def prepared(self) -> bool:
         """Scenes are drawn."""
         return False
 
