@@ -23,8 +23,8 @@ demo: setup      ## train the demo sweep on this machine, collect its table and 
 	$(PY) -m segsweep -m +sweep=demo
 	$(PY) -m segsweep collect
 
-test: setup      ## run all tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadscope
+test: setup      ## run all tests; those of SLURM begin early, as they wait most
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 lint: setup      ## ruff and pyright
 	$(PY) -m ruff check .

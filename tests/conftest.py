@@ -21,6 +21,12 @@ NEEDS = {  # what a skipped test says -> what it needs
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than cores: tests of SLURM and of sweeps wait more than they compute."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def _folders_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the folders that a test names, when it ends."""
