@@ -13,10 +13,10 @@ help:            ## show this list
 setup: .venv/ready  ## create .venv from the lock file (gets uv through pip where it is absent)
 
 .venv/ready: requirements.lock pyproject.toml
-	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv; }
-	$(UV) venv -q --allow-existing --python '>=3.11' .venv
-	$(UV) pip sync -q --python $(PY) --require-hashes --compile-bytecode requirements.lock
-	$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation --offline -e .
+	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install uv; }
+	$(UV) venv --allow-existing --python '>=3.11' .venv
+	$(UV) pip sync --python $(PY) --require-hashes --compile-bytecode requirements.lock
+	$(UV) pip install --python $(PY) --no-deps --no-build-isolation --offline -e .
 	@touch $@
 
 demo: setup      ## train the demo sweep on this machine, collect its table and plot

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
+from segsweep.base.remarks import plainly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,7 @@ class TrainedModel:
 
         return threshold(self.restored.directory, self.restored.config, self.restored.record)[0]
 
+    @plainly()
     def predict(
         self,
         pictures: str | Path | Sequence[str | Path],
@@ -120,20 +122,24 @@ class TrainedModel:
         return found
 
 
+@plainly()
 def train(*words: str) -> TrainedRun:
     """Train and evaluate one run, unless it is done already: `train("peft=lora", "seed=1")`.
 
     Raises UserError for words that mean nothing, and for several values of a key (`sweep`).
     """
     from segsweep.base.config import compose
+    from segsweep.base.explain import explained
     from segsweep.run.identity import Run
     from segsweep.verbs.train import launch
 
-    run = Run(compose(list(words)))
+    with explained():
+        run = Run(compose(list(words)))
     launch(run)
     return TrainedRun(run.directory)
 
 
+@plainly()
 def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     """Train all runs of a sweep on this machine; return those that are done, a row each.
 
@@ -184,6 +190,7 @@ def runs(results: str | Path = RESULTS) -> pd.DataFrame:
     return frame.read(Path(results)).frame()
 
 
+@plainly()
 def load(run: TrainedRun | str | Path, results: str | Path = RESULTS) -> TrainedModel:
     """Return the model of a finished run with its trained weights, on the GPU where there is one.
 

@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
+from segsweep.base.config import Config, plain
+from segsweep.base.remarks import plainly
 from segsweep.data.items import MANIFEST
+from segsweep.model.files import BaseWeights, locate, recognised
+from segsweep.run.devices import visible
 from segsweep.run.folder import DELTA
 from segsweep.run.identity import Phases, Run, rank
 
 
+def all_ready(configs: Iterable[Config]) -> None:
+    """Refuse a sweep before any of it is trained; what several runs share is looked at once."""
+    seen: set[str] = set()
+    for config in configs:
+        key = json.dumps(
+            [config.model.weights, config.trainer.accelerator.name, plain(config.data)]
+        )
+        if key not in seen:
+            seen.add(key)
+            ready(config)
+
+
+def ready(config: Config) -> None:
+    """Refuse what cannot be trained as far as it shows without torch: data, weights, GPU.
+
+    Nothing is fetched and nothing is written but the cache of converted data. Raises UserError.
+    """
+    from segsweep.analysis import slices
+
+    visible(config.trainer)
+    weights = config.model.weights
+    if weights is not None and not BaseWeights.of(weights).remote:
+        recognised(locate(weights))
+    for split in ("train", "val"):
+        config.data.records(split)
+    config.data.texts()
+    if config.data.slices:
+        slices.values(config.data, config.data.slices)
+
+
+@plainly()
 def train(run: Run) -> dict[str, Any]:
     """Train and evaluate one run in its directory; return the body of its record.
 
     What a phase makes is handed on as a value; its files are written once, at its end.
     """
+    ready(run.config)
+    from segsweep.run import machine
+
+    machine.require(run.config.trainer)
     from segsweep.analysis import slices, study
     from segsweep.metrics.ceiling import ceiling
     from segsweep.peft.delta import base_hash, delta_bytes
-    from segsweep.run import machine, messages, record
+    from segsweep.run import messages, record
     from segsweep.run.evaluate import evaluate
     from segsweep.run.features import cache_features
     from segsweep.run.fit import fit
@@ -28,7 +69,6 @@ def train(run: Run) -> dict[str, Any]:
     first = rank(config.trainer) == 0  # of several processes it speaks, evaluates and records
     if first and (advice := config.model.advice(config.data)):
         print(advice, flush=True)
-    machine.require(config.trainer)
     machine.reset_peaks()
     with phase("setup"):
         data = record.data_facts(config.data)

@@ -23,6 +23,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.hydra_parts import job_return, open_dicts, sweep_config
 from segsweep.base.queue import queue
 from segsweep.run.identity import LIVE, Run, State
+from segsweep.story import all_ready
 from segsweep.sweeps.board import Board, last_words
 from segsweep.sweeps.local import Local, state_or_failed, train_all
 from segsweep.sweeps.options import Slurm
@@ -111,6 +112,7 @@ class LocalLauncher(RunLauncher):
     def start(self, jobs: Sequence[Job]) -> list[JobReturn]:
         """Train all, come back when the last one has ended."""
         labels = {run: " ".join(words) for words, run in jobs if not run.finished()}
+        all_ready(run.config for run in labels)
         ended = train_all(labels, self.options)
         return [returned(job, ended.get(job[1], State.DONE)) for job in jobs]
 

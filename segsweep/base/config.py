@@ -20,6 +20,7 @@ from omegaconf import II, MISSING, DictConfig, OmegaConf
 from segsweep.base.errors import UserError
 from segsweep.base.fields import check, default_of, neutral, outside, plain, within
 from segsweep.base.hydra_parts import initialized
+from segsweep.base.overrides import readable
 from segsweep.base.words import GROUPS, files, target_of, without_folders
 
 __all__ = ["neutral", "outside", "plain", "within"]  # for the classes of words
@@ -177,7 +178,7 @@ def compose(overrides: list[str]) -> Config:
     """Compose one config from override strings, as the command line does, without running it."""
     import hydra
 
-    overrides = without_folders(overrides)
+    overrides = readable(without_folders(overrides))
     with initialized():
         return typed(hydra.compose("train", overrides=overrides))
 

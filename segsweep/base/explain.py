@@ -2,30 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from segsweep.base.errors import UserError
+from segsweep.base.overrides import FOREIGN, KEYS, hint
+from segsweep.base.words import GROUPS
+
+SEVERAL = re.compile(r"(?:argument|parameters) '([^=]+)=(.*,.*)'")
+"""What Hydra says of a sweep without `-m`."""
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Let what Hydra or OmegaConf raises while composing be a UserError, in our words."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
 
 
 def explain(error: BaseException) -> str:
     """Return one or two lines for an error that Hydra or OmegaConf raised while composing."""
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, word = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group}={word}: there is no {group} {word!r}" + choices(word, error.options)
+        group, word = _word(error.missing_cfg_file or "")
+        near = _said(group, word) or (hint(word) if os.path.exists(word) else "")
+        return f"{group}={word}: there is no {group} {word!r}{near}" + choices(word, error.options)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value{hint(error.override) or KEYS}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        key = str(cause.full_key)
-        parent, _, word = key.rpartition(".")
-        where = f"in {parent!r}" if parent else "at the top"
-        return f"{key}: there is no key {word!r} {where}" + choices(word, known_keys(cause))
+        return unknown_key(cause)
     if isinstance(cause, OmegaConfBaseException):
         return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    if several := SEVERAL.search(str(error)):
+        key, values = several.groups()
+        return (
+            f"{key}={values}: several values are a sweep, which begins with -m; "
+            f"a text with a comma stands in two pairs of quotes: \"{key}='{values}'\""
+        )
     return str(error)
+
+
+def unknown_key(error: OmegaConfBaseException) -> str:
+    """Say that there is no such key, and where there is one: near by, or elsewhere."""
+    key = str(error.full_key)
+    parent, _, word = key.rpartition(".")
+    known = known_keys(error)
+    said = f"{key}: there is no key {word!r} {f'in {parent!r}' if parent else 'at the top'}"
+    if not parent:
+        return said + (_elsewhere(word, error.parent_node) or choices(word, known))
+    others = _having(parent, word) if parent in GROUPS else []
+    if not others:
+        return said + (_said(parent, word) or choices(word, known))
+    here = error.parent_node.get("name") if OmegaConf.is_dict(error.parent_node) else ""
+    belongs = f"it belongs to {parent}={', '.join(others)}"
+    return f"{said}, which is {parent}={here}{_said(parent, word)}; {belongs}"
+
+
+def _word(file: str) -> tuple[str, str]:
+    """Return group and word of a file of Hydra's that is missing; a word may be a path."""
+    group, _, word = file.partition("/") if file.split("/")[0] in GROUPS else file.rpartition("/")
+    return group, word
+
+
+def _said(group: str, word: str) -> str:
+    """Return the hint for what others call a word or a key of a group."""
+    said = FOREIGN.get(word, "")
+    return f"; say {said}" if said.startswith(f"{group}=") else ""
+
+
+def _elsewhere(word: str, config: Any) -> str:
+    """Return the hint for a key of other programs, and for one of ours without its group."""
+    if word in FOREIGN:
+        return f"; say {FOREIGN[word]}"
+    if config is None or not OmegaConf.is_dict(config):
+        return ""
+    inside = {str(k): group for group in config for k in _keys(config, group)}
+    near = get_close_matches(word, inside, n=1, cutoff=0.75)
+    return f"; did you mean '{inside[near[0]]}.{near[0]}'?" if near else ""
+
+
+def _keys(config: Any, group: Any) -> list[Any]:
+    missing = OmegaConf.is_missing(config, group)
+    return [*config[group]] if not missing and OmegaConf.is_dict(config[group]) else []
+
+
+def _having(group: str, key: str) -> list[str]:
+    """Return the words of a group that have a key."""
+    from segsweep.base.config import words
+
+    with contextlib.suppress(UserError):  # a word of somebody that cannot be read
+        return [w for w, kind in words(group).items() if key in {f.name for f in fields(kind)}]
+    return []
 
 
 def known_keys(error: OmegaConfBaseException) -> list[str]:

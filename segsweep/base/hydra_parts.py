@@ -41,6 +41,15 @@ def parsed(words: Sequence[str]) -> list[Override]:
     return OverridesParser.create(loader).parse_overrides(list(words))
 
 
+def overrides_of(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides of a command line, and the options on it that Hydra does not have."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    options, unknown = parser.parse_known_intermixed_args(list(words))
+    return options.overrides, unknown
+
+
 def sweep_config(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
     """Compose one job of a sweep, without Hydra's own keys."""
     job = context.config_loader.load_sweep_config(config, overrides)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from segsweep.base.errors import UserError
 
 
+class VerbParser(ArgumentParser):
+    """A parser whose errors are the user's, in a sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError, with the near options of one that there is not."""
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            message = f"there is no {words}"
+            options = [option for option in self._option_string_actions if option[:2] == "--"]
+            near = get_close_matches(words.partition("=")[0], options, n=1)
+            message += f"; did you mean {near[0]}?" if near else f" (options: {', '.join(options)})"
+        raise UserError(f"{self.prog}: {message}; --help says more")
+
+
 def verb_parser(verb: str, description: str | None) -> ArgumentParser:
     """Return the parser of a verb; its help begins with the docstring of its file as it stands."""
-    return ArgumentParser(
+    return VerbParser(
         f"python -m segsweep {verb}",
         description=description,
         formatter_class=RawDescriptionHelpFormatter,

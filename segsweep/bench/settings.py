@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import UserError
-from segsweep.base.explain import explain
+from segsweep.base.explain import explained
 from segsweep.base.terminal import human, printer
 from segsweep.sweeps.sweeper import Combination, composing
 
@@ -37,12 +35,9 @@ def comparisons(overrides: Sequence[str]) -> list[Comparison]:
     if not any(word.startswith("model.weights=") for word in words):
         words.append("model.weights=null")
     by_base: dict[str, Comparison] = {}
-    try:
-        with composing(words) as (_, combinations):
-            for combination in combinations:
-                _add(combination, by_base)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
+    with explained(), composing(words) as (_, combinations):
+        for combination in combinations:
+            _add(combination, by_base)
     return list(by_base.values())
 
 

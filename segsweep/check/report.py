@@ -41,16 +41,11 @@ def chosen(words: list[str], images: Path | None) -> Config:
     bare = single(file, images) if file else None
     if images is not None and bare is None:
         raise UserError("--images: is for one file; a data set is told data.images=")
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from segsweep.base.config import compose
-    from segsweep.base.explain import explain
+    from segsweep.base.explain import explained
 
-    try:
+    with explained():
         config = compose(["data=coco", *words[1:]] if folder else words[1:] if file else words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
     if bare:
         config.data = replace(bare, size=config.model.input)
     elif folder:

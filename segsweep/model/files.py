@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ KNOWN = re.compile("#(sha256|classes|knows|larger|megabytes)=")
 # the beginning of the hash in the name of a file, as torchvision has it; digits alone are a date
 NAMED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
 UNVERIFIED = "unverified"
+PICKLE = b"\x80"  # as files of torch began before they were zip files
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,29 @@ def locate(text: str, download: bool = True) -> Path:
             f"{file}: sha256 is {content_of(file)}, expected {source.wanted}; delete the file and "
             "fetch it again, or correct the hash in model.weights"
         )
+    return file
+
+
+def recognised(file: Path) -> Path:
+    """Return a file of weights that begins and ends as one; its tensors are not looked at.
+
+    Raises UserError for what is cut short, is no checkpoint, or could run code when it is read.
+    """
+    if file.suffix == ".pkl":
+        raise UserError(
+            f"{file}: a .pkl file can run any code when it is read. If you trust it, convert it "
+            "once: d = pickle.load(open(old, 'rb'), encoding='latin1'); torch.save({'model': {k: "
+            "torch.as_tensor(v) for k, v in d['model'].items()}}, new)"
+        )
+    with file.open("rb") as stream:
+        head = stream.read(64)
+    whole = head[:1] == PICKLE or zipfile.is_zipfile(file)
+    if file.suffix == ".safetensors":
+        size = int.from_bytes(head[:8], "little")
+        whole = head[8:9] == b"{" and 8 + size <= file.stat().st_size
+    if not whole:
+        begins = f"it begins with {head[:24]!r}" if head else "it is empty"
+        raise UserError(f"{file}: damaged, cut short or no checkpoint ({begins}); fetch it again")
     return file
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
-from segsweep.model.files import BaseWeights, class_names, locate, provenance
+from segsweep.model.files import BaseWeights, class_names, locate, provenance, recognised
 
 Names = list[str] | None  # class names, where the file carries them
 State = dict[str, Tensor]
@@ -119,12 +119,7 @@ def read(file: Path) -> tuple[State, Names]:
     Raises:
         UserError: the file is damaged, is no checkpoint, or can only be read by running its code.
     """
-    if file.suffix == ".pkl":
-        raise UserError(
-            f"{file}: a .pkl file can run any code when it is read. If you trust it, convert it "
-            "once: d = pickle.load(open(old, 'rb'), encoding='latin1'); torch.save({'model': {k: "
-            "torch.as_tensor(v) for k, v in d['model'].items()}}, new)"
-        )
+    recognised(file)
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as stream:

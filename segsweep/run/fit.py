@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,6 @@ from segsweep.run.identity import Run, tasked
 from segsweep.run.machine import loading_processes
 from segsweep.run.module import Module
 
-TALK = (  # of Lightning, about what is deliberate here
-    r".*before the epoch ended.*",
-    r".*LeafSpec.*",
-    r".*in eval mode at the start.*",
-    r".*`srun` command is available.*",
-)
-
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -42,10 +34,7 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            for message in TALK:
-                warnings.filterwarnings("ignore", message)
-            yield
+        yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -13,6 +13,7 @@ import torch
 
 from segsweep.base.config import Config, Trainer
 from segsweep.base.errors import UserError
+from segsweep.run.devices import NO_GPU
 
 MOST_LOADING = 4  # processes beside a GPU; each holds a part of the decoded images
 
@@ -40,10 +41,7 @@ def require(trainer: Trainer) -> None:
     if trainer.accelerator.name != "gpu" or torch.backends.mps.is_available():
         return
     if not (there := torch.cuda.device_count()):
-        raise UserError(
-            "trainer.accelerator=gpu: torch finds no GPU on this machine; trainer.accelerator=auto "
-            "takes what is there, which is the CPU here"
-        )
+        raise UserError(NO_GPU)
     if trainer.devices > there:
         raise UserError(f"trainer.devices={trainer.devices}: torch finds {there} GPUs here")
 

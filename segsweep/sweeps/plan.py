@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import Damaged, UserError
-from segsweep.base.explain import explain
+from segsweep.base.explain import explained
 from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.data.base import trainable
 from segsweep.metrics.ceiling import Ceiling, ceiling
-from segsweep.model.files import locate
+from segsweep.model.files import locate, recognised
 from segsweep.run.identity import LIVE, Run, State, state_of
 from segsweep.sweeps.cost import Cost, estimate, finished_runs, probe
 from segsweep.sweeps.names import directories
@@ -71,20 +69,16 @@ def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Pl
     `fetch` downloads base weights. What is wrong with one combination is kept with it, not raised.
     Raises UserError for words that say no sweep.
     """
-    try:
-        with composing(overrides) as (hydra_config, combinations):
-            plan = [_composed(words) for words in combinations]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
+    with explained(), composing(overrides) as (hydra_config, combinations):
+        plan = [_composed(words) for words in combinations]
     _check(plan, fetch)
     return hydra_config, plan
 
 
 def _composed(words: Combination) -> Planned:
     try:
-        return Planned(words, Run(typed(hydra.compose("train", overrides=words))))
-    except (HydraException, OmegaConfBaseException) as error:
-        return Planned(words, faults=[explain(error)])
+        with explained():
+            return Planned(words, Run(typed(hydra.compose("train", overrides=words))))
     except UserError as error:
         return Planned(words, faults=[str(error)])
 
@@ -127,7 +121,7 @@ def _missing(fetch: bool) -> Callable[[Config], list[str]]:
         of_data = once(json.dumps(plain(config.data)), config.data.texts)
         if weights is None:
             return of_data
-        return of_data + once(weights, lambda: locate(weights, download=fetch))
+        return of_data + once(weights, lambda: recognised(locate(weights, download=fetch)))
 
     return missing
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from segsweep.base.config import Config, typed
 from segsweep.base.hydra_parts import initialized, parsed
+from segsweep.base.overrides import readable
 from segsweep.base.words import without_folders
 
 Combination = list[str]  # override strings of one run
@@ -81,6 +82,7 @@ def composing(arguments: Sequence[str]) -> Iterator[tuple[DictConfig, list[Combi
     import hydra
 
     words = [w for w in without_folders(arguments) if w not in ("-m", "--multirun")]
+    words = readable(words)
     hydras = [w for w in words if w.startswith(("+sweep=", "hydra.", "hydra/", "+hydra"))]
     overrides = [word for word in words if word not in hydras]
     with initialized():

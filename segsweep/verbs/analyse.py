@@ -21,6 +21,9 @@ from segsweep.base.terminal import printer, share
 if TYPE_CHECKING:
     from segsweep.analysis.study import Analysis
 
+GROUP = "results"
+ALSO = ("analyze", "analysis", "errors")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Analyse the chosen runs that kept predictions; the others are named with the reason.

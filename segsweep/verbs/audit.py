@@ -20,6 +20,9 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
 from segsweep.base.parser import verb_parser
 
+GROUP = "results"
+ALSO = ("claims",)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Print the findings and write them where asked; 1 if there are any and `--strict`."""

@@ -21,6 +21,8 @@ from segsweep.base.errors import UserError
 from segsweep.base.parser import add_overrides, add_results, verb_parser
 from segsweep.bench.settings import comparisons, show, texts
 
+GROUP = "hand on"
+ALSO = ("benchmark", "profile", "speed", "latency", "fps", "time")
 LEAST = {"rounds": 2, "warmup": 0, "seconds": 0, "batches": 1, "threads": 1, "size": 1}
 LEAST |= {"classes": 1}
 

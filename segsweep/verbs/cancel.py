@@ -17,6 +17,9 @@ from segsweep.sweeps import control
 from segsweep.sweeps.names import chosen, named_or_all, sweeps
 from segsweep.sweeps.status import jobs
 
+GROUP = "train"
+ALSO = ("stop", "kill", "abort", "scancel")
+
 
 def main(argv: list[str] | None = None) -> int:
     """End the chosen runs; 1 if one of them cannot be reached from here, or is damaged."""

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from segsweep.base.parser import verb_parser
 
+GROUP = "data"
+ALSO = ("check", "dataset", "inspect", "lint", "validate-data", "verify")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Check a data set; return 1 if training would be refused."""

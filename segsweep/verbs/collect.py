@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from segsweep.results.frame import Records
 
+GROUP = "results"
+ALSO = ("results", "gather", "aggregate")
 USAGE = """\
 Reads results/runs/*/record.json and writes the ablation table, every table of
 conf/table to which the runs belong (Markdown, LaTeX, HTML, CSV), a CSV of all

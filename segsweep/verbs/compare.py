@@ -22,6 +22,9 @@ from segsweep.sweeps.names import chosen, spoken
 if TYPE_CHECKING:
     from segsweep.pages.difference import ComparedRun
 
+GROUP = "results"
+ALSO = ("diff",)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Compare runs of the same images."""

@@ -23,6 +23,8 @@ from segsweep.sweeps.names import single_run, spoken
 if TYPE_CHECKING:
     from segsweep.run.restore import Restored
 
+GROUP = "hand on"
+ALSO = ("onnx", "convert", "deploy", "bundle")
 PROGRAMS = ("torch_export", "onnx")
 FORMATS = (*PROGRAMS, "hf_lora", "bundle")
 

@@ -16,6 +16,8 @@ from segsweep.run.shapes import failure_of
 from segsweep.sweeps.names import single_run
 from segsweep.sweeps.status import jobs
 
+GROUP = "train"
+ALSO = ("log", "tail")
 PAUSE = 1.0  # seconds between two looks at a log that grows
 
 

@@ -18,6 +18,9 @@ from segsweep.exporting.checkpoint import SUFFIXES, write
 from segsweep.exporting.place import vacant
 from segsweep.sweeps.names import single_run, spoken
 
+GROUP = "hand on"
+ALSO = ("fuse",)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Merge one run."""

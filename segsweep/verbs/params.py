@@ -14,17 +14,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
-from segsweep.base.explain import explain
+from segsweep.base.explain import explained
 from segsweep.base.package import packaged
+from segsweep.base.parser import verb_parser
 from segsweep.base.terminal import printer
 from segsweep.peft.printed import PrintedSize, check, read_printed
 from segsweep.peft.sizes import SettingSize, sizes
 
+GROUP = "train"
+ALSO = ("parameters", "count", "info", "summary")
 REPORTED = packaged("results/reported")
 SWEEP = "+sweep=table2"
 TABLE = [SWEEP, "data.root=any"]  # its settings, each once: data sets have no parameters
@@ -52,10 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_intermixed_args(argv)
     printed = read_printed(args.reported) if args.check else []
     overrides = args.overrides or (TABLE if args.check else [])
-    try:
+    with explained():
         rows = sizes(configs(overrides), lambda config: _classes(config, args, printed))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
     show(rows)
     if not args.check:
         return 0
@@ -88,7 +86,7 @@ def _classes(config: Config, args: argparse.Namespace, printed: list[PrintedSize
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("segsweep params", description="Trained parameters.")
+    parser = verb_parser("params", __doc__)
     parser.add_argument("overrides", nargs="*", help=f"as for a sweep, e.g. {SWEEP}")
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="as in a sweep's line; implied"

@@ -22,6 +22,9 @@ from segsweep.sweeps.pull import freeze
 if TYPE_CHECKING:
     from segsweep.results.settle import MissingSeeds
 
+GROUP = "train"
+ALSO = ("dry-run", "dryrun", "estimate", "cost")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Print the plan; 1 if something is missing for it.

@@ -31,6 +31,9 @@ from segsweep.base.parser import add_results, verb_parser
 from segsweep.data import inputs
 from segsweep.sweeps.names import chosen, single_run, spoken
 
+GROUP = "results"
+ALSO = ("infer", "inference", "detect", "segment", "test", "val", "validate", "eval", "evaluate")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Predict on pictures or on test with one run, or on val with any number of them."""

@@ -22,6 +22,9 @@ from segsweep.sweeps.leftovers import delete, leftovers
 from segsweep.sweeps.names import chosen
 from segsweep.sweeps.status import jobs
 
+GROUP = "train"
+ALSO = ("clean", "rm", "remove", "delete", "gc")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Show what may go; delete it with `--yes`; 1 if some of it cannot be deleted."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from segsweep.pages.report.content import ReportContent
     from segsweep.results.wishes import Wishes
 
+GROUP = "results"
+ALSO = ("html", "page", "dashboard")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page and print the decision.

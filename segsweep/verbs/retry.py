@@ -23,6 +23,9 @@ from segsweep.sweeps.names import chosen, named_or_all
 from segsweep.sweeps.slurm import hidden
 from segsweep.sweeps.status import jobs
 
+GROUP = "train"
+ALSO = ("resume", "restart", "rerun", "continue")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Start the chosen runs again; 1 if one is damaged, or trains here and does not finish."""

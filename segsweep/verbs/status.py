@@ -16,6 +16,9 @@ from dataclasses import asdict
 from segsweep.base.parser import add_runs, verb_parser
 from segsweep.sweeps.status import URGENT, lines, survey
 
+GROUP = "train"
+ALSO = ("ls", "list", "ps", "runs", "jobs", "show")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Print the state of the chosen runs, once or until they are over."""

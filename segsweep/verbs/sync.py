@@ -14,6 +14,9 @@ from segsweep.base.parser import add_runs, verb_parser
 from segsweep.sweeps.names import chosen
 from segsweep.sweeps.sync import check, send, unsent
 
+GROUP = "results"
+ALSO = ("wandb", "upload", "push")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Send the chosen runs that are finished and not sent yet; 1 if one of them is damaged.

@@ -22,6 +22,8 @@ from segsweep.base.terminal import printer
 if TYPE_CHECKING:
     from segsweep.results.frame import Records
 
+GROUP = "results"
+ALSO = ("tables", "latex")
 USAGE = """\
 Prints a table of conf/table/ (or of a yaml file) as it follows from the
 records below the results folder and from published numbers. Without a name

@@ -1,4 +1,4 @@
-"""Train runs from their frozen configs: one, or of a sweep the next free one until none is left.
+"""The verb `work`: train runs from frozen configs, one, or of a sweep the next free one, and so on.
 
     python -m segsweep work results/runs/<run>
     python -m segsweep work --sweep table2                       as many of these as you like
@@ -28,6 +28,9 @@ from segsweep.run.attempts import counted
 from segsweep.run.restore import frozen
 from segsweep.sweeps.pull import LEASE, LEAST, Terms, Worker
 from segsweep.sweeps.slurm import INTENT
+
+GROUP = "train"
+ALSO = ("worker", "agent")
 
 
 def assigned(path: Path) -> Path:
