@@ -9,7 +9,7 @@ from typing import Any
 from segsweep.base.config import Config, plain
 from segsweep.base.remarks import plainly
 from segsweep.data.items import MANIFEST
-from segsweep.model.files import BaseWeights, locate, recognised
+from segsweep.model.files import at_hand
 from segsweep.run.devices import visible
 from segsweep.run.folder import DELTA
 from segsweep.run.identity import Phases, Run, rank
@@ -34,10 +34,8 @@ def ready(config: Config) -> None:
     """
     from segsweep.analysis import slices
 
+    at_hand(config.model.weights)
     visible(config.trainer)
-    weights = config.model.weights
-    if weights is not None and not BaseWeights.of(weights).remote:
-        recognised(locate(weights))
     for split in ("train", "val"):
         config.data.records(split)
     config.data.texts()

@@ -62,6 +62,12 @@ def test_hydra_parses_sweeps_and_knows_the_words_of_a_group() -> None:
         assert {"lora", "adapter"} <= set(every.sweep_string_iterator())
 
 
+def test_hydra_tells_options_from_overrides() -> None:
+    with part("hydra-core", "get_args_parser"):
+        words = ["peft=lora", "-m", "seed=1", "--cfg", "job", "--epochs=3"]
+        assert parts.overrides_of(words) == (["peft=lora", "seed=1"], ["--epochs=3"])
+
+
 def test_hydra_reads_the_header_of_a_file() -> None:
     with part("hydra-core", "ConfigSource._get_header_dict"):
         assert parts.header("# @package _global_\na: 1\n")["package"] == "_global_"

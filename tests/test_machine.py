@@ -8,6 +8,7 @@ import torch
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
+from segsweep.run.devices import visible
 from segsweep.run.evaluate import evaluate
 from segsweep.run.identity import Run
 from segsweep.run.machine import MOST_LOADING, kind_of, loading_processes, require
@@ -66,6 +67,15 @@ def test_gpus_that_are_not_there_are_named_before_anything_is_built(tmp_path, mo
     require(compose(["trainer=gpu", "trainer.devices=2"]).trainer)
     with pytest.raises(UserError, match=r"trainer\.devices=3: torch finds 2 GPUs"):
         require(compose(["trainer=gpu", "trainer.devices=3"]).trainer)
+
+
+def test_a_machine_without_the_device_of_a_gpu_is_known_without_torch(tmp_path) -> None:
+    trainer = compose(["trainer=gpu"]).trainer
+    with pytest.raises(UserError, match="torch finds no GPU"):
+        visible(trainer, tmp_path)
+    visible(compose([]).trainer, tmp_path)
+    (tmp_path / "nvidia0").touch()
+    visible(trainer, tmp_path)
 
 
 def test_a_gpu_is_not_kept_waiting_for_data(monkeypatch) -> None:

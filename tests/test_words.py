@@ -20,6 +20,7 @@ from segsweep.run.identity import Run
 from segsweep.run.restore import load
 from segsweep.sweeps.slurm import Slurm, script
 from tests.runs import TINY, the_run
+from tests.test_remarks import SOURCE
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [*TINY, "hparams.epochs=1", "trainer.limit_train=1"]
@@ -120,6 +121,7 @@ def test_what_lies_in_a_results_folder_is_not_run(trained: Path, tmp_path: Path)
         command, cwd=tmp_path, capture_output=True, text=True, timeout=600, env=environment
     )
     assert done.returncode == 0, done.stderr
+    assert not SOURCE.search(done.stdout + done.stderr)
     told = json.loads((tmp_path / "told.json").read_text())
     assert [verb for verb, (_, ran) in told.items() if ran] == []
     failed = {verb: end for verb, (end, _) in told.items() if end not in (0, None)}

@@ -87,14 +87,15 @@ def _elsewhere(word: str, config: Any) -> str:
         return f"; say {FOREIGN[word]}"
     if config is None or not OmegaConf.is_dict(config):
         return ""
-    inside = {str(k): group for group in config for k in _keys(config, group)}
+    inside = {str(k): f"{group}.{k}" for group in config for k in _keys(config, group)}
+    inside |= {str(key): str(key) for key in config}
     near = get_close_matches(word, inside, n=1, cutoff=0.75)
-    return f"; did you mean '{inside[near[0]]}.{near[0]}'?" if near else ""
+    return f"; did you mean {inside[near[0]]!r}?" if near else ""
 
 
 def _keys(config: Any, group: Any) -> list[Any]:
-    missing = OmegaConf.is_missing(config, group)
-    return [*config[group]] if not missing and OmegaConf.is_dict(config[group]) else []
+    unset = OmegaConf.is_missing(config, group) or OmegaConf.is_interpolation(config, group)
+    return [] if unset or not OmegaConf.is_dict(config[group]) else [*config[group]]
 
 
 def _having(group: str, key: str) -> list[str]:

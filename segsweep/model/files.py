@@ -162,6 +162,15 @@ def recognised(file: Path) -> Path:
     return file
 
 
+def at_hand(text: str | None) -> None:
+    """Refuse base weights that are not here, or no weights; what an address names is not fetched.
+
+    Raises UserError.
+    """
+    if text is not None and not BaseWeights.of(text).remote:
+        recognised(locate(text))
+
+
 def identity(text: str | None) -> str | None:
     """Return what of base weights is part of a run: content of a file, or an address by itself.
 

@@ -34,13 +34,13 @@ def predict_again(directory: Path, words: list[str]) -> str:
     Nothing else is written. Raises UserError where what the run predicts is not kept, its model or
     its data are not what they were, or other bytes come out than its record names.
     """
+    config, record = finished(directory, words)
+    same(directory, config, record)  # before the model is built
     from segsweep.run.evaluate import evaluate
     from segsweep.task.base import task_of
 
-    config, record = finished(directory, words)
     if not task_of(config.data).kept:
         raise UserError(f"{directory}: predicts label maps, which are not kept in a file")
-    same(directory, config, record)  # before the model is built
     restored = restore(directory, words=words)
     run = restored.run
     run.config.io.predictions = True

@@ -22,6 +22,7 @@ from segsweep.base.explain import choices, explain
 from segsweep.base.fields import refuse_references
 from segsweep.base.files import misfit
 from segsweep.base.words import GROUPS
+from segsweep.model.files import at_hand
 from segsweep.run.folder import DELTA, verified
 from segsweep.run.identity import Run
 from segsweep.run.shapes import config_text, record_of
@@ -144,12 +145,13 @@ def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> 
         UserError: the run has not finished, its weights were deleted or are not those of its
             record, the base weights are gone or are others now.
     """
-    from segsweep.peft.delta import load_delta
-
     config, record = finished(directory, words)
     classes = record["data"]["classes"]
     texts = record["data"].get("prompts") or config.data.texts()  # of records before prompts
     delta = verified(directory, record, DELTA) if record["params"]["trainable"] else None
+    at_hand(config.model.weights)
+    from segsweep.peft.delta import load_delta
+
     model, _, _ = assemble(config, classes, texts)
     if delta:
         load_delta(delta, model)
