@@ -299,7 +299,7 @@ def test_the_verb_says_what_is_wrong(results: Path) -> None:
     old = next(d for d in (results / "runs").iterdir() if not (d / predictions.FILE).exists())
     with pytest.raises(UserError, match="kept no predictions"):
         analysis.main([str(old), "--results", str(results)])
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match="--iou: 50 must lie"):
         analysis.main([str(old), "--iou", "50"])
 
 
