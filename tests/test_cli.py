@@ -101,6 +101,7 @@ MISTAKES = [
     (["data.slices=[site]"], ["data.slices", "no column 'site'"]),
 ]
 HELPS = [["--help"], ["-h"], ["help"], ["--version"], ["train", "--help"], ["help", "plan"]]
+HELPS += [["--hydra-help"]]
 CONFIGS = [["--cfg", "job"], ["--info", "config"], ["--cfg", "all"]]
 
 
@@ -160,6 +161,7 @@ def test_help_of_train_shows_words_and_not_the_config(said):
 
 def test_hydras_own_words_work(said):
     assert said["help", "plan"].out == said["plan", "--help"].out
+    assert "--multirun" in said["--hydra-help",].out
     for words in CONFIGS:
         answer = said[tuple(words)]
         assert answer.status == 0, answer.err

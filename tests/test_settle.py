@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segsweep.base.config import Config, compose, identity
+from segsweep.base.config import Config, compose, identity, plain
 from segsweep.base.errors import UserError
 from segsweep.data.sets.digits import DomainName
 from segsweep.run.identity import Run
@@ -161,6 +161,13 @@ def test_the_words_of_a_record_compose_its_run(tmp_path: Path, words: list[str])
     changed = record | {"id": "0" * 12}  # of other data or weights
     with pytest.raises(UserError, match="no other seed of it can be run here: its data"):
         words_of(changed)
+
+
+def test_the_words_of_a_sweep_may_hold_blanks() -> None:
+    config = composed(Path("r"), "model.label=a b")
+    record = {"id": Run(config).id, "name": "x", "config": plain(config)}
+    words = words_of(record, "model.label=a b peft=lora seed=0 model.label='a b'")
+    assert words[:3] == ["model.label=a b", "peft=lora", "model.label='a b'"]
 
 
 def test_few_lines_stand_for_just_the_runs_that_are_asked_for() -> None:

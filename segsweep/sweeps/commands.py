@@ -22,6 +22,7 @@ from segsweep.sweeps.sweeper import Combination
 CHOSEN = ("model", "peft", "data")  # groups that are always named
 OTHERS = ("hparams", "metrics", "trainer")  # those that are where it is not what follows
 BESIDE = ("seed", "repeat", "logger", "io", "force")  # keys that are no part of a setting
+NEXT = re.compile(r"\s+(?=[+~]*[\w./@-]+=)")  # before the next word; a path may hold blanks
 RESOLVER = re.compile(r"\$\{\s*[\w.]+:")  # ${oc.env:HOME}: what a file asks of this machine
 PLAIN = re.compile(r"[\w./+-]+")
 
@@ -33,7 +34,7 @@ def words_of(record: Mapping[str, Any], remembered: str = "") -> Combination:
 
     Raises UserError where these words make another run: data or base weights have changed.
     """
-    said = [w for w in remembered.split() if not w.startswith(("seed=", "repeat="))]
+    said = [w for w in NEXT.split(remembered) if w and not w.startswith(("seed=", "repeat="))]
     reason = "its data, base weights or defaults have changed"
     try:
         refuse_references([w for w in said if RESOLVER.search(w)], "a word of its sweep")
