@@ -90,6 +90,7 @@ MISTAKES = [
     (["--epochs", "3"], ["--epochs: there is no such option", "key=value"]),
     (["--device", "cuda"], ["--device", "trainer=gpu"]),
     (["predict", "--imges", "x"], ["there is no --imges", "did you mean --images"]),
+    (["predict", "source=/"], ["images= needs one run"]),
     (["table", "--format", "xyz"], ["--format", "xyz", "'md'"]),
     # what Hydra's grammar cannot read is text
     (["hparams.lr=[1"], ["hparams.lr", "'[1'", "Float"]),

@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="*", help="names or ids of runs, or folders; pictures")
     add_results(parser)
     about = "a folder, file, pattern or address of pictures or videos; may be repeated"
-    parser.add_argument("--images", action="extend", type=listed, default=[], help=about)
+    parser.add_argument(
+        "--images", "--source", action="extend", type=listed, default=[], help=about
+    )
     parser.add_argument("--annotations", type=Path, help="a COCO file whose ids results shall have")
     parser.add_argument("--split", choices=["val", "test"], help="the run's own images")
     about = "least score; default: that of the best F1 on the run's val"
