@@ -348,7 +348,8 @@ def test_polygons_and_sets_without_void_can_be_scored() -> None:
     evaluator = Metric(name="cityscapes").evaluator(Streets([record]), "val")
     mask = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     mask[0, :20, :20] = True
-    found = Instances(torch.tensor([0.5]), torch.tensor([CAR]), torch.zeros(1, 4), mask)
+    columns = (torch.tensor([0.5]), torch.tensor([CAR]), torch.zeros(1, 4))
+    found = Instances(*columns, masks.encode(mask.numpy()), (SIDE, SIDE))
     batch = Batch(torch.zeros(1, 3, 32, 32), [(32, 32)], [(SIDE, SIDE)], [5], [])
     evaluator.update(batch, [found])
     assert evaluator.compute() == {"cityscapes_AP": 100, "cityscapes_AP50": 100}

@@ -213,7 +213,7 @@ def instances(count: int) -> Instances:
         found[k, 4 * k : 4 * k + 20, 10:40] = True
     boxes = torch.tensor([[10.0, 4 * k, 40, 4 * k + 20] for k in range(count)]).reshape(-1, 4)
     scores, labels = torch.linspace(0.9, 0.1, count), torch.arange(count) % 3
-    return Instances(scores, labels, boxes, found)
+    return Instances(scores, labels, boxes, masks.encode(found.numpy()), (SIDE, SIDE))
 
 
 def test_instances_of_a_model_become_entries_of_a_results_file() -> None:
@@ -223,6 +223,8 @@ def test_instances_of_a_model_become_entries_of_a_results_file() -> None:
     assert entries[1]["bbox"] == [10, 4, 30, 20] == masks.bbox(entries[1]["segmentation"])
     assert entries[0]["score"] == pytest.approx(0.9)
     assert instances(0).coco == []
+    assert instances(0).masks.shape == (0, SIDE, SIDE)
+    assert instances(2).above(0.5).masks[:, :20, 10:40].all()
 
 
 def test_batches_feed_the_evaluator() -> None:

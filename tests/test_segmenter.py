@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segsweep.loss.boxes import bitmask
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
 from segsweep.model.segmenter import Segmenter
@@ -62,14 +63,28 @@ def test_no_object_is_never_a_class():
 
 
 @pytest.mark.parametrize("original", [(20, 33), (96, 128)])
-def test_masks_may_be_resized_one_by_one(monkeypatch, original):
+@pytest.mark.parametrize("few", [1, 4, 6])
+def test_masks_made_a_few_at_a_time_are_those_of_all_at_once(monkeypatch, original, few):
+    """To the last bit: pixels, scores and boxes, as from a tensor of all masks at full size."""
     torch.manual_seed(0)
     logits, masks = torch.randn(6, CLASSES + 1), torch.randn(6, 16, 16)
-    whole = predict(logits, masks, original)
-    monkeypatch.setattr(frames, "CELLS", 1)
-    single = predict(logits, masks, original)
-    for name, field in vars(whole).items():
-        torch.testing.assert_close(getattr(single, name), field)
+    monkeypatch.setattr(frames, "CELLS", few * max(64 * 64, original[0] * original[1]))
+    found = predict(logits, masks, original)
+    whole = to_original(masks[None], SIZE, PADDED, original, "bicubic")[0]
+    pixels, best = whole > 0, logits.softmax(-1)[:, :CLASSES].flatten().topk(12)
+    inside, query = pixels.float(), best.indices // CLASSES
+    certain = (whole.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
+    scores, order = (best.values * certain[query]).sort(descending=True, stable=True)
+    assert found.scores.equal(scores)
+    assert found.labels.equal((best.indices % CLASSES)[order])
+    assert found.masks.equal(pixels[query[order]])
+    assert found.boxes.equal(bitmask(found.masks))
+
+
+def test_what_is_no_number_is_no_mask_and_has_no_score():
+    found = predict(torch.zeros(1, CLASSES + 1), torch.full((1, 16, 16), torch.nan), (48, 64))
+    assert found.scores.isnan().all()
+    assert not found.masks.any()
 
 
 def test_bicubic_is_smoothed_where_the_image_shrinks():

@@ -38,6 +38,14 @@ from segsweep.task.instances import InstanceTask
 ARRANGEMENT = "all variants in one process, which shares the tensors of the base, in turns"
 
 
+class Pixels(InstanceTask):
+    """Instances without run lengths: a time ends with the pixels, as in published programs."""
+
+    def encode(self, found: Tensor) -> list[dict[str, Any]]:
+        """Return nothing of each mask."""
+        return [{}] * len(found)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to measure: images of `size` (height, width), for as many classes as `texts`."""
@@ -170,7 +178,7 @@ def _call(model: Segmenter, images: Tensor, output: Output, plan: Plan) -> Calla
 
     What comes after the network depends on what was found, which random weights do not tell.
     """
-    task = InstanceTask()
+    task = Pixels()
     sizes, padded = [plan.size] * len(images), (images.shape[2], images.shape[3])
 
     def call() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.errors import UserError
+from segsweep.data.base import IGNORE
 from segsweep.metrics.base import Metric
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from segsweep.data.base import DataSet
     from segsweep.data.loader import Batch
     from segsweep.task.semantic import SemanticMap
+
+
+PIXELS = 2**20  # that are counted at once
 
 
 class LabelMaps:
@@ -71,20 +75,35 @@ class PixelCounts(LabelMaps):
 
     def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
         """Count the pixels of one image; see `LabelMaps`."""
-        import numpy as np
-
-        from segsweep.data.base import IGNORE
-
-        known = truth != IGNORE
-        true, positive = truth[known] == 0, predicted[known] == 0
-        both = np.bincount(2 * true + positive, minlength=4)  # by truth, then by prediction
-        self.counts.append([int(both[k]) for k in (3, 1, 2, 0)])
+        (hits, misses), (false_alarms, rejections) = confusion(truth, predicted, 1).tolist()
+        self.counts.append([hits, false_alarms, misses, rejections])
 
     def compute(self) -> dict[str, float | None]:
         """Return all values over the images so far; None where there were none."""
         import numpy as np
 
         return self.values(np.array(self.counts, np.float64).reshape(-1, 4))
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Count the labelled pixels of two label maps by their classes, the background at last.
+
+    (H, W) uint8 -> (K + 1, K + 1), rows are those of truth. Some rows of pixels at a time: numbers
+    to count by have eight times the size of labels.
+    """
+    import numpy as np
+
+    side = classes + 1
+    counts = np.zeros(side**2, np.int64)
+    step = max(1, PIXELS // truth.shape[1])
+    for top in range(0, len(truth), step):
+        rows = slice(top, top + step)
+        known = truth[rows] != IGNORE
+        true, found = (
+            np.minimum(x[rows][known], classes).astype(np.int64) for x in (truth, predicted)
+        )
+        counts += np.bincount(true * side + found, minlength=side**2)
+    return counts.reshape(side, side)
 
 
 def percent(values: np.ndarray) -> float | None:

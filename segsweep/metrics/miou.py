@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.errors import UserError
-from segsweep.data.base import IGNORE
 from segsweep.metrics.base import Metric
-from segsweep.metrics.label_maps import LabelMaps, percent
+from segsweep.metrics.label_maps import LabelMaps, confusion, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,13 +65,7 @@ class Confusion(LabelMaps):
 
     def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
         """Count the pixels of one image; see `LabelMaps`."""
-        import numpy as np
-
-        side, known = self.classes + 1, truth != IGNORE
-        true, positive = (
-            np.minimum(x[known], self.classes).astype(np.int64) for x in (truth, predicted)
-        )
-        self.pixels += np.bincount(true * side + positive, minlength=side**2).reshape(side, side)
+        self.pixels += confusion(truth, predicted, self.classes)
 
     def by_class(self) -> tuple[np.ndarray, np.ndarray]:
         """Return IoU and accuracy of each class and of the background. 2 x (K + 1,), nan if none"""

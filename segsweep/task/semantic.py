@@ -60,15 +60,18 @@ def best_classes(probabilities: Tensor, logits: Tensor, view: View, resize: Resi
     unit = torch.eye(height, device=logits.device)[None, None]
     heights = (size[0], height), (padded_size[0], height), (original[0], height)
     rows = frames.to_original(unit, *heights, resize)[0, 0]  # (H, h)
-    strips = []
-    for strip in rows.split(max(1, frames.CELLS // (sum(probabilities.shape) * original[1]))):
+    best = torch.empty(original, dtype=torch.uint8, device=logits.device)
+    scores = logits.new_empty(original)
+    step = max(1, frames.CELLS // (sum(probabilities.shape) * original[1]))
+    for top, strip in zip(range(0, original[0], step), rows.split(step), strict=True):
         used, n = strip.any(0), len(strip)
         masks = torch.einsum("rh,qhw->qrw", strip[:, used], logits[:, used])[None]
         widths = (n, size[1]), (n, padded_size[1]), (n, original[1])
         masks = frames.to_original(masks, *widths, resize)[0].sigmoid_()
-        strips.append(torch.einsum("qk,qrw->krw", probabilities, masks).max(0))
-    scores, classes = (torch.cat(part) for part in zip(*strips, strict=True))
-    return SemanticMap(classes.to(torch.uint8), scores.clamp_(max=1))
+        scores[top : top + n], best[top : top + n] = torch.einsum(
+            "qk,qrw->krw", probabilities, masks
+        ).max(0)
+    return SemanticMap(best, scores.clamp_(max=1))
 
 
 TASK = SemanticTask

@@ -40,7 +40,8 @@ def aligned(found: Instances, expected: dict[str, torch.Tensor]) -> Instances:
     distance += (found.boxes[None] - expected["pred_boxes"][:, None]).abs().amax(-1)
     order = distance.argmin(1)
     assert len(set(order.tolist())) == len(order)
-    return Instances(*(getattr(found, name)[order] for name in vars(found)))
+    columns = (found.scores[order], found.labels[order], found.boxes[order])
+    return Instances(*columns, [found.rles[k] for k in order.tolist()], found.size)
 
 
 def test_instances(golden, predict):

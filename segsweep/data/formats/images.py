@@ -30,6 +30,7 @@ UNREADABLE = (
 )
 """What Pillow raises for broken files, and for those larger than memory."""
 DEPTHS = (255, 4095, 16383, 65535)  # of 8, 12, 14 and 16 bits; cameras store 12 and 14 in 16
+STRIP = 256  # rows that are converted at once
 SAMPLE = 512  # pictures of a set that its levels are decided from
 SIXTEEN = re.compile(r"(RGB[AX]?|LA);16[BLN]")  # Pillow's codes for colours of 16 bits
 OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -113,11 +114,24 @@ def decoded(path: Path) -> tuple[np.ndarray, int]:
     with Image.open(path) as file:
         code = two_bytes(file)
         orientation = orientation_of(file)
-        values = np.asarray(file if is_deep(file) or code else file.convert("RGB"))
+        values = np.asarray(file) if is_deep(file) or code else colours(file)
         transposed = file.format == "TIFF"  # by Pillow, while it loads
     if code:
         values = values[..., :3].astype(np.uint16) << 8 | low_bytes(path, code)
     return turned(values, UNDO.get(orientation, orientation)) if transposed else values, orientation
+
+
+def colours(file: Image.Image) -> np.ndarray:
+    """Return an opened picture of 8 bits as RGB, by strips: Pillow copies whole ones three times.
+
+    -> (H, W, 3) uint8
+    """
+    file.load()
+    pixels = np.empty((file.height, file.width, 3), np.uint8)
+    for top in range(0, file.height, STRIP):
+        box = (0, top, file.width, min(top + STRIP, file.height))
+        pixels[top : box[3]] = np.asarray(file.crop(box).convert("RGB"))
+    return pixels
 
 
 def is_deep(file: Image.Image) -> bool:
@@ -169,9 +183,14 @@ def eight_bits(values: np.ndarray, levels: Levels | None = None) -> np.ndarray:
     """Return values of any depth as a picture; what is no number is black. -> (H, W, 3) uint8"""
     if values.dtype != np.uint8:
         levels = levels or levels_of([values]) or Levels(0, 255)
-        scaled = (values.astype(np.float64) - levels.black) * (255 / (levels.white - levels.black))
-        values = np.rint(np.nan_to_num(scaled, nan=0).clip(0, 255)).astype(np.uint8)
-    return np.array(values if values.ndim == 3 else np.repeat(values[..., None], 3, 2), order="C")
+        pixels = np.empty(values.shape, np.uint8)
+        for top in range(0, len(values), STRIP):  # floats are larger than what comes of them
+            strip = values[top : top + STRIP].astype(np.float64) - levels.black
+            strip = np.nan_to_num(strip * (255 / (levels.white - levels.black)), nan=0)
+            pixels[top : top + STRIP] = np.rint(strip.clip(0, 255))
+        values = pixels
+    values = values if values.ndim == 3 else np.repeat(values[..., None], 3, 2)
+    return np.require(values, requirements=["C", "W"])  # a copy of what is turned or read-only
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

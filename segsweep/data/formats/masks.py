@@ -50,11 +50,11 @@ def to_mask(segmentation: Segmentation, size: Size) -> np.ndarray:
 
 
 def encode(masks: np.ndarray) -> list[dict[str, Any]]:
-    """Return the RLE of each mask, its counts as text that JSON can hold. (n, H, W) bool"""
-    import numpy as np
+    """Return the RLE of each mask, its counts as text that JSON can hold. (n, H, W) bool
 
-    columns = np.asfortranarray(masks.transpose(1, 2, 0))
-    codes = cast("list[dict[str, Any]]", hotcoco.mask.encode(columns))
+    One by one: beside them there is never more than one mask, turned to columns.
+    """
+    codes = (cast("dict[str, Any]", hotcoco.mask.encode(mask)) for mask in masks)
     return [{**code, "counts": code["counts"].decode()} for code in codes]
 
 
