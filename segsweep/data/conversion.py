@@ -24,11 +24,11 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
 from segsweep.base.signals import deaf
 from segsweep.data import splits
-from segsweep.data.base import SPLITS, Annotation, Segmentation
+from segsweep.data.base import Annotation, Segmentation
 from segsweep.data.formats import masks
 from segsweep.data.formats.images import Levels, common_levels, read_image, sizes
 from segsweep.data.items import MANIFEST, PALETTES, Content, Facts, Item
-from segsweep.data.store import Chosen
+from segsweep.data.store import Chosen, stored_picture
 
 SHARE = 32  # items that make another process worth its start
 QUALITY = 95  # of JPEG files that were downscaled
@@ -37,9 +37,17 @@ QUALITY = 95  # of JPEG files that were downscaled
 class Convertible(Protocol):
     """What a conversion asks of a set; `source.Source` is one."""
 
-    name: str
-    longest: int
     facts: ClassVar[Facts]
+
+    @property
+    def name(self) -> str:
+        """The word of the set."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """The most pixels of a side of stored pictures; 0: as they are."""
+        ...
 
     @property
     def converted(self) -> Path:
@@ -124,16 +132,16 @@ class Job:
 
     def _picture(self, content: Content, size: tuple[int, int]) -> str:
         """Store the picture at another size; return its file."""
-        file = self.file if self.file.lower().endswith((".jpg", ".jpeg")) else f"{self.file}.png"
+        file = stored_picture(self.file)
         small = Image.fromarray(read_image(self.item.image, content.size, self.levels))
         small = small.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-        path = self.folder / "images" / file
+        path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
             small.save(path, "PNG")
         else:
             small.save(path, "JPEG", quality=QUALITY, subsampling=0)
-        return file
+        return file.removeprefix("images/")
 
     def _labels(self, labels: np.ndarray, size: tuple[int, int]) -> str:
         """Store a label map; return its file."""
@@ -175,7 +183,7 @@ def coco_entry(
         "bbox": box,
         "area": float(area or pixels),
         "iscrowd": int(annotation.iscrowd),
-    }
+    } | ({"id": annotation.id} if annotation.id else {})
 
 
 def extent(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> list[float]:
@@ -197,31 +205,37 @@ def resized(
     return masks.encode(nearest(mask, size)[None].astype(bool))[0]
 
 
-def convert(source: Convertible, chosen: Chosen, folder: Path) -> None:
-    """Fill a new folder with a whole set; tell what was found, left out and mended."""
-    numbers = {split: len(chosen[split]) for split in SPLITS}
-    published = {split: source.facts.images.get(split, numbers[split]) for split in SPLITS}
+def convert(
+    source: Convertible, chosen: Chosen, folder: Path, levels: Levels | None = None
+) -> None:
+    """Fill a new folder with the splits of a set; tell what was found, left out and mended.
+
+    Pictures of more than 8 bits that are stored are scaled by `levels`, by default their own.
+    """
+    numbers = {split: len(items) for split, items in chosen.items()}
+    published = {split: source.facts.images.get(split, number) for split, number in numbers.items()}
     published_text = "" if numbers == published else f", published: {source.facts.images}"
-    message = f"{numbers['train']} train and {numbers['val']} val pictures{published_text}"
+    counted = " and ".join(f"{number} {split}" for split, number in numbers.items())
+    message = f"{counted} pictures{published_text}"
     print(f"converting {source.name}: {message}", file=sys.stderr, flush=True)
     started, counts = time.time(), Counter[str]()
     shown: dict[int, dict[str, str]] = {}  # by value of the masks and colour: where first
-    images = [item.image for split in SPLITS for item in chosen[split]]
-    levels = common_levels(images) if source.longest else None
+    items = [item for several in chosen.values() for item in several]
+    if source.longest and levels is None:
+        levels = common_levels(item.image for item in items)
     jobs = [
         Job(type(source).content, item, source.file(item), source.longest, folder, levels)
-        for split in SPLITS
-        for item in chosen[split]
+        for item in items
     ]
     with contextlib.closing(_run(jobs, source.name)) as results:
-        for split in SPLITS:
-            entries = [next(results) for _ in chosen[split]]
+        for split, several in chosen.items():
+            entries = [next(results) for _ in several]
             write_text(folder / f"{split}.json", json.dumps(coco(source, entries)))
-            for item, (_, _, counted, used) in zip(chosen[split], entries, strict=True):
+            for item, (_, _, counted, used) in zip(several, entries, strict=True):
                 counts.update(counted)
                 for value, colour in used.items():
                     shown.setdefault(value, {}).setdefault(colour, item.key)
-    keys = {split: [item.key for item in chosen[split]] for split in SPLITS}
+    keys = {split: [item.key for item in several] for split, several in chosen.items()}
     if differing := [(value, colours) for value, colours in shown.items() if len(colours) > 1]:
         value, colours = differing[0]
         examples = " and ".join(f"{colour} in {key}" for colour, key in [*colours.items()][:2])

@@ -9,7 +9,6 @@ imports torch.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -187,8 +186,9 @@ class Source(DataSet):
 
     @cached_property
     def _cache(self) -> Path:
-        place = self.cache or os.environ.get("SEGSWEEP_CACHE") or "~/.cache/segsweep"
-        return Path(place).expanduser()
+        from segsweep.data.store import cache_folder
+
+        return cache_folder(self.cache)
 
     @cached_property
     def _keys(self) -> list[str]:

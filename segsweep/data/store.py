@@ -30,7 +30,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
 from segsweep.base.owner import Busy, Ownership, owned
 from segsweep.data import splits
-from segsweep.data.base import SPLITS, Annotation, Record
+from segsweep.data.base import Annotation, Record
 from segsweep.data.items import MANIFEST, Item
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def content_hash(recipe: dict[str, Any], items: Chosen) -> str:
         raise TypeError(f"annotation of an item: {value!r}")
 
     state = sha256(json.dumps([VERSION, recipe], sort_keys=True).encode())
-    for split in SPLITS:
-        for item in items[split]:
+    for split, several in items.items():
+        for item in several:
             facts = [split, item.key, item.image.stat().st_size, item.annotation]
             state.update(json.dumps(facts, sort_keys=True, default=default).encode())
     return state.hexdigest()[:12]
@@ -120,6 +120,16 @@ def _stats(root: Path) -> Iterator[tuple[str, int, int]]:
                 yield entry.path, stat.st_size, stat.st_mtime_ns
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def cache_folder(named: str | None) -> Path:
+    """Return the folder of converted sets: the one named, $SEGSWEEP_CACHE, or the default."""
+    return Path(named or os.environ.get("SEGSWEEP_CACHE") or "~/.cache/segsweep").expanduser()
+
+
+def stored_picture(file: str) -> str:
+    """Return the place of a downscaled picture in its set's folder: JPEG, or PNG of all else."""
+    return f"images/{file if file.lower().endswith(('.jpg', '.jpeg')) else f'{file}.png'}"
 
 
 def ensure(folder: Path, build: Callable[[Path], None]) -> None:

@@ -11,6 +11,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,3 +236,16 @@ def judge(file: CocoFile, entries: list[Any]) -> None:
             findings.add("image-empty", record.image_id)
         elif record.annotations and all(a.iscrowd for a in record.annotations):
             findings.add("image-crowd-only", record.image_id)
+
+
+def divided(file: CocoFile, keys: Mapping[str, Iterable[str]]) -> dict[str, CocoFile]:
+    """Return a file as one for each split of names of pictures; the first has all findings."""
+    files: dict[str, CocoFile] = {}
+    for split, names in keys.items():
+        chosen = set(names)
+        records = [record for record in file.records if record.file in chosen]
+        kept = {id(a) for record in records for a in record.annotations}
+        by_entry = [a if id(a) in kept else None for a in file.by_entry]
+        findings = Findings(str(file.path)) if files else file.findings
+        files[split] = replace(file, records=records, by_entry=by_entry, findings=findings)
+    return files

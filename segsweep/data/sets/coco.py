@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.base.config import outside
+from segsweep.base.config import neutral, outside
 from segsweep.base.errors import UserError
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, DataSet, Record
@@ -29,6 +29,7 @@ from segsweep.data.splits import division
 if TYPE_CHECKING:
     import numpy as np
 
+    from segsweep.data.copies import Copies
     from segsweep.data.findings import Finding
     from segsweep.data.formats.coco_file import CocoFile
     from segsweep.data.layouts.base import Layout
@@ -42,6 +43,7 @@ class Coco(DataSet):
 
     Its classes are the categories of the training file, by rising id. Paths are relative to `root`
     if that is given. They are no part of a run's identity: the content of the annotations is.
+    `longest`: larger pictures are used as copies with this longest side (0: as they are).
     """
 
     not_hashed: ClassVar[str] = "pictures: only the annotation files, which name them, are hashed"
@@ -53,6 +55,8 @@ class Coco(DataSet):
     test: str | None = outside(None)  # is checked, never trained on
     layout: str | None = outside(None)  # a file of segsweep/data/layouts; default: what is found
     split: str | None = outside(None)  # of a set without val: its share of pictures, or a manifest
+    longest: int = neutral(0)
+    cache: str | None = outside(None)  # of copies; default: $SEGSWEEP_CACHE, else ~/.cache/segsweep
 
     def __post_init__(self) -> None:
         """Refuse a split that could only fail later."""
@@ -70,6 +74,10 @@ class Coco(DataSet):
 
     def records(self, split: str) -> list[Record]:
         """Return the images of a split. Raises UserError for any fault of file, ids or pictures."""
+        return self._copies[split].records[split] if self.longest else self.originals(split)
+
+    def originals(self, split: str) -> list[Record]:
+        """Return the images of a split as its files have them, of whatever size."""
         return (self._accepted if split in SPLITS else self._accepted_test)[split].records
 
     def image(self, record: Record) -> np.ndarray:
@@ -79,12 +87,19 @@ class Coco(DataSet):
         return read_image(self.picture(record), (record.height, record.width), self.levels)
 
     def picture(self, record: Record) -> Path:
-        """Return the file of a record's picture."""
+        """Return the file of a record's picture, that of its copy if the record is of one."""
+        from segsweep.data.copies import copy_of
+
+        copy = copy_of(record, self._copies) if self.longest else None
+        return copy or self.original(record)
+
+    def original(self, record: Record) -> Path:
+        """Return the file that a record names."""
         return self._folder / record.file
 
     def pictures(self) -> list[Path]:
         """Return the files of all pictures that are there."""
-        return [self.picture(record) for file in self.files.values() for record in file.records]
+        return [self.original(record) for file in self.files.values() for record in file.records]
 
     def fingerprint(self) -> str:
         """Return a hash of the annotations of train and val, and of how they were parted."""
@@ -156,6 +171,13 @@ class Coco(DataSet):
         return layout
 
     @cached_property
+    def _copies(self) -> dict[str, Copies]:
+        """The copies of each split; those of test are not made before somebody asks for it."""
+        from segsweep.data.copies import Copies
+
+        return dict.fromkeys(SPLITS, Copies(self, SPLITS)) | {"test": Copies(self, ("test",))}
+
+    @cached_property
     def _folder(self) -> Path:
         """The folder of the pictures."""
         root = Path(self.root or "")
@@ -196,6 +218,8 @@ class Coco(DataSet):
     @cached_property
     def files(self) -> dict[str, CocoFile]:
         """What can be used of both splits: contiguous categories, existing pictures."""
+        from segsweep.data.formats.coco_file import divided
+
         files = self._read(SPLITS)
         if self._division is None:
             return files
@@ -264,21 +288,6 @@ def matched(file: CocoFile, classes: dict[Any, str]) -> dict[Any, int]:
     detail = f"{', '.join(others)}, in train {declared}"
     file.findings.add("category-renumbered" if by_name else "category-conflict", detail=detail)
     return {c: names[name] for c, name in shared.items()} if by_name else places
-
-
-def divided(file: CocoFile, keys: Mapping[str, Iterable[str]]) -> dict[str, CocoFile]:
-    """Return a file as one for each split of names of pictures; the first has all findings."""
-    from segsweep.data.findings import Findings
-
-    files: dict[str, CocoFile] = {}
-    for split, names in keys.items():
-        chosen = set(names)
-        records = [record for record in file.records if record.file in chosen]
-        kept = {id(a) for record in records for a in record.annotations}
-        by_entry = [a if id(a) in kept else None for a in file.by_entry]
-        findings = Findings(str(file.path)) if files else file.findings
-        files[split] = replace(file, records=records, by_entry=by_entry, findings=findings)
-    return files
 
 
 @cache
