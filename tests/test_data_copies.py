@@ -1,4 +1,4 @@
-"""`data.longest` of sets in COCO form: smaller copies of pictures, with the objects that are there."""
+"""`data.longest` of sets in COCO form: smaller copies of pictures, with their objects."""
 
 from __future__ import annotations
 

@@ -46,6 +46,8 @@ CHECKED = {  # on the command line, before anything else is done
     "trainer.validate_every=0": "trainer.validate_every=0: must be at least 1",
     "trainer.limit_train=-1": "trainer.limit_train=-1: must be at least 1",
     "hparams.patience=0": "hparams.patience=0: must be at least 1",
+    "hparams.ema=0": "hparams.ema=0.0: must be more than 0",
+    "hparams.ema=1": "hparams.ema=1.0: must be less than 1",
     "hparams.lr=nan": "hparams.lr=nan: must be a finite number",
     "hparams.milestones=[0.5,inf]": r"hparams.milestones=\[0.5, inf\]: each must be a finite",
     "model.backbone.drop_path=1": "model.backbone.drop_path=1.0: must be less than 1",

@@ -69,6 +69,8 @@ class Hparams(Choice):
     backbone_lr: float = 0.1  # factor on parameters of the base that train inside the backbone
     # validations without a better metric before stopping early
     patience: int | None = within(None, least=1)
+    # decay of a moving average of what trains, which is validated and kept in place of the weights
+    ema: float | None = neutral(None, above=0, below=1)
     # role of the model or pattern of names -> factor on lr, weight decay (module.parameter_groups)
     lr_factors: dict[str, float] = neutral(default_factory=dict)
     decays: dict[str, float] = neutral(default_factory=dict)
