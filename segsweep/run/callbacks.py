@@ -96,6 +96,16 @@ class Best(pl.Callback):
         self.record, self.weights = state_dict["record"], state_dict["weights"]
         self.waited = state_dict["waited"]
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has ended."""
+        patience = self.config.hparams.patience
+        return patience is not None and self.waited >= patience
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train no further where patience ended before an interruption."""
+        trainer.should_stop = self.exhausted
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Log the metrics, remember the best weights, stop when patience ends."""
         self.values = pl_module.evaluator.compute()
@@ -105,8 +115,7 @@ class Best(pl.Callback):
         if self.better(value):
             self.keep(pl_module.model, step, value)
             self.waited = 0
-        patience = self.config.hparams.patience
-        trainer.should_stop = patience is not None and self.waited >= patience
+        trainer.should_stop = self.exhausted
 
     def better(self, value: float | None) -> bool:
         """Say whether a value is the best so far; the first one is, even if it is not defined."""

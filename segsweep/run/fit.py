@@ -71,6 +71,9 @@ def fit(
         batches = Epochs(module, loader, per_epoch)
         last = resumable(run.directory / CHECKPOINT)
         trainer.fit(module, batches, validation(config), ckpt_path=last)
+    if best.exhausted and trainer.is_global_zero and module.global_step < total:
+        times = f"{best.waited} validation{'s' * (best.waited > 1)}"
+        print(f"  stopped early: no better {best.metric.key} in {times} (hparams.patience)")
     if best.record is None:  # fewer epochs than validate_every: the last weights are the best
         best.keep(model, total, None)
     load_state(model, best.weights)
