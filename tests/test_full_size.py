@@ -14,8 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+from segsweep.data import folder
+from segsweep.data.base import DataSet
+from segsweep.data.folder import Folder
 from segsweep.data.formats import images
 from segsweep.data.formats.images import eight_bits, read_image
+from segsweep.data.inputs import InputFile
 from segsweep.metrics import label_maps
 from segsweep.run.machine import peak_rss_mib, reset_peaks
 from segsweep.task import frames
@@ -82,6 +86,18 @@ def test_a_large_picture_is_not_copied_as_a_whole(tmp_path: Path) -> None:
     Image.new("RGB", (2 * SIDE, SIDE), "red").save(tmp_path / "a.png")
     # Pillow's own has four bytes, the result three
     assert added(lambda: read_image(tmp_path / "a.png")) < 2 * MEGAPIXELS * 11
+
+
+def test_few_large_pictures_are_predicted_on_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, width in (("a", 40), ("b", 40), ("c", 90), ("d", 40), ("e", 40)):
+        Image.new("RGB", (width, 50)).save(tmp_path / f"{name}.png")
+    files = [InputFile(path, Path(path.name)) for path in sorted(tmp_path.iterdir())]
+    pictures = Folder(files, DataSet("x", size=[32, 32]), 3)
+    assert [batch.image_ids for batch in pictures] == [[1, 2, 3], [4, 5]]
+    monkeypatch.setattr(folder, "LARGE", 3 * 50 * 80)
+    assert [batch.image_ids for batch in pictures] == [[1, 2], [3], [4, 5]]
 
 
 def test_numbers_of_deep_pictures_are_scaled_strip_by_strip() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segsweep.data.loader import Batch
+
+
+LARGE = 192 << 20  # bytes of the pictures of a batch, from which on no other is read
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Shot:
 class Folder:
     """Files as batches of at most `batch_size`, resized as `data` are for evaluation.
 
+    A batch of large pictures ends early, as all of them are in memory until they are drawn.
     A picture's id is its place among all, from 1 on. One that is `known` has the id of its record
     and must have its size. `levels` are those of the run's own pictures. Of a video each `every`-th
     picture counts. `shots` are those of the batch, by id; `skipped` tells of each file that cannot
@@ -65,10 +69,15 @@ class Folder:
 
     def __iter__(self) -> Iterator[Batch]:
         """Read pictures of any size, mode and orientation, batch by batch."""
-        shots = self._shots()
-        while part := list(islice(shots, self.batch_size)):
-            self.shots = {shot.image_id: shot for shot in part}
-            yield self._batch(part)
+        self.shots = {}
+        for shot in self._shots():
+            self.shots[shot.image_id] = shot
+            large = sum(kept.pixels.nbytes for kept in self.shots.values()) >= LARGE
+            if large or len(self.shots) == self.batch_size:
+                yield self._batch()
+                self.shots = {}
+        if self.shots:
+            yield self._batch()
 
     def __len__(self) -> int:
         """Batches, if every file can be read, and videos are as long as they say."""
@@ -101,12 +110,12 @@ class Folder:
         image_id = record.image_id if record else number
         return Shot(image_id, file, read_image(file.path, size, self.levels))
 
-    def _batch(self, shots: Sequence[Shot]) -> Batch:
+    def _batch(self) -> Batch:
         from segsweep.data.loader import collate
         from segsweep.data.transforms import evaluation_geometry, sample
 
         samples = []
-        for shot in shots:
+        for shot in self.shots.values():
             height, width, _ = shot.pixels.shape
             record = Record(shot.image_id, "", height, width, [])
             samples.append(sample(shot.pixels, record, evaluation_geometry(self.data, record)))
