@@ -63,11 +63,12 @@ class Dense(InstanceTask):
         scores, queries, labels = self._best(model, result.logits[-1, b])
         unique_queries, inverse = queries.unique(return_inverse=True)
         found, quality = [], []
-        for embedding in result.embeddings[-1, b, unique_queries][:, None]:
-            logits = torch.einsum("mc,chw->mhw", embedding, output.mask_features[b])[None]
+        few = max(1, frames.CELLS // (view[-1][0] * view[-1][1]))
+        for embeddings in result.embeddings[-1, b, unique_queries].split(few):
+            logits = torch.einsum("mc,chw->mhw", embeddings, output.mask_features[b])[None]
             logits = frames.to_original(logits, *view, model.resize)[0]
             inside = (logits > 0).float()
-            found.append(logits > 0)
+            found.append(logits > 0)  # made a few at a time, but none is given back
             certain = logits.sigmoid_().mul_(inside).sum((1, 2))
             quality.append(certain / (inside.sum((1, 2)) + 1e-6))
         scores = scores * torch.cat(quality)[inverse]
