@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def test_pictures_and_objects_are_those_of_the_copies(large: Coco, tmp_path: Pat
             assert large.image(record).shape == (HEIGHT // 2, WIDTH // 2, 3)
             assert large.image(record)[6:13, 7:18].min() > 250
         assert large.image(whole[0]).shape == (HEIGHT, WIDTH, 3)  # as check-data reads it
+    assert pickle.loads(pickle.dumps(large)).image(small[0]).shape[:2] == (HEIGHT // 2, WIDTH // 2)
     assert large.fingerprint() == coco(tmp_path).fingerprint()
 
 

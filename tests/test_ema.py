@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from segsweep.base.config import compose, fingerprint
 from segsweep.peft.delta import trained
-from segsweep.run.ema import Average
+from segsweep.run.ema import MovingAverage
 from segsweep.run.identity import Run
 from segsweep.story import train
 
@@ -31,22 +31,22 @@ class Recorder:
         self.weights: list[Tensors] = []
         self.averages: list[Tensors] = []
         self.stop_at = 0
-        begin, follow = Average.on_train_start, Average.on_train_batch_end
+        begin, follow = MovingAverage.on_train_start, MovingAverage.on_train_batch_end
 
-        def on_train_start(average: Average, *hook: Any) -> None:
+        def on_train_start(average: MovingAverage, *hook: Any) -> None:
             begin(average, *hook)
             self.note(average)
 
-        def on_train_batch_end(average: Average, *hook: Any) -> None:
+        def on_train_batch_end(average: MovingAverage, *hook: Any) -> None:
             if average.step + 1 == self.stop_at:
                 raise InterruptedError
             follow(average, *hook)
             self.note(average)
 
-        monkeypatch.setattr(Average, "on_train_start", on_train_start)
-        monkeypatch.setattr(Average, "on_train_batch_end", on_train_batch_end)
+        monkeypatch.setattr(MovingAverage, "on_train_start", on_train_start)
+        monkeypatch.setattr(MovingAverage, "on_train_batch_end", on_train_batch_end)
 
-    def note(self, average: Average) -> None:
+    def note(self, average: MovingAverage) -> None:
         self.weights.append({n: p.detach().numpy().copy() for n, p in trained(average.model)})
         self.averages.append({n: t.numpy().copy() for n, t in average.averages.items()})
 

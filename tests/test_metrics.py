@@ -57,7 +57,8 @@ def instances(there: np.ndarray) -> Instances:
         [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] for m in found.numpy()
          for ys, xs in [np.nonzero(m)]]
     ).float().view(-1, 4)  # fmt: skip
-    return Instances(torch.full((len(found),), 0.9), torch.zeros(len(found)).long(), boxes, found)
+    columns = (torch.full((len(found),), 0.9), torch.zeros(len(found)).long(), boxes)
+    return Instances(*columns, masks.encode(found.numpy()), (len(there), len(there[0])))
 
 
 def semantic_map(there: np.ndarray) -> SemanticMap:

@@ -5,7 +5,7 @@ records --conversion, in processes--> pictures and annotations in the cache --> 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, ClassVar
 from segsweep.data.items import Content, Facts, Item
 
 if TYPE_CHECKING:
-    from segsweep.data.base import Record
-    from segsweep.data.sets.coco import Coco
+    from segsweep.data.base import DataSet, Record
 
 
 @dataclass
 class Copies:
-    """Some splits of a set with a longest side of at most `data.longest` pixels.
+    """Some splits of a set with a longest side of at most `longest` pixels.
 
-    Its conversion is that of publishers' sets; images and objects keep their names and numbers.
+    `items` gives the pictures of a split, whose annotations are their records. Their conversion is
+    that of publishers' sets; images and objects keep their names and numbers.
     """
 
-    data: Coco
+    data: DataSet
+    longest: int
+    cache: str | None
+    items: Callable[[str], list[Item]]
     splits: tuple[str, ...]
 
     facts: ClassVar[Facts] = Facts("copies of a COCO set", "", "", "", images={})
@@ -34,11 +37,6 @@ class Copies:
     def name(self) -> str:
         """The word of the set."""
         return self.data.name
-
-    @property
-    def longest(self) -> int:
-        """The most pixels of a side."""
-        return self.data.longest
 
     @cached_property
     def records(self) -> dict[str, list[Record]]:
@@ -61,7 +59,7 @@ class Copies:
         """The folder of the converted set, which may be yet to come."""
         from segsweep.data.store import cache_folder
 
-        return cache_folder(self.data.cache) / f"{self.name}-{self._key}"
+        return cache_folder(self.cache) / f"{self.name}-{self._key}"
 
     @cached_property
     def _key(self) -> str:
@@ -79,11 +77,7 @@ class Copies:
 
     @cached_property
     def _chosen(self) -> dict[str, list[Item]]:
-        data = self.data
-        return {
-            split: [Item(r.file, data.original(r), r) for r in data.originals(split)]
-            for split in self.splits
-        }
+        return {split: self.items(split) for split in self.splits}
 
     @classmethod
     def content(cls, item: Item) -> Content:

@@ -172,7 +172,7 @@ def stem(name: str) -> str:
 
 def text(splits: Mapping[str, Iterable[str]]) -> str:
     """Return the manifest of keys by split: sorted, one line each."""
-    return "".join(f"{split}\t{key}\n" for split, keys in splits.items() for key in sorted(keys))
+    return "".join(f"{split}\t{key}\n" for split in sorted(splits) for key in sorted(splits[split]))
 
 
 def digest(manifest: str) -> str:

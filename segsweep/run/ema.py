@@ -20,7 +20,7 @@ def decay_at(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-class Average(pl.Callback):
+class MovingAverage(pl.Callback):
     """Follows the trained tensors, one copy of each; the frozen base and buffers have none.
 
     It must stand behind what remembers the best weights of a validation, which sees the averages,

@@ -19,7 +19,7 @@ from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import unreadable
 from segsweep.peft.delta import load_state
 from segsweep.run.callbacks import Best, Checkpoint, Curve, Progress, Stop
-from segsweep.run.ema import Average
+from segsweep.run.ema import MovingAverage
 from segsweep.run.evaluate import validation
 from segsweep.run.folder import CHECKPOINT
 from segsweep.run.identity import Run, tasked
@@ -59,7 +59,7 @@ def fit(
     best = Best(config, curve)
     checkpoint = Checkpoint(run, per_epoch, config.io.save_every)
     progress = Progress(config, per_epoch, best)
-    average = [Average(model, config.hparams.ema)] if config.hparams.ema else []
+    average = [MovingAverage(model, config.hparams.ema)] if config.hparams.ema else []
     with quiet():
         trainer = pl.Trainer(
             max_steps=total,

@@ -24,6 +24,7 @@ from segsweep.base.config import neutral, outside
 from segsweep.base.errors import UserError
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, DataSet, Record
+from segsweep.data.items import Item
 from segsweep.data.splits import division
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Coco(DataSet):
         return self._copies[split].records[split] if self.longest else self.originals(split)
 
     def originals(self, split: str) -> list[Record]:
-        """Return the images of a split as its files have them, of whatever size."""
+        """Return the images of a split as its files have them."""
         return (self._accepted if split in SPLITS else self._accepted_test)[split].records
 
     def image(self, record: Record) -> np.ndarray:
@@ -175,7 +176,11 @@ class Coco(DataSet):
         """The copies of each split; those of test are not made before somebody asks for it."""
         from segsweep.data.copies import Copies
 
-        return dict.fromkeys(SPLITS, Copies(self, SPLITS)) | {"test": Copies(self, ("test",))}
+        facts = self, self.longest, self.cache, self._items
+        return dict.fromkeys(SPLITS, Copies(*facts, SPLITS)) | {"test": Copies(*facts, ("test",))}
+
+    def _items(self, split: str) -> list[Item]:
+        return [Item(r.file, self.original(r), r) for r in self.originals(split)]
 
     @cached_property
     def _folder(self) -> Path:
