@@ -83,6 +83,18 @@ def test_smaller_pictures_stay_where_they_are(large: Coco, tmp_path: Path) -> No
     assert not [*(tmp_path / "cache").rglob("*.png")]
 
 
+def test_a_picture_whose_objects_are_too_small_for_its_copy_is_no_negative(tmp_path: Path) -> None:
+    what = content()
+    small = [1.2, 1.2, 2.2, 1.2, 2.2, 2.2, 1.2, 2.2]
+    what["annotations"][0] |= {"segmentation": [small], "bbox": [1.2, 1.2, 1, 1], "area": 1}
+    del what["annotations"][1]
+    write(tmp_path / "set", what)
+    first, second = coco(tmp_path, longest=8).records("train")
+    assert not first.annotations
+    assert not first.negative
+    assert second.negative
+
+
 def test_a_run_has_its_name_unless_something_is_copied(tmp_path: Path) -> None:
     write(tmp_path / "set")
     words = ["data=coco", f"data.root={tmp_path / 'set'}", "model.weights=null"]

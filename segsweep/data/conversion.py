@@ -215,9 +215,8 @@ def convert(
     numbers = {split: len(items) for split, items in chosen.items()}
     published = {split: source.facts.images.get(split, number) for split, number in numbers.items()}
     published_text = "" if numbers == published else f", published: {source.facts.images}"
-    counted = " and ".join(f"{number} {split}" for split, number in numbers.items())
-    message = f"{counted} pictures{published_text}"
-    print(f"converting {source.name}: {message}", file=sys.stderr, flush=True)
+    message = " and ".join(f"{number} {split}" for split, number in numbers.items())
+    print(f"converting {source.name}: {message} pictures{published_text}", file=sys.stderr)
     started, counts = time.time(), Counter[str]()
     shown: dict[int, dict[str, str]] = {}  # by value of the masks and colour: where first
     items = [item for several in chosen.values() for item in several]

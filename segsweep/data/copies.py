@@ -48,8 +48,7 @@ class Copies:
         stored = {split: read_records(self.converted / f"{split}.json") for split in self.splits}
         return {
             split: [
-                replace(record, image_id=item.annotation.image_id, file=item.key)
-                for record, item in zip(stored[split], items, strict=True)
+                copied(r, item.annotation) for r, item in zip(stored[split], items, strict=True)
             ]
             for split, items in self._chosen.items()
         }
@@ -96,6 +95,12 @@ class Copies:
     def category_ids(self) -> list[int]:
         """Return the ids of the classes."""
         return self.data.category_ids()
+
+
+def copied(stored: Record, record: Record) -> Record:
+    """Return what is stored of a record under its name and number."""
+    complete = stored.complete and record.complete
+    return replace(stored, image_id=record.image_id, file=record.file, complete=complete)
 
 
 def copy_of(record: Record, copies: Mapping[str, Copies]) -> Path | None:
