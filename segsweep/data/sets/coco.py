@@ -92,15 +92,14 @@ class Coco(DataSet):
         from segsweep.data.copies import copy_of
 
         copy = copy_of(record, self._copies) if self.longest else None
-        return copy or self.original(record)
+        return copy or self._original(record)
 
-    def original(self, record: Record) -> Path:
-        """Return the file that a record names."""
+    def _original(self, record: Record) -> Path:
         return self._folder / record.file
 
     def pictures(self) -> list[Path]:
         """Return the files of all pictures that are there."""
-        return [self.original(record) for file in self.files.values() for record in file.records]
+        return [self._original(record) for file in self.files.values() for record in file.records]
 
     def fingerprint(self) -> str:
         """Return a hash of the annotations of train and val, and of how they were parted."""
@@ -180,7 +179,7 @@ class Coco(DataSet):
         return dict.fromkeys(SPLITS, Copies(*facts, SPLITS)) | {"test": Copies(*facts, ("test",))}
 
     def _items(self, split: str) -> list[Item]:
-        return [Item(r.file, self.original(r), r) for r in self.originals(split)]
+        return [Item(r.file, self._original(r), r) for r in self.originals(split)]
 
     @cached_property
     def _folder(self) -> Path:
