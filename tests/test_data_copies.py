@@ -13,8 +13,10 @@ from PIL import Image
 
 from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
+from segsweep.check.report import look_at
 from segsweep.data.formats import masks
 from segsweep.data.sets.coco import Coco
+from segsweep.sweeps.plan import bound, composed
 from tests.small_coco import HEIGHT, WIDTH, content, write
 
 LONGEST = 32  # half of the pictures
@@ -117,3 +119,25 @@ def test_pictures_of_many_bits_have_one_brightness(tmp_path: Path) -> None:
     for split in ("train", "test"):
         shown = {r.file: int(data.image(r).max()) for r in data.records(split)}
         assert shown == {"first.png": 62, "sub/second.png": 249}
+
+
+def test_a_set_that_training_would_refuse_is_checked_all_the_same(tmp_path: Path) -> None:
+    broken = content()
+    broken["annotations"][0]["category_id"] = 77
+    write(tmp_path / "set", broken, content())
+    data = coco(tmp_path, longest=LONGEST)
+    looks, _ = look_at(data, 1, quiet=True)
+    codes = {finding.code for part, _ in looks for finding in part.findings()}
+    assert "category-unknown" in codes
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_plan_makes_no_copies(large: Coco, tmp_path: Path) -> None:
+    words = ["data=coco", f"data.root={tmp_path}/set", f"data.cache={tmp_path}/cache"]
+    _, entries = composed([*words, f"data.longest={LONGEST}", "model.queries=1"], fetch=False)
+    bound(entries)
+    assert entries[0].ceiling is None
+    assert not (tmp_path / "cache").exists()
+    large.records("train")
+    bound(entries)
+    assert entries[0].ceiling is not None

@@ -107,8 +107,8 @@ def copy_of(record: Record, copies: Mapping[str, Copies]) -> Path | None:
     """Return the copy that a record is of, given those of each split; None where it is of none."""
     from segsweep.data.store import stored_picture
 
-    part = copies["train" if record.file in copies["train"].files else "test"]
-    if max(record.height, record.width) > part.longest:  # of the picture itself, as it is checked
+    if max(record.height, record.width) != copies["train"].longest:  # as of what is checked
         return None
+    part = copies["train" if record.file in copies["train"].files else "test"]
     path = part.converted / stored_picture(record.file)
     return path if path.is_file() else None

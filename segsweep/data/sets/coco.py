@@ -24,6 +24,7 @@ from segsweep.base.config import neutral, outside
 from segsweep.base.errors import UserError
 from segsweep.data import splits
 from segsweep.data.base import SPLITS, DataSet, Record
+from segsweep.data.findings import Finding, accept, finding
 from segsweep.data.items import Item
 from segsweep.data.splits import division
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segsweep.data.copies import Copies
-    from segsweep.data.findings import Finding
     from segsweep.data.formats.coco_file import CocoFile
     from segsweep.data.layouts.base import Layout
 
@@ -97,6 +97,10 @@ class Coco(DataSet):
     def _original(self, record: Record) -> Path:
         return self._folder / record.file
 
+    def prepared(self) -> bool:
+        """Tell whether the copies are made, if any are wanted."""
+        return not self.longest or self._copies["train"].converted.is_dir()
+
     def pictures(self) -> list[Path]:
         """Return the files of all pictures that are there."""
         return [self._original(record) for file in self.files.values() for record in file.records]
@@ -127,8 +131,6 @@ class Coco(DataSet):
 
     def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
         """Return what of a split can be used and what is wrong with it."""
-        from segsweep.data.findings import finding
-
         file = self.file(split)
         if file is None:
             return [], [finding("val-missing", str(self.found.root), details=[str(self.found)])]
@@ -205,8 +207,6 @@ class Coco(DataSet):
     @cached_property
     def _accepted(self) -> dict[str, CocoFile]:
         """Both splits without fatal findings; told once of what was left out."""
-        from segsweep.data.findings import accept
-
         parts = [split for split in SPLITS if split in self.splits()]
         accept([finding for split in parts for finding in self.survey(split)[1]])
         return self.files
@@ -214,8 +214,6 @@ class Coco(DataSet):
     @cached_property
     def _accepted_test(self) -> dict[str, CocoFile]:
         """The same of test, which training does not read."""
-        from segsweep.data.findings import accept
-
         accept(self._tested.listed())
         return {"test": self._tested}
 
