@@ -17,6 +17,7 @@ from PIL import Image
 
 from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
+from segsweep.check.fix import fix
 from segsweep.check.report import look_at
 from segsweep.data.base import Negatives, trainable
 from segsweep.data.formats import masks
@@ -89,6 +90,22 @@ def test_only_what_is_known_to_be_empty_is_kept(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 annotations left out"):
         assert {r.image_id for r in trainable(data)} == {7, 3, 22}
     assert [r.image_id for r in data.records("train") if r.negative] == [22]
+
+
+def test_a_clean_copy_makes_no_empty_picture_of_what_cannot_be_read(tmp_path: Path) -> None:
+    what = content()
+    what["annotations"][0]["segmentation"] = [[1, 1, 5, 5]]
+    spare = {"id": 9, "file_name": "bare.png", "height": 48, "width": 64}
+    what["images"].append(spare)
+    data = write(tmp_path / "set", train=what)
+    Image.new("RGB", (64, 48)).save(tmp_path / "set/images/bare.png")
+    fix(data, look_at(data, 1, quiet=True)[0], tmp_path / "copy")
+    copy = Coco(name="coco", root=str(tmp_path / "copy"), negatives=KEEP)
+    assert [(r.file, r.negative) for r in copy.records("train")] == [
+        ("sub/second.png", False), ("bare.png", True)
+    ]  # fmt: skip
+    changes = (tmp_path / "copy/changes.csv").read_text()
+    assert "train,picture,first.png,left out: nothing that is annotated on it" in changes
 
 
 def test_a_region_without_a_class_is_no_empty_picture() -> None:

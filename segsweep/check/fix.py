@@ -95,7 +95,9 @@ def cleaned(
     copy: Copy, categories: list[dict[str, Any]], sources: dict[str, Path]
 ) -> dict[str, Any]:
     """Return the content of an annotation file; its pictures are written on the way."""
-    part, records = copy.part, [look.record for look in copy.looks if look.usable]
+    part = copy.part
+    looks = [look for look in copy.looks if look.usable and not bared(copy, look.record)]
+    records = [look.record for look in looks]
     raw_images, raw_annotations, other_keys = originals(copy, categories)
     tell_dropped(copy, records)
     image_id = numbering([r.image_id for r in records], "image", copy)
@@ -104,10 +106,8 @@ def cleaned(
     # an area without the hole is all that tells of one
     wrong_areas = by_code.get("area-disagrees", set()) - by_code.get("hole-filled", set())
     content = {**other_keys, "images": [], "annotations": [], "categories": categories}
-    for look in copy.looks:
+    for look in looks:
         record = look.record
-        if not look.usable:
-            continue
         raw = raw_images.get(record.image_id, {})
         new: dict[str, Any] = {"height": record.height, "width": record.width}
         new["file_name"] = picture(copy, look, sources)
@@ -130,6 +130,13 @@ def cleaned(
             new |= {"iscrowd": int(annotation.iscrowd), "id": new_id, "segmentation": segmentation}
             content["annotations"].append(written(copy, annotation.id, raw, new, ANNOTATION))
     return content
+
+
+def bared(copy: Copy, record: Record) -> bool:
+    """Tell, and note, whether nothing is left of what was annotated: that is no empty picture."""
+    if bare := not record.complete and not record.annotations:
+        copy.log("picture", record.file, "left out: nothing that is annotated on it can be used")
+    return bare
 
 
 def segmentation_of(annotation: Annotation, record: Record, copy: Copy, raw: dict[str, Any]) -> Any:
