@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 
 from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
+from segsweep.data.base import SPLITS
 from segsweep.data.formats import masks
 from segsweep.data.sets.coco import Coco
 from tests.small_coco import BLOCK, HEIGHT, REAL_SETS, WIDTH, content, real, write
@@ -295,6 +296,14 @@ def test_layout_of_coco_itself_is_found(tmp_path: Path) -> None:
         place.write_text("\ufeff" + json.dumps(bare), encoding="utf-8")
     data = Coco(name="coco", root=str(tmp_path))
     assert data.records("val")[1].file == "sub/second.png"
+
+
+def test_names_may_begin_at_images_where_there_is_no_val(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "val.json").unlink()
+    data = Coco(name="coco", root=str(tmp_path), split="0.5")
+    files = {record.file for split in SPLITS for record in data.records(split)}
+    assert files == {"images/first.png", "images/sub/second.png"}
 
 
 def test_a_file_name_that_fits_two_pictures_fits_none(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from segsweep.data.layouts.tree import split_of
 if TYPE_CHECKING:
     from segsweep.data.findings import Findings
 
+IMAGES = "images/"
+
 
 def sized(pictures: Pictures, name: str, findings: Findings) -> tuple[str, tuple[int, int]] | None:
     """Return path, height and width of a picture as it is shown; a finding if there is none."""
@@ -33,7 +35,8 @@ def of_split(pictures: Pictures, split: str, files: Sequence[Path]) -> Pictures:
     """Return pictures as the annotation files of a split may call them.
 
     Names begin at their folder or root, or else at that of the file or one that is called like the
-    split or the file ("images/val", "val2017", "images/default" of instances_default.json).
+    split or the file ("images/val", "val2017", "images/default" of instances_default.json), or
+    else at images/.
     """
     folder = pictures.folder
     words = {path.stem.rpartition("_")[2].lower() for path in files[:1]} - {""}
@@ -43,7 +46,8 @@ def of_split(pictures: Pictures, split: str, files: Sequence[Path]) -> Pictures:
         for name in _below(path, own, split, words):
             named.setdefault(canonical(name), path)
     called = Pictures(folder, pictures.root)
-    called.paths = {**named, **pictures.paths}
+    inside = {name.removeprefix(IMAGES): path for name, path in pictures.paths.items()}
+    called.paths = {**inside, **named, **pictures.paths}
     return called
 
 
