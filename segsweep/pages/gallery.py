@@ -171,19 +171,19 @@ def predict_inputs(
     from segsweep.analysis import study
     from segsweep.run.restore import finished, restore
 
-    data = finished(directory, words)[1]["data"]
+    config, record = finished(directory, words)
+    data = record["data"]
     files, records, category_ids = inputs.files, {}, data["category_ids"]
     if annotations:
         records, category_ids, remarks = annotated.matched(annotations, files, data)
         yield from remarks
         files = [*records]
-    restored = restore(directory, words=words)
     from segsweep.task.base import kind  # needs torch, which nothing so far does
 
-    config, record = restored.config, restored.record
     objects = kind(config.data.task).kept
     if crops and not objects:
         raise UserError(f"crops=true: {directory.name} finds label maps, which have no objects")
+    restored = restore(directory, words=words)
     if threshold is None:
         threshold, reason = study.threshold(directory, config, record)
         yield from [f"threshold {threshold:.2f}: {reason}; threshold=0.3 for another"] * objects
