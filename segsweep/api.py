@@ -153,6 +153,7 @@ def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     import pandas as pd
 
     from segsweep.run.identity import State
+    from segsweep.story import all_ready
     from segsweep.sweeps.board import last_words
     from segsweep.sweeps.local import Local, train_all
     from segsweep.sweeps.names import remember_launch
@@ -162,9 +163,10 @@ def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     if faults := [f"{' '.join(entry.words)}: {f}" for entry in plan for f in entry.faults]:
         raise UserError("\n  ".join(["nothing was started:", *dict.fromkeys(faults)]))
     labels = {entry.run: " ".join(entry.words) for entry in plan if entry.run and not entry.same}
+    todo = {run: label for run, label in labels.items() if not run.finished()}
+    all_ready(run.config for run in todo)
     jobs = [(entry.words, entry.run) for entry in plan if entry.run]
     remember_launch(jobs, hydra_config.hydra.runtime.choices.get("sweep"))
-    todo = {run: label for run, label in labels.items() if not run.finished()}
     ended = train_all(todo, Local(workers)) if todo else {}
     failed = [
         f"{labels[run]}: {last_words(run.directory)}"

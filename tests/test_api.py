@@ -68,6 +68,9 @@ def test_a_model_finds_objects_on_pictures(run, folder: Path, capsys) -> None:
 def test_mistakes_are_said_before_anything_is_trained(folder: Path) -> None:
     with pytest.raises(UserError, match="rnk"):
         segsweep.sweep(["peft=lora", "peft.rnk=2,4"])
+    with pytest.raises(UserError, match=r"^data\.slices: .* no column 'camera'"):
+        segsweep.sweep([*SHORT, "data.slices=[camera]", "io.results=none"])
+    assert not (folder / "none").exists()
     with pytest.raises(UserError, match="run"):
         segsweep.load("nothing")
     with pytest.raises(UserError, match=r"absent\.png"):
