@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import Config, plain
 from segsweep.base.remarks import plainly
 from segsweep.data.items import MANIFEST
+from segsweep.metrics.ceiling import ceiling
 from segsweep.model.files import at_hand
+from segsweep.run import messages, record
 from segsweep.run.devices import visible
 from segsweep.run.folder import DELTA
 from segsweep.run.identity import Phases, Run, rank
+
+if TYPE_CHECKING:
+    from segsweep.model.weights import LoadReport
+    from segsweep.peft.apply import Counts
 
 
 def all_ready(configs: Iterable[Config]) -> None:
@@ -50,46 +56,33 @@ def train(run: Run) -> dict[str, Any]:
     What a phase makes is handed on as a value; its files are written once, at its end.
     """
     ready(run.config)
-    from segsweep.run import machine
-
-    machine.require(run.config.trainer)
     from segsweep.analysis import slices, study
-    from segsweep.metrics.ceiling import ceiling
     from segsweep.peft.delta import base_hash, delta_bytes
-    from segsweep.run import messages, record
-    from segsweep.run.evaluate import evaluate
-    from segsweep.run.features import cache_features
-    from segsweep.run.fit import fit
-    from segsweep.run.module import parameter_groups
-    from segsweep.run.restore import assemble
+    from segsweep.run import evaluate, features, fit, machine, module, restore
 
-    config, phase, best, kinds = run.config, Phases(), None, []
+    config, phase = run.config, Phases()
     first = rank(config.trainer) == 0  # of several processes it speaks, evaluates and records
-    if first and (advice := config.model.advice(config.data)):
-        print(advice, flush=True)
+    machine.require(config.trainer)
+    slices.check(config)
     machine.reset_peaks()
+    if first:
+        messages.advise(config)
     with phase("setup"):
         data = record.data_facts(config.data)
-        slices.check(config)
-        model, loaded, counts = assemble(config, data["classes"], data["prompts"])
-        cache_features(model, config)
-        groups = parameter_groups(model, config.hparams, config.model.roles)
+        model, loaded, counts = restore.assemble(config, data["classes"], data["prompts"])
+        features.cache_features(model, config)
+        groups = module.parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)
-        if first:
-            if manifest := config.data.manifest():
-                run.write(MANIFEST, manifest.encode())
-            limit = ceiling(config, title="ceiling" if config.io.progress else "")
-            data |= {"ceiling": limit.facts()} if limit else {}
-            messages.announce(run.name, config.model, loaded, counts, data, limit)
+        data |= before_training(run, loaded, counts, data) if first else {}
     with phase("train"):
-        if counts.trainable:
-            best, kinds = fit(run, model, groups)  # leaves the best weights in the model
+        # leaves the best weights in the model
+        best, kinds = fit.fit(run, model, groups) if counts.trainable else (None, [])
         if best and first:
             run.write(DELTA, delta_bytes(model, record.delta_facts(run, base, best)))
     if not first:
         return {}
     with phase("evaluate"):
-        evaluation = evaluate(run, model)
+        evaluation = evaluate.evaluate(run, model)
     with phase("analyse"):
         analysis = study.recorded(config, evaluation.predictions)
     body = {
@@ -106,3 +99,18 @@ def train(run: Run) -> dict[str, Any]:
     }
     messages.conclude(run, body)
     return body
+
+
+def before_training(
+    run: Run, loaded: LoadReport, counts: Counts, data: dict[str, Any]
+) -> dict[str, Any]:
+    """Keep a split that was decided here, and say what is about to be trained.
+
+    Return what is known of the data by now: their ceiling, if there is one.
+    """
+    config = run.config
+    if manifest := config.data.manifest():
+        run.write(MANIFEST, manifest.encode())
+    limit = ceiling(config, title="ceiling" if config.io.progress else "")
+    messages.announce(run.name, config.model, loaded, counts, data, limit)
+    return {"ceiling": limit.facts()} if limit else {}

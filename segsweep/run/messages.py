@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from segsweep.peft.apply import Counts
 
 
+def advise(config: Config) -> None:
+    """Say which model would help, where the base weights have never seen such data."""
+    if advice := config.model.advice(config.data):
+        print(advice, flush=True)
+
+
 def announce(
     name: str,
     model: Family,
