@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segsweep.sweeps.sweeper import alternatives, configs, expand
@@ -74,6 +74,7 @@ keys = st.sampled_from(["a", "b", "c.d", "e"])
 lines = st.dictionaries(keys, st.lists(st.integers(0, 3), min_size=1, max_size=3), min_size=1)
 
 
+@settings(deadline=None)  # of a machine that is busy
 @given(st.lists(st.lists(lines, min_size=1, max_size=3), max_size=2))
 def test_counts_are_products_of_sums_of_products(blocks):
     """Keys of different blocks are made different, so that nothing is narrowed or doubled."""
