@@ -11,6 +11,7 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
+from segsweep.base.files import read_json, write_json
 from segsweep.results import frame
 from segsweep.results.candidates import contests
 from segsweep.results.cells import Table
@@ -104,6 +105,23 @@ def test_no_label_holds_a_hash_and_what_differs_is_told_apart(tmp_path: Path) ->
     assert len({*titles}) == 3
     assert not HEX.search(" ".join(titles))
     assert sum("theirs.pth" in title for title in titles) == 1
+
+
+def test_an_option_that_is_off_is_another_than_one_that_is_on(tmp_path: Path) -> None:
+    """Also of runs by versions that had no such option."""
+    old = done(tmp_path, "seed=0").directory / "record.json"
+    record = read_json(old)
+    del record["config"]["hparams"]["ema"], record["config"]["data"]["negatives"]
+    write_json(old, record)
+    done(tmp_path, "seed=1")
+    done(tmp_path, "hparams.ema=0.999")
+    done(tmp_path, "data.negatives=keep")
+    (table,) = tables_of(tmp_path)
+    assert {row.setting: row.average.seeds for row in table.rows} == {
+        "LoRA (r=8, negatives=drop)": 2,
+        "LoRA (r=8, negatives=drop, ema=0.999)": 1,
+        "LoRA (r=8, negatives=keep)": 1,
+    }
 
 
 def test_what_words_say_of_weights_tells_no_runs_apart(tmp_path: Path) -> None:

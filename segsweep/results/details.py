@@ -83,14 +83,16 @@ def telling_keys(
     """Return, for each run, the keys that tell it from others of its row in the same cell.
 
     Keys are taken in turn and split rows into smaller ones, so a key that follows from earlier
-    ones (alpha from the rank) is left out. A gap agrees with every value, a failed run with all.
+    ones (alpha from the rank) is left out. A gap agrees with every value, a failed run with all;
+    null is a value ("off"), but of data, which may be named in one way or another.
     """
     telling: list[list[str]] = [[] for _ in runs]
-    for key in (key for key in keys if len(distinct(runs, key)) > 1):
+    for key in keys:
+        off = not key.startswith("config.data.")
         values: dict[Hashable, set] = defaultdict(set)
         for run, place in zip(runs, zip(rows, cells, strict=True), strict=True):
-            if decides(run) and (value := run.get(key)) is not None:
-                values[place].add(value)
+            if decides(run) and key in run and (off or run[key] is not None):
+                values[place].add(run[key])
         split = {row for row, cell in zip(rows, cells, strict=True) if len(values[row, cell]) > 1}
         for shown, row in zip(telling, rows, strict=True):
             shown += [key] * (row in split)

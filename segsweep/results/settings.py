@@ -10,8 +10,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 
+from segsweep.base.fields import default_of, plain
+from segsweep.base.words import GROUPS
 from segsweep.results.details import (
     OUTSIDE,
     decides,
@@ -80,6 +83,7 @@ def locate(runs: list[Values]) -> list[Values]:
     They join the recorded values as columns of the frame, `origin` with them.
     """
     _unite_weights(runs)
+    _fill(runs)
     kinds, examples = _kinds(runs)
     keys = keys_of(examples)
     models = _labels(examples, "model", keys)
@@ -103,6 +107,28 @@ def _unite_weights(runs: list[Values]) -> None:
         if content and place and "://" not in place:
             name = place.partition("#")[0].replace("\\", "/").rpartition("/")[2]
             run[key] = names.setdefault(content, f"{name}#sha256={content}")
+
+
+def _fill(runs: list[Values]) -> None:
+    """Let runs of earlier versions have the neutral values of options that came after them.
+
+    That is of options which other runs have.
+    """
+    had = {key for shape in dict.fromkeys(map(tuple, runs)) for key in shape}
+    for run in runs:
+        for group in GROUPS:
+            for key, value in _neutral(group, str(run.get(f"config.{group}.name"))).items():
+                if key in had:
+                    run.setdefault(key, value)
+
+
+@cache
+def _neutral(group: str, word: str) -> Values:
+    """Return the options of a word that are no part of a run at their defaults, with these."""
+    kind = class_of(group, word)
+    options = [f for f in fields(kind) if f.metadata.get("neutral")] if kind else []
+    values = {f"config.{group}.{f.name}": plain(default_of(f)) for f in options}
+    return {key: value for key, value in values.items() if not isinstance(value, dict)}
 
 
 def _begun(runs: list[Values], kinds: list[int]) -> list[str]:
