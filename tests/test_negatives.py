@@ -26,7 +26,7 @@ from segsweep.data.sets.coco import Coco
 from segsweep.metrics.coco import CocoEvaluator
 from segsweep.run.messages import negatives_line
 from segsweep.run.record import data_facts
-from segsweep.sweeps.cost import learnt
+from segsweep.sweeps.cost import trained_on
 from segsweep.verbs.check_data import main
 from tests.layouts import make, source
 from tests.small_coco import content, real, real_folder, write
@@ -51,9 +51,9 @@ def test_what_is_not_learnt_from_is_told_with_the_cure() -> None:
     kept = data_facts(reported(negatives=KEEP))
     assert kept["negatives"] == {"rule": "keep", "train": 8, "val": 0}
     assert kept["trained_on"] == 12
-    assert [learnt({"data": told}) for told in (facts, kept)] == [4, 12]  # what a run costs
+    assert [trained_on({"data": told}) for told in (facts, kept)] == [4, 12]  # what a run costs
     del facts["trained_on"]  # as earlier versions
-    assert learnt({"data": facts}) == 12
+    assert trained_on({"data": facts}) == 12
     assert "are trained on, too" in negatives_line(kept)
     assert negatives_line(facts | {"negatives": {"train": 0}}) == ""
 

@@ -9,6 +9,10 @@ base tells. Nothing is imported here.
 from __future__ import annotations
 
 FLOOR = 1.0  # points of a metric in percent
+CURES = (
+    "More epochs (hparams.epochs), a larger learning rate (peft.lr) or a base that knows such "
+    "images (model) may help."
+)
 
 
 def learnt(value: float, unit: str, direction: str, floor: float = FLOOR) -> bool:

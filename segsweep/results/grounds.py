@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-from segsweep.metrics.learnt import learnt
+from segsweep.metrics.learnt import CURES, learnt
 from segsweep.results.candidates import Candidate, Contest
 from segsweep.results.evidence import Difference, Evidence
 from segsweep.results.wishes import UNITS
@@ -26,8 +26,7 @@ WORDS = {
     "model's input size, with as many objects as it finds and the metric counts.",
     "alone": "No choice yet: only {name} is done ({value}).",
     "unlearnt": "Nothing has been learnt, so nothing is chosen: the best, {name}, has {value}, "
-    "less than {floor}. More epochs (hparams.epochs), a larger learning rate (peft.lr) or a base "
-    "that knows such images (model) may help.",
+    f"less than {{floor}}. {CURES}",
     "unmoved": "No setting is better than {name} ({value}), which trains nothing{noise}: nothing "
     "needs to be trained, or nothing was learnt (learning rate, epochs, weights).",
     "noise": ", by more than noise",

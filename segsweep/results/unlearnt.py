@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from segsweep.metrics.learnt import FLOOR, learnt
+from segsweep.metrics.learnt import CURES, FLOOR, learnt
 from segsweep.results.cells import Table
 from segsweep.results.trace import heading
 from segsweep.results.wording import first
@@ -21,8 +21,7 @@ def unlearnt(table: Table) -> Iterator[str]:
         if low and len(low) == len(known):
             yield (
                 f"Nothing has been learnt: all that was trained is {below}, where differences mean "
-                "nothing. More epochs (hparams.epochs), a larger learning rate (peft.lr) or a base "
-                "that knows such images (model) may help."
+                f"nothing. {CURES}"
             )
         elif low:
             yield f"Nothing was learnt by what is {below}: {first(low)}."

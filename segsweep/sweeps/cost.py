@@ -132,11 +132,11 @@ def _from(
 def _seconds(record: Record, work: float) -> float:
     """Return the seconds that `work` images would have taken in this run."""
     seconds, config = record["seconds"], record["config"]
-    images = config["hparams"]["epochs"] * learnt(record)
+    images = config["hparams"]["epochs"] * trained_on(record)
     return seconds["total"] + seconds.get("train", 0.0) * (work / images - 1)
 
 
-def learnt(record: Record) -> int:
+def trained_on(record: Record) -> int:
     """Return how many pictures a run learns from; earlier records tell only how many there are."""
     return record["data"].get("trained_on", record["data"]["images"]["train"])
 
@@ -171,7 +171,7 @@ def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, A
     """Turn a probe's times per batch into those of the whole run."""
     record, size = measured.record, config.hparams.batch_size
     seconds = record["seconds"]
-    counts = learnt(record), record["data"]["images"]["val"]
+    counts = trained_on(record), record["data"]["images"]["val"]
     steps, batches = (math.ceil(count / size) for count in counts)
     steps = min(steps, config.trainer.limit_train or steps)
     batches = min(batches, config.trainer.limit_val or batches)
