@@ -59,6 +59,11 @@ def test_pictures_and_objects_are_those_of_the_copies(large: Coco, tmp_path: Pat
     assert large.fingerprint() == coco(tmp_path).fingerprint()
 
 
+def test_the_copies_of_test_serve_alone(large: Coco) -> None:
+    """Its pictures are those of train, too, whose copies are not made yet."""
+    assert large.image(large.records("test")[0]).shape == (HEIGHT // 2, WIDTH // 2, 3)
+
+
 def test_copies_are_made_once_and_anew_for_what_changed(
     large: Coco, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,9 @@ def copy_of(record: Record, copies: Mapping[str, Copies]) -> Path | None:
 
     if max(record.height, record.width) != copies["train"].longest:  # as of what is checked
         return None
-    part = copies["train" if record.file in copies["train"].files else "test"]
-    path = part.converted / stored_picture(record.file)
-    return path if path.is_file() else None
+    places = (
+        part.converted / stored_picture(record.file)
+        for part in copies.values()
+        if record.file in part.files
+    )
+    return next(filter(Path.is_file, places), None)
