@@ -24,6 +24,7 @@ from segsweep.run.identity import Run, state_of
 from segsweep.story import train
 from tests.runs import files_of_at_most
 
+pytestmark = pytest.mark.slow
 TINY = [
     "data.train=8", "data.val=4", "hparams.batch_size=4", "hparams.epochs=2", "peft.rank=2",
     "io.log_every=1", "io.save_every=1", "model.weights=null", "trainer.accelerator=cpu",

@@ -19,6 +19,7 @@ from tests.runs import TINY
 from tests.slurm import counted
 from tests.slurm.counted import marks
 
+pytestmark = pytest.mark.slow
 SWEEP = ["-m", "hydra/launcher=local", *TINY, "hparams.epochs=1"]
 STAND_IN = """
 import os, sys, time

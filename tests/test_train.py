@@ -14,6 +14,7 @@ import torch
 
 from tests.runs import STEPS, TINY, contents, curve, logged_steps, result, the_run
 
+pytestmark = pytest.mark.slow
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
 
 

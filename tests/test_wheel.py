@@ -29,7 +29,10 @@ COMMANDS = re.findall(r"^python -m segsweep *(.*?) *(?:#.*)?$", README, re.MULTI
 SLOW = ("bench", "export")  # of models, not of the package: test_bench, test_export
 UV = shutil.which("uv") or shutil.which(str(ROOT / ".uv" / "bin" / "uv"))
 
-pytestmark = pytest.mark.skipif(UV is None, reason="uv, which `make setup` uses, is not there")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(UV is None, reason="uv, which `make setup` uses, is not there"),
+]
 
 
 def run(*command: object, cwd: Path, told: str = "") -> subprocess.CompletedProcess[str]:

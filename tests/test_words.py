@@ -22,6 +22,7 @@ from segsweep.sweeps.slurm import Slurm, script
 from tests.runs import TINY, the_run
 from tests.test_remarks import SOURCE
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [*TINY, "hparams.epochs=1", "trainer.limit_train=1"]
 BIG = "_target_: segsweep.peft.lora.LoRA\nname: big\nrank: 64\n"
