@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segsweep.base.errors import UserError
+from segsweep.check.parts import joined
 from segsweep.check.report import described, look_at
 from segsweep.data.findings import accept
 from segsweep.data.formats import masks
@@ -92,8 +93,7 @@ def test_a_changed_file_gives_a_message_or_a_set_that_can_be_used(folder: Path, 
     (folder / "train.json").write_text(text, encoding="utf-8")
     data = Coco(name="coco", root=str(folder))
     looks, _ = look_at(data, 1, quiet=True)
-    findings = [finding for part, _ in looks for finding in part.findings()]
-    json.dumps(described(data, looks, findings), allow_nan=False).encode()
+    json.dumps(described(data, looks, joined(part for part, _ in looks)), allow_nan=False).encode()
     for record in data.survey("train")[0]:
         for a in record.annotations:
             masks.to_mask(a.segmentation, (record.height, record.width))
@@ -113,6 +113,7 @@ def test_a_changed_file_gives_a_message_or_a_set_that_can_be_used(folder: Path, 
 LIMITED = """
 import resource, sys, warnings
 from pathlib import Path
+from segsweep.check.parts import joined
 from segsweep.check.report import look_at
 from segsweep.check.page import overlay
 from segsweep.check.parts import single
