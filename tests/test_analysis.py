@@ -12,7 +12,7 @@ import pytest
 
 from segsweep.analysis import numbers, slices
 from segsweep.analysis.matches import ERRORS, TYPES, match
-from segsweep.analysis.study import Analysis, analyse, evaluated
+from segsweep.analysis.study import HALF, Analysis, analyse, evaluated
 from segsweep.base.config import Config, compose
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, DataSet, Record
@@ -224,7 +224,8 @@ def test_nothing_to_find_and_nothing_found(
     assert values["best"] is None
     assert values["recall"]["all"]["recall"] == (0.0 if objects else None)
     assert (values["errors"] is None) == (not objects)
-    assert (values["calibration"]["ECE"] is None) == (not guesses)
+    assert values["calibration"]["ECE"] is None  # 0.00 would read as perfect
+    assert values["score"] == HALF
 
 
 def test_a_slice_is_the_evaluation_of_its_images_alone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def test_patterns_videos_and_crops_are_summed_up(
     best = read_json(runs[1] / "record.json")["analysis"]["best"]["score"]
     told = capsys.readouterr().out
     results = json.loads(Path("out/predictions.json").read_text())
-    assert f"threshold {best:.2f}: the best F1 on this run's val; threshold=0.3 for" in told
+    assert f"threshold {best:.2f}: best F1 on its validation images; threshold=0.3 for" in told
     assert f"\n{len(results)} objects on 4 of 4 pictures: " in told
     assert re.search(r"\nplain\.png +\d+ +0\.\d\d +\d \w+, ", told)
     assert "\nclip.mp4, 3 pictures  " in told
@@ -205,13 +205,13 @@ def test_where_nothing_is_found_the_highest_score_is_told(
 def test_the_threshold_is_of_the_best_f1_or_what_is_lacking_is_told(copied: Path) -> None:
     config, record = finished(copied)
     best = record["analysis"]["best"]["score"]
-    assert study.threshold(copied, config, record) == (best, "the best F1 on this run's val")
+    assert study.threshold(copied, config, record) == (best, study.BEST)
     assert study.threshold(copied, config, record | {"analysis": None})[0] == best
     nothing = record | {"analysis": record["analysis"] | {"best": None}}
     assert study.threshold(copied, config, nothing)[0] == 0.5
     (copied / predictions.FILE).unlink()
     score, reason = study.threshold(copied, config, record | {"analysis": None})
-    assert (score, reason) == (0.5, "this run has no predictions of its val to measure one by")
+    assert (score, reason) == (0.5, "it has no predictions of its validation images to choose one by")
 
 
 def test_from_python_pictures_have_the_brightness_of_the_run(copied: Path, tmp_path: Path) -> None:
@@ -444,34 +444,38 @@ def greedy(
 @pytest.fixture(scope="module")
 def rivals(tmp_path_factory) -> list[Path]:
     """Real predictions and worse ones, as two runs of a real set."""
-    data, results = real("nuclei"), tmp_path_factory.mktemp("rivals")
+    results, draws = tmp_path_factory.mktemp("rivals"), np.random.default_rng(0)
+    return [
+        rival(results, 0, lambda guess: guess),
+        rival(results, 1, lambda guess: {"score": guess["score"] * draws.uniform(0.5, 1)}),
+    ]
+
+
+def rival(results: Path, seed: int, other: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """Leave a run with real predictions of three images of a real set, each made another."""
+    data = real("nuclei")
     numbers = {category: k for k, category in enumerate(data.category_ids())}
     told = json.loads((REAL / "nuclei/reference/predictions.json").read_text())
-    draws = np.random.default_rng(0)
-    directories = []
-    for seed in (0, 1):
-        words = ["data=coco", f"data.root={data.root}", f"io.results={results}", f"seed={seed}"]
-        run = Run(compose(words))
-        run.directory.mkdir(parents=True)
-        run.prepare()
-        found: dict[int, list[dict[str, Any]]] = {r.image_id: [] for r in data.records("val")[:3]}
-        for guess in (g for g in told if g["image_id"] in found):
-            worse = {"score": guess["score"] * draws.uniform(0.5, 1)} if seed else {}
-            guess = {**guess, "category_id": numbers[guess["category_id"]], **worse}
-            found[guess["image_id"]].append(guess)
-        head = {"run": run.id, "split": "val", "data": data.fingerprint()}
-        with predictions.writing(run.directory / predictions.FILE, head) as writer:
-            for image_id, own in found.items():
-                writer.add(image_id, sorted(own, key=lambda g: -g["score"]))
-        record = run.head() | {
-            "status": "done",
-            "files": file_facts(run.directory),
-            "metrics": {"segm_AP": {"value": 50.0 - seed}},
-            "data": {"fingerprint": data.fingerprint(), "classes": data.classes()},
-        }
-        (run.directory / "record.json").write_text(json.dumps(record))
-        directories.append(run.directory)
-    return directories
+    words = ["data=coco", f"data.root={data.root}", f"io.results={results}", f"seed={seed}"]
+    run = Run(compose(words))
+    run.directory.mkdir(parents=True)
+    run.prepare()
+    found: dict[int, list[dict[str, Any]]] = {r.image_id: [] for r in data.records("val")[:3]}
+    for guess in (g for g in told if g["image_id"] in found):
+        own = {**guess, "category_id": numbers[guess["category_id"]]}
+        found[guess["image_id"]].append(own | other(own))
+    head = {"run": run.id, "split": "val", "data": data.fingerprint(), "classes": data.classes()}
+    with predictions.writing(run.directory / predictions.FILE, head) as writer:
+        for image_id, several in found.items():
+            writer.add(image_id, sorted(several, key=lambda g: -g["score"]))
+    record = run.head() | {
+        "status": "done",
+        "files": file_facts(run.directory),
+        "metrics": {"segm_AP": {"value": 50.0 - seed}},
+        "data": {"fingerprint": data.fingerprint(), "classes": data.classes()},
+    }
+    (run.directory / "record.json").write_text(json.dumps(record))
+    return run.directory
 
 
 @pytest.mark.parametrize("iou", [0.5, 0.75])
@@ -536,6 +540,40 @@ def test_compared_runs_stand_beside_one_another_on_a_narrow_screen(
     assert len(set(figures)) == 1
     assert "mask AP" in page.locator("th").all_inner_texts()
     page.close()
+
+
+def test_runs_of_low_scores_are_compared_by_their_own_unless_another_is_asked_for(
+    rivals: list[Path], tmp_path: Path, capsys
+) -> None:
+    """From 0.5 on the second would have found nothing, though it finds the very same."""
+    timid = rival(tmp_path, 2, lambda guess: {"score": guess["score"] / 4})
+    words = [str(rivals[0]), str(timid), "--images", "1", f"out={tmp_path / 'out'}"]
+    assert compare.main(words) == 0
+    assert "no prediction" not in capsys.readouterr().out
+    own, other = (
+        [row[f"found {label}"] for row in csv.DictReader((tmp_path / "out/objects.csv").open())]
+        for label in difference.labels([read_json(p / "record.json") for p in (rivals[0], timid)])
+    )
+    assert own == other
+    assert "1" in own
+    assert compare.main([*words, "score=0.5"]) == 0
+    said = r"seed 2.*: no prediction has the score 0\.50; the highest is 0\.2\d\."
+    assert re.search(said, capsys.readouterr().out)
+    assert re.search(said, (tmp_path / "out/index.html").read_text())
+
+
+def test_where_nothing_is_right_all_pages_count_from_the_same_score(
+    rivals: list[Path], tmp_path: Path, capsys
+) -> None:
+    """No page shows bare photographs of a run where another shows what it found."""
+    lost = rival(tmp_path, 3, lambda guess: {"segmentation": block((520, 696), 0, 0, 2, 2)})
+    for several in ([lost, rivals[0]], [lost, lost]):
+        (side, _) = difference.compared_runs(several, [], "best", 0.5)
+        assert side.score == study.threshold(lost, side.config, side.record)[0] == study.HALF
+        assert (side.matches.scores >= side.score).any()
+        (remark,) = side.remarks()
+        assert remark.endswith("counted from 0.50 on; no object on its validation images is found "
+                               "right to choose one by.")  # fmt: skip
 
 
 def test_the_best_score_is_each_runs_own(rivals: list[Path]) -> None:

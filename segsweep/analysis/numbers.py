@@ -92,7 +92,8 @@ def calibration(scores: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """Compare scores with precision: ECE is the mean gap over predictions (Küppers 2020, D-ECE).
 
     Each of `bins`, equally wide from 0 to 1, holds a number of predictions, their mean score and
-    the share of right ones, both in percent.
+    the share of right ones, both in percent. Where nothing is right there is no ECE: low scores
+    alone would make it look perfect.
     """
     place = np.clip((scores * BINS).astype(int), 0, BINS - 1)
     count = np.bincount(place, minlength=BINS)
@@ -101,9 +102,10 @@ def calibration(scores: np.ndarray, right: np.ndarray) -> dict[str, Any]:
         share = 100 * np.bincount(place, right, BINS) / count
     gap = np.abs(mean - share)
     occupied = count > 0
+    told = bool(right.any())
     return {
-        "ECE": float((count * gap)[occupied].sum() / count.sum()) if occupied.any() else None,
-        "MCE": float(gap[occupied].max()) if occupied.any() else None,
+        "ECE": float((count * gap)[occupied].sum() / count.sum()) if told else None,
+        "MCE": float(gap[occupied].max()) if told else None,
         "predictions": len(scores),
         "bins": [
             [int(n), round(float(m), 2), round(float(s), 2)] if n else [0, None, None]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 IOU = 0.5
 HALF = 0.5  # the score threshold where none was measured
+BEST = "best F1 on its validation images"  # what a measured one is
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def analyse(
     matches = match(config.data, predicted, iou, max_dets)
     best = numbers.best_score(matches)
     if score is None:
-        score = best.score if best else 0.0
+        score = best.score if best else HALF
     missed = numbers.missed(matches, score, predicted.head["classes"])
     values = {
         "iou": iou,
@@ -76,19 +77,21 @@ def recorded(config: Config, predicted: PredictionFile | None) -> dict[str, Any]
 
 
 def threshold(directory: Path, config: Config, record: dict[str, Any]) -> tuple[float, str]:
-    """Return the score of a run's best F1 on its validation images, and what it is, in words.
+    """Return the score from which objects of a run count wherever no other is wished for, and why.
 
-    It is that of its record, else of its kept predictions; HALF where there is none.
+    It is that of the best F1 on its validation images: of its record, else of its kept predictions;
+    HALF where there is none. Verbs that draw or count objects all ask here, so they agree.
     """
     from segsweep.run.predictions import of_run
 
-    analysis, reason = record.get("analysis"), "nothing that this run found on its val is right"
+    analysis = record.get("analysis")
+    reason = "no object on its validation images is found right to choose one by"
     try:
         analysis = analysis or analyse(config, of_run(directory)).numbers
     except UserError:
-        reason = "this run has no predictions of its val to measure one by"
+        reason = "it has no predictions of its validation images to choose one by"
     if analysis and (best := analysis["best"]):
-        return best["score"], "the best F1 on this run's val"
+        return best["score"], BEST
     return HALF, reason
 
 

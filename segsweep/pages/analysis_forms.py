@@ -22,14 +22,14 @@ LEFT = ("run", "column", "value")
 
 
 def run_row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return what a table says of a run, by column; AP is that at the IoU of the analysis."""
+    """Return what a table says of a run, by column; AP50 is AP at an IoU of 0.50."""
     errors, recall = numbers["errors"] or {}, numbers["recall"]
     return {
         "run": name,
         "images": numbers["images"],
         "IoU": numbers["iou"],
         "score": numbers["score"],
-        "AP": errors.get("base", {}).get("AP"),
+        f"AP{100 * numbers['iou']:.0f}": errors.get("base", {}).get("AP"),
         **{f"recall {size}": objects["recall"] for size, objects in recall.items()},
         **{f"dAP {short}": errors.get(kind, {}).get("dAP") for short, kind in TYPES.items()},
         "ECE": numbers["calibration"]["ECE"],

@@ -159,6 +159,7 @@ def page(
             "other": other,
             "heads": difference.heads(first, other),
             "rows": [difference.cells(row) for row in difference.rows(first, other)],
+            "absent": difference.absent(first),
             "ways": ways[2 * k : 2 * k + 2],
         }
         for k, other in enumerate(others)
@@ -167,6 +168,7 @@ def page(
         "pages/compare.html",
         titles=[TRUTH, *(run.label for run in compared)],
         first=first,
+        compared=compared,
         iou=first.matches.iou,
         images=len(first.matches.images),
         summaries=[run.summary() for run in compared],

@@ -6,7 +6,7 @@ with it as in COCO evaluation at one IoU threshold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segsweep.analysis.matches import Matches, match
-from segsweep.analysis.numbers import best_score, size_of
+from segsweep.analysis.numbers import size_of
+from segsweep.analysis.study import BEST, threshold
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record
@@ -34,6 +35,7 @@ class ComparedRun:
     record: dict[str, Any]
     predicted: PredictionFile
     score: float
+    reason: str  # why this score; nothing where it was asked for
     matches: Matches
 
     @property
@@ -59,6 +61,15 @@ class ComparedRun:
             "found": int(self.found.sum()),
             "false alarms": int((counted & ~self.matches.right).sum()),
         }
+
+    def remarks(self) -> Iterator[str]:
+        """Say why a score of its own is lacking, and where nothing has the score."""
+        if self.reason not in ("", BEST):
+            yield f"{self.label}: counted from {self.score:.2f} on; {self.reason}."
+        scores = self.matches.scores
+        if not (scores >= self.score).any():
+            most = f"; the highest is {scores.max():.2f}" if len(scores) else ""
+            yield f"{self.label}: no prediction has the score {self.score:.2f}{most}."
 
 
 class ObjectCounts(NamedTuple):
@@ -98,6 +109,8 @@ def compared_runs(
 ) -> list[ComparedRun]:
     """Match the predictions of runs with the objects of their images.
 
+    They count from a score on; "best" is each run's own threshold, that of its best F1.
+
     Raises UserError where they kept none, or were evaluated on other images.
     """
     stored = [(*finished(path, words), predictions.of_run(path)) for path in directories]
@@ -119,20 +132,14 @@ def compared_runs(
     names = labels([record for _, record, _ in stored])
     for directory, label, run in zip(directories, names, stored, strict=True):
         matches = match(config.data, run[2], iou, getattr(run[0].metrics, "max_dets", 100))
-        compared.append(ComparedRun(directory, label, *run, _threshold(matches, score), matches))
+        least = threshold(directory, *run[:2]) if score == "best" else (float(score), "")
+        compared.append(ComparedRun(directory, label, *run, *least, matches))
         if matches.images != compared[0].matches.images:
             raise UserError(
                 f"compare: {directory.name} was evaluated on {len(matches.images)} images, "
                 f"{directories[0].name} on {len(compared[0].matches.images)} (trainer.limit_val)"
             )
     return compared
-
-
-def _threshold(matches: Matches, score: float | str) -> float:
-    if not isinstance(score, str):
-        return score
-    best = best_score(matches)
-    return best.score if best else 1.0
 
 
 def labels(records: Sequence[dict[str, Any]]) -> list[str]:
@@ -151,14 +158,23 @@ def labels(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def rows(a: ComparedRun, b: ComparedRun) -> list[ObjectCounts]:
-    """Count objects by who finds them: all, by size, by class."""
+    """Count objects by who finds them: all, by size, by class of those that there are."""
     sizes = np.array([size_of(annotation.area) for _, annotation in a.objects])
     classes = np.array([annotation.category for _, annotation in a.objects])
     kinds = {"all": np.ones(len(sizes), bool)}
     kinds |= {{"s": "small", "m": "medium", "l": "large"}[s]: sizes == s for s in SIZES}
     names = a.record["data"]["classes"]
-    kinds |= {name: classes == k for k, name in enumerate(names) if len(names) > 1}
+    there = np.unique(classes) if len(names) > 1 else ()
+    kinds |= {names[k]: classes == k for k in there}
     return [_row(kind, a.found[chosen], b.found[chosen]) for kind, chosen in kinds.items()]
+
+
+def absent(a: ComparedRun) -> str:
+    """Say how many classes the table of two runs leaves out."""
+    names = a.record["data"]["classes"]
+    number = len(names) - len({annotation.category for _, annotation in a.objects})
+    kinds = f"{number} classes have" if number > 1 else "1 class has"
+    return f"{kinds} no object on these images." if number and len(names) > 1 else ""
 
 
 def _row(kind: str, a: np.ndarray, b: np.ndarray) -> ObjectCounts:

@@ -181,7 +181,8 @@ def measures(record: Record, key: str) -> dict[str, float]:
     if analysis:
         values |= {SIZES[size]: recall["recall"] for size, recall in analysis["recall"].items()}
         values["precision"] = (analysis["best"] or {}).get("precision")
-        values["calibration error"] = analysis["calibration"]["ECE"]
+        right = analysis["best"] is not None  # low scores alone would look perfect
+        values["calibration error"] = analysis["calibration"]["ECE"] if right else None
         errors = analysis["errors"] or {}
         values |= {f"dAP {name}": errors[name]["dAP"] for name in ERRORS if name in errors}
         for column, by_value in analysis["slices"].items():

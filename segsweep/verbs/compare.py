@@ -1,11 +1,11 @@
 """The verb `compare`: what runs find on the same images, side by side, and who loses which object.
 
     python -m segsweep compare 3f2a91 run=77b0c1 run=9d3e55 --images 8
-    python -m segsweep compare 3f2a91 77b0c1 score=best iou=0.75
+    python -m segsweep compare 3f2a91 77b0c1 score=0.5 iou=0.75
 
 Reads the predictions that runs kept (`predict split=val` makes missing ones); no model is run. The
-first run is the one that the others are compared with. Writes a page, a figure and two lists of
-objects. docs/pictures.md says what each number means.
+first run is the one that the others are compared with. Each run's objects count from its score of
+best F1 on, as in `report` and `predict`. Writes a page, a figure and two lists of objects. docs/pictures.md says what each number means.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--score",
         type=_score,
-        default=0.5,
-        help="least score (0.5), or best: of each run's best F1",
+        default="best",
+        help="least score, as in 0.5; default: best, that of each run's best F1",
     )
     parser.add_argument("--iou", type=share, default=0.5, help="of a right mask (0.5)")
     parser.add_argument("--out", type=Path, help="default: compare below the results")
@@ -70,7 +70,7 @@ def show(compared: list[ComparedRun]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from segsweep.pages.difference import cells, heads, rows
+    from segsweep.pages.difference import absent, cells, heads, rows
 
     console = printer(highlight=False)
     table = Table(box=SIMPLE_HEAD)
@@ -80,6 +80,8 @@ def show(compared: list[ComparedRun]) -> None:
     for summary in summaries:
         table.add_row(*map(_text, summary.values()))
     console.print(table)
+    for remark in (words for run in compared for words in run.remarks()):
+        console.print(remark, style="yellow", markup=False, soft_wrap=True)
     first, *others = compared
     for other in others:
         table = Table(title=f"{first.label} and {other.label}", box=SIMPLE_HEAD)
@@ -89,6 +91,8 @@ def show(compared: list[ComparedRun]) -> None:
         for row in rows(first, other):
             table.add_row(*cells(row))
         console.print(table)
+        if words := absent(first):
+            console.print(words)
 
 
 def _text(value: object) -> str:

@@ -31,6 +31,7 @@ class PictureTable:
     titles: list[str]
     rows: list[PictureRow]
     remark: str = ""
+    notes: tuple[str, ...] = ()  # on scores
 
 
 def galleries(
@@ -95,4 +96,6 @@ def _table(contest: Contest, directories: list[Path], left: int) -> PictureTable
             break
         rows.append(row)
     remark = "" if rows else "no room left on the page; python -m segsweep compare shows them"
-    return PictureTable(contest.name, [TRUTH, *(run.label for run in compared)], rows, remark)
+    titles = [TRUTH, *(run.label for run in compared)]
+    notes = tuple(words for run in compared for words in run.remarks())
+    return PictureTable(contest.name, titles, rows, remark, notes)
