@@ -183,7 +183,7 @@ def test_missing_and_failed_cells_are_shown_and_counted(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 41.0, rank=2, domain="street"))
     text = "\n".join(lines_of(tmp_path))
     assert "| LoRA (r=4) | — | — | — | failed | — |" in text
-    assert "1 of 4 cells missing (—)" in text
+    assert "(—, 1 of 4 cells" in text
     assert "**—**" not in text
     failed = json.loads(next(tmp_path.glob("runs/*/failed.json")).read_text())
     assert f"1 failed: {failed['id']} (OutOfMemoryError: CUDA out of memory)" in text

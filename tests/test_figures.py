@@ -295,9 +295,31 @@ def test_the_front_draws_what_cannot_be_told_from_it(tmp_path: Path) -> None:
     assert len(frontier.reaches) == 3
     assert all(0.3 < reach < 2 for reach in frontier.reaches)
     _, svg, _ = tradeoff_figure([panel.table], "params.trainable", tmp_path / "pareto")
-    for text in ("not told from the front", "beaten by a cheaper setting", "within noise"):
+    for text in ("not told from the front", "no better than a cheaper one", "within noise"):
         assert text in words(svg)
     assert "unstable over seeds, never on the front" in words(svg)
+
+
+def test_a_tie_is_not_called_beaten_and_the_frozen_base_is_seen(tmp_path: Path) -> None:
+    for rank in (2, 4):
+        write(tmp_path, record("lora", 40.0, rank=rank, trainable=10_000 * rank))
+    write(tmp_path, record("frozen", 12.34, trainable=0))
+    _, svg, _ = tradeoff_figure(
+        ablation(frame.read(tmp_path).runs), "params.trainable", tmp_path / "pareto"
+    )
+    assert "beaten" not in words(svg)
+    assert "no better than a cheaper one" in words(svg)
+    assert "frozen base 12.34 %" in words(svg)
+
+
+def test_where_nothing_was_learnt_nothing_is_ranked(tmp_path: Path) -> None:
+    for rank, ap in ((2, 0.0), (4, 0.0), (8, 0.4)):
+        write(tmp_path, record("lora", ap, rank=rank, trainable=10_000 * rank))
+    (table,) = ablation(frame.read(tmp_path).runs)
+    _, svg, _ = tradeoff_figure([table], "params.trainable", tmp_path / "pareto")
+    assert "nothing was learnt (AP below 1): no front" in words(svg)
+    for text in ("beaten", "cheaper one", "on the Pareto front"):
+        assert text not in words(svg)
 
 
 def test_a_mean_over_data_sets_has_a_front_but_no_test(tmp_path: Path) -> None:

@@ -211,7 +211,10 @@ def test_the_threshold_is_of_the_best_f1_or_what_is_lacking_is_told(copied: Path
     assert study.threshold(copied, config, nothing)[0] == 0.5
     (copied / predictions.FILE).unlink()
     score, reason = study.threshold(copied, config, record | {"analysis": None})
-    assert (score, reason) == (0.5, "it has no predictions of its validation images to choose one by")
+    assert (score, reason) == (
+        0.5,
+        "no predictions of the validation images are kept to choose one by",
+    )
 
 
 def test_from_python_pictures_have_the_brightness_of_the_run(copied: Path, tmp_path: Path) -> None:
@@ -557,7 +560,7 @@ def test_runs_of_low_scores_are_compared_by_their_own_unless_another_is_asked_fo
     assert own == other
     assert "1" in own
     assert compare.main([*words, "score=0.5"]) == 0
-    said = r"seed 2.*: no prediction has the score 0\.50; the highest is 0\.2\d\."
+    said = r"seed 2.*: no prediction has a score of 0\.50 or more; the highest is 0\.2\d\."
     assert re.search(said, capsys.readouterr().out)
     assert re.search(said, (tmp_path / "out/index.html").read_text())
 
@@ -568,12 +571,15 @@ def test_where_nothing_is_right_all_pages_count_from_the_same_score(
     """No page shows bare photographs of a run where another shows what it found."""
     lost = rival(tmp_path, 3, lambda guess: {"segmentation": block((520, 696), 0, 0, 2, 2)})
     for several in ([lost, rivals[0]], [lost, lost]):
-        (side, _) = difference.compared_runs(several, [], "best", 0.5)
+        compared = difference.compared_runs(several, [], "best", 0.5)
+        side, *_ = compared
         assert side.score == study.threshold(lost, side.config, side.record)[0] == study.HALF
         assert (side.matches.scores >= side.score).any()
-        (remark,) = side.remarks()
-        assert remark.endswith("counted from 0.50 on; no object on its validation images is found "
-                               "right to choose one by.")  # fmt: skip
+        (remark,) = difference.remarks(compared)
+        assert remark.endswith(
+            ": counted from a score of 0.50 on; nothing found on the validation images is right, "
+            "so none could be chosen."
+        )
 
 
 def test_the_best_score_is_each_runs_own(rivals: list[Path]) -> None:

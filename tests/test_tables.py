@@ -120,8 +120,8 @@ def test_ours_stand_beside_the_published_and_gaps_are_named(tmp_path: Path) -> N
     assert rows["LoRA (r=2)", "reported"].cells[place].text() == "74.72"
     assert rows["LoRA (r=2)", "ours"].cells[place].text() == "70.50 ± 0.71 (2)"
     assert rows["Full head", "ours"].cells[place].text() == "—"
-    note = next(note for note in table.notes if "missing" in note)
-    assert note.startswith("90 of 92 cells missing (—)")
+    note = next(note for note in table.notes if "finished run yet" in note)
+    assert note.startswith("No finished run yet (—, 90 of 92 cells")
     assert "Full head on AP NDD20 SEEM" in note
 
 
@@ -285,6 +285,14 @@ def test_what_is_still_rising_says_so(tmp_path: Path) -> None:
     (table,) = built(tmp_path, "ablation")
     assert "| LoRA (r=8) ↑ |" in markdown([table])
     assert "| Full head |" in markdown([table])
+
+
+def test_a_single_validation_is_not_rising(tmp_path: Path) -> None:
+    only = record("lora", 48.0)
+    only["best"]["epoch"] = only["config"]["hparams"]["epochs"] = 1
+    write(tmp_path, only)
+    (table,) = built(tmp_path, "ablation")
+    assert "↑" not in markdown([table])
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -85,11 +85,11 @@ def threshold(directory: Path, config: Config, record: dict[str, Any]) -> tuple[
     from segsweep.run.predictions import of_run
 
     analysis = record.get("analysis")
-    reason = "no object on its validation images is found right to choose one by"
+    reason = "nothing found on the validation images is right, so none could be chosen"
     try:
         analysis = analysis or analyse(config, of_run(directory)).numbers
     except UserError:
-        reason = "it has no predictions of its validation images to choose one by"
+        reason = "no predictions of the validation images are kept to choose one by"
     if analysis and (best := analysis["best"]):
         return best["score"], BEST
     return HALF, reason

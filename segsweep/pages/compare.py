@@ -168,7 +168,7 @@ def page(
         "pages/compare.html",
         titles=[TRUTH, *(run.label for run in compared)],
         first=first,
-        compared=compared,
+        remarks=difference.remarks(compared),
         iou=first.matches.iou,
         images=len(first.matches.images),
         summaries=[run.summary() for run in compared],

@@ -65,11 +65,11 @@ class ComparedRun:
     def remarks(self) -> Iterator[str]:
         """Say why a score of its own is lacking, and where nothing has the score."""
         if self.reason not in ("", BEST):
-            yield f"{self.label}: counted from {self.score:.2f} on; {self.reason}."
+            yield f"counted from a score of {self.score:.2f} on; {self.reason}."
         scores = self.matches.scores
         if not (scores >= self.score).any():
             most = f"; the highest is {scores.max():.2f}" if len(scores) else ""
-            yield f"{self.label}: no prediction has the score {self.score:.2f}{most}."
+            yield f"no prediction has a score of {self.score:.2f} or more{most}."
 
 
 class ObjectCounts(NamedTuple):
@@ -140,6 +140,15 @@ def compared_runs(
                 f"{directories[0].name} on {len(compared[0].matches.images)} (trainer.limit_val)"
             )
     return compared
+
+
+def remarks(compared: Sequence[ComparedRun]) -> list[str]:
+    """Return what a reader must know about the scores of runs; what regards several once."""
+    regarded: dict[str, list[str]] = {}
+    for run in compared:
+        for words in run.remarks():
+            regarded.setdefault(words, []).append(run.label)
+    return [f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in regarded.items()]
 
 
 def labels(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -116,8 +116,12 @@ class Row:
         return self.run.setting
 
     def rising(self) -> bool:
-        """Say whether most of its runs were best at their last validation: still rising."""
+        """Say whether most of its runs were best at their last validation: still rising.
+
+        A single validation is always the best and tells nothing.
+        """
         runs = [run for cell in self.cells.values() for run in cell.runs if run.get("best.epoch")]
+        runs = [run for run in runs if run["config.hparams.epochs"] > _every(run)]
         last = [run["best.epoch"] > run["config.hparams.epochs"] - _every(run) for run in runs]
         return sum(last) > len(last) / 2
 

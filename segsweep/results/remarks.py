@@ -69,9 +69,9 @@ def _missing(table: Table, observed: list[Observation]) -> str:
     ]
     if not absent:
         return ""
-    means = "; means only over complete rows" if any(c.is_mean for c in table.columns) else ""
-    count = f"{len(absent)} of {len(asked)} cells missing ({MISSING})"
-    return f"{count}: no finished run yet{means}: {first(absent)}."
+    means = "; left out of means" if any(c.is_mean for c in table.columns) else ""
+    count = f"{len(absent)} of {len(asked)} cells"
+    return f"No finished run yet ({MISSING}, {count}{means}): {first(absent)}."
 
 
 def _failed(runs: list[Values]) -> str:

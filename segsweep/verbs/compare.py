@@ -70,7 +70,7 @@ def show(compared: list[ComparedRun]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from segsweep.pages.difference import absent, cells, heads, rows
+    from segsweep.pages.difference import absent, cells, heads, remarks, rows
 
     console = printer(highlight=False)
     table = Table(box=SIMPLE_HEAD)
@@ -80,7 +80,7 @@ def show(compared: list[ComparedRun]) -> None:
     for summary in summaries:
         table.add_row(*map(_text, summary.values()))
     console.print(table)
-    for remark in (words for run in compared for words in run.remarks()):
+    for remark in remarks(compared):
         console.print(remark, style="yellow", markup=False, soft_wrap=True)
     first, *others = compared
     for other in others:
@@ -91,8 +91,8 @@ def show(compared: list[ComparedRun]) -> None:
         for row in rows(first, other):
             table.add_row(*cells(row))
         console.print(table)
-        if words := absent(first):
-            console.print(words)
+    if words := absent(first):
+        console.print(words)
 
 
 def _text(value: object) -> str:

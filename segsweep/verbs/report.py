@@ -106,7 +106,8 @@ def _summary(report: ReportContent, wishes: Wishes) -> None:
     from segsweep.results.grounds import Grounds, worded
 
     counts = ", ".join(f"{number} {state}" for state, number in report.counts().items())
-    print(f"{len(report.statuses)} runs: {counts}")
+    number = len(report.statuses)
+    print(f"{number} run{'s' if number != 1 else ''}: {counts}")
     for warning in report.warnings:
         print(warning)
     for contest in report.contests:

@@ -108,7 +108,7 @@ class ReportContent:
         for run in self.runs:
             counters["commit"][code(run)] += 1
             parts = (run.get("device.host"), run.get("device.name") or run.get("device"))
-            counters["machine"][", ".join(str(part) for part in parts if part)] += 1
+            counters["machine"][", ".join(str(part) for part in parts if part) or "unknown"] += 1
             for key in (key for key in run if key.startswith("versions.")):
                 counters.setdefault(key.partition(".")[2], Counter())[str(run[key])] += 1
         return {key: sorted(counter.items()) for key, counter in counters.items() if counter}
@@ -285,4 +285,5 @@ def measured(contest: Contest) -> dict[str, Any]:
         "head": [metric_name(name) for name in head],
         "rows": [(c.name, [c.measures.get(name) for name in head]) for c in contest.candidates],
         "analysed": analysed,
+        "sliced": next((name for name in head if "=" in name and "recall" not in name), ""),
     }

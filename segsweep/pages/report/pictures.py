@@ -97,5 +97,5 @@ def _table(contest: Contest, directories: list[Path], left: int) -> PictureTable
         rows.append(row)
     remark = "" if rows else "no room left on the page; python -m segsweep compare shows them"
     titles = [TRUTH, *(run.label for run in compared)]
-    notes = tuple(words for run in compared for words in run.remarks())
+    notes = tuple(difference.remarks(compared))
     return PictureTable(contest.name, titles, rows, remark, notes)

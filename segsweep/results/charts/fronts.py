@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-ON, NEAR, BEATEN = "on the Pareto front", "not told from the front", "beaten by a cheaper setting"
+ON, NEAR, BEHIND = "on the Pareto front", "not told from the front", "no better than a cheaper one"
 REACH = "within noise of the front"
 LIGHT = "#dde7f0"
 
@@ -33,7 +33,7 @@ def steps(ax: Axes, panel: Panel, front: Front, last: float) -> dict[str, Artist
 
 def example(state: str) -> Artist:
     """Return what stands in a legend for a place beside the front."""
-    face = {ON: GREY, NEAR: pale(GREY), BEATEN: "white"}[state]
+    face = {ON: GREY, NEAR: pale(GREY), BEHIND: "white"}[state]
     artist = handle(Style(GREY, "o"), line="-" if state == ON else "none")
     artist.set(markerfacecolor=face)
     return artist

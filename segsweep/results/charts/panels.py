@@ -139,19 +139,31 @@ class Panel:
 
         Their bars are the spread over seeds.
         """
+        return [point for point in self._costed(cost) if point.x]
+
+    def free(self, cost: str) -> list[PlotPoint]:
+        """Return the settings that cost nothing, as the frozen base does: no point of an axis."""
+        return [point for point in self._costed(cost) if not point.x]
+
+    def _costed(self, cost: str) -> list[PlotPoint]:
         points = []
         for row in self.table.rows:
             cell = self.table.cell(row, self.column)
             price = mean(run.get(cost) for run in cell.runs)
-            if cell.value is not None and price:
+            if cell.value is not None and price is not None:
                 price *= QUANTITIES[cost].factor
                 odd = row.labels in self.unstable
                 points.append(PlotPoint(row, price, cell.value, cell.sd or 0.0, odd))
         return points
 
     def front(self, points: Sequence[PlotPoint]) -> Front:
-        """Return the Pareto front of the stable points, and what cannot be told from it."""
+        """Return the Pareto front of the stable points, and what cannot be told from it.
+
+        Where nothing was learnt there is none: differences mean nothing.
+        """
         stable = [point for point in points if not point.unstable]
+        if self.unlearnt(points):
+            return Front([])
         best = front(stable, higher=self.column.sign > 0)
         if not self.tested:
             return Front(best)
@@ -163,6 +175,12 @@ class Panel:
             near += [p for p, r in zip(beaten, far, strict=False) if abs(step.value - p.value) <= r]
             reaches.append(max(far, default=0.0))
         return Front(best, near, reaches)
+
+    def unlearnt(self, points: Sequence[PlotPoint]) -> str:
+        """Say so where none of some points with the metric itself has learnt anything."""
+        unit, direction = self.column.unit, self.column.direction
+        known = any(learnt(point.value, unit, direction) for point in points)
+        return "" if known else f"nothing was learnt ({self.metric} below {FLOOR:g}): no front"
 
     def noise(self) -> Band | None:
         """Return the noise as drawn: of same-seed repeats where there are any, else over seeds."""

@@ -20,7 +20,7 @@ from segsweep.results.charts.canvas import (
     head,
     remark,
 )
-from segsweep.results.charts.fronts import BEATEN, NEAR, ON, example, pale, steps
+from segsweep.results.charts.fronts import BEHIND, NEAR, ON, example, pale, steps
 from segsweep.results.charts.labels import Label
 from segsweep.results.charts.panels import GIVEN, REPEATS, SEEDS, Front, Panel, PlotPoint
 from segsweep.results.wording import QUANTITIES, Quantity, elided
@@ -144,7 +144,7 @@ def _delta(panel: Panel, styles: dict[str, Style], ax: Axes) -> Painted:
         noise = panel.noise()
         if noise and noise.sd:
             ax.axhspan(-noise.sd, noise.sd, color=SHADE, linewidth=0, zorder=0.5)
-    _frozen(ax, panel)
+    _frozen(ax, panel.points(trained=False), panel.unit)
     zero = [(x, 0.0) for x in ax.get_xlim()]
     odd = _crossed(ax, points, "unstable over seeds")
     return replace(
@@ -210,12 +210,12 @@ def _logarithmic(ax: Axes, low: float, high: float, form: Any) -> None:
     ax.xaxis.set_major_formatter(form)
 
 
-def _frozen(ax: Axes, panel: Panel) -> None:
-    """Mark the frozen base, which trains nothing and so has no place on a logarithmic axis."""
+def _frozen(ax: Axes, points: Sequence[PlotPoint], unit: str) -> None:
+    """Mark the frozen base, which costs nothing and so has no place on a logarithmic axis."""
     low, high = ax.get_ylim()
-    for point in panel.points(trained=False):
+    for point in points:
         name = elided(point.row.setting.lower(), TITLE)
-        text, height = f"{name} {point.value:.0f} {panel.unit}", 0.01
+        text, height = f"{name} {point.value:.2f} {unit}".rstrip(), 0.01
         if low <= point.value <= high:
             ax.axhline(point.value, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
             height = (point.value - low) / (high - low)
@@ -243,8 +243,8 @@ def _tradeoff(panel: Panel, cost: str, styles: dict[str, Style], ax: Axes) -> Pa
         style = styles[p.row.method]
         face = pale(style.color) if p in front.near else "white"
         ax.errorbar(p.x, p.value, **_look(style, p in front.best, face))
-        state = ON if p in front.best else NEAR if p in front.near else BEATEN
-        if not p.unstable:
+        state = ON if p in front.best else NEAR if p in front.near else BEHIND
+        if front.best and not p.unstable:
             states.setdefault(state, example(state))
     states |= _crossed(ax, points, UNSTABLE)
     costs = [p.x for p in points]
@@ -255,6 +255,8 @@ def _tradeoff(panel: Panel, cost: str, styles: dict[str, Style], ax: Axes) -> Pa
         ax.locator_params(axis="x", nbins=6)
     ax.set_xlabel(quantity.heading)
     ax.set_ylabel(panel.plain_quantity())
+    remark(ax, panel.unlearnt(points), 0.99)
+    _frozen(ax, panel.free(cost), panel.column.unit)
     ends = [*(p.x for p in front.best[1:]), max(costs)]
     edges = [[(p.x, p.value), (end, p.value)] for p, end in zip(front.best, ends, strict=False)]
     families = {p.row.run.family: styles[p.row.method] for p in points}
