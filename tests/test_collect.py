@@ -393,7 +393,7 @@ def test_figures_are_written_and_say_what_they_show(tmp_path: Path) -> None:
     for words in (
         "δ AP to the full head (%)",
         "no full-head run with AP",
-        "frozen base −99 %",
+        "frozen base −98.75 %",
         "AP (%)",
     ):
         assert words in text

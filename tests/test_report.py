@@ -48,7 +48,11 @@ def test_axes_have_round_ticks_inside(tmp_path: Path) -> None:
     write(tmp_path, record("full_head", 50.0, trainable=300_000))
     write(tmp_path, record("lora", 49.5, rank=2, trainable=20_000))
     runs = read(tmp_path).runs
-    (svg,) = groups(ablation(runs), runs, tmp_path)["Against trained parameters"]
+    group = groups(ablation(runs), runs, tmp_path)["Against trained parameters"]
+    (svg,) = group.svgs
+    assert group.caption.startswith("δ: difference to the full head")
+    assert "Bars: 95 %" not in group.caption  # one run each has none
+    assert "Crossed out" not in group.caption
     texts = re.findall(r">([^<>]+)</text>", svg)
     assert [text for text in texts if text.endswith("k")] == ["30k", "100k", "300k"]
     assert {"−1.0", "−0.5", "0.0", "0.5"} <= set(texts)

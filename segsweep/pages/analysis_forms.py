@@ -19,6 +19,10 @@ Analyses = Mapping[str, Analysis]
 """By the name of the run."""
 
 LEFT = ("run", "column", "value")
+ERRORS = (
+    "dAP: points of AP that each type of error costs (Cls: wrong class, Loc: imprecise mask, Both, "
+    "Dupe: found twice, Bkg: nothing there, Miss: not found)"
+)
 
 
 def run_row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def run_row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
         f"AP{100 * numbers['iou']:.0f}": errors.get("base", {}).get("AP"),
         **{f"recall {size}": objects["recall"] for size, objects in recall.items()},
         **{f"dAP {short}": errors.get(kind, {}).get("dAP") for short, kind in TYPES.items()},
-        "ECE": numbers["calibration"]["ECE"],
+        "calibration error": numbers["calibration"]["ECE"],
     }
 
 
@@ -46,21 +50,29 @@ def slices(name: str, numbers: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def tables(analyses: Analyses) -> Iterator[Table]:
-    """Yield the table of the runs, and that of their slices if there are any."""
+    """Yield the tables of the runs, and that of their slices if there are any."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    for title, rows in _rows(analyses).items():
+    for title, columns, rows in _parts(analyses):
         table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-        columns = _columns(rows)
         for column in columns:
             table.add_column(
                 column, no_wrap=column in LEFT, justify="left" if column in LEFT else "right"
             )
         for row in rows:
             table.add_row(*(_text(row.get(column)) for column in columns))
+        yield table
+
+
+def _parts(analyses: Analyses) -> Iterator[tuple[str, list[str], list[dict[str, Any]]]]:
+    """Yield title, columns and rows of the tables; that of the runs in two, so that it fits."""
+    for title, rows in _rows(analyses).items():
+        errors = [column for column in _columns(rows) if column.startswith("dAP ")]
         if rows:
-            yield table
+            yield title, [column for column in _columns(rows) if column not in errors], rows
+        if errors:
+            yield ERRORS, ["run", *errors], rows
 
 
 def _rows(analyses: Analyses) -> dict[str, list[dict[str, Any]]]:

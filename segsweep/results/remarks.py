@@ -69,7 +69,7 @@ def _missing(table: Table, observed: list[Observation]) -> str:
     ]
     if not absent:
         return ""
-    means = "; left out of means" if any(c.is_mean for c in table.columns) else ""
+    means = "; such rows have no mean" if any(c.is_mean for c in table.columns) else ""
     count = f"{len(absent)} of {len(asked)} cells"
     return f"No finished run yet ({MISSING}, {count}{means}): {first(absent)}."
 

@@ -56,7 +56,8 @@ def groups(tables: list[Table], runs: list[Values], directories: Path) -> Groups
 
 
 def _sentences(parts: list[str]) -> str:
-    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in parts)
+    heads = (part[:1].upper() if part.isascii() else part[:1] for part in parts)  # δ stays small
+    return " ".join(f"{head}{part[1:]}." for head, part in zip(heads, parts, strict=True))
 
 
 def _delta(drawn: list[Panel]) -> list[str]:
