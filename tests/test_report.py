@@ -185,6 +185,7 @@ def test_everything_stands_on_one_small_page(page: Any, page_file: Path) -> None
     assert page.locator("body").inner_text().count("alert(1)") >= 3  # class, path, message: text
     states = page.locator("ul.counts").inner_text()
     assert re.sub(r"\s+", " ", states) == "11 done 1 not begun 1 failed"
+    assert "r: peft.rank" in page.locator("body").inner_text()
     failure = page.locator("[aria-label=Failures] tbody tr").inner_text()
     assert "CUDA out of memory" in failure
     assert "python -m segsweep retry maskdino_tiny-lora-digits-" in failure

@@ -70,6 +70,23 @@ def details_of(runs: list[Values], group: str, keys: list[str]) -> list[tuple[st
     return [a + b for a, b in zip(details, written(runs, telling), strict=True)]
 
 
+def legend(runs: Iterable[Values]) -> dict[str, str]:
+    """Return the symbols that labels of methods show, and the options they stand for.
+
+    As in {"I": "peft.repeats", "κ+λ": "peft.residual=kappa+lambda"}.
+    """
+    symbols: dict[str, str] = {}
+    for run in runs:
+        word = run.get("config.peft.name", "")
+        for option, form in forms("peft", word).items() if word else ():
+            value = run.get(f"config.peft.{option}")
+            if form.endswith("={}"):
+                symbols |= {form.removesuffix("={}"): f"peft.{option}"} if value is not None else {}
+            elif value in spelling("peft", word):
+                symbols[spelling("peft", word)[value]] = f"peft.{option}={value}"
+    return symbols
+
+
 def _always(run: Values, group: str) -> list[str]:
     """Return the options that a run's label always shows: by its class, if that is installed."""
     word, option = run[f"config.{group}.name"], naming_option(run, group)

@@ -10,6 +10,7 @@ from segsweep.base import shell
 from segsweep.pages.report import charts, content
 from segsweep.pages.report.content import ReportContent
 from segsweep.results.decision import decide
+from segsweep.results.details import legend
 from segsweep.results.grounds import WORDS, Grounds, brief, signed, terms
 from segsweep.results.wishes import Wishes
 from segsweep.results.wording import COLUMN, ROW, elided
@@ -34,6 +35,7 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
         "prices": content.shown(report.prices()),
         "published": content.shown(report.published),
         "measured": [content.measured(contest) for contest in report.contests],
+        "symbols": legend(report.runs),
         "short": charts.short,
         "columns": COLUMN,
         "rows": ROW,
