@@ -21,6 +21,8 @@ from segsweep.pages import difference
 from segsweep.pages.difference import ComparedRun, LostObject
 from segsweep.pages.painter import Outline, data_url, label, letters, overlay
 from segsweep.pages.palette import BLACK, WHITE
+from segsweep.results.details import legend
+from segsweep.results.frame import flatten
 
 PANEL, CROP = 420, 200  # pixels of a longer side
 CROPS = 12  # objects of each direction that the page shows; the list has all
@@ -169,6 +171,7 @@ def page(
         titles=[TRUTH, *(run.label for run in compared)],
         first=first,
         remarks=difference.remarks(compared),
+        symbols=legend(flatten(run.record) for run in compared),
         iou=first.matches.iou,
         images=len(first.matches.images),
         summaries=[run.summary() for run in compared],
