@@ -86,14 +86,14 @@ MISTAKES = [
     (["=lora"], ["=lora: is no word of a run"]),
     (["sweep=demo"], ["say +sweep=demo"]),
     (["+peft=lora"], ["say peft=lora"]),
-    (["peft.rank=2,4"], ["peft.rank=2,4", "-m"]),
+    (["peft.rank=2,4"], ["peft.rank=2,4", "-m", "a list stands in brackets: peft.rank=[2,4]"]),
     (["--epochs", "3"], ["--epochs: there is no such option", "key=value"]),
     (["--device", "cuda"], ["--device", "trainer=gpu"]),
     (["predict", "--imges", "x"], ["there is no --imges", "did you mean --images"]),
     (["predict", "source=/"], ["images= needs one run"]),
     (["table", "--format", "xyz"], ["--format", "xyz", "'md'"]),
     # what Hydra's grammar cannot read is text
-    (["hparams.lr=[1"], ["hparams.lr", "'[1'", "Float"]),
+    (["hparams.lr=[1"], ["hparams.lr=[1: must be a number"]),
     (["data=coco", "data.root=/a=b(1)[x] {~ü#"], ["data.root=/a=b(1)[x] {~ü#: there is no such"]),
     # what needs no torch
     (["trainer=gpu", "seed=1"], ["trainer.accelerator=gpu", "no GPU"]),

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 import pytest
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -52,6 +53,15 @@ CHECKED = {  # on the command line, before anything else is done
     "hparams.milestones=[0.5,inf]": r"hparams.milestones=\[0.5, inf\]: each must be a finite",
     "model.backbone.drop_path=1": "model.backbone.drop_path=1.0: must be less than 1",
     "model.levels=[]": r"model.levels=\[\]: choose one or more of res2",
+    "data.size=256": r"^data\.size=256: must be a list, as in data\.size=\[256,256\]$",
+    "hparams.milestones=a": r"must be a list, as in hparams\.milestones=\[a\]$",
+    "hparams.epochs=zwei": "^hparams.epochs=zwei: must be a whole number$",
+    "hparams.epochs=null": "^hparams.epochs=null: must have a value$",
+    "hparams.lr=viel": "^hparams.lr=viel: must be a number$",
+    "io.progress=nope": "^io.progress=nope: must be true or false$",
+    "hparams.lr_factors=3": r"must be pairs, as in hparams\.lr_factors=\{NAME:VALUE\}$",
+    "peft.label=[1]": r"^peft\.label=\[1\]: must be a text$",
+    "trainer.precision=fp8": "^trainer.precision=fp8: must be one of fp32, bf16, fp16$",
     "data.size=[32,32]": r"model.queries=40: images of data.size=\[32, 32\] have 22 tokens",
     "model.backbone.kwargs.stem_width=nan": "model.backbone.kwargs=.*: each must be a finite",
 }  # fmt: skip
@@ -137,7 +147,7 @@ def test_what_may_be_zero_does_no_harm(tmp_path) -> None:
 
 @pytest.mark.parametrize("word", CHECKED)
 def test_values_are_refused_before_anything_is_done(word: str) -> None:
-    with pytest.raises((UserError, OmegaConfBaseException)) as error:
+    with pytest.raises((UserError, HydraException, OmegaConfBaseException)) as error:
         compose(["model=maskdino_tiny", "data=digits", word])
     assert re.search(CHECKED[word], explain(error.value)), explain(error.value)
 

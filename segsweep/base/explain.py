@@ -20,6 +20,17 @@ from segsweep.base.words import GROUPS
 
 SEVERAL = re.compile(r"(?:argument|parameters) '([^=]+)=(.*,.*)'")
 """What Hydra says of a sweep without `-m`."""
+EXPECTED = re.compile(r"expected one of \[(.*)\]")
+NEEDED = {  # by what OmegaConf says of a value of another kind
+    "could not be converted to Integer": "must be a whole number",
+    "could not be converted to Float": "must be a number",
+    "is not a valid bool": "must be true or false",
+    "to string": "must be a text",
+    "is not Optional": "must have a value",
+    "is not a ListConfig": "must be a list",
+    "DictConfig with ListConfig": "must be a list",
+    "to Dict[": "must be pairs",
+}
 
 
 @contextlib.contextmanager
@@ -43,14 +54,39 @@ def explain(error: BaseException) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return unknown_key(cause)
     if isinstance(cause, OmegaConfBaseException):
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+        return wrong_value(cause)
     if several := SEVERAL.search(str(error)):
         key, values = several.groups()
         return (
             f"{key}={values}: several values are a sweep, which begins with -m; "
+            f"a list stands in brackets: {key}=[{values}]; "
             f"a text with a comma stands in two pairs of quotes: \"{key}='{values}'\""
         )
     return str(error)
+
+
+def wrong_value(error: OmegaConfBaseException) -> str:
+    """Say what kind of value a key needs; of lists and pairs also how they are written."""
+    said, key, value = str(error).splitlines()[0], error.full_key, getattr(error, "value", None)
+    needed = next((kind for words, kind in NEEDED.items() if words in said), "")
+    if known := EXPECTED.search(said):
+        needed = f"must be one of {known[1]}"
+    if not needed:
+        return f"{key}: {said}"
+    null = "=null" if "is not Optional" in said else ""
+    given = f"{key}{null if value is None else f'={value}'}"
+    form = {"must be a list": f"[{_repeated(error)}]", "must be pairs": "{NAME:VALUE}"}.get(needed)
+    return f"{given}: {needed}" + (f", as in {key}={form}" if form else "")
+
+
+def _repeated(error: OmegaConfBaseException) -> str:
+    """Return a value as the entries of a list: a number as often as the default has entries."""
+    value, default = getattr(error, "value", None), []
+    with contextlib.suppress(OmegaConfBaseException):  # a reference that leads nowhere
+        default = error.parent_node.get(error.key) if OmegaConf.is_dict(error.parent_node) else []
+    several = isinstance(value, int | float) and OmegaConf.is_list(default)
+    times = max(len(default or []), 1) if several else 1
+    return ",".join(["VALUE" if value is None else f"{value}"] * times)
 
 
 def unknown_key(error: OmegaConfBaseException) -> str:
