@@ -46,15 +46,15 @@ def test_every_choice_names_its_dataclass(group, word):
 
 MISTAKES = [
     (["peft.rnk=2"], ["peft.rnk", "did you mean 'rank'", "alpha"]),
-    (["peft.rank=two"], ["peft.rank", "two", "Integer"]),
+    (["peft.rank=two"], ["peft.rank", "two", "must be a whole number"]),
     (["peft=lor"], ["peft=lor", "did you mean 'lora'", "adapter"]),
     (["peft=adapter", "peft.residual=kapa"], ["peft.residual", "kapa", "kappa+lambda"]),
     (["sed=1"], ["sed", "did you mean 'seed'"]),
-    (["seed=abc"], ["seed", "abc", "Integer"]),
+    (["seed=abc"], ["seed", "abc", "must be a whole number"]),
     (["pefft=lora"], ["pefft", "did you mean 'peft'"]),
     (["hparams.epochs=0"], ["hparams.epochs=0", "at least 1"]),
     (["peft.rank=0"], ["rank", "0"]),
-    (["-m", "peft=lora", "peft.rank=2,x"], ["peft.rank", "x", "Integer"]),
+    (["-m", "peft=lora", "peft.rank=2,x"], ["peft.rank", "x", "must be a whole number"]),
     (["+sweep=dem"], ["dem", "did you mean 'demo'"]),
     (["data=coco", "data.root=/nowhere"], ["data.root", "/nowhere"]),
     # first words
@@ -90,7 +90,10 @@ MISTAKES = [
     (["--epochs", "3"], ["--epochs: there is no such option", "key=value"]),
     (["--device", "cuda"], ["--device", "trainer=gpu"]),
     (["predict", "--imges", "x"], ["there is no --imges", "did you mean --images"]),
-    (["predict", "source=/"], ["images= needs one run"]),
+    (["predict", "source=/"], ["images= needs one run, as in run=3f2a91 (`status` lists them)"]),
+    (["predict", "imges=x"], ["there is no imges=x; did you mean images=?"]),
+    (["data=coco", "data.root"], ["data.root: needs a value, as in data.root=VALUE"]),
+    (["data=yolo"], ["there is no data 'yolo'; say data=coco data.root=FOLDER, which reads it"]),
     (["table", "--format", "xyz"], ["--format", "xyz", "'md'"]),
     # what Hydra's grammar cannot read is text
     (["hparams.lr=[1"], ["hparams.lr=[1: must be a number"]),

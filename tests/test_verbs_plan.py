@@ -70,7 +70,7 @@ def test_nothing_is_written(tmp_path: Path, planned) -> None:
 def test_one_wrong_combination_does_not_hide_the_others(planned) -> None:
     entries = planned("-m", "peft=lora", "peft.rank=2,x,4", status=1)
     assert [entry["state"] for entry in entries.values()] == ["new", "refused", "new"]
-    assert "Integer" in entries["peft=lora peft.rank=x"]["faults"][0]
+    assert "must be a whole number" in entries["peft=lora peft.rank=x"]["faults"][0]
 
 
 def test_missing_data_and_weights_are_named_once(tmp_path: Path, capsys) -> None:

@@ -18,7 +18,8 @@ from segsweep.base.words import GROUPS, conf_dir, files, own_folders
 # what stands for itself in a value; two blanks, or one at an end, do not
 PLAIN = re.compile(r"[A-Za-z0-9_/\\.$%*@?|:+-]*(?: [A-Za-z0-9_/\\.$%*@?|:+-]+)*")
 KEYS = "; settings are said as key=value, as in peft=lora peft.rank=8 (--help)"
-FOREIGN = {  # keys of other programs
+FOREIGN = {  # keys of other programs, and their formats
+    **dict.fromkeys(("yolo", "via", "labelme"), "data=coco data.root=FOLDER, which reads it, too"),
     **dict.fromkeys(("device", "devices", "gpus", "cuda"), "trainer=gpu"),
     **dict.fromkeys(("output", "output_dir", "out", "save_dir", "project"), "io.results"),
     "batch": "hparams.batch_size",
@@ -41,6 +42,8 @@ def readable(words: Iterable[str]) -> list[str]:
 
 def _readable(word: str) -> str:
     key, equals, value = word.partition("=")
+    if not equals and "." in word and word.split(".")[0] in GROUPS and not os.path.exists(word):
+        raise UserError(f"{word}: needs a value, as in {word}=VALUE")
     if not key or (not equals and word[:1] != "~"):
         raise UserError(f"{word}: is no word of a run{hint(word) or KEYS}")
     group = key.lstrip("+~")

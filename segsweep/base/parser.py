@@ -19,6 +19,8 @@ class VerbParser(ArgumentParser):
         if unknown:
             message = f"there is no {words}"
             options = [option for option in self._option_string_actions if option[:2] == "--"]
+            if words[:2] != "--":  # said as key=value
+                options = [f"{option[2:].replace('-', '_')}=" for option in options]
             near = get_close_matches(words.partition("=")[0], options, n=1)
             message += f"; did you mean {near[0]}?" if near else f" (options: {', '.join(options)})"
         raise UserError(f"{self.prog}: {message}; --help says more")

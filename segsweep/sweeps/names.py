@@ -144,7 +144,7 @@ def spoken(parser: ArgumentParser, argv: Sequence[str] | None = None) -> Namespa
     a dot in their key (data.root=FOLDER) belong to the config of a run; they become `words` of what
     is returned.
     """
-    plain, words = [], []
+    plain, words, said = [], [], {}
     for word in sys.argv[1:] if argv is None else argv:
         key, equals, value = word.partition("=")
         if not equals or not re.fullmatch(r"[a-z][a-z_.]*", key) or Path(word).exists():
@@ -156,7 +156,10 @@ def spoken(parser: ArgumentParser, argv: Sequence[str] | None = None) -> Namespa
         elif value != "false":
             option = f"--{key.replace('_', '-')}"
             plain.append(option if value == "true" else f"{option}={value}")
-    options = parser.parse_intermixed_args(plain)
+            said[plain[-1]] = word
+    options, unknown = parser.parse_known_intermixed_args(plain)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(said.get(w, w) for w in unknown)}")
     options.words = words
     return options
 
@@ -182,11 +185,12 @@ def _named(results: Path, word: str) -> list[Path]:
     if matching:
         raise UserError(f"{word}: several runs begin so: {', '.join(r.name for r in matching[:5])}")
     names = [*sweeps(results), *(run.name for run in runs)]
-    near = get_close_matches(word, names, n=1)
+    ids = [run.name.rpartition("-")[2] for run in runs]
+    near = get_close_matches(word, [*names, *ids], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UserError(
         f"{word}: neither a sweep nor a run in {results}{hint} "
-        f"(sweeps: {', '.join(sweeps(results)) or 'none'}; {len(runs)} runs)"
+        f"(sweeps: {', '.join(sweeps(results)) or 'none'}; {len(runs)} runs: `status` lists them)"
     )
 
 

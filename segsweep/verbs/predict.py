@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--annotations", type=Path, help="a COCO file whose ids results shall have")
     parser.add_argument("--split", choices=["val", "test"], help="the run's own images")
     about = "least score; default: that of the best F1 on the run's val"
-    parser.add_argument("--threshold", type=float, help=about)
+    parser.add_argument("--threshold", "--score", type=float, help=about)
     parser.add_argument("--every", type=int, default=1, help="picture of a video that counts (1)")
     parser.add_argument("--crops", action="store_true", help="cut out each object, too")
     parser.add_argument("--out", type=Path, help="default: predictions below the results")
@@ -71,7 +71,8 @@ def asked(options: Namespace) -> Iterable[str]:
         return backfill(chosen(options.results, runs), options.words, everything=not runs)
     if len(runs) != 1:
         what = "split=test" if options.split else "images="
-        raise UserError(f"predict: {what} needs one run, as in run=3f2a91, not {runs}")
+        told = f", not {' '.join(runs)}" if runs else " (`status` lists them)"
+        raise UserError(f"predict: {what} needs one run, as in run=3f2a91{told}")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UserError(f"threshold={options.threshold}: must lie in [0, 1]")
     if options.every < 1:
