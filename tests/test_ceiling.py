@@ -58,7 +58,7 @@ def test_both_causes_cost_more_than_one() -> None:
     found = limit(case("many150"))  # as it is trained by default
     assert round(found.by_number, 1) == 26.7
     assert found.value < 26
-    assert "(26.7 by that alone)" in str(found)
+    assert "(26.7 by this alone)" in str(found)
     roomy = ["model.queries=150", "model.topk=150", "metrics.max_dets=150", NATIVE]
     assert limit(case("many150", *roomy)).value > 99.5
 
@@ -239,7 +239,7 @@ def test_of_a_large_split_evenly_spaced_images_tell(monkeypatch: pytest.MonkeyPa
     found = limit(drawn([[(0, 2 * k, 8, 8, 8)] * (k + 1) for k in range(10)], queries=4))
     assert (found.shrinking.images, found.crowding.images) == (3, 10)
     assert found.crowding.over == sum(range(1, 7))
-    assert "by 3 of 10 images" in str(found)
+    assert "estimated on 3 of 10 images" in str(found)
 
 
 def test_check_data_says_what_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

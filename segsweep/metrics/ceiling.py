@@ -78,10 +78,10 @@ class Shrinking:
 
     def __str__(self) -> str:
         what = "regions" if self.regions else "objects"
-        lost = [(self.gone, "vanish"), (self.thinned, "come back mostly wrong")]
+        lost = [(self.gone, "vanish"), (self.thinned, "lose their shape")]
         parts = [f"{_share(n, self.objects, what)} {fate}" for n, fate in lost if n]
         where = f"at data.size=[{self.size[0]},{self.size[1]}]"
-        return f"{where} {', '.join(parts) or f'outlines of {what} get coarse'}"
+        return f"{where} {', '.join(parts) or f'outlines of {what} get blocky'}"
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ class Ceiling:
 
     def __str__(self) -> str:
         both, side = len(self.causes()) > 1, "least" if self.direction == "lower" else "most"
-        alone = f" ({self.by_number:.1f} by that alone)" if both else ""
+        alone = f" ({self.by_number:.1f} by this alone)" if both else ""
         reasons = f"{alone}; ".join(map(str, self.causes()))
         looked_at, images = self.shrinking.images, self.crowding.images
-        some = f" by {looked_at:,} of {images:,} images" if looked_at < images else ""
+        some = f" (estimated on {looked_at:,} of {images:,} images)" if looked_at < images else ""
         return f"{self.metric} at {side} {self.value:.1f}{some}: {reasons}"
 
     def facts(self) -> dict[str, Any]:
