@@ -116,6 +116,25 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out/report.html"
 
 
+def test_classes_stand_by_number_and_those_without_objects_in_one_line(
+    browser: Any, page_file: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    rows = page.locator(".tall .bars").first.locator("span.soft").all_inner_texts()
+    numbers = [int(text) for text in rows]
+    assert numbers == sorted(numbers, reverse=True)
+    assert 0 not in numbers
+    report = json.loads(page_file.with_name("report.json").read_text())["parts"]["train"]
+    assert (
+        len(numbers)
+        == sum(row["objects"] > 0 for row in report["classes"])
+        < len(report["classes"])
+    )
+    folded = len(report["classes"]) - len(numbers)
+    assert f"{folded} classes without objects" in page.locator("summary").all_inner_texts()
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_stands_alone(browser: Any, page_file: Path, width: int, scheme: str) -> None:

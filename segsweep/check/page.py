@@ -175,4 +175,11 @@ def render(
         pairs=len(pairs),
         most={"examples": SHOWN, "marked": MARKED},
         colour=lambda category: f"rgb{colour(category)}",
+        ranked=ranked,
     )
+
+
+def ranked(classes: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Return the classes that occur with their places, which give the colours; the most first."""
+    present = [(place, row) for place, row in enumerate(classes) if row["images"]]
+    return sorted(present, key=lambda placed: -placed[1]["share"])

@@ -206,7 +206,7 @@ def table(report: dict[str, Any]) -> Any:
 
     grid = Table(box=box.SIMPLE_HEAD)
     columns = ("", "images", "empty", "objects", "classes", "small/medium/large", "per image")
-    for column in (*columns, "overlap", "mean", "std"):
+    for column in (*columns, "overlap", "RGB mean", "RGB std"):
         grid.add_column(column, justify="left" if not column else "right")
     for name, part in report["parts"].items():
         occurring = sum(row["images"] > 0 for row in part["classes"])
