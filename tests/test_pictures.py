@@ -161,7 +161,7 @@ def test_patterns_videos_and_crops_are_summed_up(
     best = read_json(runs[1] / "record.json")["analysis"]["best"]["score"]
     told = capsys.readouterr().out
     results = json.loads(Path("out/predictions.json").read_text())
-    assert f"threshold {best:.2f}: best F1 on its validation images; threshold=0.3 for" in told
+    assert f"threshold {best:.2f}: best F1 on its validation images; threshold=0.3 changes it" in told
     assert f"\n{len(results)} objects on 4 of 4 pictures: " in told
     assert re.search(r"\nplain\.png +\d+ +0\.\d\d +\d \w+, ", told)
     assert "\nclip.mp4, 3 pictures  " in told
@@ -239,9 +239,10 @@ def test_from_python_pictures_have_the_brightness_of_the_run(copied: Path, tmp_p
         (["images=nowhere"], "images=nowhere: there is no such folder"),
         (["images={here}", "out={here}"], "must be another folder"),
         (["images={here}", "threshold=1.5"], "threshold=1.5"),
+        (["images={here}", "score=1.5"], "threshold=1.5: must lie"),
         (["images={here}", "every=0"], "every=0: must be 1 or more"),
         (["images={here}", "data.root=x"], "data.root=x: .* has no place"),
-        (["images={here}", "run=x"], "needs one run"),
+        (["images={here}", "run=x"], "needs one run, as in run=3f2a91, not .* x"),
         ([], "say images=FOLDER, or split=val"),
     ],
 )
@@ -256,6 +257,29 @@ def test_a_folder_without_pictures_is_refused(runs: list[Path], tmp_path: Path) 
     words = [str(runs[0]), f"images={tmp_path}", f"out={tmp_path / 'out'}"]
     with pytest.raises(UserError, match="none of 1 files is a picture"):
         predict.main(words)
+
+
+def test_files_that_are_no_pictures_are_one_line_and_earlier_drawings_are_replaced(
+    runs: list[Path], pictures: Path, tmp_path: Path, capsys
+) -> None:
+    here, out = tmp_path / "in", tmp_path / "out"
+    here.mkdir()
+    for name in ("a.txt", "b.txt", "data.yaml", "LICENSE"):
+        (here / name).write_text("no picture")
+    shutil.copy(pictures / "broken.png", here)
+    (here / "text.png").write_text("no picture")
+    shutil.copy(pictures / "plain.png", here)
+    assert predict.main([str(runs[1]), f"images={here}", f"out={out}", "score=0.4"]) == 0
+    told = capsys.readouterr().out
+    assert "skipped 4 files that are no pictures (.txt, .yaml, no suffix)\n" in told
+    assert told.count("skipped") == 3
+    assert f"skipped {here / 'text.png'}: cannot be read as an image (no known format)\n" in told
+    assert json.loads((out / "images.json").read_text())["info"]["threshold"] == 0.4
+    assert "is replaced" not in told
+    grey = f"images={pictures / 'grey.png'}"
+    assert predict.main([str(runs[1]), grey, f"out={out}"]) == 0
+    assert f"{out}: what an earlier call wrote there is replaced\n" in capsys.readouterr().out
+    assert [path.name for path in (out / "overlays").iterdir()] == ["grey.png"]
 
 
 def test_label_maps_are_png_files_of_classes(tmp_path: Path, monkeypatch, capsys) -> None:

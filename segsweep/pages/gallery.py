@@ -12,6 +12,7 @@ OUT/downloads/...     pictures from addresses
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -24,7 +25,7 @@ from segsweep.base.shell import render
 from segsweep.base.terminal import aligned
 from segsweep.data import annotated, video
 from segsweep.data.folder import Folder, Shot
-from segsweep.data.inputs import InputFile, Inputs
+from segsweep.data.inputs import VIDEOS, InputFile, Inputs
 from segsweep.pages.found import ResultForm, Values, made, result_form
 
 if TYPE_CHECKING:
@@ -149,6 +150,32 @@ def remaining(items: Sized) -> list[str]:
     return [f"... and {len(items) - FIRST} more"] if len(items) > FIRST else []
 
 
+def left_out(skipped: Mapping[Path, str]) -> Iterator[str]:
+    """Say which pictures were skipped and why, and how many files are none by their suffixes."""
+    from PIL import Image
+
+    known = Image.registered_extensions().keys() | VIDEOS
+    broken = {p: reason for p, reason in skipped.items() if p.suffix.lower() in known}
+    others = [path for path in skipped if path not in broken]
+    if others:
+        suffixes = ", ".join(sorted({path.suffix.lower() or "no suffix" for path in others}))
+        many = "s that are no pictures" if len(others) > 1 else " that is no picture"
+        yield f"skipped {len(others)} file{many} ({suffixes})"
+    for path, reason in islice(broken.items(), FIRST):
+        yield f"skipped {path}: {reason}"
+    yield from remaining(broken)
+
+
+def clear(out: Path) -> Iterator[str]:
+    """Delete what an earlier call drew, which would be mixed with what is drawn now; say so."""
+    if not (out / "images.json").exists():
+        return
+    yield f"{out}: what an earlier call wrote there is replaced"
+    for name in ("overlays", "labels"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / "predictions.json").unlink(missing_ok=True)
+
+
 def predict_inputs(
     directory: Path,
     inputs: Inputs,
@@ -186,7 +213,8 @@ def predict_inputs(
     restored = restore(directory, words=words)
     if threshold is None:
         threshold, reason = study.threshold(directory, config, record)
-        yield from [f"threshold {threshold:.2f}: {reason}; threshold=0.3 for another"] * objects
+        yield from [f"threshold {threshold:.2f}: {reason}; threshold=0.3 changes it"] * objects
+    yield from clear(out)
     form = result_form(restored, category_ids, threshold, out, crops)
     gallery = Gallery(record["name"], inputs.title, out, form, every)
     batch_size = config.hparams.batch_size
@@ -210,9 +238,7 @@ def draw(restored: Restored, folder: Folder, gallery: Gallery, threshold: float)
     found = predict_shots(restored.config, restored.model, folder, threshold, gallery.title)
     for file, shots in groupby(found, lambda pair: pair[0].file):
         gallery.add(file, shots)
-    for path, reason in islice(folder.skipped.items(), FIRST):
-        yield f"skipped {path}: {reason}"
-    yield from remaining(folder.skipped)
+    yield from left_out(folder.skipped)
     if not gallery.drawn:
         raise UserError(f"images={gallery.title}: none of {len(folder.files)} files is a picture")
     yield from gallery.lines()

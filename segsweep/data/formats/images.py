@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from segsweep.base.errors import UserError
 
@@ -102,7 +102,9 @@ def unreadable(path: Path, error: Exception) -> UserError:
     with open(path, "rb") if path.is_file() else open(os.devnull, "rb") as head:
         pointer = head.read(40).startswith(b"version https://git-lfs")
     cure = "it is a Git LFS pointer: run `git lfs pull`" if pointer else "replace the file"
-    return UserError(f"{path}: cannot be read as an image ({error}); {cure}")
+    unknown = isinstance(error, UnidentifiedImageError)  # whose text, as that of the system, has
+    reason = "no known format" if unknown else getattr(error, "strerror", None) or error  # the path
+    return UserError(f"{path}: cannot be read as an image ({reason}); {cure}")
 
 
 def decoded(path: Path) -> tuple[np.ndarray, int]:
