@@ -139,7 +139,7 @@ def test_runs_of_a_sweep_that_have_not_begun_are_named(tmp_path: Path, capsys) -
     assert "rank=4" in out
     assert "peft=lora" not in out  # all have it
     assert "adapter" not in out
-    assert "1 to go, about 1 min each" in out  # as long as the finished one took
+    assert "1 to go; finished runs took 1 min" in out  # as long as the finished one took
 
 
 def test_the_end_of_a_running_run_follows_from_its_own_pace(tmp_path: Path) -> None:

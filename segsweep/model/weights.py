@@ -44,7 +44,10 @@ class LoadReport:
             text += (
                 "; it names no classes: their number fits, so they are taken for those of the data"
             )
-        return f"{text}; other classes, drawn anew: {', '.join(self.drawn)}" if self.drawn else text
+        drawn = (
+            f"class layers start at random, as the classes are others ({len(self.drawn)} tensors)"
+        )
+        return f"{text}; {drawn}" if self.drawn else text
 
     def facts(self) -> dict[str, Any]:
         """Return what a record says: where the weights are from, and the hash of what was read."""

@@ -53,7 +53,7 @@ class Board:
         if run not in self.running:
             self.running.add(run)
             if run not in self.elsewhere:
-                self.say("begun", run)
+                self.say("started", run)
 
     def leave(self, run: Path) -> None:
         """Note that somebody else trains a run."""

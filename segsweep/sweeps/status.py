@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from segsweep.base.errors import Damaged, UserError
@@ -122,7 +121,9 @@ def _work_left(runs: Sequence[Status]) -> Iterator[str]:
     late = max(ends, default=now) - now
     parts = [f"those that run end within {duration(late)}"] if late > 0 else []
     if to_go and took:
-        parts.append(f"{to_go} to go, about {duration(median(took))} each")
+        few, most = duration(min(took)), duration(max(took))
+        span = few if few == most else f"{few} to {most}"
+        parts.append(f"{to_go} to go; finished runs took {span}")
     if parts:
         yield "; ".join(parts)
 

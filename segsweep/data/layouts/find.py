@@ -57,7 +57,8 @@ def found(root: Path, word: str | None = None) -> Layout:
     raise UserError(
         f"data.root={root}: no annotations in a format that is known were found there. Seen: "
         f"{seen(tree)}. Known are {'; '.join(kind.hint for kind in chosen.values())}. "
-        "Or name COCO files: data.train=path/to/file.json data.val=path/to/other.json"
+        "Or name COCO files: data.train=path/to/file.json data.val=path/to/other.json. Photographs "
+        "only? A finished run predicts on them: predict run=ID images=FOLDER"
     )
 
 
