@@ -58,7 +58,7 @@ def test_both_causes_cost_more_than_one() -> None:
     found = limit(case("many150"))  # as it is trained by default
     assert round(found.by_number, 1) == 26.7
     assert found.value < 26
-    assert "(26.7 by this alone)" in str(found)
+    assert "(this alone limits it to 26.7)" in str(found)
     roomy = ["model.queries=150", "model.topk=150", "metrics.max_dets=150", NATIVE]
     assert limit(case("many150", *roomy)).value > 99.5
 

@@ -108,7 +108,7 @@ class Ceiling:
 
     def __str__(self) -> str:
         both, side = len(self.causes()) > 1, "least" if self.direction == "lower" else "most"
-        alone = f" ({self.by_number:.1f} by this alone)" if both else ""
+        alone = f" (this alone limits it to {self.by_number:.1f})" if both else ""
         reasons = f"{alone}; ".join(map(str, self.causes()))
         looked_at, images = self.shrinking.images, self.crowding.images
         some = f" (estimated on {looked_at:,} of {images:,} images)" if looked_at < images else ""

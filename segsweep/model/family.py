@@ -109,13 +109,11 @@ class Family(Choice):
         source = BaseWeights.of(self.weights) if self.weights is not None else BaseWeights("")
         if source.knows in ("", data.name):
             return ""
-        said = f"the base of model={self.name} has seen nothing but data={source.knows}"
+        said = f"model={self.name} was pretrained on data={source.knows} only: expect scores near 0"
         if not source.larger:
-            return f"{said}; for other data name weights that know more: model.weights=FILE"
+            return f"{said}. For real results name other weights: model.weights=FILE"
         cost = BaseWeights.of(weights_of(source.larger)).cost()
-        return f"{said}; for other data use model={source.larger}, of which it is a miniature" + (
-            f" ({cost})" if cost else ""
-        )
+        return f"{said}. For real results: model={source.larger}{cost and f' ({cost})'}"
 
     def build(self, classes: Sequence[str]) -> Segmenter:
         """Build the model with random weights for classes told by these texts, in id order."""

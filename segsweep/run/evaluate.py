@@ -60,7 +60,7 @@ def judged(
     evaluator, loader = config.metrics.evaluator(config.data, split), validation(config, split)
     batches = itertools.islice(loader, limit)
     if title:
-        batches = watched(batches, min(len(loader), limit or len(loader)), title)
+        batches = watched(batches, min(len(loader), limit or len(loader)), f"{title}, batches")
     for batch, results in predict_batches(config, model, batches):
         evaluator.update(batch, results)
         if keep:
@@ -72,7 +72,7 @@ def predict_shots(
     config: Config, model: Segmenter, folder: Folder, least: float, title: str = ""
 ) -> Iterator[tuple[Shot, Any]]:
     """Yield each picture of anybody with what the model finds on it, as `predict_batches` does."""
-    batches = watched(folder, len(folder), title) if title else folder
+    batches = watched(folder, len(folder), f"{title}, batches") if title else folder
     for batch, results in predict_batches(config, model, batches, least):
         for image_id, result in zip(batch.image_ids, results, strict=True):
             yield folder.shots[image_id], result
