@@ -93,6 +93,7 @@ MISTAKES = [
     (["predict", "source=/"], ["images= needs one run, as in run=3f2a91 (`status` lists them)"]),
     (["predict", "imges=x"], ["there is no imges=x; did you mean images=?"]),
     (["data=coco", "data.root"], ["data.root: needs a value, as in data.root=VALUE"]),
+    (["hparams=3"], ["hparams=3: there is no hparams '3'"]),
     (["data=yolo"], ["there is no data 'yolo'; say data=coco data.root=FOLDER, which reads it"]),
     (["table", "--format", "xyz"], ["--format", "xyz", "'md'"]),
     # what Hydra's grammar cannot read is text

@@ -60,6 +60,7 @@ CHECKED = {  # on the command line, before anything else is done
     "hparams.lr=viel": "^hparams.lr=viel: must be a number$",
     "io.progress=nope": "^io.progress=nope: must be true or false$",
     "hparams.lr_factors=3": r"must be pairs, as in hparams\.lr_factors=\{NAME:VALUE\}$",
+    "io=3": "^io=3: has keys of its own, and no value$",
     "peft.label=[1]": r"^peft\.label=\[1\]: must be a text$",
     "trainer.precision=fp8": "^trainer.precision=fp8: must be one of fp32, bf16, fp16$",
     "data.size=[32,32]": r"model.queries=40: images of data.size=\[32, 32\] have 22 tokens",

@@ -30,6 +30,7 @@ NEEDED = {  # by what OmegaConf says of a value of another kind
     "is not a ListConfig": "must be a list",
     "DictConfig with ListConfig": "must be a list",
     "to Dict[": "must be pairs",
+    "is not a subclass of": "has keys of its own, and no value",
 }
 
 

@@ -17,6 +17,7 @@ from segsweep.base.words import GROUPS, conf_dir, files, own_folders
 
 # what stands for itself in a value; two blanks, or one at an end, do not
 PLAIN = re.compile(r"[A-Za-z0-9_/\\.$%*@?|:+-]*(?: [A-Za-z0-9_/\\.$%*@?|:+-]+)*")
+NO_WORD = re.compile(r"[+-]?[\d.][\d.e_+-]*|true|false", re.IGNORECASE)
 KEYS = "; settings are said as key=value, as in peft=lora peft.rank=8 (--help)"
 FOREIGN = {  # keys of other programs, and their formats
     **dict.fromkeys(("yolo", "via", "labelme"), "data=coco data.root=FOLDER, which reads it, too"),
@@ -51,6 +52,8 @@ def _readable(word: str) -> str:
         raise UserError(f"{word}: a run has one {group} already; say {group}={value}")
     if group == key and "/" not in group and group not in GROUPS and files(group):
         raise UserError(f"{word}: no run needs a {group}; say +{group}={value}")
+    if key in GROUPS and NO_WORD.fullmatch(value):  # of which Hydra makes no text
+        return f"{key}={quoted(value)}"
     if PLAIN.fullmatch(value):
         return word
     if paths := _paths(value):

@@ -214,7 +214,6 @@ def predict_inputs(
     if threshold is None:
         threshold, reason = study.threshold(directory, config, record)
         yield from [f"threshold {threshold:.2f}: {reason}; threshold=0.3 changes it"] * objects
-    yield from clear(out)
     form = result_form(restored, category_ids, threshold, out, crops)
     gallery = Gallery(record["name"], inputs.title, out, form, every)
     batch_size = config.hparams.batch_size
@@ -237,6 +236,8 @@ def draw(restored: Restored, folder: Folder, gallery: Gallery, threshold: float)
 
     found = predict_shots(restored.config, restored.model, folder, threshold, gallery.title)
     for file, shots in groupby(found, lambda pair: pair[0].file):
+        if not gallery.drawn:  # there is a first picture to take their place
+            yield from clear(gallery.out)
         gallery.add(file, shots)
     yield from left_out(folder.skipped)
     if not gallery.drawn:

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--annotations", type=Path, help="a COCO file whose ids results shall have")
     parser.add_argument("--split", choices=["val", "test"], help="the run's own images")
-    about = "least score; default: that of the best F1 on the run's val"
+    about = "least score; default: that of the best F1 on the run's validation images"
     parser.add_argument("--threshold", "--score", type=float, help=about)
     parser.add_argument("--every", type=int, default=1, help="picture of a video that counts (1)")
     parser.add_argument("--crops", action="store_true", help="cut out each object, too")
