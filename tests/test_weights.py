@@ -191,7 +191,9 @@ def test_other_number_of_classes_draws_only_what_belongs_to_classes(file):
         report = family(weights=str(file)).load(model, NEW, seed)
     assert report is not None
     assert set(report.drawn) == PER_CLASS | {"criterion.empty_weight"}
-    assert all(name in str(report) for name in PER_CLASS)
+    assert f"class layers start at random, as the classes are others ({len(report.drawn)} " in str(
+        report
+    )
     assert differences(models[0], models[1]) == set()  # by the seed alone
     assert differences(models[0], models[2]) == PER_CLASS
     base = weights.tensors(build())

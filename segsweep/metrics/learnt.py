@@ -10,7 +10,7 @@ from __future__ import annotations
 
 FLOOR = 1.0  # points of a metric in percent
 CURES = (
-    "More epochs (hparams.epochs), a larger learning rate (peft.lr) or a base that knows such "
+    "More epochs (hparams.epochs), a larger learning rate (hparams.lr) or a base that knows such "
     "images (model) may help."
 )
 
