@@ -107,12 +107,15 @@ def test_omegaconf_opens_dicts_and_says_what_is_wrong() -> None:
         parts.open_dicts(config)
         config.merge_with({"lr_factors": {"head": 0.5}})
         assert config.lr_factors.head == 0.5
-    with part("omegaconf", "full_key, object_type, parent_node of its errors"):
-        for wrong in ({"epoch": 3}, {"epochs": "many"}):
-            with pytest.raises(Exception, match="epoch") as error:
+    with part("omegaconf", "full_key, value, object_type, parent_node and texts of its errors"):
+        for wrong, said in (
+            ({"epoch": 3}, "epoch: there is no key 'epoch'"),
+            ({"epochs": "many"}, "epochs=many: must be a whole number"),
+            ({"milestones": 1}, "milestones=1: must be a list, as in milestones=[1,1]"),
+        ):
+            with pytest.raises(Exception, match=next(iter(wrong))) as error:
                 OmegaConf.merge(OmegaConf.structured(Hparams), wrong)
-            key = next(iter(wrong))
-            assert explain(error.value).startswith(f"{key}: ")
+            assert explain(error.value).startswith(said)
         with pytest.raises(Exception, match="b") as error:
             DictConfig({"a": 1}, flags={"struct": True})["b"]
         assert explain(error.value).endswith("(choices: a)")
