@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from segsweep.base.errors import UserError
-from segsweep.base.overrides import FOREIGN, KEYS, hint
+from segsweep.base.overrides import FOREIGN, KEYS, NO_WORD, hint
 from segsweep.base.words import GROUPS
 
 SEVERAL = re.compile(r"(?:argument|parameters) '([^=]+)=(.*,.*)'")
@@ -85,7 +85,7 @@ def _repeated(error: OmegaConfBaseException) -> str:
     value, default = getattr(error, "value", None), []
     with contextlib.suppress(OmegaConfBaseException):  # a reference that leads nowhere
         default = error.parent_node.get(error.key) if OmegaConf.is_dict(error.parent_node) else []
-    several = isinstance(value, int | float) and OmegaConf.is_list(default)
+    several = NO_WORD.fullmatch(f"{value}") and OmegaConf.is_list(default)
     times = max(len(default or []), 1) if several else 1
     return ",".join(["VALUE" if value is None else f"{value}"] * times)
 
