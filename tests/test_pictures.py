@@ -161,7 +161,7 @@ def test_patterns_videos_and_crops_are_summed_up(
     best = read_json(runs[1] / "record.json")["analysis"]["best"]["score"]
     told = capsys.readouterr().out
     results = json.loads(Path("out/predictions.json").read_text())
-    assert f"threshold {best:.2f}: best F1 on its validation images; threshold=0.3 changes it" in told
+    assert f"threshold {best:.2f}: best F1 on its validation images; threshold=0.3 changes" in told
     assert f"\n{len(results)} objects on 4 of 4 pictures: " in told
     assert re.search(r"\nplain\.png +\d+ +0\.\d\d +\d \w+, ", told)
     assert "\nclip.mp4, 3 pictures  " in told
