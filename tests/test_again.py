@@ -75,7 +75,7 @@ def test_values_that_are_not_plain_are_refused(site: Site, run: Path) -> None:
     for options, said in (
         ({"partition": f"main\n{EVIL}"}, "launcher.partition is 'main.n"),
         ({"account": "${oc.env:HOME}"}, "launcher.account is '.{oc.env"),
-        ({"time": "now"}, r"job\.json: launcher: time: "),
+        ({"time": "now"}, r"job\.json: launcher: time=now: must be a whole number"),
         ({"mem": ["16G"]}, r"launcher.mem is \['16G'\]"),
         ({"time": 0}, r"job\.json: hydra\.launcher\.signal_delay"),
         ({"setup": EVIL}, "launcher.setup is"),

@@ -245,8 +245,9 @@ def test_a_grouping_category_is_no_class(tmp_path: Path) -> None:
         c["categories"][0]["supercategory"] = "parts"
 
     data = write(tmp_path, train=changed(root), val=changed(root))
-    with pytest.warns(UserWarning, match="grouping entry"):
-        assert data.classes() == ["nut", "bolt"]
+    assert data.classes() == ["nut", "bolt"]
+    (finding,) = (f for f in data.survey("train")[1] if f.code == "category-root")
+    assert (finding.level, finding.ids) == ("note", [0])
 
 
 def test_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
