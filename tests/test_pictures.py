@@ -282,6 +282,15 @@ def test_files_that_are_no_pictures_are_one_line_and_earlier_drawings_are_replac
     assert [path.name for path in (out / "overlays").iterdir()] == ["grey.png"]
 
 
+def test_a_folder_of_somebody_is_not_cleared(runs: list[Path], pictures: Path, tmp_path: Path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0.1 0.1 0.4 0.1 0.4 0.4")
+    (tmp_path / "images.json").write_text(json.dumps({"info": {"year": 2026}, "images": []}))
+    with pytest.raises(UserError, match=r"out=.*: has an images\.json of yours"):
+        predict.main([str(runs[1]), f"images={pictures / 'grey.png'}", f"out={tmp_path}"])
+    assert (tmp_path / "labels/a.txt").exists()
+
+
 def test_label_maps_are_png_files_of_classes(tmp_path: Path, monkeypatch, capsys) -> None:
     run = trained(tmp_path / "results", *WORDS, "metrics=miou", "peft=frozen")
     (tmp_path / "in").mkdir()

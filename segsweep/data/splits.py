@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base import files
 from segsweep.base.errors import UserError
 from segsweep.data.base import SPLITS
 
@@ -236,7 +237,7 @@ def copies(train: Sequence[Path], val: Sequence[Path]) -> dict[Path, Path]:
     Raises OSError for a file that cannot be read.
     """
     groups = [(train, val)]
-    for tells in (_size, _beginning, _bytes):
+    for tells in (_size, _beginning, files.sha256):
         groups = [pair for one, other in groups for pair in _alike(one, other, tells)]
     return {path: one[0] for one, other in groups for path in other}
 
@@ -261,11 +262,6 @@ def _size(path: Path) -> int:
 def _beginning(path: Path) -> bytes:
     with open(path, "rb") as file:
         return file.read(4096)
-
-
-def _bytes(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file_digest(file, "sha256").digest()
 
 
 def refuse_unknown(path: Path, keys: Mapping[str, Sequence[str]], known: Collection[str]) -> None:

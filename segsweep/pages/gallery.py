@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
-from segsweep.base.files import atomically, write_text
+from segsweep.base.files import Damaged, atomically, read_json, write_text
 from segsweep.base.shell import render
 from segsweep.base.terminal import aligned
 from segsweep.data import annotated, video
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from segsweep.run.restore import Restored
 
 PHOTOS = (".jpg", ".jpeg")  # are drawn as what they are, all else as PNG
+OWN = {"info": {"run": str}}  # what images.json has, as nobody else's
 FIRST = 10  # pictures, and files skipped, that the terminal shows
 
 
@@ -166,9 +167,20 @@ def left_out(skipped: Mapping[Path, str]) -> Iterator[str]:
     yield from remaining(broken)
 
 
+def drawn_before(out: Path) -> bool:
+    """Say whether an earlier call drew into a folder.
+
+    Raises UserError where its images.json, which would be written over, is somebody else's.
+    """
+    try:
+        return read_json(out / "images.json", OWN) is not None
+    except Damaged as error:
+        raise UserError(f"out={out}: has an images.json of yours; name another folder") from error
+
+
 def clear(out: Path) -> Iterator[str]:
     """Delete what an earlier call drew, which would be mixed with what is drawn now; say so."""
-    if not (out / "images.json").exists():
+    if not drawn_before(out):
         return
     yield f"{out}: what an earlier call wrote there is replaced"
     for name in ("overlays", "labels"):
@@ -193,11 +205,13 @@ def predict_inputs(
     batches are those of an evaluation. Without one, ids count the pictures. The threshold is that
     of the run's best F1, if none is given.
 
-    Raises UserError where there is no picture, and whatever keeps the model from being restored.
+    Raises UserError where there is no picture, where the files of `out` are not ours, and whatever
+    keeps the model from being restored.
     """
     from segsweep.analysis import study
     from segsweep.run.restore import finished, restore
 
+    drawn_before(out)  # before anything is loaded
     config, record = finished(directory, words)
     data = record["data"]
     files, records, category_ids = inputs.files, {}, data["category_ids"]

@@ -10,7 +10,7 @@ from segsweep.base.errors import UserError
 
 NODES = ("nvidia[0-9]*", "dxg", "kfd", "nvgpu", "nvmap")  # CUDA, of WSL, ROCm, Jetson
 NO_GPU = (
-    "trainer.accelerator=gpu: torch finds no GPU on this machine; trainer.accelerator=auto "
+    "trainer.accelerator=gpu: no GPU is found on this machine; trainer.accelerator=auto "
     "takes what is there, which is the CPU here"
 )
 
