@@ -53,7 +53,7 @@ def epochs(repeats: int, words: list[str]) -> dict[str, Any]:
 
     def build() -> None:
         torch.manual_seed(0)
-        model = config.model.build(config.data.texts())
+        model = config.model.build(config.data.subject())
         apply(model, config.peft, config.model.roles)
         cache_features(model, config)
         groups = parameter_groups(model, config.hparams, config.model.roles)

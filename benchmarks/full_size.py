@@ -25,13 +25,14 @@ from torch import Tensor
 from benchmarks import _sides
 from segsweep.base.config import Config, compose
 from segsweep.data.formats import images, masks
+from segsweep.data.geometry import View
 from segsweep.loss.outputs import Output
+from segsweep.model.found import Instances
+from segsweep.model.heads import frames
+from segsweep.model.heads.query_instances import InstanceReader, boxes_of
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.evaluate import validation
 from segsweep.run.restore import assemble
-from segsweep.task import frames
-from segsweep.task.base import View
-from segsweep.task.instances import Instances, InstanceTask, boxes_of
 
 SIDES = ["dense", "segsweep"]
 CASES = {  # height, width, predictions
@@ -54,19 +55,19 @@ class DenseInstances(Instances):
         self.rles = [{**code, "counts": code["counts"].decode()} for code in codes]
 
 
-class Dense(InstanceTask):
+class Dense(InstanceReader):
     """The same instances out of masks that are all there at once."""
 
-    def read(self, model: Segmenter, output: Output, b: int, view: View) -> Instances:
+    def read(self, output: Output, b: int, view: View, least: float) -> Instances:
         result = output.matching
         assert result.boxes is not None
-        scores, queries, labels = self._best(model, result.logits[-1, b])
+        scores, queries, labels = self._best(result.logits[-1, b], least)
         unique_queries, inverse = queries.unique(return_inverse=True)
         found, quality = [], []
         few = max(1, frames.CELLS // (view[-1][0] * view[-1][1]))
         for embeddings in result.embeddings[-1, b, unique_queries].split(few):
             logits = torch.einsum("mc,chw->mhw", embeddings, output.mask_features[b])[None]
-            logits = frames.to_original(logits, *view, model.resize)[0]
+            logits = frames.to_original(logits, *view, self.resize)[0]
             inside = (logits > 0).float()
             found.append(logits > 0)  # made a few at a time, but none is given back
             certain = logits.sigmoid_().mul_(inside).sum((1, 2))
@@ -86,20 +87,21 @@ def run(case: str, side: str) -> dict[str, Any]:
         words = ["data=coco", f"data.root={folder}", "model.weights=null", "peft=frozen"]
         config = compose([*words, f"model.topk={number}", f"model.queries={number}"])
         data = config.data
-        model, *_ = assemble(config, data.classes(), data.texts())
+        model, *_ = assemble(config, data.classes(), data.subject())
         model.eval()
         if side == "dense":
             images.colours = lambda file: np.asarray(file.convert("RGB"))
-        task, values = Dense() if side == "dense" else InstanceTask(), []
-        measured = _sides.measure({"CPU": lambda: values.append(evaluated(config, model, task))}, 1)
+            model.sem_seg_head.reader = Dense(**vars(model.sem_seg_head.reader))
+        values = []
+        measured = _sides.measure({"CPU": lambda: values.append(evaluated(config, model))}, 1)
     return measured | {"result": {"pixels found": values[0]}}
 
 
-def evaluated(config: Config, model: Segmenter, task: InstanceTask) -> int:
+def evaluated(config: Config, model: Segmenter) -> int:
     """Evaluate on the validation picture; return the pixels of all masks."""
     evaluator, pixels = config.metrics.evaluator(config.data, "val"), 0
     for batch in validation(config):
-        found = task.find(model, batch)
+        found = model.find(batch)
         evaluator.update(batch, found)
         pixels += sum(masks.area(rle) for rle in found[0].rles)
     evaluator.compute()

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from benchmarks import _sides
 from segsweep.base.config import compose
+from segsweep.data.base import Subject
 from segsweep.data.loader import TrainLoader
 from segsweep.peft.apply import apply
 from segsweep.run.module import parameter_groups
@@ -35,7 +36,7 @@ def run(case: str, side: str) -> dict[str, Any]:
     state: dict[str, Any] = {}
 
     def build() -> None:
-        model = config.model.build(["scene"])
+        model = config.model.build(Subject(["scene"]))
         state["trained"] = apply(model, config.peft, config.model.roles).trainable
         state["model"] = model.train()
         groups = parameter_groups(model, config.hparams, config.model.roles)

@@ -23,7 +23,6 @@ from segsweep.data.loader import EvalLoader, TrainLoader
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import tensors
 from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
-from segsweep.task.instances import InstanceTask
 
 WEIGHTS = Path(__file__).parent.parent / "segsweep" / "weights"
 RECIPES = {  # SEEM's queries have no denoising to be guided by: more steps, and classes count more
@@ -63,7 +62,7 @@ def pretrain(config: Config, steps: int, device: str, state: Path | None) -> Seg
     `state` is a file to go on from if it exists; every 500 steps it is written.
     """
     torch.manual_seed(config.seed)
-    model = config.model.build(config.data.texts()).to(device)
+    model = config.model.build(config.data.subject()).to(device)
     model.requires_grad_(True)
     model.train()
     optimizer = torch.optim.AdamW(parameter_groups(model, config.hparams, config.model.roles))
@@ -115,7 +114,7 @@ def score(config: Config, model: Segmenter, device: str) -> dict[str, float]:
     """Evaluate on the validation scenes of the source domain."""
     evaluator = config.metrics.evaluator(config.data, "val")
     for batch in EvalLoader(config.data, "val", 16):
-        evaluator.update(batch, InstanceTask().find(model, batch.to(device)))
+        evaluator.update(batch, model.find(batch.to(device)))
     return evaluator.compute()
 
 

@@ -29,9 +29,8 @@ from segsweep.base.remarks import plainly
 if TYPE_CHECKING:
     import pandas as pd
 
+    from segsweep.model.found import Instances, SemanticMap
     from segsweep.run.restore import Restored
-    from segsweep.task.instances import Instances
-    from segsweep.task.semantic import SemanticMap
 
 RESULTS = Path("results")
 

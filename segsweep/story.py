@@ -69,7 +69,7 @@ def train(run: Run) -> dict[str, Any]:
         messages.advise(config)
     with phase("setup"):
         data = record.data_facts(config.data)
-        model, loaded, counts = restore.assemble(config, data["classes"], data["prompts"])
+        model, loaded, counts = restore.assemble(config, data["classes"], config.data.subject())
         features.cache_features(model, config)
         groups = module.parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
+from segsweep.data.base import Subject
 from segsweep.model.backbones import STRIDES, layouts
 from segsweep.model.family import Backbone
 from segsweep.model.maskdino import MaskDINO
@@ -71,7 +72,7 @@ def test_drop_path_and_the_meta_device_are_taken(layout: str) -> None:
 def test_a_model_stands_on_it(layout: str) -> None:
     family = MaskDINO(backbone=small(layout), hidden=32, queries=5, encoder_layers=1,
                       decoder_layers=1, mask_dim=32)  # fmt: skip
-    model = family.build(["thing"]).eval().requires_grad_(False)
+    model = family.build(Subject(["thing"])).eval().requires_grad_(False)
     assert model(images()).mask_features.shape == (2, 32, HEIGHT // 4, WIDTH // 4)
     official = family.official(model)
     assert len(official) >= len(list(model.parameters()))

@@ -14,6 +14,7 @@ from segsweep.bench.clock import Estimate, Times, rounds
 from segsweep.bench.count import LiveTensors, count
 from segsweep.bench.measure import numbers
 from segsweep.bench.variants import variants
+from segsweep.data.base import Subject
 from segsweep.model.layers.deformable import DeformableAttention
 from segsweep.results import frame
 from segsweep.run.restore import assemble
@@ -92,7 +93,7 @@ def test_operations_of_adapters_are_those_of_their_formula(records):
     once = counted * 2 * (2 * WIDTH * WIDTH // 4)  # down and up
     assert records["adapter", None]["bench"]["flops"] - base == once
     config = compose(["model.weights=null", "peft=adapter", "peft.repeats=3"])
-    model, *_ = assemble(config, ["digit"], ["digit"])
+    model, *_ = assemble(config, ["digit"], Subject(["digit"]))
     flops, _ = costs(model.eval())
     assert flops - base == 3 * once
 
@@ -131,7 +132,7 @@ def test_peak_memory_is_that_of_living_results():
 
 def test_sharing_variants_leave_the_base_as_it_is():
     config = compose(["model.weights=null", "peft=frozen"])
-    base, *_ = assemble(config, ["digit"], ["digit"])
+    base, *_ = assemble(config, ["digit"], Subject(["digit"]))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         before = base.eval()(images)

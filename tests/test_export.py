@@ -20,6 +20,7 @@ from torch import Tensor
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
+from segsweep.data.base import Subject
 from segsweep.data.loader import EvalLoader
 from segsweep.exporting import checkpoint, program
 from segsweep.exporting.bundle import portable
@@ -105,7 +106,7 @@ def test_a_merged_checkpoint_is_the_run(runs, tmp_path: Path, capsys, method: st
         config = restore(runs[method]).config
         family = replace(config.model, weights=str(out))
         data = read_json(runs[method] / "record.json")["data"]
-        model = family.build(data["prompts"]).eval()
+        model = family.build(Subject(data["prompts"])).eval()
         assert family.load(model, data["classes"], 9).drawn == []
         found = outputs(Inference(model, config.data), pixels())
         assert max(differences(found, run_outputs(runs[method])).values()) < 1e-5
@@ -118,7 +119,7 @@ def test_training_changed_what_is_compared(runs):
         before = Inference(restored.model, restored.config.data)
         data = restored.record["data"]
         frozen = replace(restored.config, peft=Select(name="frozen"))
-        base, _, _ = assemble(frozen, data["classes"], data["prompts"])
+        base, _, _ = assemble(frozen, data["classes"], Subject(data["prompts"]))
         after = Inference(base.eval(), restored.config.data)
         assert max(differences(outputs(after, pixels()), outputs(before, pixels())).values()) > 1e-3
 
@@ -225,7 +226,7 @@ def test_peft_loads_what_it_can_express(runs, tmp_path: Path):
     restored = restore(runs["linear"])
     data = restored.record["data"]
     frozen = replace(restored.config, peft=Select(name="frozen"))
-    base, _, _ = assemble(frozen, data["classes"], data["prompts"])
+    base, _, _ = assemble(frozen, data["classes"], Subject(data["prompts"]))
     model = peft.PeftModel.from_pretrained(base.eval(), str(tmp_path / "hf")).base_model.model
     found = outputs(Inference(model.eval(), restored.config.data), pixels())
     assert max(differences(found, run_outputs(runs["linear"])).values()) < 1e-5

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
+from segsweep.data.base import Subject
 from segsweep.model.weights import content_hash
 from segsweep.peft.apply import apply
 from segsweep.peft.delta import read_delta
@@ -86,7 +87,7 @@ def off(tmp_path_factory) -> tuple:
 def model():
     config = compose(["model.weights=null"])
     torch.manual_seed(0)
-    model = config.model.build(["a", "b"])
+    model = config.model.build(Subject(["a", "b"]))
     apply(model, config.peft, config.model.roles)
     return model.eval()
 

@@ -21,9 +21,9 @@ from segsweep.data.formats import images
 from segsweep.data.formats.images import eight_bits, read_image
 from segsweep.data.inputs import InputFile
 from segsweep.metrics import label_maps
+from segsweep.model.heads import frames
+from segsweep.model.heads.query_semantic import best_classes
 from segsweep.run.machine import peak_rss_mib, reset_peaks
-from segsweep.task import frames
-from segsweep.task.semantic import best_classes
 from tests.test_data_images import MODES
 from tests.test_segmenter import CLASSES, predict
 

@@ -12,8 +12,7 @@ from segsweep.data.base import BACKGROUND, Annotation, DataSet, Record
 from segsweep.data.formats import masks
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Metric, of_classes
-from segsweep.task.instances import Instances
-from segsweep.task.semantic import SemanticMap
+from segsweep.model.found import Instances, SemanticMap
 from tests.words import class_of, compose, files
 
 SIDE = 64

@@ -26,7 +26,7 @@ from segsweep.data.sets.cityscapes import LABELS, VOID, Cityscapes
 from segsweep.metrics.base import of_classes
 from segsweep.metrics.cityscapes import CityscapesAP as Metric
 from segsweep.metrics.cityscapes import CityscapesEvaluator
-from segsweep.task.instances import Instances
+from segsweep.model.found import Instances
 from tests.layouts_city import numbers_file, save
 from tests.small_coco import real_folder
 

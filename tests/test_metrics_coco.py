@@ -22,7 +22,7 @@ from segsweep.data.formats import masks
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import of_classes
 from segsweep.metrics.coco import KINDS, CocoAP
-from segsweep.task.instances import Instances
+from segsweep.model.found import Instances
 from tests.small_coco import REAL, REAL_SETS, real
 
 SIDE = 128

@@ -21,8 +21,8 @@ from segsweep.metrics.ber import BER
 from segsweep.metrics.miou import Confusion, MIoU
 from segsweep.metrics.overlap import Overlap
 from segsweep.metrics.saliency import Saliency, enhanced_alignment, structure, weighted_f
+from segsweep.model.found import SemanticMap
 from segsweep.run.callbacks import Best
-from segsweep.task.semantic import SemanticMap
 from tests.painted import WORDS
 
 TOLERANCE = 1e-6

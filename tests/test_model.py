@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from segsweep.base.errors import UserError
+from segsweep.data.base import Subject
 from segsweep.data.loader import Target
 from segsweep.model.backbones.timm import drop_paths
 from segsweep.model.family import Backbone
+from segsweep.model.heads import frames
 from segsweep.model.maskdino import MaskDINO
 from segsweep.model.necks import pixel_decoder
 from segsweep.model.segmenter import Segmenter
-from segsweep.task import frames
-from segsweep.task.instances import InstanceTask
 
 NAMES = ["crate", "bottle", "bag"]
 CLASSES = len(NAMES)
@@ -35,7 +35,7 @@ def family(backbone: Backbone = PLAIN, **changes) -> MaskDINO:
 
 def build(backbone: Backbone = PLAIN, **changes) -> Segmenter:
     torch.manual_seed(0)
-    return family(backbone, **changes).build(NAMES)
+    return family(backbone, **changes).build(Subject(NAMES))
 
 
 def images(count: int = 2) -> Tensor:
@@ -181,7 +181,7 @@ def test_layers_run_in_float32_under_autocast():
         output = model(images())
     assert seen["pixel decoder"] == seen["decoder layer"] == torch.float32
     assert seen["mask embed"] == torch.bfloat16
-    found = InstanceTask().predict(model, output, [(64, 96)] * 2, (64, 96), [(64, 96)] * 2)
+    found = model.predict(output, [((64, 96),) * 3] * 2)
     assert found[0].scores.dtype == torch.float32
 
 
@@ -203,15 +203,15 @@ def test_instances_are_sorted_and_of_original_size(monkeypatch):
     model = build().eval()
     with torch.no_grad():
         output = model(images())
-    arguments = (output, [(64, 96), (50, 80)], (64, 96), [(33, 50), (100, 160)])
-    found = InstanceTask().predict(model, *arguments)
-    for instances, size in zip(found, arguments[3], strict=True):
-        assert instances.masks.shape == (10, *size)
+    views = [((64, 96), (64, 96), (33, 50)), ((50, 80), (64, 96), (100, 160))]
+    found = model.predict(output, views)
+    for instances, view in zip(found, views, strict=True):
+        assert instances.masks.shape == (10, *view[2])
         assert instances.masks.dtype == torch.bool
         assert (instances.scores.diff() <= 0).all()
         assert ((instances.labels >= 0) & (instances.labels < CLASSES)).all()
     monkeypatch.setattr(frames, "CELLS", 1)  # one mask at a time
-    for whole, chunked in zip(found, InstanceTask().predict(model, *arguments), strict=True):
+    for whole, chunked in zip(found, model.predict(output, views), strict=True):
         torch.testing.assert_close(chunked.scores, whole.scores)
         torch.testing.assert_close(chunked.boxes, whole.boxes)
         assert (chunked.masks == whole.masks).float().mean() > 0.9995
@@ -221,15 +221,15 @@ def test_boxes_are_scaled_from_the_padded_frame():
     model = build(focus_on_box=True).eval()  # so that masks do not change the order
     with torch.no_grad():
         output = model(images(1))
-    (found,) = InstanceTask().predict(model, output, [(32, 48)], (64, 96), [(64, 96)])
-    (plain,) = InstanceTask().predict(model, output, [(64, 96)], (64, 96), [(64, 96)])
+    (found,) = model.predict(output, [((32, 48), (64, 96), (64, 96))])
+    (plain,) = model.predict(output, [((64, 96),) * 3])
     torch.testing.assert_close(found.boxes, 2 * plain.boxes)
 
 
 def test_more_queries_than_pairs_are_no_error():
     model = build(topk=1000).eval()
     with torch.no_grad():
-        (found,) = InstanceTask().predict(model, model(images(1)), [(64, 96)], (64, 96), [(64, 96)])
+        (found,) = model.predict(model(images(1)), [((64, 96),) * 3])
     assert len(found.scores) == 7 * CLASSES
 
 
@@ -241,7 +241,7 @@ def test_tiny_model_is_small():
     chosen = OmegaConf.load(f"{conf_dir()}/model/maskdino_tiny.yaml")
     del chosen["_target_"]
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(MaskDINO), chosen))
-    model = config.build([str(digit) for digit in range(10)])
+    model = config.build(Subject([str(digit) for digit in range(10)]))
     assert sum(p.numel() for p in model.parameters()) <= 2_800_000
     assert sum(p.numel() for p in model.backbone.parameters()) <= 1_600_000
 

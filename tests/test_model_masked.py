@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from segsweep.model.heads.masked_decoder import resized, unseen
+from segsweep.model.heads.query import QueryHead
 from segsweep.model.layers.attention import Attention
 from segsweep.model.seem import SEEM, Text
-from segsweep.model.segmenter import Head
 
 CHANNELS = [8, 8, 16, 16]
 small = st.integers(1, 5)
@@ -66,7 +66,7 @@ def test_a_logit_of_zero_is_seen():
     ]
 
 
-def build(**changes) -> Head:
+def build(**changes) -> QueryHead:
     torch.manual_seed(0)
     dims = {"hidden": 32, "mask_dim": 16, "proj": 8, "queries": 7, "text": Text(20, 5, 8, 2, 1)}
     dims |= {f"{part}_heads": 2 for part in ("encoder", "decoder")}

@@ -38,7 +38,7 @@ def test_warm_up_rises_linearly_and_cosine_ends_near_zero():
 
 def built(*words: str) -> tuple[Segmenter, Config]:
     config = compose(["model.weights=null", *words])
-    model = config.model.build(config.data.classes())
+    model = config.model.build(config.data.subject())
     apply(model, config.peft, config.model.roles)
     return model, config
 

@@ -157,7 +157,7 @@ def test_a_set_of_negatives_alone_teaches_nothing() -> None:
 @pytest.mark.parametrize("model", ["maskdino_tiny", "seem_tiny"])
 def test_a_step_on_pictures_without_objects_lowers_every_score(model: str) -> None:
     data = reported(negatives=KEEP)
-    built = compose([f"model={model}", "model.weights=null"]).model.build(data.classes()).train()
+    built = compose([f"model={model}", "model.weights=null"]).model.build(data.subject()).train()
     batches = TrainLoader(data, 2, seed=0).batches(0, 30)
     batch = next(b for b in batches if not any(len(t.labels) for t in b.targets))
     optimizer = torch.optim.AdamW(built.parameters(), lr=1e-4)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from segsweep.base.errors import UserError
+from segsweep.data.base import Subject
 from segsweep.data.loader import Target
 from segsweep.model.family import Backbone
 from segsweep.peft.apply import apply, merge
@@ -62,7 +63,7 @@ def model_word(request):
 @pytest.fixture(scope="module")
 def base(model_word):
     torch.manual_seed(0)
-    model = config_of(["frozen"], model_word).model.build(CLASSES)
+    model = config_of(["frozen"], model_word).model.build(Subject(CLASSES))
     return model.eval().requires_grad_(False)  # frozen parts may be computed in another order
 
 
@@ -220,7 +221,7 @@ def test_weights_inside_the_backbone_can_be_edited(images, targets):
     stages = {"embed_dim": 24, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
     name = "swin_tiny_patch4_window7_224"
     config.model.backbone = Backbone(name, "swin", stages)
-    model = config.model.build(CLASSES)
+    model = config.model.build(Subject(CLASSES))
     counts = apply(model, config.peft, config.model.roles)
     assert counts.trainable == sum(4 * config.peft.rank * 24 * 2**stage for stage in range(4))
     moved = train(model, images, targets)
@@ -231,7 +232,7 @@ def test_a_delta_refuses_another_base(base, model_word, tmp_path):
     config = config_of(["lora"], model_word)
     (tmp_path / "delta.safetensors").write_bytes(delta_bytes(applied(base, config)[0], {}))
     torch.manual_seed(5)
-    other, _ = applied(config.model.build(CLASSES), config)
+    other, _ = applied(config.model.build(Subject(CLASSES)), config)
     with pytest.raises(
         UserError, match=f"was trained on the base .*, this one is {base_hash(other)}"
     ):

@@ -30,6 +30,7 @@ from segsweep.data.folder import Shot
 from segsweep.data.formats import masks
 from segsweep.data.formats.images import read_image
 from segsweep.data.inputs import InputFile
+from segsweep.model.found import SemanticMap
 from segsweep.pages import difference
 from segsweep.pages.found import LabelMapForm, shares
 from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
@@ -41,7 +42,6 @@ from segsweep.run.identity import Run
 from segsweep.run.restore import finished, restore
 from segsweep.story import train
 from segsweep.sweeps.names import single_run
-from segsweep.task.semantic import SemanticMap
 from segsweep.verbs import analyse, compare, export, merge, predict
 from tests.painted import WORDS
 from tests.runs import contents

@@ -189,7 +189,7 @@ def test_a_prompt_is_one_text(value):
 def test_what_a_model_cannot_read_is_refused_while_it_is_built(words, said):
     def build() -> None:
         config = compose(["model=seem_tiny", *words])
-        config.model.build(config.data.texts())
+        config.model.build(config.data.subject())
 
     with pytest.raises(UserError) as error, torch.device("meta"):
         build()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
+from segsweep.data.base import Subject
 from segsweep.data.loader import Target
 from segsweep.model import weights
 from segsweep.model.family import Backbone, Family
@@ -19,7 +20,6 @@ from segsweep.model.maskdino import MaskDINO
 from segsweep.model.seem import PROMPTS, SEEM, Text, TextEncoder, to_official
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.sites import match, match_seams
-from segsweep.task.instances import InstanceTask
 
 NAMES = ["crate", "bottle", "bag"]
 SIZES = {"embed_dim": 8, "depths": [1, 1, 2, 1], "layerscale_value": 1.0}
@@ -46,7 +46,7 @@ def other_family(**changes) -> MaskDINO:
 
 def build(chosen: Family | None = None, seed: int = 0) -> Segmenter:
     torch.manual_seed(seed)
-    return (chosen or family()).build(NAMES)
+    return (chosen or family()).build(Subject(NAMES))
 
 
 def images() -> Tensor:
@@ -77,15 +77,13 @@ def test_every_parameter_learns(layout):
 
 
 def test_tiny_model_is_small_and_finds_instances():
-    model = compose(["model=seem_tiny"]).model.build(NAMES).eval()
+    model = compose(["model=seem_tiny"]).model.build(Subject(NAMES)).eval()
     assert sum(p.numel() for p in model.parameters()) <= 3_100_000
     with torch.no_grad():
         output = model(images())
-    found = InstanceTask().predict(
-        model, output, [(64, 96), (50, 80)], (64, 96), [(33, 50), (100, 160)]
-    )
-    for instances, size in zip(found, [(33, 50), (100, 160)], strict=True):
-        assert instances.masks.shape == (100, *size)
+    views = [((64, 96), (64, 96), (33, 50)), ((50, 80), (64, 96), (100, 160))]
+    for instances, view in zip(model.predict(output, views), views, strict=True):
+        assert instances.masks.shape == (100, *view[2])
         assert ((instances.labels >= 0) & (instances.labels < len(NAMES))).all()
         assert (instances.scores.diff() <= 0).all()
 
@@ -136,7 +134,7 @@ def released(tmp_path) -> Path:
 
 
 def test_a_released_checkpoint_is_loaded_whole_whatever_the_classes(released):
-    model = family().build(["other", "classes"])
+    model = family().build(Subject(["other", "classes"]))
     report = family(weights=str(released)).load(model, ["other", "classes"], 0)
     assert report.loaded == len(weights.tensors(model))
     assert not report.drawn

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from segsweep.data.base import Subject
 from segsweep.loss.boxes import bitmask
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
-from segsweep.model.segmenter import Segmenter
-from segsweep.task import frames
-from segsweep.task.frames import to_original
-from segsweep.task.instances import Instances, InstanceTask
+from segsweep.model.found import Instances
+from segsweep.model.heads import frames
+from segsweep.model.heads.frames import to_original
+from segsweep.model.heads.query import reader
 
 SIZE, PADDED = (48, 64), (64, 64)
 SURE = 20.0  # logits in and, negative, out of a mask
@@ -23,11 +22,11 @@ CLASSES = 2
 
 def predict(logits: Tensor, masks: Tensor, original: tuple[int, int], **options) -> Instances:
     """Instances of one image of (Q, K + 1) logits and (Q, h, w) mask logits."""
-    anything: Any = nn.Identity()
-    model = Segmenter(anything, anything, SEEMCriterion(CLASSES), resize="bicubic", **options)
+    subject = Subject(["class"] * CLASSES)
+    read = reader(subject, SEEMCriterion(CLASSES).classify, resize="bicubic", **options).read
     unit = torch.eye(len(masks))[None, None]  # features are the masks themselves
     output = Output(PredictionSets(logits[None, None], None, unit), None, None, None, masks[None])
-    return InstanceTask().predict(model, output, [SIZE], PADDED, [original])[0]
+    return read(output, 0, (SIZE, PADDED, original), 0.0)
 
 
 def rectangles(*corners: tuple[int, int, int, int]) -> Tensor:

@@ -9,21 +9,30 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segsweep.base.config import compose
-from segsweep.data.base import BACKGROUND, IGNORE, Annotation, DataSet, Record, Transform, trainable
+from segsweep.data.base import (
+    BACKGROUND,
+    IGNORE,
+    Annotation,
+    DataSet,
+    Record,
+    Subject,
+    Transform,
+    trainable,
+)
 from segsweep.data.formats import masks
 from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
 from segsweep.data.transforms import Geometry, evaluation_geometry, sample, training_geometry
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
-from segsweep.model.segmenter import Segmenter
+from segsweep.model.found import SemanticMap
+from segsweep.model.heads import frames
+from segsweep.model.heads.frames import to_original
+from segsweep.model.heads.query import reader
 from segsweep.run.identity import Run
 from segsweep.story import train
-from segsweep.task import frames
-from segsweep.task.frames import to_original
-from segsweep.task.semantic import SemanticMap, SemanticTask
 from tests.painted import WORDS, Painted
 
 HEIGHT, WIDTH = 30, 44
@@ -120,7 +129,7 @@ def test_images_of_background_are_learnt():
 @pytest.mark.parametrize("model", ["maskdino_tiny", "seem_tiny"])
 def test_a_batch_without_any_class_has_a_loss(model: str):
     config = compose([*WORDS, "metrics=overlap", f"model={model}", "model.weights=null"])
-    built = config.model.build(["a"]).train()
+    built = config.model.build(Subject(["a"], "semantic")).train()
     data = Plain("", "x", size=[64, 64])
     records = data.records("train")[:2]
     geometry = Geometry((64, 64), (64, 64))
@@ -149,11 +158,11 @@ def predicted(original: tuple[int, int], resize: Any) -> tuple[SemanticMap, Tens
     """A prediction of random queries, and its scores by definition, all at once. (K, H, W)"""
     torch.manual_seed(0)
     logits, maps = 2 * torch.randn(QUERIES, CLASSES + 1), 6 * torch.randn(QUERIES, 16, 16)
-    anything: Any = nn.Identity()
-    model = Segmenter(anything, anything, SEEMCriterion(CLASSES), resize=resize)
+    subject = Subject(["class"] * CLASSES, "semantic")
+    read = reader(subject, SEEMCriterion(CLASSES).classify, resize=resize).read
     unit = torch.eye(QUERIES)[None, None]  # features are the masks themselves
     output = Output(PredictionSets(logits[None, None], None, unit), None, None, None, maps[None])
-    (found,) = SemanticTask().predict(model, output, [SIZE], PADDED, [original])
+    found = read(output, 0, (SIZE, PADDED, original), 0.0)
     sure = to_original(maps[None], SIZE, PADDED, original, resize)[0].sigmoid()
     return found, torch.einsum("qk,qhw->khw", logits.softmax(-1)[:, :-1], sure)
 

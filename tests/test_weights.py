@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.words import files
+from segsweep.data.base import Subject
 from segsweep.data.sets.coco import Coco
 from segsweep.model import weights
 from segsweep.model.family import Backbone, weights_of
@@ -45,7 +46,7 @@ def family(**changes) -> MaskDINO:
 
 def build(seed: int = 0, names: Sequence[str] = NAMES) -> Segmenter:
     torch.manual_seed(seed)
-    model = family().build(names)
+    model = family().build(Subject(names))
     for name, buffer in model.named_buffers():  # no two tensors alike
         if "backbone" in name:
             torch.nn.init.uniform_(buffer, 0.5, 1.5)

@@ -25,11 +25,11 @@ def check(config: Config) -> None:
     Raises UserError for columns that are not there or that have too many values, and where no
     predictions are kept to compute them from.
     """
-    from segsweep.task.base import task_of
+    from segsweep.task.base import kind
 
     if not config.data.slices:
         return
-    kept = task_of(config.data).kept
+    kept = kind(config.data.task).kept
     if not (kept and config.io.predictions):
         why = "io.predictions=true" if kept else "instances, not label maps"
         raise UserError(f"data.slices={config.data.slices}: results by slice need {why}")

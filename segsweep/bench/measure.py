@@ -27,31 +27,22 @@ from segsweep.base.files import write_json
 from segsweep.bench.clock import Estimate, Times, rounds, spread
 from segsweep.bench.count import count
 from segsweep.bench.variants import Variant, variants
+from segsweep.data.base import Subject
 from segsweep.data.loader import DIVISOR
-from segsweep.loss.outputs import Output
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import git, now, versions
 from segsweep.run.machine import arithmetic, machine_facts
 from segsweep.run.restore import assemble
-from segsweep.task.instances import InstanceTask
 
 ARRANGEMENT = "all variants in one process, which shares the tensors of the base, in turns"
 
 
-class Pixels(InstanceTask):
-    """Instances without run lengths: a time ends with the pixels, as in published programs."""
-
-    def encode(self, found: Tensor) -> list[dict[str, Any]]:
-        """Return nothing of each mask."""
-        return [{}] * len(found)
-
-
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: images of `size` (height, width), for as many classes as `texts`."""
+    """How to measure: images of `size` (height, width), with models made for a `subject`."""
 
     size: tuple[int, int]
-    texts: list[str]
+    subject: Subject
     batches: list[int]  # images at once; 1 is the first
     rounds: int
     warmup: int
@@ -66,7 +57,8 @@ def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[di
     """
     started, start = now(), time.monotonic()
     device, cast = arithmetic(base.trainer)
-    model, *_ = assemble(base, plan.texts, plan.texts)
+    model, *_ = assemble(base, list(plan.subject.texts), plan.subject)
+    model.sem_seg_head.only_pixels()
     model.to(device).eval()
     with torch.no_grad(), cast:
         _first(model, plan, device)  # encodes the texts, for the copies too
@@ -153,7 +145,7 @@ def _first(model: Segmenter, plan: Plan, device: torch.device) -> None:
 
 
 def _cost(model: Segmenter, plan: Plan, device: torch.device) -> dict[str, float]:
-    """Operations and peak memory of the network on one image, without making instances."""
+    """Operations and peak memory of the network on one image, without what is found."""
     images = _images(plan, 1, device)
     flops, peak = count(lambda: model(images), device)
     return {"flops": flops, "peak_mib": peak}
@@ -162,7 +154,7 @@ def _cost(model: Segmenter, plan: Plan, device: torch.device) -> dict[str, float
 def _times(
     compared: Sequence[Variant], number: int, plan: Plan, device: torch.device
 ) -> list[Times]:
-    """Time all variants on a batch of so many images, from pixels to instances."""
+    """Time all variants on a batch of so many images, from pixels to what is found."""
     images = _images(plan, number, device)
     output = compared[0].model(images)
     calls = [_call(variant.model, images, output, plan) for variant in compared]
@@ -173,17 +165,16 @@ def _times(
     return rounds(calls, plan.rounds, plan.seconds, device, label)
 
 
-def _call(model: Segmenter, images: Tensor, output: Output, plan: Plan) -> Callable[[], object]:
-    """What is timed: the network, then instances from the base's output.
+def _call(model: Segmenter, images: Tensor, output: Any, plan: Plan) -> Callable[[], object]:
+    """What is timed: the network, then what is found in the base's output.
 
     What comes after the network depends on what was found, which random weights do not tell.
     """
-    task = Pixels()
-    sizes, padded = [plan.size] * len(images), (images.shape[2], images.shape[3])
+    view = plan.size, (images.shape[2], images.shape[3]), plan.size
 
     def call() -> None:
         model(images)
-        task.predict(model, output, sizes, padded, sizes)
+        model.predict(output, [view] * len(images))
 
     return call
 
@@ -194,7 +185,7 @@ def _head(variant: Variant, plan: Plan, device: torch.device) -> dict[str, Any]:
     conditions = {
         "form": variant.form,
         "size": "x".join(map(str, plan.size)),
-        "classes": len(plan.texts),
+        "classes": len(plan.subject.texts),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }

@@ -13,6 +13,7 @@ from segsweep.base.config import Config, plain, typed
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explained
 from segsweep.base.terminal import human, printer
+from segsweep.data.base import Subject
 from segsweep.sweeps.sweeper import Combination, composing
 
 COLUMNS = ("ms", "IQR", "to base", "CPU to base", "GFLOP", "peak", "delta", "trained")
@@ -90,11 +91,9 @@ def _ratio(estimate: dict[str, float | None]) -> str:
     return f"{estimate['median']:.3f}" + (f" [{interval}]" if interval else "")
 
 
-def texts(base: Config, number: int | None) -> list[str]:
-    """Return what the classes are called: the data set's, or as many as the user says."""
-    if number:
-        return [f"class {i}" for i in range(number)]
+def subject(base: Config, number: int | None) -> Subject:
+    """Return what the base is built to find: the classes of its data, or as many as is said."""
     try:
-        return base.data.texts()
+        return base.data.subject(number)
     except UserError as error:
         raise UserError(f"{error} (bench needs only the number of classes: --classes N)") from error

@@ -76,6 +76,18 @@ class Record:
         return self.complete and not self.annotations and self.labels is None
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a model is built to find: classes told by `texts`, in the form of `task`.
+
+    `background` says of label maps whether some pixels are of no class.
+    """
+
+    texts: Sequence[str]
+    task: str = "instances"
+    background: bool = True
+
+
 @dataclass
 class DataSet(Choice):
     """What every data set can be asked for, and how its images reach the network.
@@ -142,6 +154,20 @@ class DataSet(Choice):
                     + choices(name, classes)
                 )
         return [self.prompts.get(name, name) for name in classes]
+
+    def subject(self, classes: int | None = None) -> Subject:
+        """Return what a model is built to find in these data; raises as `texts`.
+
+        With a number of `classes` the data need not be here: names are made up, and label maps have
+        background unless it is known that they have none.
+        """
+        if classes is None:
+            return Subject(tuple(self.texts()), self.task, self.background)
+        try:
+            background = self.background
+        except UserError:
+            background = True
+        return Subject(tuple(f"class {i}" for i in range(classes)), self.task, background)
 
     def category_ids(self) -> list[int]:
         """Return the category ids of the original files, in the order of `classes`."""

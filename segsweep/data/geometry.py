@@ -15,6 +15,9 @@ from segsweep.data.base import DataSet, Record, Segmentation
 if TYPE_CHECKING:
     import numpy as np
 
+Size = tuple[int, int]  # (height, width)
+View = tuple[Size, Size, Size]  # an image as the network saw it, with padding, at original size
+
 
 @dataclass(frozen=True)
 class Geometry:

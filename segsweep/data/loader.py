@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from segsweep.base.errors import UserError
 from segsweep.base.signals import deaf
-from segsweep.data.base import DataSet, Record, trainable
+from segsweep.data.base import IGNORE, DataSet, Record, trainable
+from segsweep.data.geometry import Size, View
 from segsweep.data.transforms import Sample, evaluation_geometry, sample, training_geometry
 
 if TYPE_CHECKING:
@@ -37,16 +38,21 @@ class Target:
     """The instances of one image, or the regions of its classes.
 
     `labels` (n,) int64; `boxes` (n, 4) cxcywh in parts of the unpadded size; `masks` (n, H, W)
-    bool in the padded frame.
+    bool in the padded frame; `size` is (h, w) of the image without padding, None where it fills the
+    frame. A semantic image has its `label_map` (H, W) uint8 as well: class, BACKGROUND where it is
+    known to be of none, IGNORE where nobody knows, and in the padding.
     """
 
     labels: Tensor
     boxes: Tensor
     masks: Tensor
+    size: Size | None = None
+    label_map: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Target:
         """Return the target on another device."""
-        return Target(self.labels.to(device), self.boxes.to(device), self.masks.to(device))
+        tensors = {name: t.to(device) for name, t in vars(self).items() if isinstance(t, Tensor)}
+        return replace(self, **tensors)
 
 
 @dataclass
@@ -58,10 +64,17 @@ class Batch:
     """
 
     images: Tensor
-    sizes: list[tuple[int, int]]
-    original_sizes: list[tuple[int, int]]
+    sizes: list[Size]
+    original_sizes: list[Size]
     image_ids: list[int]
     targets: list[Target]
+
+    @property
+    def views(self) -> list[View]:
+        """What is needed to bring what is found on each image back to its own pixels."""
+        padded = (self.images.shape[-2], self.images.shape[-1])
+        frames = zip(self.sizes, self.original_sizes, strict=True)
+        return [(size, padded, original) for size, original in frames]
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -89,9 +102,18 @@ def collate(samples: list[Sample], data: DataSet) -> Batch:
         image[:, :h, :w] = (s.image - mean) / std
         masks = torch.zeros(len(s.labels), height, width, dtype=torch.bool)
         masks[:, :h, :w] = s.masks
-        targets.append(Target(s.labels, s.boxes, masks))
+        targets.append(Target(s.labels, s.boxes, masks, (h, w), padded(s.label_map, height, width)))
     originals = [(s.record.height, s.record.width) for s in samples]
     return Batch(images, sizes, originals, [s.record.image_id for s in samples], targets)
+
+
+def padded(label_map: Tensor | None, height: int, width: int) -> Tensor | None:
+    """Put a label map into a frame of which the rest is unknown. (h, w) -> (height, width)"""
+    if label_map is None:
+        return None
+    frame = torch.full((height, width), IGNORE, dtype=torch.uint8)
+    frame[: label_map.shape[0], : label_map.shape[1]] = label_map
+    return frame
 
 
 class Samples(Dataset[Sample]):

@@ -31,7 +31,8 @@ class Sample:
     """One image as the network sees it, and its instances, or the regions of its classes.
 
     `image` (3, h, w) uint8; `labels` (n,) int64; `boxes` (n, 4) cxcywh in parts of (h, w), tight
-    around `masks` (n, h, w) bool; `record` is where it came from.
+    around `masks` (n, h, w) bool; `record` is where it came from; `label_map` (h, w) uint8 of a
+    semantic image: class, BACKGROUND or IGNORE.
     """
 
     image: Tensor
@@ -39,6 +40,7 @@ class Sample:
     boxes: Tensor
     masks: Tensor
     record: Record
+    label_map: Tensor | None = None
 
 
 def training_geometry(data: DataSet, record: Record, generator: torch.Generator) -> Geometry:
@@ -73,9 +75,10 @@ def sample(
     image = cut(F.resize(image, list(geometry.resized), antialias=True), geometry)
     if label_map is None:
         labels, stack = instances(record, geometry)
-    else:
-        labels, stack = regions(label_map, geometry)
-    return Sample(image, labels, tight_boxes(stack), stack, record)
+        return Sample(image, labels, tight_boxes(stack), stack, record)
+    seen = torch.from_numpy(nearest(label_map, geometry, fill=IGNORE))
+    labels, stack = regions(seen)
+    return Sample(image, labels, tight_boxes(stack), stack, record, seen)
 
 
 def instances(record: Record, geometry: Geometry) -> tuple[Tensor, Tensor]:
@@ -89,15 +92,14 @@ def instances(record: Record, geometry: Geometry) -> tuple[Tensor, Tensor]:
     return labels[alive], stack[alive]
 
 
-def regions(label_map: np.ndarray, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Return the classes that are seen and where each is. (H, W) uint8 -> (n,), (n, *size) bool
+def regions(label_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the classes that are seen and where each is. (h, w) uint8 -> (n,), (n, h, w) bool
 
     What is unknown, or padded, belongs to no mask.
     """
-    values = torch.from_numpy(nearest(label_map, geometry, fill=IGNORE))
-    labels = values.unique()
+    labels = label_map.unique()
     labels = labels[labels < BACKGROUND]
-    return labels.long(), values == labels[:, None, None]
+    return labels.long(), label_map == labels[:, None, None]
 
 
 def tight_boxes(stack: Tensor) -> Tensor:

@@ -96,11 +96,12 @@ def _save(file: Path, state: dict[str, Tensor], restored: Restored) -> None:
 def loaded(restored: Restored, file: Path, filled: bool) -> Segmenter:
     """Build the base model anew, with untrained fillings where they stay, and load the file."""
     from segsweep.peft.apply import apply
+    from segsweep.run.restore import subject
 
     config, data = restored.config, restored.record["data"]
     backbone = replace(config.model.backbone, pretrained=False)
     family = replace(config.model, weights=str(file), backbone=backbone)
-    model = family.build(data["prompts"])
+    model = family.build(subject(restored.config, restored.record))
     if filled:
         apply(model, config.peft, family.roles)
     family.load(model, data["classes"], config.seed)

@@ -1,4 +1,4 @@
-"""A model as a program: pixels in, class logits, boxes and mask logits out; and how two compare."""
+"""A model as a program: pixels in, the raw outputs of its head out; and how two compare."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
 Program = Callable[[Tensor], dict[str, Tensor]]
 NOISE_SEED = 0
-FAR = 1e9  # between queries, where one is no number
 
 
 class Inference(nn.Module):
-    """The forward pass of evaluation, from pixels on; the last prediction set is the result.
+    """The forward pass of evaluation, from pixels on.
 
     Args:
         model: in evaluation mode.
@@ -39,19 +38,8 @@ class Inference(nn.Module):
         self.register_buffer("std", torch.tensor(data.std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """RGB pixels 0..255 (B, 3, H, W), H and W multiples of 32 -> by name
-
-        `logits` (B, Q, K), or K + 1 where the last one says that there is no object; `boxes`
-        (B, Q, 4) cx cy w h in [0, 1], where the model predicts boxes; `masks` (B, Q, H/4, W/4)
-        logits.
-        """
-        output = self.head(self.backbone((images - self.mean) / self.std))
-        result = output.matching
-        outputs = {"logits": result.logits[-1]}
-        if result.boxes is not None:
-            outputs["boxes"] = result.boxes[-1]
-        masks = torch.einsum("bqc,bchw->bqhw", result.embeddings[-1], output.mask_features)
-        return outputs | {"masks": masks}
+        """RGB pixels 0..255 (B, 3, H, W), H and W multiples of 32 -> what `Head.tensors` names"""
+        return self.head.tensors(self.head(self.backbone((images - self.mean) / self.std)))
 
 
 def frame(data: DataSet) -> tuple[int, int]:
@@ -86,24 +74,6 @@ def outputs(program: Program, images: Tensor, batch: int = 1) -> dict[str, Tenso
     """Run a program on images, so many at a time. (B, 3, H, W) -> outputs of all, by name"""
     batches = [program(chunk) for chunk in images.split(batch)]
     return {name: torch.cat([outputs[name] for outputs in batches]) for name in batches[0]}
-
-
-def aligned(outputs: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return outputs with the queries of each image in the order of those that they are to equal.
-
-    Queries are a set: Mask DINO ranks them by score, and a rounding exchanges neighbours of nearly
-    equal score. Which belong together follows from logits and boxes, each query used once.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    queries, targets = (
-        torch.cat([tensors[name] for name in ("logits", "boxes") if name in tensors], dim=2)
-        for tensors in (outputs, wanted)
-    )
-    costs = torch.cdist(targets, queries, p=1).nan_to_num(nan=FAR, posinf=FAR)  # (B, Q, Q)
-    order = torch.stack([torch.as_tensor(linear_sum_assignment(cost)[1]) for cost in costs])
-    images = torch.arange(len(order))[:, None]
-    return {name: tensor[images, order] for name, tensor in outputs.items()}
 
 
 def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """A run as a program that needs no segsweep: torch.export, or ONNX.
 
 Weights are merged, classes and input size are fixed. A program is kept only if it gives the outputs
-of the run, each within ABSOLUTE + RELATIVE times its largest value, in whatever order of queries.
+of the run, each within ABSOLUTE + RELATIVE times its largest value, in an order that is free where
+the head says so (`Head.aligned`).
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ def write(restored: Restored, folder: Path, kind: str, batch: int) -> list[str]:
     """
     from segsweep.exporting.inference import (
         Inference,
-        aligned,
         differences,
         examples,
         in_words,
@@ -69,7 +69,8 @@ def write(restored: Restored, folder: Path, kind: str, batch: int) -> list[str]:
     with quiet():
         exported = traced(Inference(model, data).eval(), images[:batch])
         program = (onnx if kind == "onnx" else torch_export)(exported, folder, list(wanted))
-    gaps = differences(aligned(outputs(program, images, batch), wanted), wanted)
+    given = model.sem_seg_head.aligned(outputs(program, images, batch), wanted)
+    gaps = differences(given, wanted)
     allowed = {n: ABSOLUTE + RELATIVE * float(t.abs().max()) for n, t in wanted.items()}
     if not all(gaps[name] <= allowed[name] for name in allowed):  # nor where one is no number
         raise UserError(
@@ -141,16 +142,12 @@ def described(
 
     data = restored.config.data
     squash = data.transform.name == "squash"
-    objects = tensors["logits"].shape[-1] > len(restored.record["data"]["classes"])
     means = {
         INPUT: "RGB pixels 0..255; "
         + ("resized to this height and width" if squash else "resized to fit, aspect ratio kept, "
            f"at the top left; the rest filled with {data.mean}")
         + ", bilinear with antialias",
-        "logits": "of each query and class; scores are their "
-        + ("softmax, the last column is no object" if objects else "sigmoid"),
-        "boxes": "of each query: centre x, centre y, width, height in parts of the input",
-        "masks": "logits of each query's mask, at a quarter of the input's size",
+        **restored.model.sem_seg_head.meanings,
     }  # fmt: skip
     described = [
         {"name": n, "shape": list(t.shape), "type": "float32", "meaning": means[n]}

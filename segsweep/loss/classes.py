@@ -6,7 +6,7 @@ The matcher, the criterion and the scores of found instances read it through one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,9 @@ ALPHA = 0.25  # of the focal loss
 
 
 class ClassLoss(Protocol):
-    """What class logits mean."""
+    """What class logits mean; `meaning` says it in words."""
+
+    meaning: ClassVar[str]
 
     def scores(self, logits: Tensor) -> Tensor:
         """Probabilities of the K classes of the data. (..., C) -> (..., K)"""
@@ -39,6 +41,8 @@ class ClassLoss(Protocol):
 
 class Focal:
     """Sigmoid focal loss (Lin 2017, gamma 2), summed over queries and classes; C = K."""
+
+    meaning: ClassVar[str] = "sigmoid"
 
     def scores(self, logits: Tensor) -> Tensor:
         """Probabilities of independent classes; see `ClassLoss`."""
@@ -77,6 +81,8 @@ class Softmax:
 
     `no_object` is the weight of that class, all others have 1.
     """
+
+    meaning: ClassVar[str] = "softmax, the last column is no object"
 
     no_object: float = 0.1
 

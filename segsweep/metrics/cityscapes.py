@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from segsweep.data.base import Annotation, DataSet, Record
     from segsweep.data.loader import Batch
-    from segsweep.task.instances import Instances
+    from segsweep.model.found import Instances
 
 SMALLEST = 100  # pixels; smaller objects are neither to be found nor wrong to find
 FALSE, TRUE, IGNORED = 0, 1, -1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from segsweep.data.base import DataSet, Record
     from segsweep.data.loader import Batch
-    from segsweep.task.instances import Instances
+    from segsweep.model.found import Instances
 
 KINDS = {"segm": "mask", "bbox": "box"}
 SIZES = ("s", "m", "l")  # areas below 32^2, below 96^2, from 96^2 pixels on

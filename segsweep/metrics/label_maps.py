@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from segsweep.data.base import DataSet
     from segsweep.data.loader import Batch
-    from segsweep.task.semantic import SemanticMap
+    from segsweep.model.found import SemanticMap
 
 
 PIXELS = 2**20  # that are counted at once

@@ -22,7 +22,7 @@ from segsweep.model.files import BaseWeights, identity
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from segsweep.data.base import DataSet
+    from segsweep.data.base import DataSet, Subject
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
 
@@ -73,6 +73,7 @@ class Family(Choice):
     sign: ClassVar[str] = ""
     envelope: ClassVar[str] = ""
     language: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ("instances", "semantic")  # files of segsweep/task
     layouts: ClassVar[tuple[str, ...]] = ()
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
 
@@ -100,7 +101,17 @@ class Family(Choice):
         return {}
 
     def check(self, data: DataSet) -> None:
-        """Raise UserError for weights that cannot be named so, and images that do not fit."""
+        """Raise UserError for weights that cannot be named so, and data that do not fit."""
+        if data.task not in self.tasks:
+            able = [
+                word
+                for word, family in words("model").items()
+                if issubclass(family, Family) and data.task in family.tasks
+            ]
+            raise UserError(
+                f"model={self.name} finds {' or '.join(self.tasks)}, and data={data.name} has "
+                f"{data.task}; choose other data, or a model such as {', '.join(able)}"
+            )
         if self.weights is not None:
             BaseWeights.of(self.weights)
 
@@ -115,8 +126,8 @@ class Family(Choice):
         cost = BaseWeights.of(weights_of(source.larger)).cost()
         return f"{said}. For real results: model={source.larger}{cost and f' ({cost})'}"
 
-    def build(self, classes: Sequence[str]) -> Segmenter:
-        """Build the model with random weights for classes told by these texts, in id order."""
+    def build(self, subject: Subject) -> Segmenter:
+        """Build the model with random weights."""
         raise NotImplementedError
 
     def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:

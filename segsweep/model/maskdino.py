@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
@@ -21,9 +20,10 @@ from segsweep.model.layers.norms import GROUPS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from segsweep.data.base import DataSet
+    from segsweep.data.base import DataSet, Subject
     from segsweep.model.family import State
-    from segsweep.model.segmenter import Head, Segmenter
+    from segsweep.model.heads.query import QueryHead, Reader
+    from segsweep.model.segmenter import Segmenter
 
 FeatureOrder = Enum("FeatureOrder", {"low2high": "low2high", "high2low": "high2low"})
 BoxInit = Enum("BoxInit", {"mask2box": "mask2box", "bitmask": "bitmask", "no": "no"})
@@ -105,28 +105,28 @@ class MaskDINO(Family):
         """Patterns of the weights and seams that a method may name by one word."""
         return ROLES
 
-    def build(self, classes: Sequence[str]) -> Segmenter:
+    def build(self, subject: Subject) -> Segmenter:
         """Build the model with random weights; only the number of classes matters."""
         from segsweep.loss.maskdino import MaskDINOCriterion
+        from segsweep.model.heads.query import reader
         from segsweep.model.segmenter import Segmenter
 
         backbone, channels = self.backbone.build()
-        return Segmenter(
-            backbone,
-            self.head(channels, len(classes)),
-            MaskDINOCriterion(len(classes), vars(self.loss), self.points),
-            topk=self.topk,
-            focus_on_box=self.focus_on_box,
-            drop_path=self.backbone.drop_path > 0,
-        )
+        classes = len(subject.texts)
+        criterion = MaskDINOCriterion(classes, vars(self.loss), self.points)
+        read = reader(subject, criterion.classify, self.topk, self.focus_on_box)
+        head = self.head(channels, classes, read)
+        return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
 
-    def head(self, channels: list[int], num_classes: int) -> Head:
+    def head(
+        self, channels: list[int], num_classes: int, reader: Reader | None = None
+    ) -> QueryHead:
         """Build what stands behind a backbone with maps of these channels."""
         from segsweep.loss import boxes
         from segsweep.model.heads.predictor import Predictor
+        from segsweep.model.heads.query import QueryHead
         from segsweep.model.heads.transformer_decoder import DecoderLayer
         from segsweep.model.necks.pixel_decoder import PixelDecoder
-        from segsweep.model.segmenter import Head
 
         count = len(self.levels) + self.extra_levels
         pixel_decoder = PixelDecoder(
@@ -155,7 +155,7 @@ class MaskDINO(Family):
             dn_number=self.dn_number,
             dn_noise=self.dn_noise,
         )
-        return Head(pixel_decoder, predictor)
+        return QueryHead(pixel_decoder, predictor, reader)
 
     def draw_classes(self, model: Segmenter, seed: int) -> None:
         """Draw `class_tensors` anew."""

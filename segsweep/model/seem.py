@@ -6,7 +6,6 @@ Composing a config imports this file, so torch is imported by the functions that
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
@@ -19,8 +18,10 @@ from segsweep.model.layers.norms import GROUPS
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from segsweep.data.base import Subject
     from segsweep.model.family import State
-    from segsweep.model.segmenter import Head, Segmenter
+    from segsweep.model.heads.query import QueryHead, Reader
+    from segsweep.model.segmenter import Segmenter
 
 TextEncoder = Enum("TextEncoder", {"frozen": "frozen", "trained": "trained"})
 
@@ -135,28 +136,31 @@ class SEEM(Family):
         chosen = sorted(TextEncoder, key=lambda word: word is not self.text_encoder)
         return {f"text encoder {w.name}": replace(self, text_encoder=w) for w in chosen}
 
-    def build(self, classes: Sequence[str]) -> Segmenter:
+    def build(self, subject: Subject) -> Segmenter:
         """Build the model with random weights for classes told by these texts, in id order.
 
         Raises:
             UserError: a text or a template cannot be used, or the backbone cannot be built.
         """
         from segsweep.loss.seem import SEEMCriterion
+        from segsweep.model.heads.query import reader
         from segsweep.model.segmenter import Segmenter
 
-        sentences = templates(self.templates, self.own_templates)
-        ids = token_ids(classes, sentences, self.text.context)
+        texts, sentences = subject.texts, templates(self.templates, self.own_templates)
+        ids = token_ids(texts, sentences, self.text.context)
         backbone, channels = self.backbone.build()
-        return Segmenter(
-            backbone,
-            self.head(channels, *ids),
-            SEEMCriterion(len(classes), vars(self.loss), self.points, self.no_object),
-            topk=self.topk,
-            drop_path=self.backbone.drop_path > 0,
-            resize="bicubic",
-        )
+        criterion = SEEMCriterion(len(texts), vars(self.loss), self.points, self.no_object)
+        read = reader(subject, criterion.classify, self.topk, resize="bicubic")
+        head = self.head(channels, *ids, read)
+        return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
 
-    def head(self, channels: list[int], train_ids: Tensor, eval_ids: Tensor) -> Head:
+    def head(
+        self,
+        channels: list[int],
+        train_ids: Tensor,
+        eval_ids: Tensor,
+        reader: Reader | None = None,
+    ) -> QueryHead:
         """Build what stands behind a backbone with maps of these channels.
 
         `train_ids` and `eval_ids` are the texts of the K classes and of the background in T
@@ -164,8 +168,8 @@ class SEEM(Family):
         """
         from segsweep.model.heads.language import LanguageEncoder
         from segsweep.model.heads.masked_decoder import MaskedPredictor
+        from segsweep.model.heads.query import QueryHead
         from segsweep.model.necks.fpn_decoder import FPNDecoder
-        from segsweep.model.segmenter import Head
 
         conv_dim = self.conv_dim or self.hidden
         pixel_decoder = FPNDecoder(
@@ -187,7 +191,7 @@ class SEEM(Family):
             self.proj,
             conv_dim,
         )
-        return Head(pixel_decoder, predictor)
+        return QueryHead(pixel_decoder, predictor, reader)
 
     def ours(self, state: State) -> State:
         """Give official weights our names and shapes, see `from_official`."""

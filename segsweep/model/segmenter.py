@@ -1,4 +1,4 @@
-"""The segmenter: backbone -> pixel decoder -> predictor -> loss; what is found, a task reads off.
+"""The segmenter: backbone -> head -> loss, or what is found.
 
 Letters of all shapes: B images, Q queries, N tokens, C channels, L levels, K classes, P points,
 S prediction sets, M masks. Boxes are (cx, cy, w, h) in [0, 1] unless said otherwise.
@@ -7,50 +7,27 @@ S prediction sets, M masks. Boxes are (cx, cy, w, h) in [0, 1] unless said other
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from segsweep.loss.criterion import Criterion
-from segsweep.loss.outputs import Output
 from segsweep.model.backbones.timm import drop_paths
 from segsweep.model.layers.seam import auxiliary_losses
 
 if TYPE_CHECKING:
-    from segsweep.data.loader import Target
-
-Resize = Literal["bilinear", "bicubic"]
-
-
-class Head(nn.Module):
-    """Everything behind the backbone.
-
-    A `pixel_decoder` turns its maps into PixelFeatures, a `predictor` these into an Output. One
-    that is told its classes by texts has `fix_texts()`, which makes constants of their embeddings.
-    """
-
-    def __init__(self, pixel_decoder: nn.Module, predictor: nn.Module):
-        super().__init__()
-        self.pixel_decoder = pixel_decoder
-        self.predictor = predictor
-
-    def forward(self, features: list[Tensor], targets: Sequence[Target] | None = None) -> Output:
-        """Maps (B, C_i, H_i, W_i) at strides 4 to 32 -> Output"""
-        return self.predictor(self.pixel_decoder(features), targets)
-
-    def fix_texts(self) -> None:
-        """Leave out what only serves to encode the texts of the classes, for good."""
-        getattr(self.predictor, "fix_texts", lambda: None)()
+    from segsweep.data.geometry import View
+    from segsweep.data.loader import Batch, Target
+    from segsweep.model.heads.base import Head
 
 
 class Segmenter(nn.Module):
-    """Raw outputs and their loss; `requires_grad` freezes parts of it. It knows no task.
+    """Raw outputs, their loss, and what is found; `requires_grad` freezes parts of it.
 
-    Tasks read off what the family wants: `topk` (query, class) pairs per image; `focus_on_box`, to
-    leave the quality of the mask out of the score; `resize`, how mask logits reach the original
-    size, bicubic with antialias. `drop_path` keeps a frozen backbone's drop path active in
-    training, as in the programs that the published numbers come from.
+    The criterion stands beside the head, for official checkpoints name its buffers so. `drop_path`
+    keeps a frozen backbone's drop path active in training, as in the programs that the published
+    numbers come from.
     """
 
     def __init__(
@@ -58,17 +35,13 @@ class Segmenter(nn.Module):
         backbone: nn.Module,
         head: Head,
         criterion: Criterion,
-        topk: int = 100,
-        focus_on_box: bool = False,
         drop_path: bool = False,
-        resize: Resize = "bilinear",
     ):
         super().__init__()
         self.backbone = backbone
         self.sem_seg_head = head
         self.criterion = criterion
-        self.topk, self.focus_on_box, self.drop_path = topk, focus_on_box, drop_path
-        self.resize: Resize = resize
+        self.drop_path = drop_path
         self.feature_cache: Callable[[nn.Module, Tensor], list[Tensor]] | None = None
 
     def train(self, mode: bool = True) -> Segmenter:
@@ -82,8 +55,8 @@ class Segmenter(nn.Module):
                 module.train(mode)
         return self
 
-    def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> Output:
-        """(B, 3, H, W), H and W multiples of 32 -> Output; targets add denoising in training"""
+    def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> Any:
+        """(B, 3, H, W), H and W multiples of 32 -> the head's raw outputs; targets of training"""
         return self.sem_seg_head(self.features(images), targets if self.training else None)
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -101,7 +74,17 @@ class Segmenter(nn.Module):
                 return together([maps_of(self.backbone, image) for image in images])
             return self.backbone(images)
 
-    def loss(self, output: Output, targets: Sequence[Target]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def predict(self, output: Any, views: Sequence[View], least: float = 0.0) -> list[Any]:
+        """Return what is found on each image, at its original size: see `Head.predict`."""
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            return self.sem_seg_head.predict(output, views, least)
+
+    def find(self, batch: Batch, least: float = 0.0) -> list[Any]:
+        """Return what is found on each image of a batch: see `predict`."""
+        return self.predict(self(batch.images), batch.views, least)
+
+    def loss(self, output: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Weighted total as `loss`, and its raw terms under their official names.
 
         What fillings of seams left as their own loss is a part of the total, and shown in sum.

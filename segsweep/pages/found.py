@@ -19,9 +19,8 @@ from segsweep.pages.palette import colour, palette
 
 if TYPE_CHECKING:
     from segsweep.data.folder import Shot
+    from segsweep.model.found import Instances, SemanticMap
     from segsweep.run.restore import Restored
-    from segsweep.task.instances import Instances
-    from segsweep.task.semantic import SemanticMap
 
 Values = dict[str, list[float]]
 """By class: the score of each object, or the share of pixels in each picture."""
@@ -203,10 +202,10 @@ def result_form(
     restored: Restored, category_ids: list[int], threshold: float, out: Path, crops: bool
 ) -> ResultForm:
     """Return the form of what a run finds: of objects where its predictions are kept as such."""
-    from segsweep.task.base import task_of
+    from segsweep.task.base import kind
 
     classes = restored.record["data"]["classes"]
-    if task_of(restored.config.data).kept:
+    if kind(restored.config.data.task).kept:
         return InstanceForm(classes, category_ids, threshold, out / "crops" if crops else None)
     return LabelMapForm(classes, restored.background, out / "labels")
 

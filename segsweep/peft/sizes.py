@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import Config, plain
@@ -45,12 +45,16 @@ def sizes(
     rows: dict[tuple[str, str], list[SettingSize]] = {}
     for overrides, config in configs:
         number = classes(config)
-        base, method = json.dumps([plain(config.model), number]), json.dumps(plain(config.peft))
+        subject = config.data.subject(number)
+        base, method = (
+            json.dumps([plain(config.model), asdict(subject)]),
+            json.dumps(plain(config.peft)),
+        )
         if (base, method) in rows:
             continue
         if base not in bases:
             with torch.device("meta"):
-                bases[base] = config.model.build([f"class {i}" for i in range(number)])
+                bases[base] = config.model.build(subject)
         label = " ".join(word[5:] for word in overrides if word.startswith("peft."))
         words, readings = (config.model.name, config.peft.name), []
         for title, reading in config.model.readings.items():

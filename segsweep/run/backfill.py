@@ -37,9 +37,9 @@ def predict_again(directory: Path, words: list[str]) -> str:
     config, record = finished(directory, words)
     same(directory, config, record)  # before the model is built
     from segsweep.run.evaluate import evaluate
-    from segsweep.task.base import task_of
+    from segsweep.task.base import kind
 
-    if not task_of(config.data).kept:
+    if not kind(config.data.task).kept:
         raise UserError(f"{directory}: predicts label maps, which are not kept in a file")
     restored = restore(directory, words=words)
     run = restored.run

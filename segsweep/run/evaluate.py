@@ -16,7 +16,6 @@ from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import Run
 from segsweep.run.machine import arithmetic, loading_processes
 from segsweep.run.predictions import FILE, PredictionFile, keeping, read
-from segsweep.task.base import task_of
 
 
 def validation(config: Config, split: str = "val") -> EvalLoader:
@@ -86,9 +85,8 @@ def predict_batches(
     Nothing need be found below the score `least`, but the best.
     """
     device, cast = arithmetic(config.trainer)
-    task = task_of(config.data, least)
     model.to(device).eval()
     for batch in batches:
         with cast:
-            results = task.find(model, batch.to(device))
+            results = model.find(batch.to(device), least)
         yield batch, results

@@ -20,7 +20,6 @@ from segsweep.peft.delta import delta_state_dict, load_state
 from segsweep.peft.method import Roles
 from segsweep.peft.sites import Site, assign, named_weights
 from segsweep.run.machine import kind_of
-from segsweep.task.base import task_of
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
          nn.SyncBatchNorm, nn.Embedding)  # fmt: skip
@@ -99,7 +98,7 @@ class Module(pl.LightningModule):
         super().__init__()
         self.strict_loading = False  # checkpoints hold the delta only
         self.config, self.model, self.groups = config, model, groups
-        self.total_steps, self.task = total_steps, task_of(config.data)
+        self.total_steps = total_steps
         self.kinds: list[str] = []  # of devices on which earlier attempts trained
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -125,7 +124,7 @@ class Module(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Hand what is found on each image of the batch to the evaluator."""
-        self.evaluator.update(batch, self.task.find(self.model, batch))
+        self.evaluator.update(batch, self.model.find(batch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the delta only: the frozen base is never written. And on what it was computed."""

@@ -84,11 +84,11 @@ def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]
     Yields a function of image ids and what was found on them, batch by batch. Afterwards the file
     is there, whole, or there is none.
     """
-    from segsweep.task.base import task_of
+    from segsweep.task.base import kind
 
     config = run.config
     run.delete(FILE)  # of an earlier attempt
-    if not (config.io.predictions and task_of(config.data).kept):
+    if not (config.io.predictions and kind(config.data.task).kept):
         yield lambda image_ids, instances: None
         return
     head = {

@@ -22,6 +22,7 @@ from segsweep.base.explain import choices, explain
 from segsweep.base.fields import refuse_references
 from segsweep.base.files import misfit
 from segsweep.base.words import GROUPS
+from segsweep.data.base import Subject
 from segsweep.model.files import at_hand
 from segsweep.run.folder import DELTA, verified
 from segsweep.run.identity import Run
@@ -112,12 +113,8 @@ class Restored:
 
     @cached_property
     def background(self) -> bool:
-        """Whether pixels of label maps may be of no class.
-
-        Raises UserError where neither the record says so nor the data are here.
-        """
-        known = self.record["data"].get("background")
-        return self.config.data.background if known is None else known
+        """Whether pixels of label maps may be of no class; raises as `subject`."""
+        return subject(self.config, self.record).background
 
     @property
     def levels(self) -> Levels | None:
@@ -147,19 +144,31 @@ def restore(directory: Path, device: str = "cpu", words: Sequence[str] = ()) -> 
     """
     config, record = finished(directory, words)
     classes = record["data"]["classes"]
-    texts = record["data"].get("prompts") or config.data.texts()  # of records before prompts
     delta = verified(directory, record, DELTA) if record["params"]["trainable"] else None
     at_hand(config.model.weights)
     from segsweep.peft.delta import load_delta
 
-    model, _, _ = assemble(config, classes, texts)
+    model, _, _ = assemble(config, classes, subject(config, record))
     if delta:
         load_delta(delta, model)
     return Restored(directory, config, record, model.to(device).eval())
 
 
+def subject(config: Config, record: dict[str, Any]) -> Subject:
+    """Return what the model of a run was built to find, from its record where that knows it.
+
+    Raises UserError where neither the record says so nor the data are here.
+    """
+    known = record["data"]
+    texts = known.get("prompts") or config.data.texts()  # of records before prompts
+    background = known.get("background")
+    if background is None:
+        background = config.data.background
+    return Subject(tuple(texts), config.data.task, background)
+
+
 def assemble(
-    config: Config, classes: list[str], texts: Sequence[str]
+    config: Config, classes: list[str], subject: Subject
 ) -> tuple[Segmenter, LoadReport, Counts]:
     """Build the model of a config, load the base weights, apply the method: ready to be trained."""
     import torch
@@ -167,7 +176,7 @@ def assemble(
     from segsweep.peft.apply import apply
 
     torch.manual_seed(config.seed)
-    model = config.model.build(texts)
+    model = config.model.build(subject)
     loaded = config.model.load(model, classes, config.seed)
     return model, loaded, apply(model, config.peft, config.model.roles)
 

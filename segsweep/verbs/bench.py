@@ -19,7 +19,7 @@ import math
 
 from segsweep.base.errors import UserError
 from segsweep.base.parser import add_overrides, add_results, verb_parser
-from segsweep.bench.settings import comparisons, show, texts
+from segsweep.bench.settings import comparisons, show, subject
 
 GROUP = "hand on"
 ALSO = ("benchmark", "profile", "speed", "latency", "fps", "time")
@@ -35,13 +35,13 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_intermixed_args(argv)
     _check(options)
     compared = comparisons(options.overrides)
-    class_texts = [texts(comparison.base, options.classes) for comparison in compared]
+    subjects = [subject(comparison.base, options.classes) for comparison in compared]
     from segsweep.bench import measure
 
-    for comparison, names in zip(compared, class_texts, strict=True):
+    for comparison, found in zip(compared, subjects, strict=True):
         plan = measure.Plan(
             size=tuple(options.size or comparison.base.model.input),
-            texts=names,
+            subject=found,
             batches=list(dict.fromkeys([1, *options.batches])),
             rounds=options.rounds,
             warmup=options.warmup,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from segsweep.data.base import Subject
 from segsweep.model.family import MAPS, Backbone
 from segsweep.model.maskdino import from_official, to_official
 from segsweep.model.weights import tensors
@@ -96,7 +97,7 @@ def test_names_shapes_and_counts(golden, family, word, file):
     config = family(word)
     (number,) = keys["keys"]["sem_seg_head.predictor.class_embed.bias"]
     with torch.device("meta"):
-        model = config.build(["one"] * number)
+        model = config.build(Subject(["one"] * number))
     layout, state = config.backbone.layout, model.state_dict()
     official = to_official(state, layout)
     assert {name: list(tensor.shape) for name, tensor in official.items()} == keys["keys"]

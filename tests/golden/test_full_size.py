@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from segsweep.data.base import Subject
 from segsweep.model.family import MAPS
 from segsweep.model.layers.position import proposals
 from segsweep.model.maskdino import from_official, to_official
@@ -72,7 +73,7 @@ def test_full_size(golden, family, word):
     config = family(f"maskdino_{word}")
     config.queries = expected["out/pred_logits"].shape[1]
     with torch.device("meta"):
-        model = config.build(["one"] * expected["out/pred_logits"].shape[2]).eval()
+        model = config.build(Subject(["one"] * expected["out/pred_logits"].shape[2])).eval()
     state = to_official(model.state_dict(), config.backbone.layout)
     fill(model, from_official(recipe(state, info["salt"]), config.backbone.layout), state)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from segsweep.data.base import DataSet, Record
+from segsweep.data.base import DataSet, Record, Subject
 from segsweep.data.loader import collate
 from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
-from segsweep.loss.maskdino import MaskDINOCriterion
-from segsweep.model.segmenter import Segmenter
-from segsweep.task.instances import Instances, InstanceTask
+from segsweep.loss.classes import Focal
+from segsweep.model.found import Instances
+from segsweep.model.heads.query import reader
 
 pytestmark = pytest.mark.golden
 
@@ -22,13 +21,13 @@ def predict(golden, features):
     def predict(focus_on_box: bool) -> list[Instances]:
         config = golden.config
         head = golden.head()
-        criterion = MaskDINOCriterion(config["classes"])
-        model = Segmenter(nn.Identity(), head, criterion, config["topk"], focus_on_box).eval()
+        subject, classify = Subject(["class"] * config["classes"]), Focal()
+        head.reader = reader(subject, classify, config["topk"], focus_on_box)
         padded = tuple(config["pad_hw"])
-        with torch.no_grad():
-            output = head(features)
         sizes, originals = ([tuple(hw) for hw in config[key]] for key in ("img_hw", "orig_hw"))
-        return InstanceTask().predict(model, output, sizes, padded, originals)
+        views = [(size, padded, original) for size, original in zip(sizes, originals, strict=True)]
+        with torch.no_grad():
+            return head.predict(head(features), views)
 
     return predict
 

@@ -15,6 +15,7 @@ from injected import ADAPTER_NAMES, LORA_NAMES, ours, put
 from torch import nn
 
 from segsweep.base.config import compose
+from segsweep.data.base import Subject
 from segsweep.model.layers.deformable import DeformableAttention
 from segsweep.model.maskdino import MaskDINO
 from segsweep.peft.adapter import Adapter, Residual
@@ -235,4 +236,4 @@ def full_size(model, classes):
     """Config of the family and its model on the meta device."""
     family = compose([f"model=maskdino_{model}"]).model
     with torch.device("meta"):
-        return family, family.build(["one"] * classes)
+        return family, family.build(Subject(["one"] * classes))

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from segsweep.model.family import MAPS
 from segsweep.model.heads.language import LanguageEncoder
+from segsweep.model.heads.query import QueryHead
 from segsweep.model.seem import SEEM, Text
-from segsweep.model.segmenter import Head
 
 
 class Golden(Recorded):
@@ -62,7 +62,7 @@ class Golden(Recorded):
         recorded = self.arrays("text_encoder")
         return recorded["input_ids"].long()[:, None], recorded["eval_template_input_ids"].long()
 
-    def head(self, text: Tensor | None = None) -> Head:
+    def head(self, text: Tensor | None = None) -> QueryHead:
         """The head with the recorded weights, in evaluation mode.
 
         It compares with the recorded embeddings `text` (K+1, P), or with those of its own prompts.
@@ -77,7 +77,7 @@ class Golden(Recorded):
         """The text encoder without weights."""
         return self._head().predictor.lang_encoder
 
-    def _head(self) -> Head:
+    def _head(self) -> QueryHead:
         channels = [level.shape[1] for level in self.features()]
         return self.family().head(channels, *self.prompts())
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from segsweep.base.config import compose
+from segsweep.data.base import Subject
 from segsweep.model.family import MAPS, Backbone
 from segsweep.model.seem import PROMPTS, SEEM, from_official, to_official
 
@@ -113,7 +114,7 @@ def test_names_shapes_and_counts(golden, word, file):
     keys, counts = recorded["state_dict"], recorded["counts"]
     classes = [f"class {i}" for i in range(keys["criterion.empty_weight"][0] - 1)]
     with torch.device("meta"):
-        model = compose([f"model={word}"]).model.build(classes)
+        model = compose([f"model={word}"]).model.build(Subject(classes))
     prompts = {name: shape for name, shape in keys.items() if name in PROMPTS}
     assert shapes(to_official(model)) | prompts == keys
     assert shapes(from_official(on_meta(keys))) == shapes(model.state_dict())

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from segsweep.data.base import DataSet, Record
+from segsweep.data.base import DataSet, Record, Subject
+from segsweep.data.geometry import Size
 from segsweep.data.loader import collate
 from segsweep.data.transforms import Sample
 from segsweep.loss.boxes import bitmask
 from segsweep.loss.outputs import Output, PredictionSets
+from segsweep.model.found import Instances
+from segsweep.model.heads.frames import to_original
 from segsweep.model.seem import from_official
 from segsweep.model.segmenter import Segmenter
-from segsweep.task.base import Size
-from segsweep.task.frames import to_original
-from segsweep.task.instances import Instances, InstanceTask
 
 from .test_backbones import family
 
@@ -29,7 +29,7 @@ def segmenter(golden) -> Segmenter:
     """The tiny model, whose backbone has the recorded weights."""
     state = golden.state("tiny_state_dict")
     classes = [f"class {i}" for i in range(golden.config["predictor"]["num_classes"])]
-    model = replace(family(golden), topk=golden.config["topk_per_image"]).build(classes)
+    model = replace(family(golden), topk=golden.config["topk_per_image"]).build(Subject(classes))
     model.load_state_dict(from_official(state))
     return model.eval()
 
@@ -62,8 +62,9 @@ def test_instances(golden):
         [size(arrays[f"{kind}_size{b}"]) for b in images] for kind in ("image", "output")
     )
     padded, model = size(arrays["padded_size"]), segmenter(golden)
-    assert model.topk == arrays["topk"]
-    for b, found in enumerate(InstanceTask().predict(model, output, sizes, padded, originals)):
+    assert model.sem_seg_head.reader.topk == arrays["topk"]
+    views = [(one, padded, original) for one, original in zip(sizes, originals, strict=True)]
+    for b, found in enumerate(model.predict(output, views)):
         check_instances(golden, found, arrays, b)
         one = to_original(masks[b : b + 1, :1], sizes[b], padded, originals[b], "bicubic")[0, 0]
         golden.check(one, arrays[f"resized_mask_logits_q0_{b}"])
@@ -73,7 +74,8 @@ def test_instances(golden):
 def test_from_images_to_instances(golden):
     arrays, config = golden.arrays("end_to_end"), golden.config
     model = segmenter(golden)
-    model.sem_seg_head = golden.head(arrays["text_embeddings"])
+    head = golden.head(arrays["text_embeddings"])
+    head.reader, model.sem_seg_head = model.sem_seg_head.reader, head
     data = DataSet(mean=config["pixel_mean"], std=config["pixel_std"])
     batch = collate([empty(arrays, b) for b in range(len(arrays["pred_logits"]))], data)
     assert list(batch.images.shape[2:]) == config["padded_size"]
@@ -83,10 +85,7 @@ def test_from_images_to_instances(golden):
     golden.check(sets.logits[-1], arrays["pred_logits"])
     masks = torch.einsum("bqc,bchw->bqhw", sets.embeddings[-1], output.mask_features)
     golden.check(masks, arrays["pred_masks"])
-    padded = size(torch.tensor(config["padded_size"]))
-    for b, found in enumerate(
-        InstanceTask().predict(model, output, batch.sizes, padded, batch.original_sizes)
-    ):
+    for b, found in enumerate(model.predict(output, batch.views)):
         check_instances(golden, found, arrays, b)
 
 

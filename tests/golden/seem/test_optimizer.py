@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from segsweep.base.config import Config, compose
+from segsweep.data.base import Subject
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.apply import apply
 from segsweep.run.module import learning_rate_factor, parameter_groups
@@ -38,7 +39,7 @@ def built(recorded) -> tuple[Segmenter, Config]:
         "hparams=seem_released", *layers,
     ])  # fmt: skip
     with torch.device("meta"):
-        model = config.model.build(["one"])
+        model = config.model.build(Subject(["one"]))
     apply(model, config.peft, config.model.roles)
     return model, config
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from segsweep.task.base import Size
+from segsweep.data.geometry import Size
 
-if TYPE_CHECKING:
-    from segsweep.model.segmenter import Resize
-
+Resize = Literal["bilinear", "bicubic"]
 CELLS = 2**24  # mask cells that are resized at once
 
 

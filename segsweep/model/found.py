@@ -1,0 +1,71 @@
+"""What is found on an image, at its own size: instances, or the class of every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segsweep.data.base import BACKGROUND
+from segsweep.data.formats import masks
+from segsweep.data.geometry import Size
+
+
+@dataclass
+class Instances:
+    """Objects found in one image, best first, at the image's original size."""
+
+    scores: Tensor  # (M,)
+    labels: Tensor  # (M,) int64
+    boxes: Tensor  # (M, 4) x1 y1 x2 y2 in pixels, far side past the last one, not clipped
+    rles: list[dict[str, Any]]  # M masks
+    size: Size  # of the image
+
+    def above(self, least: float) -> Instances:
+        """Return the objects of score `least` and more."""
+        sure = self.scores >= least
+        rles = [rle for rle, kept in zip(self.rles, sure.tolist(), strict=True) if kept]
+        return Instances(self.scores[sure], self.labels[sure], self.boxes[sure], rles, self.size)
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """The masks as pixels, made when they are asked for. (M, H, W) bool"""
+        pixels = torch.zeros((len(self.rles), *self.size), dtype=torch.bool)
+        for mask, rle in zip(pixels, self.rles, strict=True):
+            mask[:] = torch.from_numpy(masks.to_mask(rle, self.size))
+        return pixels.to(self.scores.device)
+
+    @cached_property
+    def coco(self) -> list[dict[str, Any]]:
+        """The same in the COCO form: class, score, box [x, y, w, h], RLE.
+
+        The metric and the file of predictions share it.
+        """
+        boxes = self.boxes.cpu().clone()
+        boxes[:, 2:] -= boxes[:, :2]
+        columns = (self.labels.tolist(), self.scores.tolist(), boxes.tolist(), self.rles)
+        return [
+            {"category_id": label, "score": score, "bbox": box, "segmentation": rle}
+            for label, score, box, rle in zip(*columns, strict=True)
+        ]
+
+
+@dataclass
+class SemanticMap:
+    """The best class of every pixel of one image, at the image's original size."""
+
+    classes: Tensor  # (H, W) uint8, BACKGROUND where the model itself says that it is none
+    scores: Tensor  # (H, W) of these classes, at most 1
+
+    def above(self, least: float) -> SemanticMap:
+        """Return the map: every pixel keeps its class, however sure it is."""
+        return self
+
+    def label_map(self, background: bool) -> Tensor:
+        """Classes, where a set has `background` that where no class reaches 0.5. -> (H, W) uint8"""
+        if not background:
+            return self.classes
+        return self.classes.masked_fill(self.scores < 0.5, BACKGROUND)
