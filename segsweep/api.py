@@ -108,7 +108,7 @@ class TrainedModel:
         found: dict[Path, Any] = {}
         with TemporaryDirectory() as out:
             files = find([str(place) for place in places], Path(out)).files
-            levels, batch_size = self.restored.levels, config.hparams.batch_size
+            levels, batch_size = self.restored.levels, config.hparams.images_at_once
             folder = Folder(files, config.data, batch_size, levels=levels, every=every)
             for shot, result in predict_shots(config, self.restored.model, folder, least):
                 fetched = shot.file.path.is_relative_to(out)

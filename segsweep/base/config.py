@@ -47,7 +47,11 @@ class Choice:
     label: str = outside("")
 
 
-Schedule = Enum("Schedule", {"multistep": "multistep", "cosine": "cosine", "constant": "constant"})
+Schedule = Enum(
+    "Schedule",
+    {"multistep": "multistep", "cosine": "cosine", "linear": "linear", "constant": "constant"},
+)
+Optimizer = Enum("Optimizer", {"adamw": "adamw", "sgd": "sgd"})
 Precision = Enum("Precision", {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"})
 Accelerator = Enum("Accelerator", {"auto": "auto", "cpu": "cpu", "gpu": "gpu"})
 CacheFeatures = Enum("CacheFeatures", {"off": "off", "memory": "memory", "disk": "disk"})
@@ -55,17 +59,22 @@ CacheFeatures = Enum("CacheFeatures", {"off": "off", "memory": "memory", "disk":
 
 @dataclass
 class Hparams(Choice):
-    """How a run is optimised: AdamW, its schedule, and for how long."""
+    """How a run is optimised: by what, at which rate, on how many images, and for how long."""
 
     lr: float = II("peft.lr")  # each method brings the paper's default
     weight_decay: float = 0.05
+    optimizer: Optimizer = neutral(Optimizer["adamw"])  # sgd has momentum 0.9
     batch_size: int = within(4, least=1)  # images per optimizer step, over all devices
+    # images per forward; each has a loss of its own, a step learns from their mean; null = all
+    micro_batch: int | None = neutral(None, least=1)
     epochs: int = within(10, least=1)
     clip: float = II("model.clip")  # L2 norm of the whole gradient; 0 = off
     schedule: Schedule = Schedule["multistep"]
     milestones: list[float] = field(default_factory=lambda: [0.88889, 0.96296])  # of training
     gamma: float = 0.1
     warmup: int = 0  # steps of linear warm-up
+    # factor on the rate at its first step, 1 at its last; null = from 1 / (warmup + 1), below 1
+    warmup_from: float | None = neutral(None, below=1)
     backbone_lr: float = 0.1  # factor on parameters of the base that train inside the backbone
     # validations without a better metric before stopping early
     patience: int | None = within(None, least=1)
@@ -74,6 +83,34 @@ class Hparams(Choice):
     # role of the model or pattern of names -> factor on lr, weight decay (module.parameter_groups)
     lr_factors: dict[str, float] = neutral(default_factory=dict)
     decays: dict[str, float] = neutral(default_factory=dict)
+
+    @property
+    def images_at_once(self) -> int:
+        """Images of one forward, in training and in evaluation."""
+        return self.micro_batch or self.batch_size
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise UserError for values that do not fit each other, or the devices of a run."""
+        if self.warmup_from is not None and not self.warmup:
+            raise UserError(
+                f"hparams.warmup_from={self.warmup_from}: there is no warm-up; say of how many "
+                "steps: hparams.warmup=500"
+            )
+        devices = trainer.devices * trainer.nodes
+        share, rest = divmod(self.batch_size, devices)
+        if self.micro_batch is None or not (rest or share % self.micro_batch):
+            return
+        batch = f"hparams.batch_size={self.batch_size}"
+        if rest:
+            raise UserError(
+                f"{batch}: with hparams.micro_batch={self.micro_batch} each of the {devices} "
+                f"devices must have as many images; take a multiple of {self.micro_batch * devices}"
+            )
+        divisors = ", ".join(str(n) for n in range(1, share + 1) if share % n == 0)
+        raise UserError(
+            f"hparams.micro_batch={self.micro_batch}: does not divide the {share} images that a "
+            f"device sees in a step ({batch}); choose from {divisors}, or another batch_size"
+        )
 
 
 @dataclass
@@ -173,6 +210,7 @@ def typed(cfg: DictConfig) -> Config:
     config.model.check(config.data)
     config.metrics.check(config.data)
     config.peft.check(config.data)
+    config.hparams.check(config.trainer)
     return config
 
 

@@ -35,6 +35,7 @@ Segmentation = dict[str, Any] | Sequence[Sequence[float]]
 """RLE {"size": [h, w], "counts": runs or their compressed string}, or polygons [x1, y1, ...]."""
 
 Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj"})
+Resample = Enum("Resample", {"bilinear": "bilinear", "bicubic": "bicubic"})
 Negatives = Enum("Negatives", {"drop": "drop", "keep": "keep"})
 
 
@@ -95,6 +96,8 @@ class DataSet(Choice):
     `transform=squash` resizes to exactly `size`, aspect ratio lost, and flips half of the training
     images (what remains of the paper's pipeline); `transform=lsj` keeps the aspect ratio, scales
     by a random factor out of `scale` and crops (Ghiasi 2021, the COCO recipe of Mask DINO).
+    `resample` is how pixels are resized, with antialias as Pillow does; masks and label maps never
+    are interpolated.
     `prompts` are texts by class name, for language-driven models; a class without one is told by
     its name. `negatives` says whether pictures without objects are trained on, too; they are
     evaluated in any case. Label maps are all trained on.
@@ -105,6 +108,7 @@ class DataSet(Choice):
     scale: list[float] = field(default_factory=lambda: [0.1, 2.0])  # of `size`, for lsj
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))  # of pixels, 0..255 RGB
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+    resample: Resample = neutral(Resample["bilinear"])
     prompts: dict[str, str] = neutral(default_factory=dict)
     negatives: Negatives = neutral(Negatives["drop"])
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segsweep.data.base import DataSet, Record, Segmentation
+from segsweep.data.base import DataSet, Record, Resample, Segmentation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +27,14 @@ class Geometry:
     size: tuple[int, int]
     offset: tuple[int, int] = (0, 0)  # row, column
     flip: bool = False
+    resample: Resample = Resample["bilinear"]  # of pixels, with antialias
 
 
 def evaluation_geometry(data: DataSet, record: Record) -> Geometry:
     """Return the fixed resize of evaluation: to `size` for squash, into it for lsj."""
     height, width = data.size
     resized = (height, width) if data.transform.name == "squash" else fitted(record, data.size)
-    return Geometry(resized, resized)
+    return Geometry(resized, resized, resample=data.resample)
 
 
 def fitted(record: Record, size: list[int], factor: float = 1.0) -> tuple[int, int]:

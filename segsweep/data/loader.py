@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,11 @@ class Batch:
         """Return the batch on another device."""
         targets = [target.to(device) for target in self.targets]
         return replace(self, images=self.images.to(device), targets=targets)
+
+    def parts(self, size: int) -> list[Batch]:
+        """Return the batch as several of at most `size` images, padded as before."""
+        ranges = [slice(i, i + size) for i in range(0, len(self.targets), size)]
+        return [Batch(*(getattr(self, f.name)[part] for f in fields(self))) for part in ranges]
 
 
 def generator(*key: int) -> torch.Generator:
@@ -213,16 +218,21 @@ class TrainLoader:
     """The batches of training, from any global step on as if the steps before had been taken.
 
     Crowds are left out, and images without instances unless `data.negatives` keeps them. The last
-    incomplete batch of an epoch is dropped; a set smaller than a batch is one batch.
+    incomplete batch of an epoch is dropped; a set smaller than a batch is one batch, but for what
+    is left of it over a number of images that are taken `together`.
 
     Raises UserError if no image has an instance to learn.
     """
 
-    def __init__(self, data: DataSet, batch_size: int, seed: int, workers: int = 0) -> None:
+    def __init__(
+        self, data: DataSet, batch_size: int, seed: int, workers: int = 0, together: int = 1
+    ) -> None:
         records = trainable(data)
         if all(record.negative for record in records):
             raise UserError(f"data={data.name}: no training image has an annotated instance")
-        self._steps = Steps(len(records), min(batch_size, len(records)), seed)
+        size = min(batch_size, len(records))
+        size -= size % together if size > together else 0
+        self._steps = Steps(len(records), size, seed)
         self._loader = loader(data, records, self._steps, workers, seed)
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
@@ -55,7 +56,8 @@ def training_geometry(data: DataSet, record: Record, generator: torch.Generator)
         int(part * (max(available - needed, 0) + 1))
         for part, available, needed in zip(draw[2:], resized, data.size, strict=True)
     ]
-    return Geometry(resized, (data.size[0], data.size[1]), (offset[0], offset[1]), flip)
+    size, place = (data.size[0], data.size[1]), (offset[0], offset[1])
+    return Geometry(resized, size, place, flip, data.resample)
 
 
 def training_views(data: DataSet) -> int | None:
@@ -72,7 +74,8 @@ def sample(
     """
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     image = F.horizontal_flip(image) if geometry.flip else image
-    image = cut(F.resize(image, list(geometry.resized), antialias=True), geometry)
+    how = InterpolationMode(geometry.resample.value)
+    image = cut(F.resize(image, list(geometry.resized), how, antialias=True), geometry)
     if label_map is None:
         labels, stack = instances(record, geometry)
         return Sample(image, labels, tight_boxes(stack), stack, record)

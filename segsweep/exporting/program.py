@@ -146,7 +146,7 @@ def described(
         INPUT: "RGB pixels 0..255; "
         + ("resized to this height and width" if squash else "resized to fit, aspect ratio kept, "
            f"at the top left; the rest filled with {data.mean}")
-        + ", bilinear with antialias",
+        + f", {data.resample.name} with antialias",
         **restored.model.sem_seg_head.meanings,
     }  # fmt: skip
     described = [

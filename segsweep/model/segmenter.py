@@ -57,7 +57,10 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> Any:
         """(B, 3, H, W), H and W multiples of 32 -> the head's raw outputs; targets of training"""
-        return self.sem_seg_head(self.features(images), targets if self.training else None)
+        output = self.sem_seg_head(self.features(images), targets if self.training else None)
+        if not self.training:
+            auxiliary_losses(self)  # nobody wants them
+        return output
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Maps of the backbone, (B, 3, H, W) -> (B, C_i, H_i, W_i); without graph where frozen
@@ -87,13 +90,12 @@ class Segmenter(nn.Module):
     def loss(self, output: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Weighted total as `loss`, and its raw terms under their official names.
 
-        What fillings of seams left as their own loss is a part of the total, and shown in sum.
+        What modules left as losses of their own is a part of the total, too.
         """
         terms = self.criterion(output, targets)
         total = self.criterion.total(terms)
-        if auxiliary := auxiliary_losses(self):
-            terms = {**terms, "loss_auxiliary": torch.stack(auxiliary).sum()}
-            total = total + terms["loss_auxiliary"]
+        auxiliary = {f"loss_{name}": loss for name, loss in auxiliary_losses(self).items()}
+        terms, total = {**terms, **auxiliary}, sum(auxiliary.values(), total)
         return {"loss": total, **{name: term.detach() for name, term in terms.items()}}
 
 

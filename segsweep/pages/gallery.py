@@ -230,7 +230,7 @@ def predict_inputs(
         yield from [f"threshold {threshold:.2f}: {reason}; threshold=0.3 changes it"] * objects
     form = result_form(restored, category_ids, threshold, out, crops)
     gallery = Gallery(record["name"], inputs.title, out, form, every)
-    batch_size = config.hparams.batch_size
+    batch_size = config.hparams.images_at_once
     folder = Folder(files, config.data, batch_size, records, restored.levels, every)
     yield from draw(restored, folder, gallery, threshold)
     categories = zip(category_ids, data["classes"], strict=True)

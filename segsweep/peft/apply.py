@@ -59,7 +59,7 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
     selected = [site.parameter for site in sites if not site.parameter.requires_grad]
     for parameter in selected:
         parameter.requires_grad_(True)
-    added = sum(method.size(shape) for shape in places.values())
+    added = method.once(places) + sum(method.size(shape) for shape in places.values())
     counts = Counts(_count(p for _, p in trained(model)), added, _count(model.parameters()))
     expected = (added + _count(selected), base + added)
     if (counts.trainable, counts.total) != expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,8 +22,8 @@ Roles = dict[str, list[str]]
 class Method(Choice):
     """One word of `conf/peft`: schema, implementation and yaml target in one class.
 
-    A new method overrides `inject` (edit weights, fill seams) and `size` (its parameter count
-    from its paper's formula); a choice of weights that train as they are needs a yaml alone.
+    A new method overrides `inject` (edit weights, fill seams) and `size` (its parameter count at a
+    place from its paper's formula), and `once` if places share parameters; a choice of weights that train as they are needs a yaml alone.
     What general code and tests must know of it stands below: properties where it depends on the
     options.
     """
@@ -32,7 +33,7 @@ class Method(Choice):
     needs_grid: ClassVar[bool] = False
     """Whether its fillings must be told where tokens are in the image (`Seam.gives_grid`)."""
     has_auxiliary_loss: ClassVar[bool] = False
-    """Whether a filling leaves a loss of its own as `auxiliary` in every step of training."""
+    """Whether its modules leave losses of their own, `auxiliary`, in every forward of training."""
 
     lr: float = outside(1e-3)
     """Learning rate that `hparams.lr` follows unless given; no part of a run's identity itself."""
@@ -65,6 +66,13 @@ class Method(Choice):
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Count the parameters that the method adds at a place of this shape."""
+        return 0
+
+    def once(self, places: Mapping[str, tuple[int, ...]]) -> int:
+        """Count what the method adds beside that, once for all `places` of `inject`.
+
+        Prompts, say, or a network that computes something for every place.
+        """
         return 0
 
     def hf_lora(self) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from segsweep.run.predictions import FILE, PredictionFile, keeping, read
 
 def validation(config: Config, split: str = "val") -> EvalLoader:
     """Return the validation batches, or those of another split."""
-    return EvalLoader(config.data, split, config.hparams.batch_size, loading_processes(config))
+    return EvalLoader(config.data, split, config.hparams.images_at_once, loading_processes(config))
 
 
 @dataclass(frozen=True)

@@ -135,5 +135,7 @@ class Epochs:
 
 def train_loader(config: Config) -> TrainLoader:
     """Return the loader of training batches, a pure function of (seed, step)."""
-    workers = loading_processes(config)
-    return TrainLoader(config.data, config.hparams.batch_size, seed=config.seed, workers=workers)
+    hparams, workers = config.hparams, loading_processes(config)
+    devices = config.trainer.devices * config.trainer.nodes
+    together = hparams.micro_batch * devices if hparams.micro_batch else 1
+    return TrainLoader(config.data, hparams.batch_size, config.seed, workers, together)

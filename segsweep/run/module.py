@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from segsweep.base.config import Config, Hparams, Schedule
+from segsweep.base.config import Config, Hparams, Optimizer, Schedule
 from segsweep.base.errors import UserError
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Evaluator
@@ -26,27 +29,37 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNor
 POSITIONS = ("relative_position_bias_table", "positional_embedding")  # of Swin, of CLIP
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of every random draw of one optimizer step; restarts change nothing."""
-    digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
+MOMENTUM = 0.9  # of SGD
+
+
+def step_seed(seed: int, step: int, forward: int = 0) -> int:
+    """Return the seed of every random draw of one forward of an optimizer step.
+
+    Restarts change nothing.
+    """
+    key = f"{seed}/{step}/{forward}" if forward else f"{seed}/{step}"
+    digest = hashlib.sha256(key.encode()).digest()
     return int.from_bytes(digest[:6], "big")
 
 
 def learning_rate_factor(hparams: Hparams, step: int, total: int) -> float:
     """Return what multiplies the learning rate at a step: a pure function, hence no state."""
     if step < hparams.warmup:
-        return (step + 1) / (hparams.warmup + 1)
+        if hparams.warmup_from is None:
+            return (step + 1) / (hparams.warmup + 1)
+        risen = step / max(1, hparams.warmup - 1)
+        return hparams.warmup_from + (1 - hparams.warmup_from) * risen
     if hparams.schedule is Schedule["multistep"]:
         passed = sum(step >= int(milestone * total) for milestone in hparams.milestones)
         return hparams.gamma**passed
+    done = min(1.0, (step - hparams.warmup) / max(1, total - hparams.warmup))
     if hparams.schedule is Schedule["cosine"]:
-        done = (step - hparams.warmup) / max(1, total - hparams.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return 1.0
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1 - done if hparams.schedule is Schedule["linear"] else 1.0
 
 
 def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[dict[str, Any]]:
-    """Return AdamW groups of what trains, with the canonical names of each group's tensors.
+    """Return the optimizer's groups of what trains, with the canonical names of each group's tensors.
 
     Weights of the backbone learn at `backbone_lr` times the rate; norms, embeddings and position
     embeddings do not decay; biases and LoRA factors do, as in the Mask DINO recipe and its PEFT
@@ -87,6 +100,9 @@ class Module(pl.LightningModule):
     """Trains what the PEFT method left trainable; everything random is a function of the step."""
 
     evaluator: Evaluator  # of the validation that is going on, or of the last one
+    forwards: list[Batch]  # of the optimizer step that is going on
+    forward_index: int
+    losses: dict[str, Tensor]  # of the forwards before, each divided by their number
 
     def __init__(
         self,
@@ -102,21 +118,54 @@ class Module(pl.LightningModule):
         self.kinds: list[str] = []  # of devices on which earlier attempts trained
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW over what trains."""
+        """Return AdamW, or SGD, over what trains."""
+        if self.config.hparams.optimizer is Optimizer["sgd"]:
+            return torch.optim.SGD(self.groups, momentum=MOMENTUM)
         return torch.optim.AdamW(self.groups)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed this step and set its learning rate."""
-        torch.manual_seed(step_seed(self.config.seed + 7919 * self.global_rank, self.global_step))
+        """Begin an optimizer step: its learning rate, its forwards, no gradients yet."""
         factor = learning_rate_factor(self.config.hparams, self.global_step, self.total_steps)
-        for group in self.trainer.optimizers[0].param_groups:
+        optimizer = self.trainer.optimizers[0]
+        for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
+        optimizer.zero_grad()
+        self.forwards = batch.parts(self.config.hparams.images_at_once)
+        self.forward_index, self.losses = 0, {}
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Keep the gradients of the forwards before; `on_train_batch_start` has begun anew."""
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any]
+    ) -> None:
+        """Take every forward of this step and its gradient, the last one with the optimizer.
+
+        The closure is Lightning's: `training_step` in the run's precision, then backward. Several
+        devices add up their gradients at the last forward only.
+        """
+        strategy = self.trainer.strategy
+        parallel = isinstance(strategy, ParallelStrategy)
+        apart = strategy.block_backward_sync() if parallel else contextlib.nullcontext()
+        with apart:
+            for _ in self.forwards[1:]:
+                optimizer_closure()
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the weighted total as `loss` beside its terms."""
-        with parametrize.cached():  # an edited weight is asked for several times a step
-            output = self.model(batch.images, batch.targets)
-            return self.model.loss(output, batch.targets)
+        """Return the weighted total as `loss` beside its terms, as means over the forwards.
+
+        A forward adds its share to that of those before, from which no gradient comes any more.
+        """
+        part, seed = self.forwards[self.forward_index], self.config.seed + 7919 * self.global_rank
+        torch.manual_seed(step_seed(seed, self.global_step, self.forward_index))
+        with parametrize.cached():  # an edited weight is asked for several times a forward
+            terms = self.model.loss(self.model(part.images, part.targets), part.targets)
+        n, before = len(self.forwards), self.losses
+        losses = before | {name: before.get(name, 0) + term / n for name, term in terms.items()}
+        self.losses = {name: loss.detach() for name, loss in losses.items()}
+        self.forward_index += 1
+        return losses
 
     def on_validation_start(self) -> None:
         """Begin a new evaluation."""

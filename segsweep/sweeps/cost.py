@@ -71,7 +71,7 @@ def finished_runs(runs: Sequence[Path]) -> list[FinishedRun]:
     for run, record in sound(runs, record_of):
         if record and not misfit(record, TELLING) and _whole(run, record):
             sizes = {p.name: p.lstat().st_size for p in run.iterdir() if p.is_file()}
-            # a checkpoint holds the trained tensors and AdamW's two averages of each
+            # a checkpoint holds the trained tensors and, at most, AdamW's two averages of each
             finished.append(
                 FinishedRun(record, sum(sizes.values()) + 3 * sizes.get("delta.safetensors", 0))
             )
@@ -169,10 +169,10 @@ def probe(config: Config) -> Cost:
 
 def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, Any]]) -> Cost:
     """Turn a probe's times per batch into those of the whole run."""
-    record, size = measured.record, config.hparams.batch_size
+    record, hparams = measured.record, config.hparams
     seconds = record["seconds"]
-    counts = trained_on(record), record["data"]["images"]["val"]
-    steps, batches = (math.ceil(count / size) for count in counts)
+    steps = math.ceil(trained_on(record) / hparams.batch_size)
+    batches = math.ceil(record["data"]["images"]["val"] / hparams.images_at_once)
     steps = min(steps, config.trainer.limit_train or steps)
     batches = min(batches, config.trainer.limit_val or batches)
     epoch = validation = 0.0
@@ -184,7 +184,7 @@ def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, A
     more = batches / min(batches, BATCHES)  # than the probe validated
     validation *= more
     total = seconds.get("setup", 0.0) + more * seconds.get("evaluate", 0.0)
-    total += config.hparams.epochs * (epoch + validation / max(1, config.trainer.validate_every))
+    total += hparams.epochs * (epoch + validation / max(1, config.trainer.validate_every))
     cuda, trainer = record["memory"].get("peak_cuda_mib"), config.trainer
     return Cost(
         hours=total / 3600 * trainer.devices * trainer.nodes,

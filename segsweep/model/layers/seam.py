@@ -11,8 +11,8 @@ class Seam(nn.Module):
     """A place after a sublayer: the identity until a method fills it.
 
     A seam has no parameters and no entries in the state dict, so a model with empty seams has
-    the names of the published checkpoints. A filling may leave a loss of its own, a scalar, in its
-    attribute `auxiliary`; it is added to that of the model.
+    the names of the published checkpoints. A filling may leave losses of its own in a forward of
+    training, `auxiliary = {"balance": scalar}`, which are added to that of the model.
 
     Args:
         width: C, the number of channels of the tokens that pass.
@@ -39,7 +39,12 @@ def seams(model: nn.Module) -> dict[str, Seam]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Seam)}
 
 
-def auxiliary_losses(model: nn.Module) -> list[Tensor]:
-    """Collect what fillings left as their own loss in the last forward pass. -> scalars"""
-    losses = [getattr(seam.filling, "auxiliary", None) for seam in seams(model).values()]
-    return [loss for loss in losses if loss is not None]
+def auxiliary_losses(model: nn.Module) -> dict[str, Tensor]:
+    """Take away what modules left as losses of their own, scalars, and sum them by name."""
+    losses: dict[str, Tensor] = {}
+    for module in model.modules():
+        if left := vars(module).get("auxiliary"):
+            module.auxiliary = None
+            for name, loss in left.items():
+                losses[name] = losses[name] + loss if name in losses else loss
+    return losses
