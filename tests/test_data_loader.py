@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from segsweep.base.errors import UserError
-from segsweep.data.base import Annotation, Record, Transform
+from segsweep.data.base import Annotation, Record, Resample, Transform
 from segsweep.data.formats import masks
 from segsweep.data.loader import Batch, EvalLoader, TrainLoader, collate, generator
 from segsweep.data.sets.digits import Digits
@@ -72,6 +74,24 @@ def test_polygons_are_exact_at_the_scale_of_the_sample() -> None:
     seen = sample(pixels, record, Geometry((480, 640), (480, 640)))
     expected = masks.to_mask([[10 * v for v in SHAPE]], (480, 640))
     assert (seen.masks[0].numpy() == expected).all()
+
+
+@pytest.mark.parametrize("size", [[30, 50], [100, 96]], ids=["smaller", "larger"])
+@pytest.mark.parametrize("resample", Resample)
+def test_pixels_are_resized_as_pillow_does(
+    tmp_path: Path, resample: Resample, size: list[int]
+) -> None:
+    data = write(tmp_path, size=size, resample=resample)
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    record = picture()[1]
+    geometry = evaluation_geometry(data, record)
+    seen = sample(pixels, record, geometry).image.permute(1, 2, 0).numpy().astype(int)
+    how = Image.Resampling[resample.name.upper()]
+    expected = np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), how)).astype(int)
+    assert np.abs(seen - expected).max() <= 1
+    for transform in Transform:
+        drawn = training_geometry(replace(data, transform=transform), record, generator(0))
+        assert drawn.resample is resample
 
 
 @given(st.integers(0, 2**32), st.integers(0, 6))

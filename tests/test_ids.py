@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import shutil
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from segsweep.base import content
-from segsweep.base.config import compose, fingerprint, plain, words
+from segsweep.base.config import compose, fingerprint, plain, typed, words
 from segsweep.base.errors import UserError
 from segsweep.data.base import DataSet
 from segsweep.model.files import locate
@@ -26,12 +33,59 @@ IDS = {
     "model=seem_tiny model.text_encoder=trained": "0fe78e4e83bc",
     "model.backbone.layout=focal_dw model.backbone.drop_path=0.1": "92a522e0c2f5",
     "model.loss.ce=3": "cb1fc39eaf1c",
+    "hparams=seem_released model=seem_tiny": "1671b841357f",
+    "hparams.schedule=cosine hparams.warmup=4 hparams.patience=3": "6a5b15521494",
+    "hparams.ema=0.5 hparams.lr_factors={embeddings:0.1} hparams.decays={*.bias:0}": "4f558821bd09",
+    "data.transform=lsj data.scale=[0.5,1.5]": "e63978c732c0",
+    "data.domain=xray data.negatives=keep": "1ef6bbaa2f2b",
+    "trainer.devices=2 trainer.precision=fp16 trainer.cache_features=memory": "b3dae563d84b",
+    "metrics=coco_255 peft=ia3": "4a6605cca38f",
 }
 
 
 @pytest.mark.parametrize("line", IDS)
 def test_runs_keep_their_names(line: str) -> None:
     assert fingerprint(compose(["data=digits", *line.split()])) == IDS[line]
+
+
+RECORDED = {
+    ("maskdino_tiny", "frozen"): "6816d0270363",
+    ("maskdino_tiny", "lora"): "affa50883e17",
+    ("maskdino_tiny", "adapter"): "17b4807ca6ca",
+    ("maskdino_tiny", "embeddings_only"): "0ee212b71be3",
+    ("maskdino_tiny", "decoder_only"): "95d130515543",
+    ("maskdino_tiny", "full_head"): "72f1095e3679",
+    ("seem_tiny", "frozen"): "dc6bc90ba784",
+    ("seem_tiny", "lora"): "ec20ff1ffd00",
+    ("seem_tiny", "adapter"): "ed3a686644e2",
+    ("seem_tiny", "embeddings_only"): "f2ca520fa656",
+    ("seem_tiny", "decoder_only"): "6d91054ed39a",
+    ("seem_tiny", "full_head"): "58e1345847d5",
+}
+
+
+def recorded() -> Iterator[dict[str, Any]]:
+    """The configs of the first recorded run of each model and method, from the table of all."""
+    told = set()
+    with (Path(__file__).parents[1] / "results/mini/runs.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            content: dict[str, Any] = {}
+            for key, text in row.items():
+                if key.startswith("config.") and text:
+                    *path, last = key.split(".")[1:]
+                    place = reduce(lambda group, part: group.setdefault(part, {}), path, content)
+                    place[last] = json.loads(text) if text[0] in "[{" else text
+            if (row["config.model.name"], row["config.peft.name"]) not in told:
+                told.add((row["config.model.name"], row["config.peft.name"]))
+                yield content
+
+
+def test_recorded_runs_keep_their_names() -> None:
+    found = {}
+    for content in recorded():
+        config = typed(OmegaConf.create(content))
+        found[config.model.name, config.peft.name] = fingerprint(config)
+    assert found == RECORDED
 
 
 def test_base_weights_are_what_they_hold(tmp_path, monkeypatch) -> None:

@@ -115,6 +115,19 @@ def test_a_factor_may_name_a_role_and_comes_before_the_one_of_the_backbone():
     assert {lr for name, lr in found.items() if name.startswith("backbone.")} == {3}
 
 
+def test_factors_may_fall_from_block_to_block():
+    factors = {f"backbone.layers.2.blocks.{i}.*": 0.7 ** (18 - i) for i in range(18)}
+    with torch.device("meta"):
+        model, config = built("model=maskdino_swinl", "peft=frozen", "hparams.lr=1")
+    config.hparams.lr_factors = {"backbone.*": 0.7**19, **factors}
+    model.requires_grad_(True)
+    found = {name: lr for name, (lr, _) in told(model, config).items()}
+    assert found["backbone.patch_embed.proj.weight"] == pytest.approx(0.7**19)
+    assert found["backbone.layers.2.blocks.1.mlp.fc1.weight"] == pytest.approx(0.7**17)
+    assert found["backbone.layers.2.blocks.17.norm1.bias"] == pytest.approx(0.7)
+    assert found["sem_seg_head.predictor.class_embed.weight"] == 1
+
+
 @pytest.mark.parametrize("words", [
     ["peft=lora", "peft.targets=[*.mask_embed.layers.0.weight]"], ["peft=adapter"],
 ])  # fmt: skip
@@ -214,5 +227,6 @@ def test_names_are_folded_only_where_no_number_is_missing():
 def test_seeds_of_steps_differ_and_repeat():
     seeds = [step_seed(seed, step) for seed in range(3) for step in range(100)]
     assert len(set(seeds)) == 300
-    assert seeds[7] == step_seed(0, 7)
+    assert seeds[7] == step_seed(0, 7) == step_seed(0, 7, forward=0)
+    assert not {step_seed(0, step, 1) for step in range(100)} & {*seeds, step_seed(0, 7, 2)}
     assert all(0 <= s < math.inf for s in seeds)

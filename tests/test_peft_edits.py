@@ -16,7 +16,7 @@ from segsweep.peft.ia3 import IA3, Place
 from segsweep.peft.lora import Fused, LoRA, LowRankInit
 from segsweep.peft.method import Method
 from segsweep.peft.select import Select
-from segsweep.peft.sites import match, match_seams, resolve
+from segsweep.peft.sites import fill, match, match_seams, resolve
 
 ROLES = {"mixing": ["blocks.*.attn.qkv.weight"], "head": ["head.*"], "seams": ["*.after_attn"]}
 
@@ -233,6 +233,40 @@ def test_a_method_whose_formula_is_wrong_is_caught(net):
 
     with pytest.raises(RuntimeError, match=r"192 of .* by the method's formula 384"):
         apply(net, Wrong(name="wrong", targets=["mixing"], train=[], rank=2), ROLES)
+
+
+class Shared(Method):
+    """One table of d numbers that the fillings of all seams read, and a scale at each."""
+
+    def inject(self, model, roles):
+        table = nn.Parameter(torch.zeros(12))
+
+        def filling(width):
+            module = nn.Identity()
+            module.table, module.scale = table, nn.Parameter(torch.ones(1))
+            return module
+
+        return fill(model, resolve(["seams"], roles), filling)
+
+    def size(self, shape):
+        return 1
+
+    def once(self, places):
+        ((width,),) = set(places.values())
+        return width
+
+
+def test_what_places_share_is_counted_once(net):
+    counts = apply(net, Shared(name="shared"), ROLES)
+    assert (counts.added, counts.trainable) == (12 + 2, 12 + 2)
+    assert len(delta_state_dict(net)) == 3
+
+
+@pytest.mark.parametrize("formula", ["size", "once"])
+def test_both_parts_of_a_formula_are_held_against_the_count(net, monkeypatch, formula):
+    monkeypatch.setattr(Shared, formula, lambda method, argument: 0)
+    with pytest.raises(RuntimeError, match=r"shared: 14 of .* by the method's formula"):
+        apply(net, Shared(name="shared"), ROLES)
 
 
 def test_patterns_are_no_substrings_and_misses_name_near_weights(net):
