@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from segsweep.base.config import compose
 from segsweep.data.loader import Batch, TrainLoader
+from segsweep.model.layers.seam import seams
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.sites import fill
 
@@ -29,14 +30,14 @@ class Balanced(nn.Module):
     def forward(self, y: Tensor, *passing: Any) -> Tensor:
         if self.training or self.always:
             self.auxiliary = {"balance": self.weight.square()}
-            self.inner.auxiliary = {"load": LOAD * self.weight}
+            self.inner.auxiliary = {"load": LOAD * self.weight}  # type: ignore[assignment]
         return y
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["in training", "always"])
 def model(request: pytest.FixtureRequest) -> Segmenter:
     config = compose(["model.weights=null", "model.queries=8", "model.points=16"])
-    model = config.model.build(config.data.classes())
+    model = config.model.build(config.data.subject())
     model.requires_grad_(False)
     fill(model, config.model.roles["seams"], lambda width: Balanced(width, request.param))
     return model
@@ -57,6 +58,13 @@ def left(model: Segmenter) -> list[nn.Module]:
     return [module for module in model.modules() if vars(module).get("auxiliary")]
 
 
+def emptied(model: Segmenter) -> Segmenter:
+    model = copy.deepcopy(model)
+    for seam in seams(model).values():
+        seam.filling = None
+    return model
+
+
 def test_they_are_added_by_name_and_nothing_is_left(model: Segmenter, batch: Batch) -> None:
     fillings = [module for module in model.modules() if isinstance(module, Balanced)]
     terms = losses(model.train(), batch)
@@ -69,13 +77,7 @@ def test_they_are_added_by_name_and_nothing_is_left(model: Segmenter, batch: Bat
     assert not left(model)
     again = losses(model, batch)
     assert all(again[name].equal(term) for name, term in terms.items())
-    seams = [module for module in model.modules() if hasattr(module, "filling")]
-    kept = [seam.filling for seam in seams]
-    for seam in seams:
-        seam.filling = None
-    bare = losses(model, batch)
-    for seam, filling in zip(seams, kept, strict=True):
-        seam.filling = filling
+    bare = losses(emptied(model), batch)
     assert terms.keys() - bare.keys() == {"loss_balance", "loss_load"}
     added = terms["loss_balance"] + terms["loss_load"]
     torch.testing.assert_close(bare["loss"] + added, terms["loss"])

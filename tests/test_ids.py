@@ -69,21 +69,21 @@ def recorded() -> Iterator[dict[str, Any]]:
     told = set()
     with (Path(__file__).parents[1] / "results/mini/runs.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            content: dict[str, Any] = {}
+            parts: dict[str, Any] = {}
             for key, text in row.items():
                 if key.startswith("config.") and text:
                     *path, last = key.split(".")[1:]
-                    place = reduce(lambda group, part: group.setdefault(part, {}), path, content)
+                    place = reduce(lambda group, part: group.setdefault(part, {}), path, parts)
                     place[last] = json.loads(text) if text[0] in "[{" else text
             if (row["config.model.name"], row["config.peft.name"]) not in told:
                 told.add((row["config.model.name"], row["config.peft.name"]))
-                yield content
+                yield parts
 
 
 def test_recorded_runs_keep_their_names() -> None:
     found = {}
-    for content in recorded():
-        config = typed(OmegaConf.create(content))
+    for parts in recorded():
+        config = typed(OmegaConf.create(parts))
         found[config.model.name, config.peft.name] = fingerprint(config)
     assert found == RECORDED
 

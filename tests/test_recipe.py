@@ -104,7 +104,7 @@ def settings(folder: Path, *more: str) -> Config:
 
 def one_by_one(config: Config) -> Iterator[tuple[float, dict[str, Tensor]]]:
     """Train in plain torch, an image a forward; yield each step's mean loss, and the weights."""
-    model = assemble(config, config.data.classes(), config.data.texts())[0].train()
+    model = assemble(config, config.data.classes(), config.data.subject())[0].train()
     groups = parameter_groups(model, config.hparams, config.model.roles)
     optimizer = torch.optim.SGD(groups, momentum=0.9)
     for step, batch in enumerate(train_loader(config).batches(0, STEPS)):
@@ -157,10 +157,14 @@ def test_it_goes_on_from_whole_steps_to_the_bit(whole: Path, tmp_path: Path, mon
         if trainer.global_step == 3:
             raise InterruptedError
 
-    for place, stop in (("training_step", amid_a_step), ("on_train_batch_end", behind_a_step)):
-        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-            patch.setattr(Module if place == "training_step" else Progress, place, stop)
-            run.once(train)
+    monkeypatch.setattr(Module, "training_step", amid_a_step)
+    with pytest.raises(InterruptedError):
+        run.once(train)
+    monkeypatch.setattr(Module, "training_step", forward)
+    monkeypatch.setattr(Progress, "on_train_batch_end", behind_a_step)
+    with pytest.raises(InterruptedError):
+        run.once(train)
+    monkeypatch.undo()
     run.once(train)
     assert curve(tmp_path) == curve(whole)
     kept = [(Run(settings(f)).directory / "delta.safetensors").read_bytes()
@@ -175,7 +179,7 @@ def test_a_set_smaller_than_a_batch_gives_whole_forwards() -> None:
         (batch,) = loader.batches(0, 1)
         parts = batch.parts(config.hparams.images_at_once)
         assert torch.cat([part.images for part in parts]).equal(batch.images)
-        assert sum([part.image_ids for part in parts], []) == batch.image_ids
+        assert [i for part in parts for i in part.image_ids] == batch.image_ids
         return len(loader), [len(part.targets) for part in parts]
 
     eight = "hparams.batch_size=8"

@@ -200,7 +200,7 @@ def test_the_frozen_base_is_evaluated_without_training(tmp_path):
 
 
 def test_two_processes_train_one_run(tmp_path):
-    words = [*TINY, "trainer.accelerator=cpu", "trainer.devices=2"]
+    words = [*TINY, "trainer.accelerator=cpu", "trainer.devices=2", "hparams.micro_batch=1"]
     code, said = segsweep(*words, cwd=tmp_path)
     assert code == 0, said
     record = json.loads((the_run(tmp_path) / "record.json").read_text())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ class Batch:
     def parts(self, size: int) -> list[Batch]:
         """Return the batch as several of at most `size` images, padded as before."""
         ranges = [slice(i, i + size) for i in range(0, len(self.targets), size)]
-        return [Batch(*(getattr(self, f.name)[part] for f in fields(self))) for part in ranges]
+        return [Batch(**{name: all_[part] for name, all_ in vars(self).items()}) for part in ranges]
 
 
 def generator(*key: int) -> torch.Generator:

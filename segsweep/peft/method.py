@@ -23,9 +23,9 @@ class Method(Choice):
     """One word of `conf/peft`: schema, implementation and yaml target in one class.
 
     A new method overrides `inject` (edit weights, fill seams) and `size` (its parameter count at a
-    place from its paper's formula), and `once` if places share parameters; a choice of weights that train as they are needs a yaml alone.
-    What general code and tests must know of it stands below: properties where it depends on the
-    options.
+    place from its paper's formula), and `once` if places share parameters; a choice of weights that
+    train as they are needs a yaml alone. What general code and tests must know of it stands below:
+    properties where it depends on the options.
     """
 
     tasks: ClassVar[tuple[str, ...] | None] = None
@@ -33,7 +33,7 @@ class Method(Choice):
     needs_grid: ClassVar[bool] = False
     """Whether its fillings must be told where tokens are in the image (`Seam.gives_grid`)."""
     has_auxiliary_loss: ClassVar[bool] = False
-    """Whether its modules leave losses of their own, `auxiliary`, in every forward of training."""
+    """Whether modules of it leave losses, `auxiliary` (`layers.seam`), in a forward of training."""
 
     lr: float = outside(1e-3)
     """Learning rate that `hparams.lr` follows unless given; no part of a run's identity itself."""

@@ -59,7 +59,7 @@ def learning_rate_factor(hparams: Hparams, step: int, total: int) -> float:
 
 
 def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[dict[str, Any]]:
-    """Return the optimizer's groups of what trains, with the canonical names of each group's tensors.
+    """Return the optimizer's groups of what trains, with the canonical names of their tensors.
 
     Weights of the backbone learn at `backbone_lr` times the rate; norms, embeddings and position
     embeddings do not decay; biases and LoRA factors do, as in the Mask DINO recipe and its PEFT
@@ -137,13 +137,18 @@ class Module(pl.LightningModule):
         """Keep the gradients of the forwards before; `on_train_batch_start` has begun anew."""
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any]
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Take every forward of this step and its gradient, the last one with the optimizer.
 
         The closure is Lightning's: `training_step` in the run's precision, then backward. Several
         devices add up their gradients at the last forward only.
         """
+        assert optimizer_closure is not None
         strategy = self.trainer.strategy
         parallel = isinstance(strategy, ParallelStrategy)
         apart = strategy.block_backward_sync() if parallel else contextlib.nullcontext()

@@ -85,7 +85,7 @@ def count_facts(counts: Counts, base: str, base_hash: str) -> dict[str, Any]:
 
 
 def optimizer_facts(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the optimizer is told: rate before the schedule, decay, and the tensors they hold for."""
+    """Return what the optimizer is told: rate before the schedule, decay, tensors of both."""
     return [
         {
             "lr": group["base_lr"],  # before the schedule

@@ -44,7 +44,7 @@ def auxiliary_losses(model: nn.Module) -> dict[str, Tensor]:
     losses: dict[str, Tensor] = {}
     for module in model.modules():
         if left := vars(module).get("auxiliary"):
-            module.auxiliary = None
+            vars(module)["auxiliary"] = None
             for name, loss in left.items():
                 losses[name] = losses[name] + loss if name in losses else loss
     return losses
