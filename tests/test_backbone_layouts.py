@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.data.base import Subject
-from segsweep.model.backbones import STRIDES, layouts
-from segsweep.model.family import Backbone
+from segsweep.model import backbones
+from segsweep.model.backbones import STRIDES, is_pyramid, layouts
+from segsweep.model.backbones.base import Backbone, at_rest, each_alone, passed
+from segsweep.model.family import BackboneConfig
 from segsweep.model.maskdino import MaskDINO
 from tests import words
 
@@ -20,9 +24,9 @@ assert words  # it lets the package find the files of a folder
 HEIGHT, WIDTH = 64, 96
 
 
-def small(layout: str, **options: Any) -> Backbone:
+def small(layout: str, **options: Any) -> BackboneConfig:
     example = import_module(f"segsweep.model.backbones.{layout}").SMALL
-    return Backbone(example["name"], layout, dict(example["kwargs"]), **options)
+    return BackboneConfig(example["name"], layout, dict(example["kwargs"]), **options)
 
 
 @pytest.fixture(params=layouts())
@@ -31,7 +35,7 @@ def layout(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def built(layout: str) -> tuple[nn.Module, list[int]]:
+def built(layout: str) -> Backbone:
     torch.manual_seed(0)
     return small(layout).build()
 
@@ -40,36 +44,76 @@ def images(count: int = 2) -> Tensor:
     return torch.randn(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
-def test_maps_have_the_strides_and_channels(built: tuple[nn.Module, list[int]]) -> None:
-    backbone, channels = built
-    shapes = [tuple(m.shape) for m in backbone.eval()(images())]
-    levels = zip(channels, STRIDES, strict=True)
+def test_maps_have_the_strides_and_channels(built: Backbone) -> None:
+    shapes = [tuple(m.shape) for m in built.eval()(images())]
+    levels = zip(built.channels, built.strides, strict=True)
     assert shapes == [(2, c, HEIGHT // stride, WIDTH // stride) for c, stride in levels]
 
 
-def test_maps_are_a_function_of_each_image(built: tuple[nn.Module, list[int]]) -> None:
-    backbone = built[0].eval()
+def test_the_file_says_whether_the_maps_are_a_pyramid(layout: str, built: Backbone) -> None:
+    assert (built.strides == list(STRIDES)) == is_pyramid(layout)
+
+
+def test_maps_are_a_function_of_each_image(built: Backbone) -> None:
     with torch.no_grad():
-        both, first = backbone(images()), backbone(images()[:1])
-    for together, alone in zip(both, first, strict=True):
-        torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
-        assert together[0].ne(together[1]).any()
+        both, first = built.eval()(images()), built(images()[:1])
+    for pair, alone in zip(both, first, strict=True):
+        torch.testing.assert_close(pair[:1], alone, atol=1e-5, rtol=1e-5)
+        assert pair[0].ne(pair[1]).any()
 
 
-def test_every_parameter_learns(built: tuple[nn.Module, list[int]]) -> None:
-    backbone = built[0].train()
-    torch.stack([m.square().mean() for m in backbone(images())]).sum().backward()
-    assert [name for name, p in backbone.named_parameters() if p.grad is None] == []
+@torch.no_grad()
+def test_any_number_of_steps_may_be_run_image_by_image(built: Backbone) -> None:
+    """States are batch first, hold no more than is needed, and are not changed by later steps."""
+    steps, whole = built.eval().steps(), built(images())
+    state = {}
+    for done in range(len(steps) + 1):
+        state = each_alone(steps[:done], images())
+        kept = {name: tensor.clone() for name, tensor in state.items()}
+        state = passed(steps[done:], state)
+        for a, b in zip(built.maps(state), whole, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        again = each_alone(steps[:done], images())
+        assert all(torch.equal(again[name], kept[name]) for name in kept | again)
+    assert sorted(state) == [str(i) for i in range(len(built.strides))]
+
+
+def test_a_weight_is_used_in_steps_that_hold_it_only(built: Backbone) -> None:
+    """What trains gets its gradient although the steps at rest keep no graph."""
+    steps = built.requires_grad_(False).steps()
+    assert at_rest(steps) == len(steps)
+    first: dict[int, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in built.named_parameters():
+        parameter.requires_grad_(True)
+        first.setdefault(at_rest(steps), []).append((name, parameter))
+        parameter.requires_grad_(False)
+    assert max(first) < len(steps), first[max(first)]
+    for resting, parameters in first.items():
+        for _, parameter in parameters:
+            parameter.requires_grad_(True)
+        with torch.no_grad():
+            state = passed(steps[:resting], {"images": images(1)})
+        maps = built.maps(passed(steps[resting:], state))
+        torch.stack([m.square().sum() for m in maps]).sum().backward()
+        assert [name for name, parameter in parameters if parameter.grad is None] == []
+        built.requires_grad_(False)
+
+
+def test_every_parameter_learns(built: Backbone) -> None:
+    torch.stack([m.square().mean() for m in built.train()(images())]).sum().backward()
+    assert [name for name, p in built.named_parameters() if p.grad is None] == []
 
 
 def test_drop_path_and_the_meta_device_are_taken(layout: str) -> None:
     with torch.device("meta"):
-        backbone, channels = small(layout, drop_path=0.1).build()
-    assert len(channels) == len(STRIDES)
+        backbone = small(layout, drop_path=0.1).build()
+    assert len(backbone.channels) == len(backbone.strides)
     assert all(parameter.is_meta for parameter in backbone.parameters())
 
 
 def test_a_model_stands_on_it(layout: str) -> None:
+    if not is_pyramid(layout):
+        pytest.skip("Mask DINO wants a pyramid")
     family = MaskDINO(backbone=small(layout), hidden=32, queries=5, encoder_layers=1,
                       decoder_layers=1, mask_dim=32)  # fmt: skip
     model = family.build(Subject(["thing"])).eval().requires_grad_(False)
@@ -80,4 +124,18 @@ def test_a_model_stands_on_it(layout: str) -> None:
 
 def test_a_layout_without_a_file_is_refused() -> None:
     with pytest.raises(UserError, match=r"layout=swim: .* did you mean 'swin'\? \(choices: .*timm"):
-        Backbone(layout="swim")
+        BackboneConfig(layout="swim")
+
+
+@pytest.mark.parametrize("model", ["maskdino_r50", "seem_focall"])
+def test_maps_that_a_model_cannot_read_are_refused_while_composing(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flat.py").write_text("PYRAMID = False\nraise ImportError('it is read only')\n")
+    monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(tmp_path)])
+    said = (
+        rf"model\.backbone\.layout=flat .* model={model} reads maps at strides 4, 8, 16, 32; "
+        r"choose model\.backbone\.layout=focal\|focal_dw\|.*\|timm"
+    )
+    with pytest.raises(UserError, match=said):
+        compose([f"model={model}", "model.backbone.layout=flat", "model.weights=null"])

@@ -8,7 +8,7 @@ from segsweep.base.errors import UserError
 from segsweep.data.base import Subject
 from segsweep.data.loader import Target
 from segsweep.model.backbones.timm import drop_paths
-from segsweep.model.family import Backbone
+from segsweep.model.family import BackboneConfig
 from segsweep.model.heads import frames
 from segsweep.model.maskdino import MaskDINO
 from segsweep.model.necks import pixel_decoder
@@ -16,8 +16,8 @@ from segsweep.model.segmenter import Segmenter
 
 NAMES = ["crate", "bottle", "bag"]
 CLASSES = len(NAMES)
-PLAIN = Backbone("resnet10t", "timm", {"stem_width": 8, "channels": [8, 16, 16, 32]})
-SWIN = Backbone(
+PLAIN = BackboneConfig("resnet10t", "timm", {"stem_width": 8, "channels": [8, 16, 16, 32]})
+SWIN = BackboneConfig(
     "swin_tiny_patch4_window7_224",
     "swin",
     {"img_size": 16, "embed_dim": 8, "depths": [2, 2, 2, 2], "num_heads": [1, 1, 2, 2]}
@@ -25,7 +25,7 @@ SWIN = Backbone(
 )
 
 
-def family(backbone: Backbone = PLAIN, **changes) -> MaskDINO:
+def family(backbone: BackboneConfig = PLAIN, **changes) -> MaskDINO:
     dims = {"hidden": 32, "mask_dim": 32, "queries": 7, "dn_number": 6, "points": 32, "topk": 10}
     dims |= {f"{part}_heads": 2 for part in ("encoder", "decoder")}
     dims |= {f"{part}_layers": 2 for part in ("encoder", "decoder")}
@@ -33,7 +33,7 @@ def family(backbone: Backbone = PLAIN, **changes) -> MaskDINO:
     return MaskDINO(backbone=backbone, **{**dims, **changes})
 
 
-def build(backbone: Backbone = PLAIN, **changes) -> Segmenter:
+def build(backbone: BackboneConfig = PLAIN, **changes) -> Segmenter:
     torch.manual_seed(0)
     return family(backbone, **changes).build(Subject(NAMES))
 
@@ -136,7 +136,7 @@ def test_what_is_frozen_stays_in_evaluation_mode():
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_drop_path_of_a_frozen_backbone_is_a_choice(rate):
-    chosen = Backbone(SWIN.name, SWIN.layout, SWIN.kwargs, drop_path=rate)
+    chosen = BackboneConfig(SWIN.name, SWIN.layout, SWIN.kwargs, drop_path=rate)
     model = frozen_but(build(chosen), "predictor")
     dropping = [m.training for m in drop_paths(model)]
     assert all(dropping)
@@ -150,7 +150,7 @@ def test_drop_path_of_a_frozen_backbone_is_a_choice(rate):
 @pytest.mark.parametrize("part", ["norm1.", "attn.qkv."])
 def test_a_block_of_which_a_part_trains_drops_nothing(part):
     kwargs = {**SWIN.kwargs, "attn_drop_rate": 0.5, "proj_drop_rate": 0.5}
-    model = build(Backbone(SWIN.name, SWIN.layout, kwargs, drop_path=0.5))
+    model = build(BackboneConfig(SWIN.name, SWIN.layout, kwargs, drop_path=0.5))
     model.drop_path = False  # as for a backbone at rest
     frozen_but(model, f"backbone.layers.3.blocks.1.{part}")
     once, again = model.features(images())[3], model.features(images())[3]
@@ -258,7 +258,7 @@ def test_tiny_model_is_small():
 )
 def test_backbones_that_cannot_be(name, layout, kwargs, message):
     with pytest.raises(UserError) as error:
-        Backbone(name, layout, kwargs).build()
+        BackboneConfig(name, layout, kwargs).build()
     assert message in str(error.value)
 
 

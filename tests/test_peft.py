@@ -13,7 +13,7 @@ import torch
 from segsweep.base.errors import UserError
 from segsweep.data.base import Subject
 from segsweep.data.loader import Target
-from segsweep.model.family import Backbone
+from segsweep.model.family import BackboneConfig
 from segsweep.peft.apply import apply, merge
 from segsweep.peft.delta import base_hash, delta_bytes, delta_state_dict, load_delta, trained
 from segsweep.peft.sites import named_weights
@@ -222,7 +222,7 @@ def test_weights_inside_the_backbone_can_be_edited(images, targets):
     config = config_of(["lora", where, "peft.train=[]"])
     stages = {"embed_dim": 24, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
     name = "swin_tiny_patch4_window7_224"
-    config.model.backbone = Backbone(name, "swin", stages)
+    config.model.backbone = BackboneConfig(name, "swin", stages)
     model = config.model.build(Subject(CLASSES))
     counts = apply(model, config.peft, config.model.roles)
     assert counts.trainable == sum(4 * config.peft.rank * 24 * 2**stage for stage in range(4))

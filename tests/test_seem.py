@@ -15,7 +15,7 @@ from segsweep.base.errors import UserError
 from segsweep.data.base import Subject
 from segsweep.data.loader import Target
 from segsweep.model import weights
-from segsweep.model.family import Backbone, Family
+from segsweep.model.family import BackboneConfig, Family
 from segsweep.model.maskdino import MaskDINO
 from segsweep.model.seem import PROMPTS, SEEM, Text, TextEncoder, to_official
 from segsweep.model.segmenter import Segmenter
@@ -34,12 +34,12 @@ def family(layout: str = "focal", **changes) -> SEEM:
     dims |= {f"{part}_layers": 2 for part in ("encoder", "decoder")}
     dims |= {f"{part}_ffn": 32 for part in ("encoder", "decoder")}
     dims |= {"text": Text(width=16, heads=2, layers=1), "own_templates": ["{}.", "a photo of {}."]}
-    dims |= {"backbone": Backbone("FocalNet", layout, SIZES)}
+    dims |= {"backbone": BackboneConfig("FocalNet", layout, SIZES)}
     return SEEM(name="seem_small", **{**dims, **changes})
 
 
 def other_family(**changes) -> MaskDINO:
-    backbone = Backbone("resnet10t", "timm", {"stem_width": 8, "channels": [8, 8, 8, 8]})
+    backbone = BackboneConfig("resnet10t", "timm", {"stem_width": 8, "channels": [8, 8, 8, 8]})
     dims = {"hidden": 32, "mask_dim": 32, "queries": 5, "encoder_layers": 1, "decoder_layers": 1}
     return MaskDINO(name="maskdino_small", backbone=backbone, **dims, **changes)
 

@@ -22,7 +22,7 @@ from segsweep.base.words import files
 from segsweep.data.base import Subject
 from segsweep.data.sets.coco import Coco
 from segsweep.model import weights
-from segsweep.model.family import Backbone, weights_of
+from segsweep.model.family import BackboneConfig, weights_of
 from segsweep.model.files import BaseWeights, class_names
 from segsweep.model.maskdino import MaskDINO, to_official
 from segsweep.model.segmenter import Segmenter
@@ -41,7 +41,7 @@ def family(**changes) -> MaskDINO:
     dims |= {f"{part}_layers": 1 for part in ("encoder", "decoder")}
     dims |= {f"{part}_ffn": 32 for part in ("encoder", "decoder")}
     dims |= changes
-    return MaskDINO(backbone=Backbone("resnet50", "resnet", narrow), **dims)
+    return MaskDINO(backbone=BackboneConfig("resnet50", "resnet", narrow), **dims)
 
 
 def build(seed: int = 0, names: Sequence[str] = NAMES) -> Segmenter:

@@ -16,13 +16,14 @@ from segsweep.base.config import Choice, outside, within, words
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
 from segsweep.base.words import files
-from segsweep.model.backbones import layouts
+from segsweep.model.backbones import STRIDES, is_pyramid, layouts
 from segsweep.model.files import BaseWeights, identity
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from segsweep.data.base import DataSet, Subject
+    from segsweep.model.backbones.base import Backbone
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.weights import LoadReport
 
@@ -32,7 +33,7 @@ MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
 
 
 @dataclass
-class Backbone:
+class BackboneConfig:
     """A backbone by name; `layout` is the file of `segsweep/model/backbones` that builds it.
 
     `kwargs` go to what has the name there, for most layouts `timm.create_model`. `drop_path` > 0
@@ -53,8 +54,8 @@ class Backbone:
             message = f"model.backbone.layout={self.layout}: there is no such layout"
             raise UserError(message + choices(self.layout, known))
 
-    def build(self) -> tuple[nn.Module, list[int]]:
-        """Build it with random weights, and return the channels of its maps."""
+    def build(self) -> Backbone:
+        """Build it, with random weights unless `pretrained`."""
         file = import_module(f"segsweep.model.backbones.{self.layout}")
         return file.build(self.name, dict(self.kwargs), self.drop_path, self.pretrained)
 
@@ -66,7 +67,7 @@ class Family(Choice):
     `sign` is a weight that checkpoints of this family have under every layout, and no others.
     `language` says whether classes are told by texts, not by numbers alone. The official program
     has backbones of `layouts`, and reads torch files whose weights stand under the key `envelope`,
-    if that is not empty.
+    if that is not empty. `pyramid` says that what stands behind the backbone reads maps at STRIDES.
     """
 
     architecture: ClassVar[str] = ""  # what tables call the family
@@ -75,9 +76,10 @@ class Family(Choice):
     language: ClassVar[bool] = False
     tasks: ClassVar[tuple[str, ...]] = ("instances", "semantic")  # files of segsweep/task
     layouts: ClassVar[tuple[str, ...]] = ()
+    pyramid: ClassVar[bool] = False
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
 
-    backbone: Backbone = field(default_factory=Backbone)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     # height, width for data sets that leave it to the model
     input: list[int] = outside(default_factory=lambda: [512, 512], least=1)
     # path, URL or segsweep://file in the package, and what is known of it (model/files.py); null =
@@ -111,6 +113,13 @@ class Family(Choice):
             raise UserError(
                 f"model={self.name} finds {' or '.join(self.tasks)}, and data={data.name} has "
                 f"{data.task}; choose other data, or a model such as {', '.join(able)}"
+            )
+        if self.pyramid and not is_pyramid(self.backbone.layout):
+            wanted, fitting = ", ".join(map(str, STRIDES)), "|".join(filter(is_pyramid, layouts()))
+            raise UserError(
+                f"model.backbone.layout={self.backbone.layout} gives maps of "
+                f"one stride, but model={self.name} reads maps at strides {wanted}; choose "
+                f"model.backbone.layout={fitting}, or a model that is made for one map"
             )
         if self.weights is not None:
             BaseWeights.of(self.weights)

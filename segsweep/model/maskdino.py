@@ -47,6 +47,7 @@ class MaskDINO(Family):
     architecture: ClassVar[str] = "Mask DINO"
     sign: ClassVar[str] = "sem_seg_head.predictor.label_enc.weight"
     envelope: ClassVar[str] = "model"
+    pyramid: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = ("resnet", "swin")
     class_tensors: ClassVar[tuple[str, ...]] = (
         "sem_seg_head.predictor.class_embed.weight",
@@ -111,11 +112,11 @@ class MaskDINO(Family):
         from segsweep.model.heads.query import reader
         from segsweep.model.segmenter import Segmenter
 
-        backbone, channels = self.backbone.build()
+        backbone = self.backbone.build()
         classes = len(subject.texts)
         criterion = MaskDINOCriterion(classes, vars(self.loss), self.points)
         read = reader(subject, criterion.classify, self.topk, self.focus_on_box)
-        head = self.head(channels, classes, read)
+        head = self.head(backbone.channels, classes, read)
         return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
 
     def head(

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import outside, within
-from segsweep.model.family import Backbone, Family, multiple, renamed
+from segsweep.model.family import BackboneConfig, Family, multiple, renamed
 from segsweep.model.heads.prompts import Templates, templates, token_ids
 from segsweep.model.layers.norms import GROUPS
 
@@ -62,10 +62,11 @@ class SEEM(Family):
     architecture: ClassVar[str] = "SEEM"
     sign: ClassVar[str] = "sem_seg_head.predictor.lang_encoder.logit_scale"
     language: ClassVar[bool] = True
+    pyramid: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = ("focal", "focal_dw")
 
-    backbone: Backbone = field(
-        default_factory=lambda: Backbone(
+    backbone: BackboneConfig = field(
+        default_factory=lambda: BackboneConfig(
             "focalnet_large_fl4", "focal", {"normalize_modulator": True}
         )
     )
@@ -148,10 +149,10 @@ class SEEM(Family):
 
         texts, sentences = subject.texts, templates(self.templates, self.own_templates)
         ids = token_ids(texts, sentences, self.text.context)
-        backbone, channels = self.backbone.build()
+        backbone = self.backbone.build()
         criterion = SEEMCriterion(len(texts), vars(self.loss), self.points, self.no_object)
         read = reader(subject, criterion.classify, self.topk, resize="bicubic")
-        head = self.head(channels, *ids, read)
+        head = self.head(backbone.channels, *ids, read)
         return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
 
     def head(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segsweep.data.base import Subject
-from segsweep.model.family import MAPS, Backbone
+from segsweep.model.family import MAPS, BackboneConfig
 from segsweep.model.maskdino import from_official, to_official
 from segsweep.model.weights import tensors
 
@@ -54,8 +54,8 @@ def test_resnet(golden):
         "channels": [n // 4 for n in outputs],
         "base_width": 256 / narrowing,
     }
-    backbone, channels = Backbone("resnet50", "resnet", kwargs).build()
-    assert channels == outputs
+    backbone = BackboneConfig("resnet50", "resnet", kwargs).build()
+    assert backbone.channels == outputs
     backbone.load_state_dict(state)
     check(golden, "backbone_resnet50", backbone)
 
@@ -69,8 +69,8 @@ def test_swin(golden):
         "num_heads": swin["heads"],
         "window_size": swin["window"],
     }
-    backbone, channels = Backbone("swin_tiny_patch4_window7_224", "swin", kwargs).build()
-    assert channels == [swin["embed"] * 2**i for i in range(4)]
+    backbone = BackboneConfig("swin_tiny_patch4_window7_224", "swin", kwargs).build()
+    assert backbone.channels == [swin["embed"] * 2**i for i in range(4)]
     backbone.load_state_dict(own(golden, "backbone_swin", "swin"))
     check(golden, "backbone_swin", backbone)
 

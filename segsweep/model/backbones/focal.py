@@ -6,12 +6,15 @@ program pads before each strided convolution and timm does not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from timm.models.focalnet import FocalNet
-from torch import Tensor, nn
+from torch import nn
 
 from segsweep.base.errors import UserError
+from segsweep.model.backbones import STRIDES
+from segsweep.model.backbones.base import Backbone, State, Step, numbered
 from segsweep.model.backbones.timm import create
 
 SMALL = {
@@ -23,10 +26,9 @@ SMALL = {
 
 def build(
     name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
-) -> tuple[nn.Module, list[int]]:
-    """Build a FocalNet with output norms, and the channels of its maps; raises as `timm.create`."""
-    backbone = FocalFeatures(focalnet(name, "focal", kwargs, drop_path, pretrained))
-    return backbone, backbone.channels
+) -> Backbone:
+    """Build a FocalNet with output norms; raises as `timm.create`."""
+    return FocalFeatures(focalnet(name, "focal", kwargs, drop_path, pretrained))
 
 
 def focalnet(
@@ -40,21 +42,26 @@ def focalnet(
     return focal
 
 
-class FocalFeatures(nn.Module):
+class FocalFeatures(Backbone):
     """A timm FocalNet with a norm for every output; the next stage sees the map before the norm."""
 
     def __init__(self, focal: FocalNet):
         super().__init__()
         self.stem, self.layers = focal.stem, focal.layers
         self.channels = [int(info["num_chs"]) for info in focal.feature_info]
+        self.strides = list(STRIDES)
         for i, channels in enumerate(self.channels):
             self.add_module(f"norm{i}", nn.LayerNorm(channels))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps (B, C_i, H_i, W_i) of all stages"""
-        x, maps = self.stem(images), []
-        for i, stage in enumerate(self.layers):
-            x = stage(x)
-            normed = self.get_submodule(f"norm{i}")(x.permute(0, 2, 3, 1))
-            maps.append(normed.permute(0, 3, 1, 2).contiguous())
-        return maps
+    def steps(self) -> list[Step]:
+        """Return the stem and each stage with its norm."""
+        stem = Step((self.stem,), lambda state: {"stream": self.stem(state["images"])})
+        norms = [self.get_submodule(f"norm{i}") for i in range(len(self.layers))]
+        stages = zip(self.layers, norms, strict=True)
+        return [stem, *(Step(stage, partial(self._stage, i)) for i, stage in enumerate(stages))]
+
+    def _stage(self, i: int, state: State) -> State:
+        x = self.layers[i](state["stream"])  # (B, C_i, H_i, W_i)
+        normed = self.get_submodule(f"norm{i}")(x.permute(0, 2, 3, 1))
+        state = {**state, "stream": x, str(i): normed.permute(0, 3, 1, 2).contiguous()}
+        return state if i + 1 < len(self.layers) else numbered(self.maps(state))

@@ -12,16 +12,16 @@ from segsweep.model.backbones.focal import SMALL, FocalFeatures, focalnet
 if TYPE_CHECKING:
     from timm.models.focalnet import FocalNet, FocalNetBlock
 
+    from segsweep.model.backbones.base import Backbone
+
 __all__ = ["SMALL", "build"]
 
 
 def build(
     name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
-) -> tuple[nn.Module, list[int]]:
-    """Build such a FocalNet, and the channels of its maps; raises as `timm.create`."""
-    focal = focalnet(name, "focal_dw", kwargs, drop_path, pretrained)
-    backbone = FocalFeatures(depthwise(focal))
-    return backbone, backbone.channels
+) -> Backbone:
+    """Build such a FocalNet; raises as `timm.create`."""
+    return FocalFeatures(depthwise(focalnet(name, "focal_dw", kwargs, drop_path, pretrained)))
 
 
 class DepthwiseBlock(nn.Module):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segsweep.model.backbones import timm
+from segsweep.model.backbones.base import Backbone
 
 SMALL = {
     "name": "resnet50",
@@ -18,8 +19,8 @@ SMALL = {
 
 def build(
     name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
-) -> tuple[nn.Module, list[int]]:
-    """Build a ResNet of timm, and the channels of its maps; raises as `timm.build`."""
+) -> Backbone:
+    """Build a ResNet of timm; raises as `timm.build`."""
     norms = {"norm_layer": FrozenBatchNorm, "zero_init_last": False}
     return timm.build(name, {**norms, **kwargs}, drop_path, pretrained)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segsweep.model.backbones import STRIDES
+from segsweep.model.backbones.base import Backbone, State, Step, numbered
 from segsweep.model.backbones.timm import create
 
 if TYPE_CHECKING:
@@ -21,15 +23,13 @@ SMALL = {
 
 def build(
     name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
-) -> tuple[nn.Module, list[int]]:
-    """Build a Swin transformer of timm, and the channels of its maps; raises as `timm.create`."""
+) -> Backbone:
+    """Build a Swin transformer of timm; raises as `timm.create`."""
     sizes = {"strict_img_size": False, "always_partition": True}
-    swin = create(name, pretrained, drop_path_rate=drop_path, **sizes, **kwargs)
-    backbone = SwinFeatures(swin)
-    return backbone, backbone.channels
+    return SwinFeatures(create(name, pretrained, drop_path_rate=drop_path, **sizes, **kwargs))
 
 
-class SwinFeatures(nn.Module):
+class SwinFeatures(Backbone):
     """A timm Swin transformer with a norm for every output, as in detectron2-style detectors."""
 
     def __init__(self, swin: SwinTransformer):
@@ -37,18 +37,22 @@ class SwinFeatures(nn.Module):
         self.patch_embed = swin.patch_embed
         self.layers = nn.ModuleList(swin.layers)
         self.channels = [int(info["num_chs"]) for info in swin.feature_info]
+        self.strides = list(STRIDES)
         for i, channels in enumerate(self.channels):
             self.add_module(f"norm{i}", nn.LayerNorm(channels))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps (B, C_i, H_i, W_i) of all stages"""
-        x, maps = self.patch_embed(images), []  # (B, H/4, W/4, C)
+    def steps(self) -> list[Step]:
+        """Return one step."""
+        return [Step((self,), self._all)]
+
+    def _all(self, state: State) -> State:
+        x, maps = self.patch_embed(state["images"]), []  # (B, H/4, W/4, C)
         for i, stage in enumerate(self.layers):
             x = stage.get_submodule("downsample")(x)
             for block in stage.get_submodule("blocks").children():
                 x = _shifted_window(cast("SwinTransformerBlock", block), x)
             maps.append(self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2).contiguous())
-        return maps
+        return numbered(maps)
 
 
 def _shifted_window(block: SwinTransformerBlock, x: Tensor) -> Tensor:

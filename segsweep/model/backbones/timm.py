@@ -9,30 +9,104 @@ from typing import Any
 import timm
 import torch
 from timm.layers import DropPath
-from timm.models import FocalNet
-from torch import nn
+from timm.models import FeatureListNet, FocalNet
+from timm.models._features import FeatureGetterNet
+from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
-from segsweep.model.backbones import STRIDES
+from segsweep.model.backbones import STRIDES, is_pyramid, layouts
+from segsweep.model.backbones.base import Backbone, State, Step, numbered
 
+SIZE = 96, 160  # height and width of a trial: unlike, and odd multiples of 32
 SMALL = {"name": "resnet10t", "kwargs": {"stem_width": 8, "channels": [8, 16, 16, 32]}}
 
 
 def build(
     name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
-) -> tuple[nn.Module, list[int]]:
-    """Build a model whose maps timm itself gives, and the channels of these maps.
+) -> Backbone:
+    """Build a model whose maps timm itself gives.
 
-    Raises UserError for a name that timm does not know or a model without maps at STRIDES.
+    Raises UserError for a name that timm does not know, and a model without maps at STRIDES or
+    that takes no images of all sizes; `img_size` of `kwargs` says that they will have that one.
     """
-    indices = _indices(name, kwargs)
-    backbone = create(name, pretrained, features_only=True, out_indices=indices, **kwargs)
-    if backbone.output_fmt.value != "NCHW":
-        raise UserError(
-            f"model.backbone.name={name} gives maps in the form {backbone.output_fmt.value}; Swin "
-            "transformers want model.backbone.layout=swin"
-        )
-    return backbone, backbone.feature_info.channels()
+    size = kwargs.get("img_size")
+    height, width = (size, size) if isinstance(size, int) else size or SIZE
+    indices = _indices(name, kwargs, (height, width))
+    net = create(name, pretrained, features_only=True, out_indices=indices, **kwargs)
+    kind = ModuleByModule if isinstance(net, FeatureListNet) else Whole
+    return kind(net, (height, width) if size else None)
+
+
+class TimmBackbone(Backbone):
+    """What timm calls a network of features, for images of one `size` (H, W) or of any."""
+
+    def __init__(self, net: Any, size: tuple[int, int] | None):
+        super().__init__()
+        self.channels, self.strides = net.feature_info.channels(), list(STRIDES)
+        self.size = size
+
+    def first(self) -> Step:
+        """Return a step that refuses images of other sizes."""
+        return Step((), self._of_this_size)
+
+    def _of_this_size(self, state: State) -> State:
+        height, width = state["images"].shape[-2:]
+        if self.size not in (None, (height, width)):
+            raise UserError(
+                f"model.backbone.kwargs.img_size={list(self.size)}: there are images of "
+                f"{height} x {width}, as padded to multiples of 32; choose data.size and "
+                "data.transform so that all have this size, or a backbone for any size"
+            )
+        return state
+
+
+class ModuleByModule(TimmBackbone):
+    """A network that timm made a row of modules, some of which give maps; each is a step."""
+
+    def __init__(self, net: FeatureListNet, size: tuple[int, int] | None):
+        super().__init__(net, size)
+        for name, module in net.items():
+            self.add_module(name, module)
+        self.ends = {name: str(i) for i, name in enumerate(net.return_layers)}
+        self.channels_last = net.output_fmt.value == "NHWC"
+
+    def steps(self) -> list[Step]:
+        """Return a step per module; what one gives the next one takes, also if it is a map."""
+        steps, source = [self.first()], "images"
+        for name, module in self.named_children():
+            target = self.ends.get(name, "stream")
+            steps.append(Step((module,), partial(_pass, module, source, target)))
+            source = target
+        return steps
+
+    def maps(self, state: State) -> list[Tensor]:
+        """Read the maps off the last state, which has timm's order of axes."""
+        maps = super().maps(state)
+        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else maps
+
+
+def _pass(module: nn.Module, source: str, target: str, state: State) -> State:
+    maps = {name: tensor for name, tensor in state.items() if name.isdigit()}
+    return {**maps, target: module(state[source])}
+
+
+class Whole(TimmBackbone):
+    """A network that only timm can lead through its modules: one step."""
+
+    def __init__(self, net: Any, size: tuple[int, int] | None):
+        super().__init__(net, size)
+        self.indices = net.out_indices if isinstance(net, FeatureGetterNet) else None
+        self.model: Any = net if self.indices is None else net.model
+
+    def steps(self) -> list[Step]:
+        """Return one step."""
+        return [self.first(), Step((self.model,), self._all)]
+
+    def _all(self, state: State) -> State:
+        if self.indices is None:
+            return numbered(self.model(state["images"]))
+        options = {"indices": self.indices, "output_fmt": "NCHW", "intermediates_only": True}
+        return numbered(self.model.forward_intermediates(state["images"], **options))
 
 
 def create(name: str, pretrained: bool = False, **kwargs: Any) -> Any:
@@ -73,15 +147,44 @@ def _maker(name: str) -> Callable[..., Any]:
     return partial(timm.create_model, name)
 
 
-def _indices(name: str, kwargs: dict[str, Any]) -> list[int]:
-    """Find the outputs at STRIDES without building any weights."""
+def _indices(name: str, kwargs: dict[str, Any], size: tuple[int, int]) -> list[int]:
+    """Find the outputs at STRIDES, and try them on an image of a size, without any weights."""
     with torch.device("meta"):
-        probe = create(name, features_only=True, **kwargs)
-    strides = probe.feature_info.reduction()
+        net = create(name, features_only=True, **kwargs)
+    info = net.feature_info
+    strides, outputs = info.reduction(), info.out_indices
     if missing := [stride for stride in STRIDES if stride not in strides]:
+        flat = "|".join(layout for layout in layouts() if not is_pyramid(layout))
+        others = f", or for a ViT model.backbone.layout={flat}" if len(set(strides)) == 1 else ""
         raise UserError(
             f"model.backbone.name={name} has maps at strides {strides}, but none at {missing}; "
-            "choose a hierarchical model, e.g. resnet50 or convnext_tiny"
+            f"choose a hierarchical model, e.g. resnet50 or convnext_tiny{others}"
         )
-    indices = probe.feature_info.out_indices
-    return [indices[len(strides) - 1 - strides[::-1].index(stride)] for stride in STRIDES]
+    chosen = [len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES]
+    shapes = _shapes(name, net, size)
+    for i, stride in zip(chosen, STRIDES, strict=True):
+        wanted = (info.channels()[i], size[0] // stride, size[1] // stride)
+        if shapes[i] != wanted:
+            raise UserError(
+                f"model.backbone.name={name} gives of an image of {size[0]} x {size[1]} a map of "
+                f"{shapes[i]} at stride {stride}, where channels, height and width should be "
+                f"{wanted}; choose another model, e.g. resnet50 or convnext_tiny"
+            )
+    return [outputs[i] for i in chosen]
+
+
+def _shapes(name: str, net: Any, size: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return channels, height and width of all maps of a network on the meta device."""
+    try:
+        with torch.no_grad():
+            maps = net.eval()(torch.empty(1, 3, *size, device="meta"))
+    except Exception as error:  # timm asserts, or stumbles over shapes
+        raise UserError(
+            f"model.backbone.name={name} takes no images of {size[0]} x {size[1]} "
+            f"({type(error).__name__}: {error}), but images have any size that is a multiple of 32 "
+            "both ways; choose another model (for Swin transformers: model.backbone.layout=swin), "
+            "or if all images have one size, say model.backbone.kwargs.img_size=[height,width]"
+        ) from error
+    if getattr(net, "output_fmt", None) == "NHWC":
+        maps = [m.permute(0, 3, 1, 2) for m in maps]
+    return [tuple(m.shape[1:]) for m in maps]

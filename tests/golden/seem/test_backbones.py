@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segsweep.base.config import compose
 from segsweep.data.base import Subject
-from segsweep.model.family import MAPS, Backbone
+from segsweep.model.family import MAPS, BackboneConfig
 from segsweep.model.seem import PROMPTS, SEEM, from_official, to_official
 
 pytestmark = pytest.mark.golden
@@ -43,7 +43,7 @@ def sizes(state: dict[str, Tensor]) -> dict[str, Any]:
 def family(golden) -> SEEM:
     """The config of the recorded tiny model with its backbone."""
     backbone = sizes(golden.state("tiny_state_dict", "sd/backbone."))
-    chosen = Backbone("FocalNet", "focal", backbone)
+    chosen = BackboneConfig("FocalNet", "focal", backbone)
     return golden.family(backbone=chosen, own_templates=["{}"])
 
 
@@ -62,8 +62,8 @@ def own(state: dict[str, Tensor]) -> dict[str, Tensor]:
 )
 def test_maps(golden, layout, file, weights, prefix):
     state, expected = golden.state(weights, prefix), golden.arrays(file)
-    backbone, channels = Backbone("FocalNet", layout, sizes(state)).build()
-    assert channels == [expected[name].shape[1] for name in MAPS]
+    backbone = BackboneConfig("FocalNet", layout, sizes(state)).build()
+    assert backbone.channels == [expected[name].shape[1] for name in MAPS]
     backbone.load_state_dict(own(state))
     for name, feature in zip(MAPS, backbone.eval()(expected["input"]), strict=True):
         golden.check(feature, expected[name])
