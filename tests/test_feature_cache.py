@@ -1,4 +1,4 @@
-"""Maps of a frozen backbone that are computed once: the same results, in less time."""
+"""What steps of a backbone at rest give is computed once: the same results, in less time."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from timm.models._features import FeatureListNet
+from torch.nn import Conv2d
 from torch.nn.modules.module import register_module_forward_hook
 
 from segsweep.base.config import compose
@@ -55,11 +55,11 @@ def entries(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def counted(stop_at: int | None = None):
-    """Count the passes through a backbone; the one asked for fails."""
+    """Count the passes through a backbone, by what reads images; the one asked for fails."""
     passes = []
 
     def count(module, args, output):
-        if isinstance(module, FeatureListNet):
+        if isinstance(module, Conv2d) and module.in_channels == 3 and not output.is_meta:
             passes.append(len(args[0]))
             if len(passes) == stop_at:
                 raise RuntimeError("power cut")
@@ -110,6 +110,20 @@ def test_a_run_gives_identical_bits_and_the_next_needs_no_backbone(off, tmp_path
         assert trained(tmp_path, word, "peft.rank=4") != first
         assert passes == []
     assert outcome(first) == off
+
+
+def test_a_method_that_begins_late_in_the_backbone_has_its_beginning_kept(tmp_path):
+    words = ["peft.train=['embeddings','backbone.layer4.*']", "hparams.epochs=1", "data.train=4"]
+    plain, cached = trained(tmp_path / "off", *words), "trainer.cache_features=disk"
+    with counted() as passes:
+        kept = trained(tmp_path / "on", *words, cached)
+        assert passes
+        passes.clear()
+        trained(tmp_path / "on", *words, cached, "hparams.lr=0.01")
+        assert passes == []
+    assert outcome(kept) == outcome(plain)
+    tensors, _ = read_delta(kept / "delta.safetensors")
+    assert any("layer4" in name and "running" in name for name in tensors)  # its norms train
 
 
 def test_a_run_goes_on_in_another_mode(off, tmp_path):
@@ -188,7 +202,10 @@ def test_a_disk_that_fills_up_stops_no_run(tmp_path, capsys):
     [
         (["data.transform=lsj"], ["data.transform=lsj", "data.transform=squash"]),
         (["model.backbone.drop_path=0.3"], ["model.backbone.drop_path=0.3", "drop_path=0 or"]),
-        (["peft=full_head", "peft.train=['backbone.*']"], ["peft=full_head", "backbone.conv1"]),
+        (
+            ["peft=full_head", "peft.train=['backbone.conv1.*']"],
+            ["peft=full_head", "backbone.conv1"],
+        ),
     ],
     ids=["lsj", "drop path", "trained backbone"],
 )
@@ -219,8 +236,8 @@ def test_room_must_be_positive():
 # Entries
 
 
-def cache_of(store, backbone: str = "weights") -> FeatureCache:
-    return FeatureCache(backbone, store, entries=4)
+def cache_of(store, about: str = "how") -> FeatureCache:
+    return FeatureCache(about, store, entries=4)
 
 
 def equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
@@ -253,12 +270,12 @@ def test_kept_maps_are_the_maps(model, images, tmp_path, mode, half):
 
 
 def test_an_entry_is_named_by_all_that_it_depends_on(model, images, tmp_path):
-    store, image = Disk(tmp_path, None), images[:1]
+    store, image, steps = Disk(tmp_path, None), images[:1], model.backbone.steps()
 
-    def named(backbone="weights", image=image, half=False):
+    def named(steps=steps, image=image, about="how", half=False):
         before = set(entries(tmp_path))
         with torch.autocast("cpu", torch.bfloat16, enabled=half), torch.no_grad():
-            cache_of(store, backbone)(model.backbone, image)
+            cache_of(store, about)(steps, image)
         return set(entries(tmp_path)) - before
 
     assert named()
@@ -268,14 +285,19 @@ def test_an_entry_is_named_by_all_that_it_depends_on(model, images, tmp_path):
         named(image=image[..., :64]),
         named(image=image.clone().view(1, 3, 96, 64)),
         named(image=image + 1e-6),
-        named(backbone="other weights"),
+        named(about="otherwise"),
         named(half=True),
+        named(steps[:-1]),
     ]
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     others.append(named())
     torch.set_num_threads(threads)
-    assert [len(new) for new in others] == [1] * 7
+    with torch.no_grad():
+        model.backbone.layer4[0].conv1.weight[0, 0, 0, 0] += 1
+    assert not named(steps[:-1])  # what comes later may train
+    others.append(named())
+    assert [len(new) for new in others] == [1] * 9
 
 
 def test_another_backbone_has_other_entries(tmp_path):
@@ -315,8 +337,8 @@ def test_a_damaged_file_is_computed_again_and_replaced(model, images, tmp_path, 
 # Room
 
 
-def entry(value: float) -> list[torch.Tensor]:
-    return [torch.full((1, 100, 100), float(value))]
+def entry(value: float) -> dict[str, torch.Tensor]:
+    return {"0": torch.full((1, 100, 100), float(value))}
 
 
 def key(number: int) -> str:

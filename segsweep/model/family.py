@@ -117,8 +117,8 @@ class Family(Choice):
         if self.pyramid and not is_pyramid(self.backbone.layout):
             wanted, fitting = ", ".join(map(str, STRIDES)), "|".join(filter(is_pyramid, layouts()))
             raise UserError(
-                f"model.backbone.layout={self.backbone.layout} gives maps of "
-                f"one stride, but model={self.name} reads maps at strides {wanted}; choose "
+                f"model.backbone.layout={self.backbone.layout} gives maps of one stride, but "
+                f"model={self.name} reads maps at strides {wanted}; choose "
                 f"model.backbone.layout={fitting}, or a model that is made for one map"
             )
         if self.weights is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from segsweep.loss.criterion import Criterion
+from segsweep.model.backbones.base import Backbone, State, Step, at_rest, each_alone, passed
 from segsweep.model.backbones.timm import drop_paths
 from segsweep.model.layers.seam import auxiliary_losses
 
@@ -32,7 +33,7 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         head: Head,
         criterion: Criterion,
         drop_path: bool = False,
@@ -42,7 +43,7 @@ class Segmenter(nn.Module):
         self.sem_seg_head = head
         self.criterion = criterion
         self.drop_path = drop_path
-        self.feature_cache: Callable[[nn.Module, Tensor], list[Tensor]] | None = None
+        self.feature_cache: Callable[[list[Step], Tensor], State] | None = None
 
     def train(self, mode: bool = True) -> Segmenter:
         """Set the mode of what trains; whatever of the base is frozen stays in evaluation mode."""
@@ -65,17 +66,24 @@ class Segmenter(nn.Module):
     def features(self, images: Tensor) -> list[Tensor]:
         """Maps of the backbone, (B, 3, H, W) -> (B, C_i, H_i, W_i); without graph where frozen
 
-        A CPU computes those of a backbone at rest image by image: to the last bit, they then are
-        a function of the image, may be kept, and large ones stay in the processor's caches.
+        Its steps before the first that trains or is adapted are at rest. A CPU computes them image
+        by image: to the last bit, what they give then is a function of the image, may be kept, and
+        large images stay in the processor's caches.
         """
-        trains = any(parameter.requires_grad for parameter in self.backbone.parameters())
-        at_rest = not trains and not (self.training and self.drop_path)
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            if at_rest and self.feature_cache is not None:
-                return self.feature_cache(self.backbone, images)
-            if at_rest and images.device.type == "cpu":
-                return together([maps_of(self.backbone, image) for image in images])
-            return self.backbone(images)
+        steps = self.backbone.steps()
+        resting = at_rest(steps)
+        with torch.no_grad():
+            state = self._state(steps[:resting], images)
+        return self.backbone.maps(passed(steps[resting:], state))
+
+    def _state(self, steps: list[Step], images: Tensor) -> State:
+        """Run the steps at rest."""
+        repeatable = steps and not (self.training and self.drop_path)
+        if repeatable and self.feature_cache is not None:
+            return self.feature_cache(steps, images)
+        if repeatable and images.device.type == "cpu":
+            return each_alone(steps, images)
+        return passed(steps, {"images": images})
 
     @torch.no_grad()
     def predict(self, output: Any, views: Sequence[View], least: float = 0.0) -> list[Any]:
@@ -112,13 +120,3 @@ def _rest(module: nn.Module) -> None:
         module.training = False
         for child in module.children():
             _rest(child)
-
-
-def maps_of(backbone: nn.Module, image: Tensor) -> list[Tensor]:
-    """Maps of one image: in a batch, the last bits may depend on the other images."""
-    return [m[0].contiguous() for m in backbone(image[None])]
-
-
-def together(parts: list[list[Tensor]]) -> list[Tensor]:
-    """Maps of B images -> (B, C_i, H_i, W_i)"""
-    return [torch.stack(level) for level in zip(*parts, strict=True)]

@@ -1,4 +1,4 @@
-"""Where the maps of images are kept: in the memory of a process, or as files.
+"""Where states of images are kept: in the memory of a process, or as files.
 
 Where room ends, the entries used least recently go, but never one that the present run has used:
 each epoch needs all of them again, so dropping one to keep another would gain nothing.
@@ -19,21 +19,20 @@ from typing import ClassVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
 
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_atomically
+from segsweep.model.backbones.base import State
 
-Maps = list[Tensor]  # of one image, (C_i, H_i, W_i)
 GIB, MIB = 2**30, 2**20
 HEX = "[0-9a-f]"
-CHECK = "crc32"  # entry of a file beside its maps
+CHECK = "crc32"  # entry of a file beside its tensors
 
 
 class Memory:
     """Entries of all runs of this process. Default room: half of the free memory."""
 
-    kept: ClassVar[OrderedDict[str, Maps]] = OrderedDict()  # least recently used first
+    kept: ClassVar[OrderedDict[str, State]] = OrderedDict()  # least recently used first
     where = "memory"
 
     def __init__(self, room: int | None, processes: int = 1) -> None:
@@ -46,24 +45,24 @@ class Memory:
         """Entries of a folder."""
         return sum(key.startswith(folder) for key in self.kept)
 
-    def get(self, key: str) -> Maps | None:
+    def get(self, key: str) -> State | None:
         """Return an entry."""
         if key in self.kept:
             self.used.add(key)
             self.kept.move_to_end(key)
         return self.kept.get(key)
 
-    def put(self, key: str, maps: Maps) -> None:
+    def put(self, key: str, state: State) -> None:
         """Keep an entry, if there is or can be made room."""
-        while self.left < size_of(maps) and self.kept:
+        while self.left < size_of(state) and self.kept:
             oldest = next(iter(self.kept))
             if oldest in self.used:
                 return
             self.left += size_of(self.kept.pop(oldest))
-        if self.left >= size_of(maps):
-            self.left -= size_of(maps)
+        if self.left >= size_of(state):
+            self.left -= size_of(state)
             self.used.add(key)
-            self.kept[key] = maps
+            self.kept[key] = state
 
 
 class Disk:
@@ -93,12 +92,12 @@ class Disk:
         """Entries of a folder."""
         return sum(1 for _ in (self.root / folder).glob("*.safetensors"))
 
-    def get(self, key: str) -> Maps | None:
+    def get(self, key: str) -> State | None:
         """Return an entry. A damaged file is taken away, with a warning."""
         path = self.root / f"{key}.safetensors"
         try:
             # never mapped: a file that another machine removes would end this process
-            maps = unpacked(path.read_bytes())
+            state = unpacked(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, SafetensorError) as error:
@@ -107,13 +106,13 @@ class Disk:
                 path.unlink()
             return None
         _touch(path)
-        return maps
+        return state
 
-    def put(self, key: str, maps: Maps) -> None:
+    def put(self, key: str, state: State) -> None:
         """Keep an entry, if there is or can be made room; a full disk ends keeping."""
         if self.full:
             return
-        path, content = self.root / f"{key}.safetensors", packed(maps)
+        path, content = self.root / f"{key}.safetensors", packed(state)
         try:
             if len(content) > self.left:
                 self.left = self._make_room(len(content))
@@ -157,9 +156,9 @@ def _touch(path: Path) -> None:
         os.utime(path, (now, now))
 
 
-def size_of(maps: Maps) -> int:
+def size_of(state: State) -> int:
     """Bytes of an entry."""
-    return sum(m.nbytes for m in maps)
+    return sum(tensor.nbytes for tensor in state.values())
 
 
 def readable(size: int) -> str:
@@ -167,27 +166,25 @@ def readable(size: int) -> str:
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.2f} MiB"
 
 
-def packed(maps: Maps) -> bytes:
-    """Bytes of a file with the maps and their checksum."""
-    tensors = {str(i): m for i, m in enumerate(maps)}
-    return save(tensors | {CHECK: torch.tensor(_crc32(maps))})
+def packed(state: State) -> bytes:
+    """Bytes of a file with the state and its checksum."""
+    return save(state | {CHECK: torch.tensor(_crc32(state))})
 
 
-def unpacked(content: bytes) -> Maps:
-    """Maps of a file. Raises ValueError or SafetensorError if they are not what was written."""
-    tensors = load(content)
-    expected = tensors.pop(CHECK, None)
-    maps = [tensors[name] for name in sorted(tensors, key=int)]
-    if expected is None or expected.item() != _crc32(maps):
+def unpacked(content: bytes) -> State:
+    """State of a file. Raises ValueError or SafetensorError if it is not what was written."""
+    state = load(content)
+    expected = state.pop(CHECK, None)
+    if expected is None or expected.item() != _crc32(state):
         raise ValueError("wrong checksum")
-    return maps
+    return state
 
 
-def _crc32(maps: Maps) -> int:
+def _crc32(state: State) -> int:
     crc = 0
-    for m in maps:
-        crc = zlib.crc32(f"{m.dtype} {tuple(m.shape)}".encode(), crc)
-        crc = zlib.crc32(m.reshape(-1).view(torch.uint8).numpy().data, crc)
+    for name, tensor in sorted(state.items()):
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
     return crc
 
 

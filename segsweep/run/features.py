@@ -1,16 +1,18 @@
-"""Maps of a frozen backbone, computed once per image and kept: `trainer.cache_features`.
+"""What the steps of a backbone at rest give, computed once per image: `trainer.cache_features`.
 
-A frozen backbone answers the same image with the same maps in every epoch, in validation and in
-every other run that has it. An entry is named by all that it was computed from: a hash of the
-backbone and of how it computes, and one of the image as the network sees it. So an entry may be
-missing, but it is never out of date. `segsweep.run.feature_store` keeps entries for the runs of
-this process, or as files for all runs on a file system.
+All steps of a backbone (`model/backbones/base.py`), or those before the first that a method acts
+on, answer the same image with the same state in every epoch, in validation and in every other run
+that has them. An entry is named by all that it was computed from: how many steps they are, a hash
+of their weights and of how they compute, and one of the image as the network sees it. So an entry
+may be missing, but it is never out of date. `segsweep.run.feature_store` keeps entries for the runs
+of this process, or as files for all runs on a file system.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,25 +23,25 @@ from segsweep.base.config import Config, plain
 from segsweep.base.errors import UserError
 from segsweep.data.base import trainable
 from segsweep.data.transforms import training_views
-from segsweep.model.segmenter import maps_of, together
+from segsweep.model.backbones.base import State, Step, at_rest, passed, together
 from segsweep.model.weights import content_hash
-from segsweep.run.feature_store import GIB, Disk, Maps, Memory, readable, size_of
+from segsweep.run.feature_store import GIB, Disk, Memory, readable, size_of
 from segsweep.run.identity import rank, versions
 
 if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter
 
-PACKAGES = ("segsweep", "torch", "timm")  # whose versions may change a map
+PACKAGES = ("segsweep", "torch", "timm")  # whose versions may change a number
 
 
 def cache_features(model: Segmenter, config: Config) -> None:
-    """Have the maps of a frozen backbone kept where `trainer.cache_features` says.
+    """Have what the steps at rest give kept where `trainer.cache_features` says.
 
     A method must have been applied: it decides what trains.
 
     Raises:
-        UserError: the same image would not give the same maps, or is never seen again; or the
-            folder of the files cannot be made.
+        UserError: nothing is at rest, the same image would not give the same maps, or it is never
+            seen again; or the folder of the files cannot be made.
     """
     where = config.trainer.cache_features.name
     if where == "off":
@@ -51,13 +53,12 @@ def cache_features(model: Segmenter, config: Config) -> None:
         entries += views * len(trainable(config.data))
     packages = {package: versions().get(package) for package in PACKAGES}
     about = json.dumps([plain(config.model.backbone), packages], sort_keys=True)
-    backbone = f"{content_hash(model.backbone.state_dict())} {about}"
     room = None if config.io.features_gib is None else int(config.io.features_gib * GIB)
     if where == "disk":
         store = Disk(Path(config.io.features), room)
     else:  # the processes of a run share the machine
         store = Memory(room, config.trainer.devices)
-    model.feature_cache = FeatureCache(backbone, store, entries, silent=rank(config.trainer) > 0)
+    model.feature_cache = FeatureCache(about, store, entries, silent=rank(config.trainer) > 0)
 
 
 def _check(model: Segmenter, config: Config, where: str) -> None:
@@ -73,51 +74,57 @@ def _check(model: Segmenter, config: Config, where: str) -> None:
             f"{option}: model.backbone.drop_path={config.model.backbone.drop_path} draws other "
             f"maps each time; choose model.backbone.drop_path=0 or {cure}"
         )
-    trained = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
-    if trained:
+    if not at_rest(model.backbone.steps()):
+        trained = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
         raise UserError(
-            f"{option}: with peft={config.peft.name} {len(trained)} tensors of the backbone train "
-            f"(backbone.{trained[0]}, ...), so its maps change; choose a method that leaves the "
-            f"backbone frozen or {cure}"
+            f"{option}: with peft={config.peft.name} {len(trained)} tensors of the backbone train, "
+            f"in its first step, too (backbone.{trained[0]}, ...), so that nothing stays the same; "
+            f"choose a method that leaves its beginning frozen or {cure}"
         )
 
 
 class FeatureCache:
-    """Gives the maps of a backbone from a store, and computes those that are not there yet.
+    """Gives what steps at rest make of images from a store, and computes what is not there yet.
 
-    `backbone` names the backbone's content, `entries` is what a run asks for at most; unless
+    `about` names how the backbone computes, `entries` is what a run asks for at most; unless
     `silent`, it says at the first call what will be kept where.
     """
 
     def __init__(
-        self, backbone: str, store: Memory | Disk, entries: int, silent: bool = False
+        self, about: str, store: Memory | Disk, entries: int, silent: bool = False
     ) -> None:
-        self.backbone, self.store, self.entries = backbone, store, entries
+        self.about, self.store, self.entries = about, store, entries
         self.announced = silent
+        self.hashes: dict[int, str] = {}  # of the weights of so many steps, which are frozen
 
-    def __call__(self, backbone: nn.Module, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps (B, C_i, H_i, W_i)"""
-        content = f"{self.backbone} {surroundings(images.device)}"
+    def __call__(self, steps: Sequence[Step], images: Tensor) -> State:
+        """(B, 3, H, W) -> their state (B, ...) after the steps"""
+        count = len(steps)
+        if count not in self.hashes:
+            modules = nn.ModuleList(nn.ModuleList(step.modules) for step in steps)
+            self.hashes[count] = content_hash(modules.state_dict())
+        content = f"{count} {self.hashes[count]} {self.about} {surroundings(images.device)}"
         folder = hashlib.sha256(content.encode()).hexdigest()[:16]
-        return together([self._maps(backbone, image, folder) for image in images])
+        return together([self._state(steps, image[None], folder) for image in images])
 
-    def _maps(self, backbone: nn.Module, image: Tensor, folder: str) -> Maps:
+    def _state(self, steps: Sequence[Step], image: Tensor, folder: str) -> State:
         key = f"{folder}/{content_hash({'image': image})[:32]}"
-        maps = self.store.get(key)
-        if maps is not None:
-            self._announce(maps, folder)
-            return [m.to(image.device) for m in maps]
-        maps = maps_of(backbone, image)
-        self._announce(maps, folder)
-        self.store.put(key, [m.cpu() for m in maps])
-        return maps
+        state = self.store.get(key)
+        if state is not None:
+            self._announce(state, folder)
+            return {name: tensor.to(image.device) for name, tensor in state.items()}
+        state = passed(steps, {"images": image})
+        self._announce(state, folder)
+        plain = torch.contiguous_format  # entries share no memory
+        self.store.put(key, {n: t.cpu().clone(memory_format=plain) for n, t in state.items()})
+        return state
 
-    def _announce(self, maps: Maps, folder: str) -> None:
+    def _announce(self, state: State, folder: str) -> None:
         """Say before the first step what will be kept where."""
         if self.announced:
             return
         self.announced = True
-        store, size = self.store, size_of(maps)
+        store, size = self.store, size_of(state)
         total = self.entries * size
         message = (
             f"  features: at most {self.entries:,} entries of {readable(size)}, {readable(total)} "

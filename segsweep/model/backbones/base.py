@@ -80,8 +80,9 @@ def each_alone(steps: Sequence[Step], images: Tensor) -> State:
 
 
 def together(states: Sequence[State]) -> State:
-    """States of one image each, (1, ...) -> their state as a batch, (B, ...)"""
-    return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+    """States of one image each, (1, ...) -> their state as a batch, (B, ...) in its plain order"""
+    names = states[0]
+    return {name: torch.cat([state[name].contiguous() for state in states]) for name in names}
 
 
 def _acts(module: nn.Module) -> bool:

@@ -45,11 +45,8 @@ class TimmBackbone(Backbone):
         self.channels, self.strides = net.feature_info.channels(), list(STRIDES)
         self.size = size
 
-    def first(self) -> Step:
-        """Return a step that refuses images of other sizes."""
-        return Step((), self._of_this_size)
-
-    def _of_this_size(self, state: State) -> State:
+    def images(self, state: State) -> Tensor:
+        """Return the images, or refuse those of another size."""
         height, width = state["images"].shape[-2:]
         if self.size not in (None, (height, width)):
             raise UserError(
@@ -57,7 +54,7 @@ class TimmBackbone(Backbone):
                 f"{height} x {width}, as padded to multiples of 32; choose data.size and "
                 "data.transform so that all have this size, or a backbone for any size"
             )
-        return state
+        return state["images"]
 
 
 class ModuleByModule(TimmBackbone):
@@ -72,22 +69,22 @@ class ModuleByModule(TimmBackbone):
 
     def steps(self) -> list[Step]:
         """Return a step per module; what one gives the next one takes, also if it is a map."""
-        steps, source = [self.first()], "images"
+        steps, source = [], "images"
         for name, module in self.named_children():
             target = self.ends.get(name, "stream")
-            steps.append(Step((module,), partial(_pass, module, source, target)))
+            steps.append(Step((module,), partial(self._pass, module, source, target)))
             source = target
         return steps
+
+    def _pass(self, module: nn.Module, source: str, target: str, state: State) -> State:
+        maps = {name: tensor for name, tensor in state.items() if name.isdigit()}
+        x = self.images(state) if source == "images" else state[source]
+        return {**maps, target: module(x)}
 
     def maps(self, state: State) -> list[Tensor]:
         """Read the maps off the last state, which has timm's order of axes."""
         maps = super().maps(state)
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else maps
-
-
-def _pass(module: nn.Module, source: str, target: str, state: State) -> State:
-    maps = {name: tensor for name, tensor in state.items() if name.isdigit()}
-    return {**maps, target: module(state[source])}
 
 
 class Whole(TimmBackbone):
@@ -100,13 +97,14 @@ class Whole(TimmBackbone):
 
     def steps(self) -> list[Step]:
         """Return one step."""
-        return [self.first(), Step((self.model,), self._all)]
+        return [Step((self.model,), self._all)]
 
     def _all(self, state: State) -> State:
+        images = self.images(state)
         if self.indices is None:
-            return numbered(self.model(state["images"]))
+            return numbered(self.model(images))
         options = {"indices": self.indices, "output_fmt": "NCHW", "intermediates_only": True}
-        return numbered(self.model.forward_intermediates(state["images"], **options))
+        return numbered(self.model.forward_intermediates(images, **options))
 
 
 def create(name: str, pretrained: bool = False, **kwargs: Any) -> Any:
