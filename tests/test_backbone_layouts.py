@@ -131,7 +131,7 @@ def test_a_layout_without_a_file_is_refused() -> None:
 def test_maps_that_a_model_cannot_read_are_refused_while_composing(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "flat.py").write_text("PYRAMID = False\nraise ImportError('it is read only')\n")
+    (tmp_path / "flat.py").write_text("PYRAMID = False\nraise ImportError\ndef build(): ...\n")
     monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(tmp_path)])
     said = (
         rf"model\.backbone\.layout=flat .* model={model} reads maps at strides 4, 8, 16, 32; "

@@ -5,8 +5,7 @@ Each has one function and one example:
     build(name, kwargs, drop_path, pretrained) -> Backbone, see `base`
     SMALL = {"name": ..., "kwargs": ...}    a small one of its kind, for trying out and for tests
 
-A layout whose maps do not stand at STRIDES says so in its file, where it is read without importing
-it: `PYRAMID = False`.
+A layout whose maps do not stand at STRIDES says so: `PYRAMID = False`.
 """
 
 from __future__ import annotations
@@ -20,12 +19,17 @@ STRIDES = (4, 8, 16, 32)
 
 
 def layouts() -> list[str]:
-    """Return the words that `model.backbone.layout` may have: the files beside this one."""
-    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"base"})
+    """Return the words that `model.backbone.layout` may have: the files with `build`."""
+    files = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(file for file in files if re.search(r"^def build\(", _text(file), re.MULTILINE))
 
 
 def is_pyramid(layout: str) -> bool:
-    """Say whether the backbones of a layout have maps at STRIDES; importing it would need torch."""
-    spec = find_spec(f"{__name__}.{layout}")
-    text = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-    return not re.search(r"^PYRAMID = False\b", text, re.MULTILINE)
+    """Say whether the backbones of a layout have maps at STRIDES."""
+    return not re.search(r"^PYRAMID = False\b", _text(layout), re.MULTILINE)
+
+
+def _text(file: str) -> str:
+    """Read what a file here says without importing it, which would need torch."""
+    spec = find_spec(f"{__name__}.{file}")
+    return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers import DropPath
-from timm.models import FeatureListNet, FocalNet
+from timm.models import FeatureListNet
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
@@ -110,8 +110,8 @@ class Whole(TimmBackbone):
 def create(name: str, pretrained: bool = False, **kwargs: Any) -> Any:
     """Build the timm model of a name, or raise UserError saying what timm has against it.
 
-    timm fixes the sizes of the FocalNets that it names: `FocalNet` is its class itself, with all
-    sizes in `kwargs`.
+    timm fixes some sizes of the models that it names: the name of its class, such as `FocalNet`,
+    is the class itself, with all sizes in `kwargs`.
     """
     make = _maker(name)
     if pretrained:
@@ -137,8 +137,8 @@ def drop_paths(backbone: nn.Module) -> Iterator[nn.Module]:
 
 def _maker(name: str) -> Callable[..., Any]:
     """What builds a model of this name."""
-    if name == "FocalNet":
-        return FocalNet
+    if isinstance(named := getattr(timm.models, name, None), type):
+        return named
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"{name[:6]}*")[:8]) or "see timm.list_models()"
         raise UserError(f"model.backbone.name={name}: timm has no such model; near: {near}")
