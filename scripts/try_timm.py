@@ -70,8 +70,9 @@ def main() -> None:
         name = min(small or names, key=parameters)
         said = outcome(name, SIZE)
         if said == "one size":
-            own = tuple((get_pretrained_cfg_value(name, "input_size") or (3, 224, 224))[1:])
-            said += f"; img_size={list(own)}: {outcome(name, own, img_size=own)}"
+            _, height, width = get_pretrained_cfg_value(name, "input_size") or (3, 224, 224)
+            own = outcome(name, (height, width), img_size=[height, width])
+            said += f"; img_size=[{height},{width}]: {own}"
         counts[said.partition(":")[0].partition(";")[0]] += 1
         print(f"{family:28} {len(names):4} {name:36} {said}", flush=True)
     print(", ".join(f"{kind} {count}" for kind, count in counts.most_common()))

@@ -69,7 +69,7 @@ def test_lora_in_the_last_blocks_keeps_less_than_in_all(model: Segmenter) -> Non
     everywhere = copy.deepcopy(model)
     apply(model, LoRA(train=[], targets=late(model, "qkv.weight")), {})
     apply(everywhere, LoRA(train=[], targets=["backbone.*qkv.weight"]), {})
-    assert 0 < saved(model) < 0.5 * saved(everywhere)
+    assert 0 < saved(model) < 0.7 * saved(everywhere)
     steps = model.requires_grad_(False).backbone.steps()
     assert at_rest(steps) < len(steps)  # an edit acts, whether or not it trains
 

@@ -125,7 +125,7 @@ class Trainer(Choice):
     # batches per epoch and per validation, for trying things out
     limit_train: int | None = within(None, least=1)
     limit_val: int | None = within(None, least=1)
-    # where maps of a frozen backbone are kept, computed once per image (run/features.py)
+    # where what the frozen beginning of a backbone gives is kept, once per image (run/features.py)
     cache_features: CacheFeatures = neutral(CacheFeatures["off"], identity=lambda where: "kept")
     cross_resume: bool = outside(False)  # go on with what another kind of device has begun
 

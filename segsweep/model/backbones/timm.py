@@ -31,9 +31,9 @@ def build(
     """
     size = kwargs.get("img_size")
     height, width = (size, size) if isinstance(size, int) else size or SIZE
-    indices = _indices(name, kwargs, (height, width))
+    indices, in_a_row = _trial(name, kwargs, (height, width))
     net = create(name, pretrained, features_only=True, out_indices=indices, **kwargs)
-    kind = ModuleByModule if isinstance(net, FeatureListNet) else Whole
+    kind = ModuleByModule if in_a_row else Whole
     return kind(net, (height, width) if size else None)
 
 
@@ -145,8 +145,11 @@ def _maker(name: str) -> Callable[..., Any]:
     return partial(timm.create_model, name)
 
 
-def _indices(name: str, kwargs: dict[str, Any], size: tuple[int, int]) -> list[int]:
-    """Find the outputs at STRIDES, and try them on an image of a size, without any weights."""
+def _trial(name: str, kwargs: dict[str, Any], size: tuple[int, int]) -> tuple[list[int], bool]:
+    """Try a model on an image of a size, without any weights.
+
+    Returns the outputs at STRIDES, and whether tensors pass from module to module.
+    """
     with torch.device("meta"):
         net = create(name, features_only=True, **kwargs)
     info = net.feature_info
@@ -159,7 +162,7 @@ def _indices(name: str, kwargs: dict[str, Any], size: tuple[int, int]) -> list[i
             f"choose a hierarchical model, e.g. resnet50 or convnext_tiny{others}"
         )
     chosen = [len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES]
-    shapes = _shapes(name, net, size)
+    shapes, in_a_row = _shapes(name, net, size)
     for i, stride in zip(chosen, STRIDES, strict=True):
         wanted = (info.channels()[i], size[0] // stride, size[1] // stride)
         if shapes[i] != wanted:
@@ -168,11 +171,14 @@ def _indices(name: str, kwargs: dict[str, Any], size: tuple[int, int]) -> list[i
                 f"{shapes[i]} at stride {stride}, where channels, height and width should be "
                 f"{wanted}; choose another model, e.g. resnet50 or convnext_tiny"
             )
-    return [outputs[i] for i in chosen]
+    return [outputs[i] for i in chosen], in_a_row
 
 
-def _shapes(name: str, net: Any, size: tuple[int, int]) -> list[tuple[int, ...]]:
+def _shapes(name: str, net: Any, size: tuple[int, int]) -> tuple[list[tuple[int, ...]], bool]:
     """Return channels, height and width of all maps of a network on the meta device."""
+    passed: list[bool] = []
+    for module in net.children():
+        module.register_forward_hook(lambda _, given, out: passed.append(torch.is_tensor(out)))
     try:
         with torch.no_grad():
             maps = net.eval()(torch.empty(1, 3, *size, device="meta"))
@@ -185,4 +191,4 @@ def _shapes(name: str, net: Any, size: tuple[int, int]) -> list[tuple[int, ...]]
         ) from error
     if getattr(net, "output_fmt", None) == "NHWC":
         maps = [m.permute(0, 3, 1, 2) for m in maps]
-    return [tuple(m.shape[1:]) for m in maps]
+    return [tuple(m.shape[1:]) for m in maps], isinstance(net, FeatureListNet) and all(passed)
