@@ -134,9 +134,8 @@ def test_names_shapes_and_counts(golden, word, file):
 def test_official_names_come_back(golden):
     """Weights -> our names -> official names: every tensor as it was."""
     state = golden.state("tiny_state_dict")
-    model = family(golden).build(
-        [f"class {i}" for i in range(len(state["criterion.empty_weight"]) - 1)]
-    )
+    names = [f"class {i}" for i in range(len(state["criterion.empty_weight"]) - 1)]
+    model = family(golden).build(Subject(names))
     model.load_state_dict(from_official(state))
     back = to_official(model)
     assert back.keys() == state.keys()
