@@ -2,8 +2,8 @@
 
 The encoder of SAM-B alone with random weights, one image of noise; the product of its map with
 noise takes the place of a loss. `kept`: what comes before the last quarter is in memory already.
-Kept or not, the first product must be the same to the last bit. Memory is what building and stepping
-add to a process that has imported everything. CPU time on one thread.
+Kept or not, the first product must be the same to the last bit. Memory is what building and
+stepping add to a process that has imported everything. CPU time on one thread.
 """
 
 from __future__ import annotations
