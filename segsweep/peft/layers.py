@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from segsweep.model.layers.seam import Tokens
     from segsweep.peft.sites import Site
 
 
@@ -63,7 +64,7 @@ class Filling(Equation):
         parameters: of the filling.
     """
 
-    def forward(self, y: Tensor, stream: Tensor) -> Tensor:
+    def forward(self, y: Tensor, stream: Tensor, tokens: Tokens | None = None) -> Tensor:
         """Fill the seam: 2 x (B, N, C) -> (B, N, C)."""
         return self.compute(y, stream)
 
@@ -125,7 +126,7 @@ class Bottlenecks(nn.ModuleList):
         super().__init__(Bottleneck(width, hidden, init) for _ in range(repeats))
         self.residual = residual
 
-    def forward(self, y: Tensor, stream: Tensor) -> Tensor:
+    def forward(self, y: Tensor, stream: Tensor, tokens: Tokens | None = None) -> Tensor:
         """Adapt the sublayer's output y given its input stream: 2 x (B, N, C) -> (B, N, C)."""
         residual = {"kappa": stream, "lambda": y, "kappa+lambda": stream + y}[self.residual]
         x = y

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+
+
+@dataclass
+class Tokens:
+    """Where the tokens (B', N, C) are that pass a seam: N = prefix + rows * columns of the grid.
+
+    They are those of B whole images, or of all their windows, where those of an image follow each
+    other (B' = B * windows).
+    """
+
+    grid: tuple[int, int]  # rows and columns of the map, or of one window of it
+    prefix: int = 0  # tokens ahead that have no place: class token, registers, prompts
+    prompts: int = 0  # how many of the prefix, its last, are prompts that a method has added
+    block: int = 0  # index of the block, 0 .. L-1
+    images: int = 1  # B
+    embedded: Tensor | None = None  # patch embedding before the position code, (B, H, W, C)
+    outputs: Sequence[Tensor] = ()  # for the place `side` alone: input of block 0, all outputs
+    shared: nn.Module | None = None  # what fills the place `shared` of the host
+    computed: dict[str, Any] = field(default_factory=dict)  # kept by fillings for one forward pass
 
 
 class Seam(nn.Module):
@@ -25,13 +46,19 @@ class Seam(nn.Module):
         self.width = width
         self.filling: nn.Module | None = None
 
-    def forward(self, y: Tensor, residual: Tensor) -> Tensor:
+    def forward(self, y: Tensor, residual: Tensor, tokens: Tokens | None = None) -> Tensor:
         """Pass the sublayer's output y and its input stream: (B, N, C), (B, N, C) -> (B, N, C)."""
-        return y if self.filling is None else self.filling(y, residual)
+        return y if self.filling is None else self.filling(y, residual, tokens)
 
     def extra_repr(self) -> str:
         """Show the width in the printed model."""
         return str(self.width)
+
+
+class Place(Seam):
+    """A seam that is told where its tokens are."""
+
+    gives_grid: ClassVar[bool] = True
 
 
 def seams(model: nn.Module) -> dict[str, Seam]:

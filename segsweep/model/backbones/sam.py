@@ -1,0 +1,105 @@
+"""The image encoder of SAM (Kirillov 2023, arXiv:2304.02643): one map, behind its neck.
+
+It is segment_anything's encoder under timm's names: LayerNorm with eps 1e-6 where timm has 1e-5,
+and an absolute position code that is resampled without antialias. Other sizes than that of the
+position code are taken, non-square ones too.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer_sam import VisionTransformerSAM
+from torch import Tensor, nn
+
+from segsweep.base.errors import UserError
+from segsweep.model.backbones.base import State
+from segsweep.model.backbones.host import Grid, Host, as_map, halved, resampled
+from segsweep.model.backbones.timm import create
+from segsweep.model.layers.block import WindowBlock, is_plain
+
+PYRAMID = False
+SMALL = {
+    "name": "VisionTransformerSAM",
+    "kwargs": {"img_size": 64, "patch_size": 16, "embed_dim": 8, "depth": 2, "num_heads": 2}
+    | {"window_size": 3, "global_attn_indexes": [1], "use_rel_pos": True, "neck_chans": 8},
+}
+
+
+def build(
+    name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
+) -> SAMEncoder:
+    """Build timm's model of a name, or with all sizes in kwargs; raises as `timm.create`."""
+    sizes = {"norm_layer": partial(nn.LayerNorm, eps=1e-6), "num_classes": 0}
+    sam = create(name, pretrained, **{**sizes, "drop_path_rate": drop_path, **kwargs})
+    if not (isinstance(sam, VisionTransformerSAM) and all(map(is_plain, sam.blocks))):
+        raise UserError(
+            f"model.backbone.name={name} is no encoder of SAM, as model.backbone.layout=sam wants; "
+            "choose samvit_base_patch16, samvit_large_patch16, samvit_huge_patch16, or "
+            "VisionTransformerSAM with all sizes in model.backbone.kwargs"
+        )
+    return SAMEncoder(sam)
+
+
+class SAMEncoder(Host):
+    """Windowed and global blocks with decomposed relative positions, then the neck."""
+
+    def __init__(self, sam: VisionTransformerSAM):
+        super().__init__(sam.patch_embed, sam.embed_dim)
+        self.pos_embed = sam.pos_embed
+        self.blocks = nn.ModuleList(SAMBlock(block) for block in sam.blocks)
+        self.neck = sam.neck
+        self.channels, self.strides = [sam.num_features], [self.patch_embed.patch_size[0]]
+
+    def stream(self, embedded: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H W, C)"""
+        if self.pos_embed is not None:
+            embedded = embedded + resampled(self.pos_embed, halved(embedded, 0))
+        return embedded.flatten(1, 2)
+
+    def tail(self) -> tuple[nn.Module, ...]:
+        """Return the neck."""
+        return (self.neck,)
+
+    def read(self, x: Tensor, state: State) -> list[Tensor]:
+        """(B, P + H W, C) -> the map (B, channels, H, W)"""
+        return [self.neck(as_map(x, halved(state["embedded"], 0)))]
+
+
+class SAMBlock(WindowBlock):
+    """A block of SAM; all but a few have windows."""
+
+    def __init__(self, block: nn.Module):
+        side: Any = block.window_size
+        super().__init__(block, (side, side))
+
+    def bias(self, q: Tensor, grid: Grid, whole: Grid) -> Tensor | None:
+        """Unscaled queries times relative positions of rows and of columns.
+
+        (B', heads, H W, c) -> (B', heads, H W, H W)
+        """
+        if not self.attn.use_rel_pos:
+            return None
+        rows, columns = (
+            relative(table, size)
+            for table, size in zip((self.attn.rel_pos_h, self.attn.rel_pos_w), grid, strict=True)
+        )
+        q = q.unflatten(2, grid)
+        down = torch.einsum("bnhwc,hkc->bnhwk", q, rows)
+        across = torch.einsum("bnhwc,wkc->bnhwk", q, columns)
+        return (down[..., :, None] + across[..., None, :]).flatten(4, 5).flatten(2, 3)
+
+
+def relative(table: Tensor, size: int) -> Tensor:
+    """Look up each pair of a query and a key along an axis: (2 S - 1, c) -> (size, size, c).
+
+    Tables for other sizes are interpolated linearly along their length.
+    """
+    if len(table) != 2 * size - 1:
+        line = F.interpolate(table.T[None].float(), 2 * size - 1, mode="linear")
+        table = line[0].T.to(table.dtype)
+    places = torch.arange(size, device=table.device)
+    return table[places[:, None] - places + size - 1]
