@@ -46,15 +46,12 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
             does not give what the method needs.
         RuntimeError: the parameters counted are not those of the method's formula.
     """
-    if method.needs_grid and not all(s.gives_grid for s in seams(model).values()):
-        raise UserError(
-            f"peft={method.name} must know where tokens are in the image, which the seams of this "
-            "model do not tell; choose another method, or a model with such seams"
-        )
     model.requires_grad_(False)
     remember_buffers(model)
     base = _count(model.parameters())
     places = method.inject(model, roles)
+    if method.needs_grid:
+        _refuse_blind(model, method)
     sites = match(model, resolve(method.train, roles))
     selected = [site.parameter for site in sites if not site.parameter.requires_grad]
     for parameter in selected:
@@ -82,6 +79,16 @@ def merge(model: nn.Module) -> list[str]:
             for attribute in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
     return [name for name, seam in seams(model).items() if seam.filling is not None]
+
+
+def _refuse_blind(model: nn.Module, method: Method) -> None:
+    """Refuse a method that must know where tokens are, where it fills seams that do not tell."""
+    filled = [(name, seam) for name, seam in seams(model).items() if seam.filling is not None]
+    if blind := [name for name, seam in filled if not seam.gives_grid]:
+        raise UserError(
+            f"peft={method.name} must know where tokens are in the image, which '{blind[0]}' does "
+            "not tell; choose places in the blocks of a ViT, SAM or Swin, or another method"
+        )
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

@@ -43,6 +43,10 @@ class Host(Backbone):
         """Add the position code and the prefix: (B, H, W, C) -> (B, P + H W, C)"""
         return embedded.flatten(1, 2)
 
+    def front(self) -> tuple[nn.Module, ...]:
+        """Return the modules of `stream`."""
+        return ()
+
     def read(self, x: Tensor, state: State) -> list[Tensor]:
         """Turn the last tokens, and what the state holds beside, into maps."""
         raise NotImplementedError
@@ -58,7 +62,7 @@ class Host(Backbone):
 
     def steps(self) -> list[Step]:
         """Return the patch embedding with position code and prefix, the trunk, the end."""
-        first = Step((self.patch_embed, *_own(self)), self._embed)
+        first = Step((self.patch_embed, *_own(self), *self.front()), self._embed)
         return [first, *self.trunk(), Step((self.side, *self.tail()), self._end)]
 
     def _embed(self, state: State) -> State:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from itertools import count
+from typing import Any
 
-import torch.nn.functional as F
+import torch
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
-from segsweep.model.backbones import STRIDES
-from segsweep.model.backbones.base import Backbone, State, Step, numbered
+from segsweep.base.errors import UserError
+from segsweep.model.backbones.base import State, Step
+from segsweep.model.backbones.host import Forward, Grid, Host, as_map, halved
 from segsweep.model.backbones.timm import create
-
-if TYPE_CHECKING:
-    from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from segsweep.model.layers.block import WindowBlock, joined, windows
 
 SMALL = {
     "name": "swin_tiny_patch4_window7_224",
@@ -23,46 +25,107 @@ SMALL = {
 
 def build(
     name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
-) -> Backbone:
-    """Build a Swin transformer of timm; raises as `timm.create`."""
-    sizes = {"strict_img_size": False, "always_partition": True}
-    return SwinFeatures(create(name, pretrained, drop_path_rate=drop_path, **sizes, **kwargs))
+) -> SwinFeatures:
+    """Build timm's model of a name, or with all sizes in kwargs; raises as `timm.create`."""
+    sizes = {"strict_img_size": False, "always_partition": True, "drop_path_rate": drop_path}
+    swin = create(name, pretrained, **{**sizes, **kwargs})
+    if not isinstance(swin, SwinTransformer):
+        raise UserError(
+            f"model.backbone.name={name} is no Swin transformer, as model.backbone.layout=swin "
+            "wants; choose for example swin_tiny_patch4_window7_224, or SwinTransformer with all "
+            "sizes in model.backbone.kwargs"
+        )
+    return SwinFeatures(swin)
 
 
-class SwinFeatures(Backbone):
-    """A timm Swin transformer with a norm for every output, as in detectron2-style detectors."""
+class SwinFeatures(Host):
+    """A timm Swin transformer with a norm for every output, as in detectron2-style detectors.
+
+    Beside the entries of any host, a state holds the last tokens of each stage but the last one,
+    `stage0` and so on. Prompts go through a merging of patches as four copies of themselves (Jia
+    et al. 2022, VPT).
+    """
 
     def __init__(self, swin: SwinTransformer):
-        super().__init__()
-        self.patch_embed = swin.patch_embed
-        self.layers = nn.ModuleList(swin.layers)
+        super().__init__(swin.patch_embed, swin.num_features)
         self.channels = [int(info["num_chs"]) for info in swin.feature_info]
-        self.strides = list(STRIDES)
+        self.strides = [int(info["reduction"]) for info in swin.feature_info]
+        self.layers = nn.ModuleList(swin.layers)
+        for stage in self.layers:
+            blocks = stage.get_submodule("blocks").children()
+            stage.add_module("blocks", nn.ModuleList(SwinBlock(block) for block in blocks))
         for i, channels in enumerate(self.channels):
             self.add_module(f"norm{i}", nn.LayerNorm(channels))
 
-    def steps(self) -> list[Step]:
-        """Return one step."""
-        return [Step((self,), self._all)]
-
-    def _all(self, state: State) -> State:
-        x, maps = self.patch_embed(state["images"]), []  # (B, H/4, W/4, C)
+    def trunk(self) -> list[Step]:
+        """Return a step per block, and one per merging of patches."""
+        steps, index = [], count()
         for i, stage in enumerate(self.layers):
-            x = stage.get_submodule("downsample")(x)
+            if i:
+                merging = stage.get_submodule("downsample")
+                steps.append(Step((merging,), partial(self._merge, merging, i)))
             for block in stage.get_submodule("blocks").children():
-                x = _shifted_window(cast("SwinTransformerBlock", block), x)
-            maps.append(self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2).contiguous())
-        return numbered(maps)
+                run = partial(self.pass_block, block, next(index), stage=i)
+                steps.append(Step((block,), run))
+        return steps
+
+    def _merge(self, merging: nn.Module, stage: int, state: State) -> State:
+        tokens, x = self.tokens(state, stage=stage - 1), state["x"]
+        prompts, cells = x[:, : tokens.prefix], x[:, tokens.prefix :].unflatten(1, tokens.grid)
+        prompts = merging.get_submodule("reduction")(
+            merging.get_submodule("norm")(prompts.repeat(1, 1, 4))
+        )
+        merged = joined(prompts, merging(cells).flatten(1, 2))
+        return Forward({**state, "x": merged, f"stage{stage - 1}": x}, tokens.computed)
+
+    def tail(self) -> tuple[nn.Module, ...]:
+        """Return the output norms."""
+        return tuple(self.get_submodule(f"norm{i}") for i in range(len(self.channels)))
+
+    def read(self, x: Tensor, state: State) -> list[Tensor]:
+        """(B, P + H W, C) of each stage -> maps (B, C_i, H_i, W_i)"""
+        stages = [state[f"stage{i}"] for i in range(len(self.channels) - 1)]
+        return [
+            as_map(norm(y), halved(state["embedded"], i))
+            for i, (norm, y) in enumerate(zip(self.tail(), [*stages, x], strict=True))
+        ]
 
 
-def _shifted_window(block: SwinTransformerBlock, x: Tensor) -> Tensor:
-    """Run a timm block on (B, H, W, C), padding to whole windows before the shift.
+class SwinBlock(WindowBlock):
+    """A block with a relative position bias, and a mask where shifted windows have two sides.
 
-    timm shifts first and pads then, which mixes other cells at the border. Its parts are asked
-    for here only: `_attn` (shift, windows, attention) has no public name.
+    Maps are padded to whole windows before the shift; timm shifts first and pads then, which mixes
+    other cells at the border.
     """
-    height, width = x.shape[1:3]
-    down, right = -height % block.window_size[0], -width % block.window_size[1]
-    padded = F.pad(block.norm1(x), (0, 0, 0, right, 0, down))
-    x = x + block.drop_path1(block._attn(padded)[:, :height, :width])
-    return x + block.drop_path2(block.mlp(block.norm2(x)))
+
+    def __init__(self, block: nn.Module):
+        sizes: Any = block
+        super().__init__(block, sizes.window_size, sizes.shift_size)
+
+    def bias(self, q: Tensor, grid: Grid, whole: Grid) -> Tensor:
+        """Bias by relative position, -100 across the border. -> (B' or 1, heads, H W, H W)"""
+        index = self.attn.relative_position_index
+        bias = self.attn.relative_position_bias_table[index].permute(2, 0, 1)[None]
+        if not any(self.shift):
+            return bias
+        bias = bias + self._mask(whole, q).unsqueeze(1)
+        return bias.repeat(len(q) // len(bias), 1, 1, 1)
+
+    def _mask(self, whole: Grid, like: Tensor) -> Tensor:
+        """0 between cells that were neighbours before the shift, else -100. -> (nW, N, N)"""
+        rows, columns = map(_strips, whole, self.window, self.shift)
+        cells = (3 * rows[:, None] + columns).to(like.device)
+        regions = windows(cells[None, ..., None], self.window)
+        return (regions != regions.transpose(1, 2)).to(like.dtype) * -100
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Queries, keys, values (B', heads, N, C / heads) -> mixed values; step by step, as timm"""
+        logits = (q * self.attn.scale) @ k.transpose(-2, -1)
+        weights = (logits if bias is None else logits + bias).softmax(dim=-1)
+        return self.attn.attn_drop(weights) @ v
+
+
+def _strips(size: int, window: int, shift: int) -> Tensor:
+    """Number the strips of an axis that a shift leaves beside each other: 0, 1 or 2 per cell."""
+    cells = torch.arange(size)
+    return (cells >= size - window).long() + (cells >= size - shift)
