@@ -135,8 +135,8 @@ def resampled(code: Tensor, grid: Grid) -> Tensor:
     """
     if code.shape[1:3] == grid:
         return code
-    fine = F.interpolate(code.permute(0, 3, 1, 2).float(), grid, mode="bicubic")
-    return fine.permute(0, 2, 3, 1).to(code.dtype)
+    fine = F.interpolate(code.permute(0, 3, 1, 2), grid, mode="bicubic")
+    return fine.permute(0, 2, 3, 1)
 
 
 def _own(host: nn.Module) -> list[nn.Module]:

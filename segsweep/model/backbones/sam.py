@@ -99,7 +99,6 @@ def relative(table: Tensor, size: int) -> Tensor:
     Tables for other sizes are interpolated linearly along their length.
     """
     if len(table) != 2 * size - 1:
-        line = F.interpolate(table.T[None].float(), 2 * size - 1, mode="linear")
-        table = line[0].T.to(table.dtype)
+        table = F.interpolate(table.T[None], 2 * size - 1, mode="linear")[0].T
     places = torch.arange(size, device=table.device)
     return table[places[:, None] - places + size - 1]

@@ -1,0 +1,42 @@
+"""Small hosts, one per layout that has places, with weights none of which is zero."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from segsweep.model.backbones.host import Host
+from segsweep.model.layers.block import Block
+
+layouts = pytest.mark.parametrize("layout", ["vit", "sam", "swin"])
+
+
+def example(layout: str) -> dict[str, Any]:
+    """Name and sizes of a small one."""
+    return import_module(f"segsweep.model.backbones.{layout}").SMALL
+
+
+def small_host(layout: str, **changes: Any) -> Host:
+    """A small one in double precision, in evaluation mode."""
+    small, file = example(layout), import_module(f"segsweep.model.backbones.{layout}")
+    torch.manual_seed(0)
+    host = file.build(small["name"], {**small["kwargs"], **changes}).double().eval()
+    with torch.no_grad():
+        for parameter in host.parameters():
+            parameter.normal_(std=0.5)
+    return host
+
+
+def blocks(host: Host) -> list[Block]:
+    """Its blocks in their order."""
+    return [module for module in host.modules() if isinstance(module, Block)]
+
+
+def images(height: int = 64, width: int = 96) -> Tensor:
+    """Two images."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, 3, height, width, generator=generator, dtype=torch.float64)
