@@ -177,8 +177,9 @@ def test_prompts_stay_with_their_image(layout: str) -> None:
 
 @pytest.mark.parametrize(
     ("layout", "name"),
-    [(vit, "swin_tiny_patch4_window7_224"), (vit, "vit_small_patch16_rope_224")]
-    + [
+    [
+        (vit, "vit_relpos_small_patch16_224"),
+        (vit, "vit_small_patch16_rope_224"),
         (vit, "samvit_base_patch16"),
         (sam, "vit_tiny_patch16_224"),
         (swin, "swinv2_tiny_window8_256"),
