@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segsweep.model.backbones.host import Host
-from segsweep.model.layers.block import Block
+from segsweep.model.layers.block import HostBlock
 
 layouts = pytest.mark.parametrize("layout", ["vit", "sam", "swin"])
 
@@ -31,9 +31,9 @@ def small_host(layout: str, **changes: Any) -> Host:
     return host
 
 
-def blocks(host: Host) -> list[Block]:
+def blocks(host: Host) -> list[HostBlock]:
     """Its blocks in their order."""
-    return [module for module in host.modules() if isinstance(module, Block)]
+    return [module for module in host.modules() if isinstance(module, HostBlock)]
 
 
 def images(height: int = 64, width: int = 96) -> Tensor:

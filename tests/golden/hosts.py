@@ -10,7 +10,7 @@ from recorded import FOLDER, Recorded
 from torch import Tensor
 
 from segsweep.model.backbones.host import Host
-from segsweep.model.layers.block import Block
+from segsweep.model.layers.block import HostBlock
 from segsweep.peft.delta import trained
 
 LAYOUTS = {"VisionTransformer": "vit", "VisionTransformerSAM": "sam", "SwinTransformer": "swin"}
@@ -59,7 +59,7 @@ def own(host: Host, name: str) -> str:
 def outputs(host: Host, image: Tensor) -> dict[str, Tensor]:
     """What the blocks give, the patch embedding, and what the last norm or the neck gives."""
     seen: dict[str, Tensor] = {}
-    blocks = [module for module in host.modules() if isinstance(module, Block)]
+    blocks = [module for module in host.modules() if isinstance(module, HostBlock)]
     parts = {"out/features": host.tail()[-1]} | {f"mid/block{i}": b for i, b in enumerate(blocks)}
     hooks = [
         part.register_forward_hook(lambda module, inputs, out, key=key: seen.update({key: out}))

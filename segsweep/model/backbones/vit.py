@@ -18,7 +18,7 @@ from segsweep.base.errors import UserError
 from segsweep.model.backbones.base import State
 from segsweep.model.backbones.host import Host, as_map, halved, resampled
 from segsweep.model.backbones.timm import create
-from segsweep.model.layers.block import Block, is_plain
+from segsweep.model.layers.block import HostBlock, is_plain
 
 PYRAMID = False
 SMALL = {
@@ -55,7 +55,7 @@ class ViT(Host):
         self.cls_token, self.reg_token = vit.cls_token, vit.reg_token
         self.pos_embed = vit.pos_embed
         self.pos_drop, self.norm_pre = vit.pos_drop, vit.norm_pre
-        self.blocks = nn.ModuleList(Block(block) for block in vit.blocks)
+        self.blocks = nn.ModuleList(HostBlock(block) for block in vit.blocks)
         self.norm = vit.norm
         self.prefix = vit.num_prefix_tokens
         self.coded = 0 if vit.no_embed_class else self.prefix  # prefix tokens with a position code

@@ -20,14 +20,14 @@ ATTENTION = ("qkv", "attn_drop", "softmax", "proj", "proj_drop")
 
 
 def is_plain(block: nn.Module) -> bool:
-    """Say whether a timm block has no parts but those that `Block` runs."""
+    """Say whether a timm block has no parts but those that `HostBlock` runs."""
     attention = block.get_submodule("attn").named_children()
     return {name for name, _ in block.named_children()} <= set(PARTS) and all(
         name in ATTENTION or isinstance(part, nn.Identity) for name, part in attention
     )
 
 
-class Block(nn.Module):
+class HostBlock(nn.Module):
     """A block with global attention; tokens (B, N, C) are the prefix, then the map row by row.
 
     Places, in the order in which a forward pass meets them, and the input stream that each is
@@ -131,7 +131,7 @@ class Block(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropped)
 
 
-class WindowBlock(Block):
+class WindowBlock(HostBlock):
     """A block whose attention is within windows of a map padded with zeros, maybe shifted.
 
     Pads are keys and values like all cells, as in the originals. Every window of an image has the
