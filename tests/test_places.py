@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
+from segsweep.model.backbones.base import at_rest, passed
 from segsweep.model.backbones.host import Host
 from segsweep.model.layers.block import WindowBlock
 from segsweep.model.layers.seam import Place, Seam, Tokens, seams
@@ -17,6 +19,8 @@ from segsweep.peft.apply import apply, merge
 from segsweep.peft.delta import delta_state_dict
 from segsweep.peft.method import Method
 from segsweep.peft.sites import fill
+from segsweep.run.feature_store import Disk
+from segsweep.run.features import FeatureCache
 from tests.small_hosts import blocks, images, layouts, small_host
 
 PLACES = (
@@ -102,6 +106,26 @@ def test_fillings_share_what_a_forward_pass_has(layout: str) -> None:
     assert len(last[3].outputs) == len(blocks(host)) + 1
     again = watched(host)
     assert again[0][3].computed is not seen[0][3].computed
+
+
+@torch.no_grad()
+def test_kept_states_hold_what_fillings_ask_for(tmp_path: Path) -> None:
+    """Although as many steps with the same weights are at rest where no filling asks."""
+    store = Disk(tmp_path, 2**24)
+    for place, weight in (("side", "norm.bias"), ("blocks.1.before_block", "blocks.1.norm1.bias")):
+        trained, filled, seen = small_host("vit"), small_host("vit"), []
+        trained.requires_grad_(False).get_parameter(weight).requires_grad_(True)
+        filled.requires_grad_(False).get_submodule(place).filling = Witness("", seen, 8).double()
+        resting = {at_rest(host.steps()) for host in (trained, filled)}
+        assert len(resting) == 1
+        for host in (trained, filled):
+            steps, count = host.steps(), min(resting)
+            cache = FeatureCache("", store, entries=2, silent=True)
+            passed(steps[count:], cache(steps[:count], images()))
+        (tokens,) = (tokens for *_, tokens in seen)
+        assert tokens.embedded is not None
+        assert tokens.embedded.shape[3] == 8
+        assert len(tokens.outputs) == (3 if place == "side" else 0)
 
 
 @layouts

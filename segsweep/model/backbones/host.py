@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from segsweep.model.backbones.base import Backbone, State, Step, numbered
-from segsweep.model.layers.seam import Place, Tokens
+from segsweep.model.layers.seam import Place, Tokens, seams
 
 Grid = tuple[int, int]  # rows, columns
 
@@ -19,7 +20,8 @@ class Host(Backbone):
     """Patch embedding, blocks, and what makes maps of the last tokens, each of them a step.
 
     Between steps a state holds `x`, the tokens (B, P + H W, C) with the prefix ahead, `embedded`,
-    and, where `side` is filled, `output0`, the input of the first block, and the output of each.
+    without channels where no place is filled, and, where `side` is filled, `output0`, the input of
+    the first block, and the output of each.
 
     Places beside those of its blocks:
 
@@ -62,8 +64,23 @@ class Host(Backbone):
 
     def steps(self) -> list[Step]:
         """Return the patch embedding with position code and prefix, the trunk, the end."""
-        first = Step((self.patch_embed, *_own(self), *self.front()), self._embed)
+        first = Step((self.patch_embed, *self.front(), *self._own()), self._embed)
         return [first, *self.trunk(), Step((self.side, *self.tail()), self._end)]
+
+    def _own(self) -> list[nn.Module]:
+        """Return what is no module as one: own parameters, and which places are filled.
+
+        States that hold more for the sake of a filling thus differ for whoever keeps states.
+        """
+        own = nn.Module()
+        own._parameters = self._parameters
+        filled = [self.side.filling is not None, self._filled()]
+        own.register_buffer("filled", torch.tensor(filled))
+        edits = [self.parametrizations] if parametrize.is_parametrized(self) else []
+        return [own, *edits]  # type: ignore[list-item]
+
+    def _filled(self) -> bool:
+        return any(seam.filling is not None for seam in seams(self).values())
 
     def _embed(self, state: State) -> State:
         images = state["images"]
@@ -72,6 +89,7 @@ class Host(Backbone):
         patches = self.patch_embed.proj(images).permute(0, 2, 3, 1)
         embedded = self.patch_embed.norm(patches)
         x = self.stream(embedded)
+        embedded = embedded if self._filled() else embedded[..., :0]  # whose grid is still needed
         return Forward({"x": x, "embedded": embedded} | self.output(x, 0))
 
     def pass_block(self, block: nn.Module, index: int, state: State, stage: int = 0) -> State:
@@ -137,10 +155,3 @@ def resampled(code: Tensor, grid: Grid) -> Tensor:
         return code
     fine = F.interpolate(code.permute(0, 3, 1, 2), grid, mode="bicubic")
     return fine.permute(0, 2, 3, 1)
-
-
-def _own(host: nn.Module) -> list[nn.Module]:
-    """The parameters that stand in no module of the host but in itself, as modules of a step."""
-    own = nn.Module()
-    own._parameters = host._parameters
-    return [own, host.parametrizations] if parametrize.is_parametrized(host) else [own]  # type: ignore[list-item]
