@@ -89,7 +89,8 @@ class Host(Backbone):
         patches = self.patch_embed.proj(images).permute(0, 2, 3, 1)
         embedded = self.patch_embed.norm(patches)
         x = self.stream(embedded)
-        embedded = embedded if self._filled() else embedded[..., :0]  # whose grid is still needed
+        if not self._filled():  # its grid is still needed
+            embedded = embedded.new_empty((*embedded.shape[:3], 0))
         return Forward({"x": x, "embedded": embedded} | self.output(x, 0))
 
     def pass_block(self, block: nn.Module, index: int, state: State, stage: int = 0) -> State:
