@@ -181,6 +181,7 @@ def test_prompts_stay_with_their_image(layout: str) -> None:
         (vit, "vit_relpos_small_patch16_224"),
         (vit, "vit_small_patch16_rope_224"),
         (vit, "samvit_base_patch16"),
+        (vit, "vit_tiny_r_s16_p8_224"),
         (sam, "vit_tiny_patch16_224"),
         (swin, "swinv2_tiny_window8_256"),
     ],

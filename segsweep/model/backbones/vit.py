@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -34,14 +35,12 @@ def build(
     """Build timm's model of a name, or with all sizes in kwargs; raises as `timm.create`."""
     sizes = {"num_classes": 0, "global_pool": "", "drop_path_rate": drop_path}
     vit = create(name, pretrained, **{**sizes, **kwargs})
-    plain = isinstance(vit, VisionTransformer) and all(
-        isinstance(block, TimmBlock) and is_plain(block) for block in vit.blocks
-    )
-    if not plain:
+    plain = type(vit) is VisionTransformer and type(vit.patch_embed) is PatchEmbed
+    if not plain or not all(type(block) is TimmBlock and is_plain(block) for block in vit.blocks):
         raise UserError(
             f"model.backbone.name={name} is no plain vision transformer, as "
-            "model.backbone.layout=vit wants: blocks with LayerNorm before fused attention and "
-            "before a feed-forward; choose for example vit_base_patch16_224, "
+            "model.backbone.layout=vit wants: patches by one convolution, blocks with a norm before "
+            "fused attention and before a feed-forward; choose for example vit_base_patch16_224, "
             "vit_base_patch14_dinov2, or VisionTransformer with all sizes in model.backbone.kwargs"
         )
     return ViT(vit)
