@@ -39,7 +39,7 @@ def build(
     if not plain or not all(type(block) is TimmBlock and is_plain(block) for block in vit.blocks):
         raise UserError(
             f"model.backbone.name={name} is no plain vision transformer, as "
-            "model.backbone.layout=vit wants: patches by one convolution, blocks with a norm before "
+            "model.backbone.layout=vit wants: patches by a convolution, blocks with a norm before "
             "fused attention and before a feed-forward; choose for example vit_base_patch16_224, "
             "vit_base_patch14_dinov2, or VisionTransformer with all sizes in model.backbone.kwargs"
         )
