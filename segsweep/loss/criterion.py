@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
+from segsweep.loss.base import BaseCriterion
 from segsweep.loss.pairs import Truth
 from segsweep.loss.points import PointLosses, draw_points, sample, uncertain_points
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Drawn = tuple[Tensor, Tensor]  # candidates and plain points of `uncertain_points`
 
 
-class Criterion(nn.Module):
+class Criterion(BaseCriterion):
     """Raw loss terms of every prediction set, and their weighted total.
 
     `classify` is the class loss. `weights` name ce, mask and dice, and what else the family

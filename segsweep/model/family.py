@@ -64,7 +64,8 @@ class BackboneConfig:
 class Family(Choice):
     """One word of `conf/model`: dimensions, how the parts are put together, official names.
 
-    `sign` is a weight that checkpoints of this family have under every layout, and no others.
+    `sign` is a weight that checkpoints of this family have under every layout, and no others: the
+    end of its name. `spare` are patterns of names, as ours, of what a checkpoint may hold beside.
     `language` says whether classes are told by texts, not by numbers alone. The official program
     has backbones of `layouts`, and reads torch files whose weights stand under the key `envelope`,
     if that is not empty. `pyramid` says that what stands behind the backbone reads maps at STRIDES.
@@ -78,6 +79,7 @@ class Family(Choice):
     layouts: ClassVar[tuple[str, ...]] = ()
     pyramid: ClassVar[bool] = False
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
+    spare: ClassVar[tuple[str, ...]] = ()
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     # height, width for data sets that leave it to the model
@@ -149,10 +151,10 @@ class Family(Choice):
 
         def rename(state: State) -> State:
             self.refuse_other_family(state)
-            return self.ours(state)
+            return self.fitted(self.ours(state), model)
 
         draw = partial(self.draw_classes, model, seed)
-        return load(model, self.weights, rename, self.class_tensors, classes, draw)
+        return load(model, self.weights, rename, self.class_tensors, classes, draw, self.spare)
 
     def draw_classes(self, model: Segmenter, seed: int) -> None:
         """Draw `class_tensors` anew."""
@@ -162,17 +164,25 @@ class Family(Choice):
         """Give official weights the model's names; weights under the model's names pass."""
         raise NotImplementedError
 
+    def fitted(self, state: State, model: Segmenter) -> State:
+        """Return weights under our names in the form of the model, or refuse them in a sentence."""
+        return state
+
     def official(self, model: Segmenter) -> State:
         """Return the whole state dict of a model under its official names."""
         raise NotImplementedError
 
     def refuse_other_family(self, names: Iterable[str]) -> None:
         """Refuse a checkpoint with weights of these names if it is another family's."""
-        signs = set(names)
+        held = tuple(names)
+
+        def signed(family: type[Family]) -> bool:
+            return any(name.endswith(family.sign) for name in held)
+
         for word, family in words("model").items():
             if not issubclass(family, Family):
                 continue
-            if self.sign not in signs and family.sign in signs:
+            if signed(family) and not signed(type(self)):
                 raise UserError(
                     f"model.weights={self.weights} seems to belong to {family.__name__} (it holds "
                     f"{family.sign}), but model={self.name} is {type(self).__name__}; choose "

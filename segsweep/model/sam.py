@@ -86,11 +86,11 @@ class SAM(Family):
         """Build the reduced model with random weights; only the number of classes matters."""
         from segsweep.model.segmenter import Segmenter
 
-        backbone, channels = self.backbone.build()
+        backbone: Any = self.backbone.build()
         classes = class_count(subject)
         background = classes > len(subject.texts)
         tokens = self.mask_tokens if classes > 1 else 1
-        head = self.head(channels[-1], tokens, classes, background)
+        head = self.head(backbone.channels[-1], tokens, classes, background)
         criterion = self.criterion(classes, background)
         return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
 
@@ -104,8 +104,8 @@ class SAM(Family):
         """Build the model as it was published, with all its mask tokens, for prompts."""
         from segsweep.model.whole_sam import WholeSAM
 
-        backbone, channels = self.backbone.build()
-        return WholeSAM(backbone, self._head(channels[-1]))
+        backbone: Any = self.backbone.build()
+        return WholeSAM(backbone, self._head(backbone.channels[-1]))
 
     def _head(self, channels: int, background: bool = False, **form: Any) -> SAMHead:
         from segsweep.model.heads.sam import SAMHead

@@ -47,9 +47,7 @@ FC = re.compile(r"\.mlp\.fc(\d)\.")
 
 
 def from_official(state: Mapping[str, T]) -> dict[str, T]:
-    """Give weights of segment_anything or transformers our names; ours pass.
-
-    """
+    """Give weights of segment_anything or transformers our names; ours pass."""
     hugging_face = any(name.startswith("vision_encoder.") for name in state)
     return {ours(segment_anything(n) if hugging_face else n): state[n] for n in state}
 

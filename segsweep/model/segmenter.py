@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from segsweep.loss.criterion import Criterion
+from segsweep.loss.base import BaseCriterion
 from segsweep.model.backbones.base import Backbone, State, Step, at_rest, each_alone, passed
 from segsweep.model.backbones.timm import drop_paths
 from segsweep.model.layers.seam import auxiliary_losses
@@ -35,7 +35,7 @@ class Segmenter(nn.Module):
         self,
         backbone: Backbone,
         head: Head,
-        criterion: Criterion,
+        criterion: BaseCriterion,
         drop_path: bool = False,
     ):
         super().__init__()

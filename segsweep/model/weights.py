@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class LoadReport:
     file: Path | None = None
     loaded: int = 0  # tensors
     drawn: list[str] = field(default_factory=list)  # tensors that were drawn anew
+    left: list[str] = field(default_factory=list)  # tensors of the file that have no use here
     unnamed: bool = False  # tensors of classes were taken over, of which the file names none
 
     def __str__(self) -> str:
@@ -44,8 +46,11 @@ class LoadReport:
             text += (
                 "; it names no classes: their number fits, so they are taken for those of the data"
             )
+        if self.left:
+            text += f"; not needed are {len(self.left)} ({self.left[0]} ... {self.left[-1]})"
         drawn = (
-            f"class layers start at random, as the classes are others ({len(self.drawn)} tensors)"
+            "class layers start at random, as those of the file are of other classes, or it has "
+            f"none ({len(self.drawn)} tensors)"
         )
         return f"{text}; {drawn}" if self.drawn else text
 
@@ -54,7 +59,8 @@ class LoadReport:
         known = {"source": None, "sha256": None, "verified": None}
         if self.source is not None and self.file is not None:
             known = provenance(self.source, self.file)
-        return known | {"tensors": self.loaded, "drawn": self.drawn}
+        left = {"left": self.left} if self.left else {}
+        return known | {"tensors": self.loaded, "drawn": self.drawn, **left}
 
 
 def load(
@@ -64,12 +70,14 @@ def load(
     class_tensors: Sequence[str] = (),
     classes: list[str] | None = None,
     draw: Callable[[], None] = lambda: None,
+    spare: Sequence[str] = (),
 ) -> LoadReport:
     """Load base weights into a model.
 
     `rename` brings upstream names to the model's. `class_tensors` depend on the classes: where the
-    file's number of classes or its class names are other than `classes`, they are left out and
+    file's number of classes or its class names are other than `classes`, or it holds none of them,
     `draw` is called to draw them anew. A file that names no classes has those that `source` says.
+    What it holds beside, and `spare` patterns or `class_tensors` name, is left.
 
     Raises:
         UserError: the file cannot be had, is damaged, or belongs to another model.
@@ -81,19 +89,33 @@ def load(
     if names is None and said:
         names = class_names(said)
     state, entries = rename(state), tensors(model)
-    drawn: list[str] = []
-    per_class = [name for name in class_tensors if name in state]
-    other_shape = any(state[name].shape != entries[name].shape for name in per_class)
-    if other_shape or (names is not None and names != classes):
-        drawn = [name for name in class_tensors if state.pop(name, None) is not None]
+    spare = (*spare, *class_tensors)
+    left = [n for n in state if n not in entries and any(fnmatchcase(n, p) for p in spare)]
+    state = {name: value for name, value in state.items() if name not in left}
+    drawn = _of_other_classes(state, entries, class_tensors, names is None or names == classes)
+    state = {name: value for name, value in state.items() if name not in drawn}
     _check(file, state, {name: t for name, t in entries.items() if name not in drawn})
     if drawn:
         draw()
     with torch.no_grad():
         for name, value in state.items():
             entries[name].copy_(value)
-    unnamed = bool(per_class) and names is None and not drawn
-    return LoadReport(source, file, len(state), drawn, unnamed)
+    unnamed = names is None and any(name in state for name in class_tensors)
+    return LoadReport(source, file, len(state), drawn, left, unnamed)
+
+
+def _of_other_classes(
+    state: State, entries: State, class_tensors: Sequence[str], same: bool
+) -> list[str]:
+    """Return which tensors of the model start at random: all that depend on the classes, or none.
+
+    `same` says whether the classes may be those of the file by their names.
+    """
+    wanted = [name for name in class_tensors if name in entries]
+    held = [name for name in wanted if name in state]
+    if same and held and all(state[name].shape == entries[name].shape for name in held):
+        return []
+    return held or wanted
 
 
 def tensors(model: nn.Module) -> State:

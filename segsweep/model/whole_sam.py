@@ -21,25 +21,24 @@ class WholeSAM(nn.Module):
         self.backbone = backbone
         self.sem_seg_head = head
 
-    def forward(
-        self,
-        images: Tensor,
-        points: Tensor | None = None,
-        labels: Tensor | None = None,
-        boxes: Tensor | None = None,
-        masks: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """One prompt for each image, see `PromptEncoder` -> logits (B, 4, 4h, 4w), quality (B, 4)
-
-        `images` (B, 3, H, W), (h, w) the grid of their embeddings. The first mask is that of
-        prompts which leave no doubt, the others are the parts that one point may mean.
-        """
+    def forward(self, images: Tensor, **prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """One image (B, 3, H, W) for each of the prompts; see `decode`"""
         (embedding,) = self.backbone(images)
-        prompts, decoder = self.sem_seg_head.prompt_encoder, self.sem_seg_head.mask_decoder
-        size = (images.shape[2], images.shape[3])
-        places = prompts.pe_layer.grid(*embedding.shape[2:])
-        decoded = decoder(embedding, places, *prompts(size, points, labels, boxes, masks))
-        return decoded.masks, decoder.quality(decoded)
+        return self.decode(embedding, (images.shape[2], images.shape[3]), **prompts)
+
+    def decode(
+        self, embedding: Tensor, size: tuple[int, int], **prompts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decode image embeddings (B, C, h, w), each with its prompts, see `PromptEncoder.forward`.
+
+        -> mask logits (B, 4, 4h, 4w), quality (B, 4). The first mask is that of prompts which leave
+        no doubt, the others are what one point may mean: whole, part and part of it.
+        """
+        head = self.sem_seg_head
+        places = head.prompt_encoder.pe_layer.grid(*embedding.shape[2:])
+        told = head.prompt_encoder(size, **prompts)
+        decoded = head.mask_decoder(embedding, places, *told)
+        return decoded.masks, head.mask_decoder.quality(decoded)
 
     def official(self) -> State:
         """Return the state dict under the names of segment_anything: a whole file of it."""

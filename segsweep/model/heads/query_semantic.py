@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,28 +26,33 @@ class SemanticReader(Reader):
 
 
 def best_classes(
-    probabilities: Tensor, logits: Tensor, view: View, resize: frames.Resize
+    probabilities: Tensor,
+    masks: Tensor,
+    view: View,
+    resize: frames.Resize,
+    certain: Callable[[Tensor], Tensor] = Tensor.sigmoid_,
 ) -> SemanticMap:
     """Semantic inference of MaskFormer (Cheng 2021, 3.4). p(class) (Q, K), masks (Q, h, w)
 
-    The score of a class is the sum over the queries of p(class) times the mask's probability.
+    The score of a class is the sum over the queries of p(class) times the mask's probability, which
+    is `certain` of what becomes of `masks` at the original size.
     Neither Q masks nor K scores of a whole image are there at once: resizing is linear, so strips
     of rows are made by a matrix, then their columns as ever.
     """
-    (size, padded_size, original), height = view, logits.shape[1]
-    unit = torch.eye(height, device=logits.device)[None, None]
+    (size, padded_size, original), height = view, masks.shape[1]
+    unit = torch.eye(height, device=masks.device)[None, None]
     heights = (size[0], height), (padded_size[0], height), (original[0], height)
     rows = frames.to_original(unit, *heights, resize)[0, 0]  # (H, h)
-    best = torch.empty(original, dtype=torch.uint8, device=logits.device)
-    scores = logits.new_empty(original)
+    best = torch.empty(original, dtype=torch.uint8, device=masks.device)
+    scores = masks.new_empty(original)
     step = max(1, frames.CELLS // (sum(probabilities.shape) * original[1]))
     for top, strip in zip(range(0, original[0], step), rows.split(step), strict=True):
         used, n = strip.any(0), len(strip)
-        masks = torch.einsum("rh,qhw->qrw", strip[:, used], logits[:, used])[None]
+        few = torch.einsum("rh,qhw->qrw", strip[:, used], masks[:, used])[None]
         widths = (n, size[1]), (n, padded_size[1]), (n, original[1])
-        masks = frames.to_original(masks, *widths, resize)[0].sigmoid_()
+        few = certain(frames.to_original(few, *widths, resize)[0])
         scores[top : top + n], best[top : top + n] = torch.einsum(
-            "qk,qrw->krw", probabilities, masks
+            "qk,qrw->krw", probabilities, few
         ).max(0)
     return SemanticMap(best, scores.clamp_(max=1))
 

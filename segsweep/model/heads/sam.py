@@ -92,7 +92,7 @@ class SAMHead(Head):
             return SemanticMap(classes.masked_fill_(scores <= 0.5, BACKGROUND), scores)
         probabilities = output.classes[b].float().softmax(-1)[:, :-1]
         unpadded: View = (size, size, original)
-        found = best_classes(probabilities, certain[0], unpadded, "bilinear", logits=False)
+        found = best_classes(probabilities, certain[0], unpadded, "bilinear", torch.positive)
         if self.background:
             found.classes[found.classes == probabilities.shape[1] - 1] = BACKGROUND
         return found

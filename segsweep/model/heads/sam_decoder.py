@@ -72,10 +72,7 @@ class TwoWayLayer(nn.Module):
         self, x: Tensor, image: Tensor, code: Tensor, places: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, C) and image (B, N, C) with their codes -> the same two"""
-        if self.first:
-            x = self.self_attn(x, x, x)
-        else:
-            x = x + self.self_attn(x + code, x + code, x)
+        x = self.self_attn(x, x, x) if self.first else x + self.self_attn(x + code, x + code, x)
         x = self.norm1(x)
         x = self.norm2(x + self.cross_attn_token_to_image(x + code, image + places, image))
         x = self.norm3(x + self.mlp(x))
