@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,6 @@ from segsweep.loss.seem import SEEMCriterion
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.model.heads.sam import Masks
 
 COSTS = {"ce": 2.0, "mask": 5.0, "dice": 5.0}
 
@@ -41,9 +40,8 @@ class RegionCriterion(SEEMCriterion):
         super().__init__(classes, COSTS, points, no_object)
         self.last = classes - 1 if background else None
 
-    def forward(self, output: Masks, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Compute the three terms; see `BaseCriterion`."""
-        assert output.classes is not None
+    def forward(self, output: Any, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Compute the three terms of `Masks`; see `BaseCriterion`."""
         with torch.autocast(output.logits.device.type, enabled=False):
             size = labels_of(targets[0]).shape
             logits = F.interpolate(output.logits.float(), size, mode="bilinear")

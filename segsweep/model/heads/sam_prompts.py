@@ -94,8 +94,7 @@ class PromptEncoder(nn.Module):
             tokens.append(self._points(size, points, labels))
         if boxes is not None:
             corners = self._code(size, boxes.unflatten(1, (2, 2)))
-            kinds = (self.point_embeddings[row].weight for row in (TOP_LEFT, BOTTOM_RIGHT))
-            tokens.append(corners + torch.cat(list(kinds)))
+            tokens.append(corners + torch.cat([self._kind(k) for k in (TOP_LEFT, BOTTOM_RIGHT)]))
         nothing, dense = self.none()
         if masks is not None:
             dense = self.mask_downscaling(masks)
@@ -111,5 +110,9 @@ class PromptEncoder(nn.Module):
         labels = labels[..., None]
         code = self._code(size, points).where(labels != NOT_A_POINT, self.not_a_point_embed.weight)
         for kind in (0, 1):
-            code = code + self.point_embeddings[kind].weight * (labels == kind)
+            code = code + self._kind(kind) * (labels == kind)
         return code
+
+    def _kind(self, kind: int) -> Tensor:
+        """Embedding of a kind of point. -> (1, C)"""
+        return self.point_embeddings[kind].get_parameter("weight")
