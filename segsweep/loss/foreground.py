@@ -19,7 +19,7 @@ from segsweep.loss.base import BaseCriterion
 
 if TYPE_CHECKING:
     from segsweep.data.loader import Target
-    from segsweep.model.heads.sam import Masks
+    from segsweep.loss.outputs import Masks
 
 BORDER = 31  # pixels of the square whose mean says how near a border is
 TINY = 1e-10  # of a pixel, where there is no foreground

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -62,3 +62,10 @@ class Output:
     denoising: PredictionSets | None  # sets as in matching, Q = queries.pad
     queries: DenoisingQueries | None
     mask_features: Tensor  # (B, C, H/4, W/4)
+
+
+class Masks(NamedTuple):
+    """Raw outputs of a head whose masks are told classes, or that has one of one foreground."""
+
+    logits: Tensor  # (B, M, h, w), bilinear to the input's size
+    classes: Tensor | None  # (B, M, K + 1), "no object" last; None of one foreground

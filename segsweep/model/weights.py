@@ -35,6 +35,7 @@ class LoadReport:
     loaded: int = 0  # tensors
     drawn: list[str] = field(default_factory=list)  # tensors that were drawn anew
     left: list[str] = field(default_factory=list)  # tensors of the file that have no use here
+    classes: bool = True  # whether the file holds tensors of classes
     unnamed: bool = False  # tensors of classes were taken over, of which the file names none
 
     def __str__(self) -> str:
@@ -48,11 +49,10 @@ class LoadReport:
             )
         if self.left:
             text += f"; not needed are {len(self.left)} ({self.left[0]} ... {self.left[-1]})"
-        drawn = (
-            "class layers start at random, as those of the file are of other classes, or it has "
-            f"none ({len(self.drawn)} tensors)"
-        )
-        return f"{text}; {drawn}" if self.drawn else text
+        if self.drawn:
+            why = "the classes are others" if self.classes else "the file has none"
+            text += f"; class layers start at random, as {why} ({len(self.drawn)} tensors)"
+        return text
 
     def facts(self) -> dict[str, Any]:
         """Return what a record says: where the weights are from, and the hash of what was read."""
@@ -92,6 +92,7 @@ def load(
     spare = (*spare, *class_tensors)
     left = [n for n in state if n not in entries and any(fnmatchcase(n, p) for p in spare)]
     state = {name: value for name, value in state.items() if name not in left}
+    per_class = any(name in state for name in class_tensors)
     drawn = _of_other_classes(state, entries, class_tensors, names is None or names == classes)
     state = {name: value for name, value in state.items() if name not in drawn}
     _check(file, state, {name: t for name, t in entries.items() if name not in drawn})
@@ -100,8 +101,8 @@ def load(
     with torch.no_grad():
         for name, value in state.items():
             entries[name].copy_(value)
-    unnamed = names is None and any(name in state for name in class_tensors)
-    return LoadReport(source, file, len(state), drawn, left, unnamed)
+    unnamed = per_class and names is None and not drawn
+    return LoadReport(source, file, len(state), drawn, left, per_class, unnamed)
 
 
 def _of_other_classes(

@@ -7,13 +7,14 @@ of sam_decoder.py: K classes, where there are several the background is one of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from segsweep.data.base import BACKGROUND
+from segsweep.loss.outputs import Masks
 from segsweep.model.found import SemanticMap
 from segsweep.model.heads.base import Head
 from segsweep.model.heads.query_semantic import best_classes
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
     from segsweep.data.loader import Target
     from segsweep.model.heads.sam_decoder import MaskDecoder
     from segsweep.model.heads.sam_prompts import PromptEncoder
-
-
-class Masks(NamedTuple):
-    """Raw outputs of the head."""
-
-    logits: Tensor  # (B, M, 4h, 4w), (h, w) the grid of the image embedding
-    classes: Tensor | None  # (B, M, K + 1) logits, "no object" last; None of one foreground
 
 
 class SAMHead(Head):

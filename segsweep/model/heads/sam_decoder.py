@@ -19,7 +19,7 @@ from segsweep.model.layers.norms import LayerNorm2d
 QUALITIES = 4  # of the head that rates masks, as many as SAM has mask tokens
 
 
-class Attention(nn.Module):
+class NarrowAttention(nn.Module):
     """Multi-head attention with a projection of its own for each input, `inner` channels wide."""
 
     def __init__(self, channels: int, heads: int, inner: int):
@@ -59,14 +59,14 @@ class TwoWayLayer(nn.Module):
     def __init__(self, channels: int, heads: int, hidden: int, eps: float, first: bool):
         super().__init__()
         self.first = first
-        self.self_attn = Attention(channels, heads, channels)
+        self.self_attn = NarrowAttention(channels, heads, channels)
         self.norm1 = nn.LayerNorm(channels, eps)
-        self.cross_attn_token_to_image = Attention(channels, heads, channels // 2)
+        self.cross_attn_token_to_image = NarrowAttention(channels, heads, channels // 2)
         self.norm2 = nn.LayerNorm(channels, eps)
         self.mlp = FeedForward(channels, hidden)
         self.norm3 = nn.LayerNorm(channels, eps)
         self.norm4 = nn.LayerNorm(channels, eps)
-        self.cross_attn_image_to_token = Attention(channels, heads, channels // 2)
+        self.cross_attn_image_to_token = NarrowAttention(channels, heads, channels // 2)
 
     def forward(
         self, x: Tensor, image: Tensor, code: Tensor, places: Tensor
@@ -88,7 +88,7 @@ class TwoWayTransformer(nn.Module):
         self.layers = nn.ModuleList(
             TwoWayLayer(channels, heads, hidden, eps, first=i == 0) for i in range(layers)
         )
-        self.final_attn_token_to_image = Attention(channels, heads, channels // 2)
+        self.final_attn_token_to_image = NarrowAttention(channels, heads, channels // 2)
         self.norm_final_attn = nn.LayerNorm(channels)
 
     def forward(self, tokens: Tensor, image: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
