@@ -44,7 +44,7 @@ def ready(config: Config) -> None:
     visible(config.trainer)
     for split in ("train", "val"):
         config.data.records(split)
-    config.data.texts()
+    config.data.subject()
     if config.data.slices:
         slices.values(config.data, config.data.slices)
 

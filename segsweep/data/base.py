@@ -88,6 +88,14 @@ class Subject:
     task: str = "instances"
     background: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse more classes than label maps have values."""
+        if self.task == "semantic" and len(self.texts) > BACKGROUND:
+            raise UserError(
+                f"data: {len(self.texts)} classes, but label maps hold 8 bits, of which "
+                f"{BACKGROUND} are values of classes; take fewer classes"
+            )
+
 
 @dataclass
 class DataSet(Choice):

@@ -49,13 +49,13 @@ def write(restored: Restored, out: Path, force: bool = False) -> list[str]:
                 f"{restored.directory}: a base model with the merged weights differs from the run "
                 f"({in_words(gaps)}; allowed {TOLERANCE:g}), so nothing was written"
             )
-    weights = named_weights(model)
-    added = [name for name in state if name in weights and weights[name].added]
+    added = [name for name, site in named_weights(model).items() if site.added]
     return [
         f"wrote {out}: {len(state)} tensors",
         f"  a base model that loads it differs from the run by at most {max(gaps.values()):.1e} "
         f"({source})",
         *foreign(added, config),
+        *config.model.caveats(state),
     ]
 
 

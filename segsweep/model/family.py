@@ -172,6 +172,10 @@ class Family(Choice):
         """Return the whole state dict of a model under its official names."""
         raise NotImplementedError
 
+    def caveats(self, state: State) -> list[str]:
+        """Return lines on what of the `official` weights of a run its program takes otherwise."""
+        return []
+
     def refuse_other_family(self, names: Iterable[str]) -> None:
         """Refuse a checkpoint with weights of these names if it is another family's."""
         held = tuple(names)

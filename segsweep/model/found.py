@@ -59,13 +59,17 @@ class SemanticMap:
 
     classes: Tensor  # (H, W) uint8, BACKGROUND where the model itself says that it is none
     scores: Tensor  # (H, W) of these classes, at most 1
+    final: bool = False  # whether BACKGROUND stands wherever there is no class
 
     def above(self, least: float) -> SemanticMap:
         """Return the map: every pixel keeps its class, however sure it is."""
         return self
 
     def label_map(self, background: bool) -> Tensor:
-        """Classes, where a set has `background` that where no class reaches 0.5. -> (H, W) uint8"""
-        if not background:
+        """Classes; where a set has `background` and the model does not say where, below 0.5.
+
+        -> (H, W) uint8
+        """
+        if self.final or not background:
             return self.classes
         return self.classes.masked_fill(self.scores < 0.5, BACKGROUND)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import outside, within
@@ -158,21 +159,23 @@ class SAM(Family):
                 f"model.weights={self.weights} is a SAM of {there}, model={self.name} one of "
                 f"{here}; choose weights of this size, or the model of that one"
             )
-        tokens, wanted = state[TOKENS], len(entries[TOKENS])
-        if whole(state) or len(tokens) == 1:
-            tokens = tokens[:1].repeat(wanted, 1)
+        tokens = state[TOKENS]
+        if is_whole(state) or len(tokens) == 1:
+            tokens = tokens[:1].repeat(len(entries[TOKENS]), 1)
         return {**state, TOKENS: tokens}
 
     def _refuse_parts(self, state: State) -> None:
-        """Refuse a file that is no SAM, or the encoder of one."""
-        if any(name.endswith(self.sign) for name in state):
-            return
+        """Refuse a file that is no SAM, or a part of one."""
         encoder = any(name.endswith("attn.rel_pos_h") for name in state)
-        held = "the image encoder of a SAM alone" if encoder else "no SAM"
+        decoder = any(name.endswith(self.sign) for name in state)
+        if encoder and decoder:
+            return
+        part = "the image encoder" if encoder else "the mask decoder"
+        held = f"{part} of a SAM alone" if encoder or decoder else "no SAM"
         raise UserError(
-            f"model.weights={self.weights} holds {held} ({', '.join(list(state)[:2])}, ..., but no "
-            f"{self.sign}); model={self.name} needs a whole one: of segment_anything, of "
-            "transformers, or merged by segsweep"
+            f"model.weights={self.weights} holds {held} ({', '.join(list(state)[:2])}, ...); "
+            f"model={self.name} needs a whole one: of segment_anything, of transformers, or "
+            "merged by segsweep"
         )
 
     def official(self, model: Segmenter) -> State:
@@ -184,12 +187,11 @@ class SAM(Family):
         import torch
 
         state = model.state_dict()
-        base = {} if len(state[TOKENS]) > 1 or f"{CLASSIFIER}.bias" in state else self._base()
-        if whole(base):
-            like = state[TOKENS]
-            others = base.pop(TOKENS)[1:].to(like)
-            state[TOKENS] = torch.cat([like, others])
-            state |= {name: tensor for name, tensor in base.items() if name not in state}
+        base = {} if len(state[TOKENS]) > 1 or is_told_classes(state) else self._base()
+        if is_whole(base):
+            others = base.pop(TOKENS)[1:].to(state[TOKENS])
+            networks = {n: t for n, t in base.items() if fnmatchcase(n, OTHER_NETWORKS)}
+            state |= {TOKENS: torch.cat([state[TOKENS], others]), **networks}
         return to_official(state)
 
     def _base(self) -> State:
@@ -199,6 +201,21 @@ class SAM(Family):
 
         return {} if self.weights is None else self.ours(read(locate(self.weights))[0])
 
+    def caveats(self, state: State) -> list[str]:
+        """Say what segment_anything does not know, or computes otherwise."""
+        ours = self.ours(state)
+        if is_told_classes(ours):
+            return [
+                "  mask tokens share one network and are told classes, which segment_anything "
+                "cannot load"
+            ]
+        if is_whole(ours):
+            return [
+                "  the other mask tokens are those of the base: segment_anything decodes all "
+                "together, so that its first mask differs from that of the run, which has one token"
+            ]
+        return ["  it has one mask token, so segment_anything, which has four, cannot load it"]
+
 
 def class_count(subject: Subject) -> int:
     """Count the classes: one foreground is alone, several have the background beside them."""
@@ -206,9 +223,14 @@ def class_count(subject: Subject) -> int:
     return classes + 1 if classes > 1 and subject.background else classes
 
 
-def whole(state: State) -> bool:
-    """Say whether there is a network for more than one mask token."""
-    return any(re.search(r"output_hypernetworks_mlps\.[1-9]", name) for name in state)
+def is_whole(state: State) -> bool:
+    """Say whether weights under our names have a network for more than one mask token."""
+    return any(fnmatchcase(name, OTHER_NETWORKS) for name in state)
+
+
+def is_told_classes(state: State) -> bool:
+    """Say whether weights under our names have a class head."""
+    return f"{CLASSIFIER}.bias" in state
 
 
 def sizes(state: State) -> str:

@@ -31,14 +31,14 @@ class Heads(Recorded):
         """Compare with a recorded tensor within the manifest's tolerance."""
         expected, tolerances = self.arrays(name)[key], self.manifest[name]["tolerances"]
         fitting = (t for pattern, t in tolerances.items() if fnmatchcase(key, pattern))
-        tolerance = next(fitting, tolerances["default"])
+        tolerance: Any = next(fitting, tolerances["default"])
         assert actual.shape == expected.shape, key
         if share := isinstance(tolerance, str) and PERCENT.match(tolerance):
             assert 100 * (actual == expected).double().mean() >= float(share[1]), key
         elif tolerance == "exact":
             assert torch.equal(actual.to(expected.dtype), expected), key
         else:
-            within = {"atol": 1e-4, "rtol": 1e-4, **tolerance}
+            within: Any = dict(atol=1e-4, rtol=1e-4) | tolerance
             torch.testing.assert_close(actual, expected, **within, msg=lambda m: f"{key}: {m}")
 
     def family(self, **changes: Any) -> SAM:

@@ -7,6 +7,7 @@ of sam_decoder.py: K classes, where there are several the background is one of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -83,10 +84,10 @@ class SAMHead(Head):
         if output.classes is None:
             scores = F.interpolate(certain[:, :1], original, mode="bilinear")[0, 0]
             classes = torch.zeros_like(scores, dtype=torch.uint8)
-            return SemanticMap(classes.masked_fill_(scores <= 0.5, BACKGROUND), scores)
+            return SemanticMap(classes.masked_fill_(scores <= 0.5, BACKGROUND), scores, final=True)
         probabilities = output.classes[b].float().softmax(-1)[:, :-1]
         unpadded: View = (size, size, original)
         found = best_classes(probabilities, certain[0], unpadded, "bilinear", torch.positive)
         if self.background:
             found.classes[found.classes == probabilities.shape[1] - 1] = BACKGROUND
-        return found
+        return replace(found, final=True)
