@@ -17,6 +17,7 @@ from segsweep.model.sam_names import from_official
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.whole_sam import WholeSAM
 
+WITHIN: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 PERCENT = re.compile(r">=([\d.]+)% pixels")
 
 
@@ -33,13 +34,13 @@ class Heads(Recorded):
         fitting = (t for pattern, t in tolerances.items() if fnmatchcase(key, pattern))
         tolerance: Any = next(fitting, tolerances["default"])
         assert actual.shape == expected.shape, key
-        if share := isinstance(tolerance, str) and PERCENT.match(tolerance):
-            assert 100 * (actual == expected).double().mean() >= float(share[1]), key
-        elif tolerance == "exact":
-            assert torch.equal(actual.to(expected.dtype), expected), key
-        else:
-            within: Any = dict(atol=1e-4, rtol=1e-4) | tolerance
+        if not isinstance(tolerance, str):
+            within = {**WITHIN, **tolerance}
             torch.testing.assert_close(actual, expected, **within, msg=lambda m: f"{key}: {m}")
+        elif share := PERCENT.match(tolerance):
+            assert 100 * (actual == expected).double().mean() >= float(share[1]), key
+        else:
+            assert torch.equal(actual.to(expected.dtype), expected), key
 
     def family(self, **changes: Any) -> SAM:
         """The config that gives a model with the sizes of `sam_tiny`."""
