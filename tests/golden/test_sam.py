@@ -12,7 +12,9 @@ from sam_models import Heads, gradients
 from torch import Tensor
 
 from segsweep.base.config import compose
-from segsweep.data.base import DataSet, Subject
+from segsweep.data.base import DataSet, Record, Subject, Transform
+from segsweep.data.loader import collate
+from segsweep.data.transforms import evaluation_geometry, sample
 from segsweep.model.heads.frames import to_original
 from segsweep.model.sam import SAM, NormEps
 from segsweep.model.sam_names import from_official, official, ours, segment_anything
@@ -70,8 +72,9 @@ def test_decoder_without_prompts(heads, seen):
         original = heads.arrays(TINY)[f"in/image{i}_uint8_hwc"].shape[:2]
         full = to_original(masks[i : i + 1, 1:2], *sizes, original, "bilinear")
         heads.check(TINY, f"post/img{i}_mask1", full[0])
-    decoded = head.mask_decoder(embedding[:1], places, tokens, dense)
-    heads.check(TINY, "dec/img0_hs", decoded.tokens)
+    decoded = head.mask_decoder(embedding, places, tokens, dense)
+    for i in (0, 1):
+        heads.check(TINY, f"dec/img{i}_hs", decoded.tokens[i : i + 1])
     image = (embedding[:1] + dense).flatten(2).transpose(1, 2)
     own = torch.cat([head.mask_decoder.iou_token.weight, head.mask_decoder.mask_tokens.weight])
     _, image = head.mask_decoder.transformer(own[None], image, places.flatten(2).transpose(1, 2))
@@ -200,3 +203,22 @@ def test_full_size(heads):
     reduced.load_state_dict({n: t for n, t in fitted.items() if n in reduced.state_dict()})
     logits = reduced.sem_seg_head([embedding]).logits
     heads.check(FULL, "dec/reduced_mask_sub8", logits[:, :, ::8, ::8])
+
+
+def test_pixels(heads):
+    """The longest side fits, the rest is padded: what segment_anything does with a picture."""
+    arrays, side = heads.arrays(TINY), heads.config(TINY)["img"]
+    data = DataSet(size=[side, side], transform=Transform["lsj"])
+    samples = []
+    for i in (0, 1):
+        pixels = arrays[f"in/image{i}_uint8_hwc"].numpy()
+        record = Record(i, "", *pixels.shape[:2], [])
+        samples.append(sample(pixels, record, evaluation_geometry(data, record)))
+        resized = samples[-1].image.permute(1, 2, 0).int()
+        off = (resized - arrays[f"pre/resized{i}_uint8_hwc"].int()).abs()
+        assert off.max() <= 2  # Pillow rounds between both directions
+        assert off.bool().double().mean() < 0.1
+    batch = collate(samples, data)
+    heads.check(TINY, "pre/input_sizes", torch.tensor(batch.sizes))
+    off = (batch.images - arrays["pre/input"]).abs() * torch.tensor(data.std).view(3, 1, 1)
+    assert off.max() < 2.01
