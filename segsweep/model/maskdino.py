@@ -201,6 +201,8 @@ ROLES = {
     "feedforward": ["sem_seg_head.*.layers.*.linear2.weight"],
     "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
     "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
+    "backbone": ["backbone.*"],
+    "biases": ["backbone.*.bias"],
 }
 
 # parts of official names and of ours, see `renamed`

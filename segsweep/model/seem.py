@@ -129,6 +129,8 @@ class SEEM(Family):
             ],
             "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
             "text": TEXT,
+            "backbone": ["backbone.*"],
+            "biases": ["backbone.*.bias"],
         }
 
     @property
