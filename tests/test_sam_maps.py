@@ -68,9 +68,15 @@ def test_default_targets_exist(method):
         torch.testing.assert_close(outputs(model), before, atol=1e-6, rtol=1e-5)
 
 
-def test_only_label_maps_are_found():
+def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="model=sam_b finds semantic, and data=coco has instances"):
         compose(["model=sam_b", "data=coco"])
+    with pytest.raises(
+        UserError, match=r"model\.backbone\.layout=resnet: model=sam_b reads"
+    ):
+        compose(["model=sam_b", "data=kvasir", "model.backbone.layout=resnet"])
+    with pytest.raises(UserError, match=r"embedding=16 must be .* twice model\.decoder_heads=6"):
+        built(ONE, None, decoder_heads=3)
     with pytest.raises(UserError, match="255 classes, but label maps hold 8 bits, of which 254"):
         Subject(tuple(map(str, range(255))), "semantic")
 

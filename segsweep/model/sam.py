@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import outside, within
 from segsweep.base.errors import UserError
-from segsweep.model.family import Backbone, Family
+from segsweep.model.family import Backbone, Family, multiple
 from segsweep.model.sam_names import DECODER, HEAD, from_official, to_official
 
 if TYPE_CHECKING:
@@ -67,6 +67,14 @@ class SAM(Family):
     no_object: float = within(0.1, above=0)
     clip: float = outside(1.0)
 
+    def __post_init__(self) -> None:
+        """Refuse a backbone that has other maps, or weights of other names."""
+        if self.backbone.layout not in self.layouts:
+            raise UserError(
+                f"model.backbone.layout={self.backbone.layout}: model={self.name} reads the map of "
+                "SAM's image encoder; leave out model.backbone.layout, or choose sam"
+            )
+
     @property
     def roles(self) -> dict[str, list[str]]:
         """Patterns of the weights and seams that a method may name by one word."""
@@ -113,6 +121,8 @@ class SAM(Family):
         from segsweep.model.heads.sam_decoder import MaskDecoder
         from segsweep.model.heads.sam_prompts import PromptEncoder
 
+        parts = {"twice model.decoder_heads": 2 * self.decoder_heads}
+        multiple("the width of the image embedding", channels, parts)
         decoder = MaskDecoder(
             channels,
             self.decoder_layers,

@@ -28,7 +28,9 @@ class PositionCode(nn.Module):
 
     def forward(self, places: Tensor) -> Tensor:
         """(x, y) in [0, 1] (..., 2) -> (..., C)"""
-        angles = 2 * math.pi * ((2 * places - 1) @ self.positional_encoding_gaussian_matrix)
+        x, y = (2 * places - 1).split(1, dim=-1)
+        of_x, of_y = self.positional_encoding_gaussian_matrix
+        angles = 2 * math.pi * (x * of_x + y * of_y)  # autocast would halve a matrix product
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def grid(self, height: int, width: int) -> Tensor:
