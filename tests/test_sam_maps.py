@@ -71,9 +71,7 @@ def test_default_targets_exist(method):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="model=sam_b finds semantic, and data=coco has instances"):
         compose(["model=sam_b", "data=coco"])
-    with pytest.raises(
-        UserError, match=r"model\.backbone\.layout=resnet: model=sam_b reads"
-    ):
+    with pytest.raises(UserError, match=r"model\.backbone\.layout=resnet: model=sam_b reads"):
         compose(["model=sam_b", "data=kvasir", "model.backbone.layout=resnet"])
     with pytest.raises(UserError, match=r"embedding=16 must be .* twice model\.decoder_heads=6"):
         built(ONE, None, decoder_heads=3)

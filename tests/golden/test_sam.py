@@ -212,7 +212,7 @@ def test_pixels(heads):
     samples = []
     for i in (0, 1):
         pixels = arrays[f"in/image{i}_uint8_hwc"].numpy()
-        record = Record(i, "", *pixels.shape[:2], [])
+        record = Record(i, "", pixels.shape[0], pixels.shape[1], [])
         samples.append(sample(pixels, record, evaluation_geometry(data, record)))
         resized = samples[-1].image.permute(1, 2, 0).int()
         off = (resized - arrays[f"pre/resized{i}_uint8_hwc"].int()).abs()
