@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from segsweep.data.base import Subject
-from segsweep.model.family import Backbone
+from segsweep.model.family import BackboneConfig
 from segsweep.model.sam import SAM
 from segsweep.model.segmenter import Segmenter
 
@@ -20,7 +20,7 @@ def family(**changes: Any) -> SAM:
     sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2}
     sizes |= {"num_heads": 2, "window_size": 3, "global_attn_indexes": [1], "use_rel_pos": True}
     sizes |= {"neck_chans": 16, **changes.pop("kwargs", {})}
-    backbone = Backbone("VisionTransformerSAM", "sam", sizes)
+    backbone = BackboneConfig("VisionTransformerSAM", "sam", sizes)
     small: dict[str, Any] = {"decoder_heads": 2, "decoder_ffn": 16, "quality_hidden": 8}
     small |= {"name": "sam", "mask_channels": 4, "points": 16}
     return SAM(backbone=backbone, **(small | changes))

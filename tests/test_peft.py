@@ -11,24 +11,32 @@ import pytest
 import torch
 
 from segsweep.base.errors import UserError
-from segsweep.data.base import Subject
+from segsweep.data.base import BACKGROUND, Subject
 from segsweep.data.loader import Target
 from segsweep.model.family import BackboneConfig
 from segsweep.peft.apply import apply, merge
 from segsweep.peft.delta import base_hash, delta_bytes, delta_state_dict, load_delta, trained
 from segsweep.peft.sites import named_weights
-from tests.words import compose, files
+from tests.words import class_of, compose, files
 
 CLASSES, SIDE, STEPS = ["crate", "bottle", "bag"], 64, 4
 WORDS = list(files("peft"))
 MODELS = [word for word in files("model") if word.endswith("_tiny")]
-SMALL = {"maskdino_tiny": ["model.dn_number=6"]}
+SMALL = {"points": 64, "queries": 20, "dn_number": 6}  # of a family that has them
 
 
 def config_of(variant, model="maskdino_tiny"):
     word, *rest = variant
-    small = ["model.points=64", "model.queries=20", *SMALL.get(model, [])]
-    return compose([f"model={model}", f"peft={word}", *small, *rest])
+    family = class_of("model", model)
+    data = "digits" if "instances" in family.tasks else "kvasir"
+    known = {f.name for f in fields(family)}
+    small = [f"model.{key}={value}" for key, value in SMALL.items() if key in known]
+    return compose([f"model={model}", f"peft={word}", f"data={data}", *small, *rest])
+
+
+def built(config):
+    """The base model of a config, for instances where it finds some, else for label maps."""
+    return config.model.build(Subject(CLASSES, config.model.tasks[0]))
 
 
 def combinations(word):
@@ -63,7 +71,7 @@ def model_word(request):
 @pytest.fixture(scope="module")
 def base(model_word):
     torch.manual_seed(0)
-    model = config_of(["frozen"], model_word).model.build(Subject(CLASSES))
+    model = built(config_of(["frozen"], model_word))
     return model.eval().requires_grad_(False)  # frozen parts may be computed in another order
 
 
@@ -89,9 +97,11 @@ def targets():
     masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
     masks[0, 8:40, 8:24], masks[1, 30:60, 20:56] = True, True
     boxes = torch.tensor([[16, 24, 16, 32], [38, 45, 36, 30]]) / SIDE
+    maps = torch.full((2, SIDE, SIDE), BACKGROUND, dtype=torch.uint8)
+    maps[0][masks[0]], maps[0][masks[1]], maps[1][masks[1]] = 0, 2, 1
     return [
-        Target(torch.tensor([0, 2]), boxes, masks),
-        Target(torch.tensor([1]), boxes[1:], masks[1:]),
+        Target(torch.tensor([0, 2]), boxes, masks, label_map=maps[0]),
+        Target(torch.tensor([1]), boxes[1:], masks[1:], label_map=maps[1]),
     ]
 
 
@@ -103,10 +113,8 @@ def applied(base, config):
 
 @torch.no_grad()
 def outputs(model, images):
-    out = model.eval()(images)
-    sets = out.matching
-    found = (sets.logits, sets.boxes, sets.embeddings, out.mask_features)
-    return torch.cat([tensor.flatten() for tensor in found if tensor is not None])
+    named = model.sem_seg_head.tensors(model.eval()(images))
+    return torch.cat([tensor.flatten() for tensor in named.values()])
 
 
 def move(model):
@@ -234,7 +242,7 @@ def test_a_delta_refuses_another_base(base, model_word, tmp_path):
     config = config_of(["lora"], model_word)
     (tmp_path / "delta.safetensors").write_bytes(delta_bytes(applied(base, config)[0], {}))
     torch.manual_seed(5)
-    other, _ = applied(config.model.build(Subject(CLASSES)), config)
+    other, _ = applied(built(config), config)
     with pytest.raises(
         UserError, match=f"was trained on the base .*, this one is {base_hash(other)}"
     ):
@@ -249,7 +257,7 @@ def test_a_delta_refuses_another_base(base, model_word, tmp_path):
         (["lora", "peft.targets=[attn]"], "'attn' is no role of this model; choose from head, "),
         (
             ["lora", "peft.targets=['*.self_attn.in_proj.weight']"],
-            r"matches none of the \d+ weights .* did you mean '.*\.self_attn\.in_proj_weight'",
+            r"matches none of the \d+ weights .* did you mean '.*\.self_attn\.\w+.*weight'",
         ),
     ],
 )

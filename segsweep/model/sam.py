@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import outside, within
 from segsweep.base.errors import UserError
-from segsweep.model.family import Backbone, Family, multiple
+from segsweep.model.family import BackboneConfig, Family, multiple
 from segsweep.model.sam_names import DECODER, HEAD, from_official, to_official
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ class SAM(Family):
     class_tensors: ClassVar[tuple[str, ...]] = (f"{CLASSIFIER}.weight", f"{CLASSIFIER}.bias")
     spare: ClassVar[tuple[str, ...]] = (OTHER_NETWORKS,)
 
-    backbone: Backbone = field(default_factory=lambda: Backbone("samvit_base_patch16", "sam"))
+    backbone: BackboneConfig = field(
+        default_factory=lambda: BackboneConfig("samvit_base_patch16", "sam")
+    )
     input: list[int] = outside(default_factory=lambda: [1024, 1024], least=1)
     mask_channels: int = within(16, least=4)  # of the prompt encoder
     decoder_layers: int = within(2, least=1)
@@ -95,7 +97,7 @@ class SAM(Family):
         """Build the reduced model with random weights; only the number of classes matters."""
         from segsweep.model.segmenter import Segmenter
 
-        backbone: Any = self.backbone.build()
+        backbone = self.backbone.build()
         classes = class_count(subject)
         background = classes > len(subject.texts)
         tokens = self.mask_tokens if classes > 1 else 1
@@ -113,7 +115,7 @@ class SAM(Family):
         """Build the model as it was published, with all its mask tokens, for prompts."""
         from segsweep.model.whole_sam import WholeSAM
 
-        backbone: Any = self.backbone.build()
+        backbone = self.backbone.build()
         return WholeSAM(backbone, self._head(backbone.channels[-1]))
 
     def _head(self, channels: int, background: bool = False, **form: Any) -> SAMHead:

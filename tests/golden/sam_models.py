@@ -11,7 +11,7 @@ from recorded import Recorded
 from torch import Tensor
 
 from segsweep.data.base import Subject
-from segsweep.model.family import Backbone
+from segsweep.model.family import BackboneConfig
 from segsweep.model.sam import SAM, NormEps
 from segsweep.model.sam_names import from_official
 from segsweep.model.segmenter import Segmenter
@@ -50,7 +50,7 @@ class Heads(Recorded):
         kwargs |= {"window_size": c["win"], "global_attn_indexes": c["glob"], "use_rel_pos": True}
         sizes = {"decoder_layers": c["ddepth"], "decoder_heads": c["dheads"]}
         sizes |= {"decoder_ffn": c["dmlp"], "quality_hidden": c["iou"], "mask_channels": c["maskc"]}
-        backbone = Backbone("VisionTransformerSAM", "sam", {**kwargs, "neck_chans": c["C"]})
+        backbone = BackboneConfig("VisionTransformerSAM", "sam", {**kwargs, "neck_chans": c["C"]})
         return SAM(name="sam", backbone=backbone, **{**sizes, **changes})
 
     def whole(self) -> WholeSAM:
