@@ -130,3 +130,11 @@ def test_strips_give_the_same_label_map(monkeypatch):
     assert (classes == found.classes).float().mean() > 0.999
     assert torch.equal(found.label_map(background=True), found.classes)
     assert (found.scores[found.classes != BACKGROUND] < 0.5).any()
+
+
+def test_published_sizes_train_by_the_published_recipe():
+    """Unless another is chosen; the order of words does not matter."""
+    for words in (["model=sam_l", "data=kvasir"], ["data=kvasir", "model=sam_l"]):
+        assert compose(words).hparams.name == "convlora"
+        assert compose([*words, "hparams=default"]).hparams.name == "default"
+    assert compose(["model=sam_tiny", "data=kvasir"]).hparams.name == "default"
