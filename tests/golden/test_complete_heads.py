@@ -20,7 +20,6 @@ KNOWN = {
         r"prompt/points_boxes_mask_dense|dec/(points|boxes|points_boxes_mask)_(masks|iou)",
         r"dec/img\d_(masks|iou)_all4|dec/img\d_hs|dec/img0_src",
     ],
-    # pixels and masks as Pillow resizes them are inputs here: they are a matter of data.resample
     "sam_ag_binary": [
         rf"{PIXELS}|in/gt\d_uint8_hw|pre/(pixel_values|gt)|out/(low_res|logits|iou)",
         r"post/(prob|mask)\d|grad/(structure_as_released|balanced_bce)/.+",

@@ -10,8 +10,9 @@ from recorded import FOLDER, Recorded
 from sam_models import Heads, gradients
 from torch import Tensor
 
-from segsweep.data.base import BACKGROUND, IGNORE, Subject
-from segsweep.data.loader import Target
+from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record, Resample, Subject
+from segsweep.data.loader import Target, collate
+from segsweep.data.transforms import evaluation_geometry, sample
 from segsweep.loss.foreground import BalancedBCE, ForegroundCriterion, StructureLoss
 from segsweep.loss.outputs import Masks
 from segsweep.loss.regions import RegionCriterion
@@ -59,6 +60,25 @@ def check_gradients(heads: Heads, name: str, prefix: str, model: Any, norms: dic
             continue  # a parameter there, by mistake; a constant in SAM
         gradient = found[ours(segment_anything(weight))]
         assert float(gradient.norm()) == pytest.approx(norm, rel=2e-3, abs=1e-5), weight
+
+
+@pytest.mark.parametrize(("name", "scale"), [(BINARY, 255), (SEVERAL, 1)])
+def test_pixels_and_masks(heads, name, scale):
+    """Pictures become squares, bicubic; Pillow rounds between both directions."""
+    arrays = heads.arrays(name)
+    height, width = arrays["pre/pixel_values"].shape[2:]
+    data, samples = DataSet(size=[height, width], resample=Resample["bicubic"]), []
+    for i in (0, 1):
+        pixels = arrays[f"in/image{i}_uint8_hwc"].numpy()
+        mask = arrays[f"in/gt{i}_uint8_hw"].numpy()
+        record = Record(i, "", pixels.shape[0], pixels.shape[1], [], labels="mask")
+        samples.append(sample(pixels, record, evaluation_geometry(data, record), mask))
+    batch = collate(samples, data)
+    off = (batch.images - arrays["pre/pixel_values"]).abs() * torch.tensor(data.std).view(3, 1, 1)
+    assert off.max() < 2.01
+    assert (off > 0.01).double().mean() < 0.05
+    masks = torch.stack([target.label_map for target in batch.targets])
+    assert torch.equal(masks.float() / scale, arrays["pre/gt"][:, 0].float())
 
 
 @torch.no_grad()
