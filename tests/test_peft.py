@@ -6,6 +6,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from importlib import import_module
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ SMALL = {"points": 64, "queries": 20, "dn_number": 6}  # of a family that has th
 
 def config_of(variant, model="maskdino_tiny"):
     word, *rest = variant
-    family = class_of("model", model)
+    family: Any = class_of("model", model)
     data = "digits" if "instances" in family.tasks else "kvasir"
     known = {f.name for f in fields(family)}
     small = [f"model.{key}={value}" for key, value in SMALL.items() if key in known]

@@ -13,7 +13,12 @@ from torch import Tensor
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record, Resample, Subject
 from segsweep.data.loader import Target, collate
 from segsweep.data.transforms import evaluation_geometry, sample
-from segsweep.loss.foreground import BalancedBCE, ForegroundCriterion, StructureLoss
+from segsweep.loss.foreground import (
+    BalancedBCE,
+    ForegroundCriterion,
+    StructureLoss,
+    labels_of,
+)
 from segsweep.loss.outputs import Masks
 from segsweep.loss.regions import RegionCriterion
 from segsweep.model.sam import TOKENS, Form, Loss
@@ -77,7 +82,7 @@ def test_pixels_and_masks(heads, name, scale):
     off = (batch.images - arrays["pre/pixel_values"]).abs() * torch.tensor(data.std).view(3, 1, 1)
     assert off.max() < 2.01
     assert (off > 0.01).double().mean() < 0.05
-    masks = torch.stack([target.label_map for target in batch.targets])
+    masks = torch.stack([labels_of(target) for target in batch.targets])
     assert torch.equal(masks.float() / scale, arrays["pre/gt"][:, 0].float())
 
 
