@@ -178,10 +178,10 @@ def test_recall_and_missed_objects_hold_at_the_score(tmp_path: Path) -> None:
     guesses = [guess(0, (0, 0, 20, 20), 0.3), guess(1, (40, 0, 40, 40), 0.6)]
     guesses += [guess(0, (85, 85, 9, 9), 0.9)]  # on the crowd: neither right nor wrong
     low = studied(tmp_path, Boxes([record]), {5: guesses}, score=0.3)
-    assert [m.annotation_id for m in low.missed] == [3, 4]
-    assert low.missed[0] == (5, "5.png", 3, "c", "m", 3600)
+    assert [m.annotation_id for m in low.lists["missed"].rows] == [3, 4]
+    assert low.lists["missed"].rows[0] == (5, "5.png", 3, "c", "m", 3600)
     high = studied(tmp_path, Boxes([record]), {5: guesses}, score=0.31)
-    assert [m.annotation_id for m in high.missed] == [1, 3, 4]
+    assert [m.annotation_id for m in high.lists["missed"].rows] == [1, 3, 4]
     assert high.numbers["recall"]["s"] == {"objects": 2, "found": 0, "recall": 0.0}
     assert high.numbers["calibration"]["predictions"] == 2
     strict = studied(tmp_path, Boxes([record]), {5: [guess(1, (40, 0, 40, 30), 0.9)]}, iou=0.8)

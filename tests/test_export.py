@@ -305,9 +305,11 @@ def test_a_bundle_of_label_maps_needs_no_data(tmp_path: Path, monkeypatch, capsy
     with Image.open("found/labels/picture.png") as file:
         assert torch.equal(torch.as_tensor(np.array(file)), wanted)
     card = Path("handed-on/card.md").read_text()
-    assert "Label maps: no instances, hence no threshold and no calibration." in card
+    assert not Path("handed-on/calibration.csv").exists()
     assert "| mIoU_fg | " in card
-    assert re.search(r"\| class \| IoU \| Acc \|\n\|:--\|--:\|--:\|\n\| thing \| [0-9.]+ \|", card)
+    assert re.search(r"\| class \| images .*\n.*\n\| thing \| 1 \|", card)
+    assert re.search(r"\| mean \| [0-9.]+ \|", card)
+    assert re.search(r"\| (thing|background) \| (thing|background) \| \d+ \|", card)
     assert str(tmp_path) not in "".join(p.read_text("latin-1") for p in Path("handed-on").iterdir())
 
 
@@ -321,7 +323,7 @@ def test_runs_without_analysis_say_what_is_lacking(runs, tmp_path: Path):
     (directory / "record.json").write_text(json.dumps(record))
     called(export, f"run={directory}", "format=bundle", f"out={tmp_path / 'out'}")
     card = (tmp_path / "out/card.md").read_text()
-    assert "Results by class, threshold and calibration are lacking: kept no predictions" in card
+    assert "The analysis of its predictions: lacking (kept no predictions" in card
     assert read_json(tmp_path / "out/labels.json")["score_threshold"] == 0.5
     assert not (tmp_path / "out/calibration.csv").exists()
 

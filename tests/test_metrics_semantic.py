@@ -18,7 +18,7 @@ from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Metric, of_classes
 from segsweep.metrics.ber import BER
-from segsweep.metrics.miou import Confusion, MIoU
+from segsweep.metrics.miou import Confusion, MIoU, by_class
 from segsweep.metrics.overlap import Overlap
 from segsweep.metrics.saliency import Saliency, enhanced_alignment, structure, weighted_f
 from segsweep.model.found import SemanticMap
@@ -224,8 +224,9 @@ def test_one_confusion_matrix_over_the_set(kind: type[Maps]):
 def test_classes_can_be_looked_at_one_by_one():
     truth = np.array([[0, 0, 1, BACKGROUND]], np.uint8)
     evaluator = Confusion(Maps(truth, classes=3), "val")
-    evaluator.add(truth, np.array([[0, 1, 1, 1]], np.uint8), np.ones((1, 4)))
-    iou, accuracy = evaluator.by_class()
+    found = np.array([[0, 1, 1, 1]], np.uint8)
+    evaluator.add(0, evaluator.judge(truth, found, np.ones((1, 4))))
+    iou, accuracy = by_class(evaluator.pixels)
     np.testing.assert_allclose(iou, [1 / 2, 1 / 3, np.nan, 0])
     np.testing.assert_allclose(accuracy, [1 / 2, 1, np.nan, 0])
     rows = of_classes(evaluator)
@@ -239,7 +240,8 @@ def test_means_are_those_of_the_classes(kind: type[Maps]):
     rng = np.random.default_rng(2)
     truth = rng.choice([0, 1, 2, BACKGROUND if kind is Maps else 2, IGNORE], (9, 30))
     evaluator = MIoU("", "x").evaluator(kind(truth.astype(np.uint8), classes=4), "val")
-    evaluator.add(truth, rng.choice([0, 1, 2, 2], truth.shape), np.ones(truth.shape))
+    found = rng.choice([0, 1, 2, 2], truth.shape)
+    evaluator.add(0, evaluator.judge(truth, found, np.ones(truth.shape)))
     rows, values = of_classes(evaluator), evaluator.compute()
     assert len(rows) == 5 - (kind is NoBackground)
     for ending, some in {"fg": rows[:4], "bg": rows}.items():

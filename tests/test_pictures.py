@@ -32,6 +32,7 @@ from segsweep.data.formats.images import read_image
 from segsweep.data.inputs import InputFile
 from segsweep.model.found import SemanticMap
 from segsweep.pages import difference
+from segsweep.pages.compared.base import labels, stored_runs
 from segsweep.pages.found import LabelMapForm, shares
 from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
 from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palette
@@ -516,7 +517,7 @@ def rival(results: Path, seed: int, other: Callable[[dict[str, Any]], dict[str, 
 
 @pytest.mark.parametrize("iou", [0.5, 0.75])
 def test_lost_objects_are_those_of_a_plain_matching(rivals: list[Path], iou: float) -> None:
-    a, b = difference.compared_runs(rivals, [], 0.5, iou)
+    a, b = difference.compared_runs(stored_runs(rivals, []), 0.5, iou)
     records = {record.image_id: record for record in a.config.data.records("val")}
     found = [
         {
@@ -588,7 +589,7 @@ def test_runs_of_low_scores_are_compared_by_their_own_unless_another_is_asked_fo
     assert "no prediction" not in capsys.readouterr().out
     own, other = (
         [row[f"found {label}"] for row in csv.DictReader((tmp_path / "out/objects.csv").open())]
-        for label in difference.labels([read_json(p / "record.json") for p in (rivals[0], timid)])
+        for label in labels([read_json(p / "record.json") for p in (rivals[0], timid)])
     )
     assert own == other
     assert "1" in own
@@ -604,7 +605,7 @@ def test_where_nothing_is_right_all_pages_count_from_the_same_score(
     """No page shows bare photographs of a run where another shows what it found."""
     lost = rival(tmp_path, 3, lambda guess: {"segmentation": block((520, 696), 0, 0, 2, 2)})
     for several in ([lost, rivals[0]], [lost, lost]):
-        compared = difference.compared_runs(several, [], "best", 0.5)
+        compared = difference.compared_runs(stored_runs(several, []), "best", 0.5)
         side, *_ = compared
         assert side.score == study.threshold(lost, side.config, side.record)[0] == study.HALF
         assert (side.matches.scores >= side.score).any()
@@ -616,7 +617,7 @@ def test_where_nothing_is_right_all_pages_count_from_the_same_score(
 
 
 def test_the_best_score_is_each_runs_own(rivals: list[Path]) -> None:
-    for side in difference.compared_runs(rivals, [], "best", 0.5):
+    for side in difference.compared_runs(stored_runs(rivals, []), "best", 0.5):
         assert side.score == best_score(side.matches).score
         hits = side.summary()["found"]
         assert hits == side.matches.right[side.matches.scores >= side.score].sum() > 0

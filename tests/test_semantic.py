@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from segsweep.analysis.study import evaluated
 from segsweep.base.config import compose
 from segsweep.data.base import (
     BACKGROUND,
@@ -31,7 +32,9 @@ from segsweep.model.found import SemanticMap
 from segsweep.model.heads import frames
 from segsweep.model.heads.frames import to_original
 from segsweep.model.heads.query import reader
+from segsweep.run import predictions
 from segsweep.run.identity import Run
+from segsweep.run.restore import load
 from segsweep.story import train
 from tests.painted import WORDS, Painted
 
@@ -218,4 +221,10 @@ def test_a_run_learns_label_maps(tmp_path: Path, model: str, domain: str, metric
         assert list(classes) == [*record["data"]["classes"], "background"]
         known = [row["IoU"] for row in classes.values() if row["IoU"] is not None]
         assert record["metrics"]["mIoU_bg"]["value"] == pytest.approx(np.mean(known))
-    assert not (run.directory / "predictions.jsonl.gz").exists()
+    kept = predictions.of_run(run.directory)
+    assert evaluated(load(run.directory), kept) == {
+        name: told["value"] for name, told in record["metrics"].items()
+    }
+    counted = {row["class"]: row for row in record["analysis"]["classes"]}
+    for row in classes.values():
+        assert counted.get(row["class"], {"IoU": None})["IoU"] == row["IoU"]

@@ -18,7 +18,7 @@ from segsweep.data.base import Annotation, DataSet, Record
 from segsweep.metrics.coco import truths
 
 if TYPE_CHECKING:
-    from segsweep.run.predictions import Found
+    from segsweep.run.lines import Found
 
 BACKGROUND_IOU = 0.1  # below it a prediction has nothing to do with an object (Bolya 2020)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
 
 if TYPE_CHECKING:
-    from segsweep.analysis.matches import Matches
     from segsweep.base.config import Config
     from segsweep.data.base import DataSet
-    from segsweep.run.predictions import Found
 
 MOST = 50  # values of a column; more are no slices but a measurement
 ABSENT = "(none)"
@@ -25,14 +23,12 @@ def check(config: Config) -> None:
     Raises UserError for columns that are not there or that have too many values, and where no
     predictions are kept to compute them from.
     """
-    from segsweep.task.base import kind
-
     if not config.data.slices:
         return
-    kept = kind(config.data.task).kept
-    if not (kept and config.io.predictions):
-        why = "io.predictions=true" if kept else "instances, not label maps"
-        raise UserError(f"data.slices={config.data.slices}: results by slice need {why}")
+    if not config.io.predictions:
+        raise UserError(
+            f"data.slices={config.data.slices}: results by slice need io.predictions=true"
+        )
     values(config.data, config.data.slices)
 
 
@@ -57,33 +53,27 @@ def values(data: DataSet, columns: Sequence[str]) -> dict[str, dict[int, str]]:
 
 def results(
     config: Config,
-    predicted: Iterable[tuple[int, Found]],
-    matches: Matches,
-    score: float,
+    predicted: Iterable[tuple[int, Any]],
     columns: Sequence[str],
+    more: Callable[[set[int]], dict[str, Any]] = lambda images: {},
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return images, the run's own metric and recall of their objects, by column and value."""
-    import numpy as np
+    """Return number of images and the run's own metric, by column and value.
 
-    from segsweep.analysis.numbers import recall
-
+    `more` says what else there is to tell of some images, by their ids.
+    """
     metric, places = config.metrics, values(config.data, columns)
-    images: dict[tuple[str, str], int] = defaultdict(int)
+    images: dict[tuple[str, str], set[int]] = defaultdict(set)
     evaluators: dict[tuple[str, str], Any] = defaultdict(
         lambda: metric.evaluator(config.data, "val")
     )
-    for image_id, instances in predicted:
+    for image_id, found in predicted if columns else ():
         for column in columns:
             key = column, places[column][image_id]
-            evaluators[key].add(image_id, instances)
-            images[key] += 1
+            evaluators[key].add(image_id, found)
+            images[key].add(image_id)
     table: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in columns}
     for (column, value), evaluator in sorted(evaluators.items()):
-        place = places[column]
-        in_slice = [place[record.image_id] == value for record, _ in matches.objects]
-        table[column][value] = {
-            "images": images[column, value],
-            metric.key: evaluator.compute()[metric.key],
-            **recall(matches.finders[np.array(in_slice, bool)], score),
-        }
+        own = images[column, value]
+        score = {metric.key: evaluator.compute()[metric.key]}
+        table[column][value] = {"images": len(own), **score, **more(own)}
     return table

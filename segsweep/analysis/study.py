@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segsweep.base.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from segsweep.analysis.numbers import Missed
     from segsweep.base.config import Config
     from segsweep.run.predictions import PredictionFile
 
@@ -20,12 +20,19 @@ HALF = 0.5  # the score threshold where none was measured
 BEST = "best F1 on its validation images"  # what a measured one is
 
 
+class Listing(NamedTuple):
+    """A list that is too long for a record: the names of its columns, and its rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
 @dataclass(frozen=True)
 class Analysis:
-    """The numbers, as records hold them, and every missed object."""
+    """The numbers, as records hold them, and lists by name."""
 
     numbers: dict[str, Any]
-    missed: list[Missed]
+    lists: dict[str, Listing]
 
 
 def analyse(
@@ -36,37 +43,20 @@ def analyse(
     iou: float = IOU,
     score: float | None = None,
 ) -> Analysis:
-    """Analyse the predictions of a run of this config.
+    """Analyse the predictions of a run of this config; the file of its task here says what.
 
-    Recall and missed objects hold at `score`, by default that of the best F1 of these predictions;
-    errors and calibration regard all of them.
+    Of objects, recall and missed ones hold at `score`, by default that of the best F1 of these
+    predictions; errors and calibration regard all of them.
 
     Raises UserError for columns that the data do not have, and for data that are others now.
     """
-    from segsweep.analysis import numbers, slices
-    from segsweep.analysis.matches import match
+    from segsweep.analysis import slices
 
     if predicted.head["data"] != config.data.fingerprint():
         raise UserError(f"{predicted.path}: data={config.data.name} changed since the run")
     slices.values(config.data, columns)
-    max_dets = getattr(config.metrics, "max_dets", 100)  # other metrics than COCO's set none
-    matches = match(config.data, predicted, iou, max_dets)
-    best = numbers.best_score(matches)
-    if score is None:
-        score = best.score if best else HALF
-    missed = numbers.missed(matches, score, predicted.head["classes"])
-    values = {
-        "iou": iou,
-        "score": score,
-        "images": len(matches.images),
-        "best": best._asdict() if best else None,
-        "recall": numbers.recall_by_size(matches, score),
-        "missed": {"count": len(missed), "first": [list(m) for m in missed[: numbers.SHOWN]]},
-        "errors": matches.errors() if len(matches.objects) else None,
-        "calibration": numbers.calibration(matches.scores, matches.right),
-        "slices": slices.results(config, predicted, matches, score, columns),
-    }
-    return Analysis(values, missed)
+    task = import_module(f"segsweep.analysis.{config.data.task}")
+    return task.analysis(config, predicted, columns, iou, score)
 
 
 def recorded(config: Config, predicted: PredictionFile | None) -> dict[str, Any] | None:
@@ -90,7 +80,7 @@ def threshold(directory: Path, config: Config, record: dict[str, Any]) -> tuple[
         analysis = analysis or analyse(config, of_run(directory)).numbers
     except UserError:
         reason = "no predictions of the validation images are kept to choose one by"
-    if analysis and (best := analysis["best"]):
+    if analysis and (best := analysis.get("best")):
         return best["score"], BEST
     return HALF, reason
 
@@ -98,6 +88,6 @@ def threshold(directory: Path, config: Config, record: dict[str, Any]) -> tuple[
 def evaluated(config: Config, predicted: PredictionFile) -> dict[str, float | None]:
     """Compute the run's metrics again from its predictions: the values of its record, exactly."""
     evaluator = config.metrics.evaluator(config.data, "val")
-    for image_id, instances in predicted:
-        evaluator.add(image_id, instances)
+    for image_id, found in predicted:
+        evaluator.add(image_id, found)
     return evaluator.compute()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from segsweep.base.errors import MEND, Damaged, UserError
 from segsweep.base.terminal import printable
@@ -164,14 +164,25 @@ def checked(text: bytes, shape: Any, nan: bool = False) -> Any:
     return value
 
 
+class Either(NamedTuple):
+    """The shape of an object that has a key, and that of any other."""
+
+    key: str
+    shape: Any
+    other: Any
+
+
 def misfit(value: Any, shape: Any) -> str:
     """Say where a value has not this shape, `.config.seed is 'x', not int`; nothing if it has.
 
     A shape is a type or a union of types, a range of whole numbers, a compiled pattern of texts,
     `[shape]` for a list (`[shape, shape]` for one of two items), `(shape, None)` for what may be
-    null, or a dict of shapes by key: `"key?"` may be absent, `...` stands for all that are not
-    named. A whole number is a float, too; a truth value is no number.
+    null, `Either` for two kinds of objects, or a dict of shapes by key: `"key?"` may be absent,
+    `...` stands for all that are not named. A whole number is a float, too; a truth value is none.
     """
+    if isinstance(shape, Either):
+        there = isinstance(value, dict) and shape.key in value
+        return misfit(value, shape.shape if there else shape.other)
     if isinstance(shape, tuple):
         return "" if value is None else misfit(value, shape[0])
     if isinstance(shape, dict):

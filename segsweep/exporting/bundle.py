@@ -42,7 +42,7 @@ def write(restored: Restored, folder: Path) -> list[str]:
     write_json(folder / "record.json", recorded(restored, analysis))
     chosen = {"score_threshold": score, "iou": analysis["iou"] if best and analysis else None}
     write_json(folder / "labels.json", facts(record) | chosen | {"classes": labels(record)})
-    if analysis:
+    if analysis and "calibration" in analysis:
         write_text(folder / "calibration.csv", table(analysis["calibration"]["bins"]))
     measurements = {"analysis": analysis, "by_class": classes, "lacking": lacking}
     least = math.floor(1e4 * score) / 1e4  # so that four digits keep what has that score

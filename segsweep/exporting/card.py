@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     from segsweep.run.predictions import PredictionFile
     from segsweep.run.restore import Restored
 
-ByClass = dict[str, dict[str, Any]]
+ByClass = list[dict[str, Any]]
 
 
 def measured(restored: Restored) -> tuple[dict[str, Any] | None, ByClass, str]:
-    """Return the analysis of a run, its metric by class, and what is lacking and why.
+    """Return the analysis of a run, its results by class, and what is lacking and why.
 
     What the record does not hold is computed from predictions, where they and the data are here.
     """
     from segsweep.analysis import study
     from segsweep.run import predictions
-    from segsweep.task.base import kind
 
-    config, analysis = restored.config, restored.record.get("analysis")
-    if not kind(config.data.task).kept:
-        classes = {row["class"]: row for row in restored.record.get("classes") or []}
-        return None, classes, "label maps: no instances, hence no threshold and no calibration"
+    directory, config, record = restored.directory, restored.config, restored.record
+    analysis, classes = record.get("analysis"), record.get("classes") or []
+    what, lacking = "objects by class" if analysis else "the analysis of its predictions", ""
     try:
-        predicted = predictions.of_run(restored.directory)
         if analysis is None:
-            analysis = study.analyse(config, predicted, columns=config.data.slices).numbers
-        return analysis, by_class(config, predicted), ""
+            found = predictions.of_run(directory)
+            analysis = study.analyse(config, found, columns=config.data.slices).numbers
+        if "classes" in analysis:
+            classes = analysis["classes"]
+        else:
+            classes = by_class(config, predictions.of_run(directory))
     except UserError as error:
-        reason = str(error).removeprefix(f"{restored.directory}: ")
-    results = "results by class" if analysis else "results by class, threshold and calibration"
-    return analysis, {}, f"{results} are lacking: {reason}"
+        lacking = f"{what}: lacking ({str(error).removeprefix(f'{directory}: ')})"
+    return analysis, classes, lacking
 
 
 def by_class(config: Config, predicted: PredictionFile) -> ByClass:
-    """Return objects and the run's metric, by name of the class; one pass over the predictions."""
+    """Return objects and the run's metric of each class; one pass over the predictions."""
     data, key = config.data, config.metrics.key
     records = data.records("val")
     evaluators = []
@@ -59,10 +59,10 @@ def by_class(config: Config, predicted: PredictionFile) -> ByClass:
         for k, evaluator in enumerate(evaluators):
             evaluator.add(image_id, [p for p in predictions if p["category_id"] == k])
     objects = [a.category for r in records for a in r.annotations if not a.iscrowd]
-    return {
-        name: {"class": name, "objects": objects.count(k), key: evaluators[k].compute()[key]}
+    return [
+        {"class": name, "objects": objects.count(k), key: evaluators[k].compute()[key]}
         for k, name in enumerate(data.classes())
-    }
+    ]
 
 
 def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:

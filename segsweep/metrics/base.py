@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 class Evaluator(Protocol):
     """One evaluation of one split.
 
-    Those of instances also have `add(image_id, predicted)`, which takes one image in the COCO form:
-    results from kept predictions come by it, and ceilings, those of label maps by
-    `add(truth, predicted, scores)`. Those of several classes have `each_class()`, see `of_classes`.
+    Most also have `add(image_id, predicted)`, which takes one image in the form that is kept, of
+    instances the COCO form, of label maps `JudgedMap`: results from kept predictions come by it,
+    and ceilings. Those of several classes have `each_class()`, see `of_classes`.
     """
 
-    def update(self, batch: Batch, predictions: list[Any], /) -> None:
-        """Take in what a model found on the images of a batch, in its order."""
+    def update(self, batch: Batch, predictions: list[Any], /) -> list[Any] | None:
+        """Take in what a model found on the images of a batch, in its order.
+
+        Return it in the form that is kept; None where the COCO form is.
+        """
         ...
 
     def compute(self) -> dict[str, float | None]:

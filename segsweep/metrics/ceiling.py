@@ -194,7 +194,7 @@ def ceiling(config: Config, split: str = "val", title: str = "") -> Ceiling | No
         if record.labels is not None:
             truth = data.label_map(record)
             back, regions, lost = map_brought_back(truth, geometry)
-            both.add(truth, back, back < BACKGROUND)
+            both.add(record.image_id, both.judge(truth, back, back < BACKGROUND))
             objects, gone = objects + regions, gone + lost
             continue
         found = brought_back(record, geometry)

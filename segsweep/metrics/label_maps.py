@@ -5,7 +5,8 @@ Both have the original size of the image. Pixels that nobody labelled (IGNORE) c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.errors import UserError
@@ -23,6 +24,29 @@ if TYPE_CHECKING:
 PIXELS = 2**20  # that are counted at once
 
 
+Measures = Mapping[str, Sequence[float]]
+"""What a metric keeps of one image beside the counts of its pixels, by name."""
+
+
+@dataclass(frozen=True)
+class JudgedMap:
+    """The label map predicted for one image, and how it meets the truth.
+
+    Metrics follow from counts and measures, so the map itself is made only when it is asked for.
+    """
+
+    labels: Callable[[], np.ndarray]  # (H, W) uint8: class or BACKGROUND
+    pixels: np.ndarray  # (K + 1, K + 1), see `confusion`
+    measures: Measures
+
+    def measure(self, name: str, length: int = 1) -> Sequence[float]:
+        """Return a measure of so many numbers. Raises UserError where none was kept."""
+        values = self.measures.get(name, ())
+        if len(values) != length:
+            raise UserError(f"no {name} was kept of the label maps: another metric judged them")
+        return values
+
+
 class LabelMaps:
     """Hands truth and prediction of one image after the other to `add`."""
 
@@ -30,15 +54,27 @@ class LabelMaps:
         self.data = data
         self.records = {record.image_id: record for record in data.records(split)}
 
-    def update(self, batch: Batch, maps: list[SemanticMap]) -> None:
-        """Take in the predictions for the images of a batch, in its order."""
+    def update(self, batch: Batch, maps: list[SemanticMap]) -> list[JudgedMap]:
+        """Take in the predictions for the images of a batch, in its order; return them judged."""
+        judged = []
         for image_id, semantic in zip(batch.image_ids, maps, strict=True):
             predicted = semantic.label_map(self.data.background).cpu().numpy()
             truth = self.data.label_map(self.records[image_id])
-            self.add(truth, predicted, semantic.scores.cpu().numpy())
+            judged.append(self.judge(truth, predicted, semantic.scores.cpu().numpy()))
+            self.add(image_id, judged[-1])
+        return judged
 
-    def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
-        """Take in two label maps (H, W) uint8, and the scores (H, W) of the best classes."""
+    def judge(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> JudgedMap:
+        """Compare two label maps (H, W) uint8, with the scores (H, W) of the best classes."""
+        pixels = confusion(truth, predicted, len(self.data.classes()))
+        return JudgedMap(lambda: predicted, pixels, self.measures(truth, scores))
+
+    def measures(self, truth: np.ndarray, scores: np.ndarray) -> Measures:
+        """Return what does not follow from the counts of pixels."""
+        return {}
+
+    def add(self, image_id: int, judged: JudgedMap) -> None:
+        """Take in one image."""
         raise NotImplementedError
 
 
@@ -73,9 +109,9 @@ class PixelCounts(LabelMaps):
         self.values = values
         self.counts: list[list[int]] = []
 
-    def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
-        """Count the pixels of one image; see `LabelMaps`."""
-        (hits, misses), (false_alarms, rejections) = confusion(truth, predicted, 1).tolist()
+    def add(self, image_id: int, judged: JudgedMap) -> None:
+        """Count the pixels of one image."""
+        (hits, misses), (false_alarms, rejections) = judged.pixels.tolist()
         self.counts.append([hits, false_alarms, misses, rejections])
 
     def compute(self) -> dict[str, float | None]:

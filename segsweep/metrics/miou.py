@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.errors import UserError
 from segsweep.metrics.base import Metric
-from segsweep.metrics.label_maps import LabelMaps, confusion, percent
+from segsweep.metrics.label_maps import JudgedMap, LabelMaps, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,22 +63,14 @@ class Confusion(LabelMaps):
         self.classes = len(data.classes())
         self.pixels = np.zeros((self.classes + 1, self.classes + 1), np.int64)
 
-    def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
-        """Count the pixels of one image; see `LabelMaps`."""
-        self.pixels += confusion(truth, predicted, self.classes)
-
-    def by_class(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return IoU and accuracy of each class and of the background. 2 x (K + 1,), nan if none"""
-        import numpy as np
-
-        right, true, positive = self.pixels.diagonal(), self.pixels.sum(1), self.pixels.sum(0)
-        with np.errstate(invalid="ignore"):  # 0 / 0 is what is not defined
-            return right / (true + positive - right), right / true
+    def add(self, image_id: int, judged: JudgedMap) -> None:
+        """Count the pixels of one image."""
+        self.pixels += judged.pixels
 
     def each_class(self) -> list[dict[str, Any]]:
         """Return IoU and Acc of each class, at last of the background; see `base.of_classes`."""
         names = [*self.data.classes(), *(["background"] if self.data.background else [])]
-        columns = (values.reshape(-1, 1) for values in self.by_class())
+        columns = (values.reshape(-1, 1) for values in by_class(self.pixels))
         return [
             {"class": name, "IoU": percent(iou), "Acc": percent(accuracy)}
             for name, iou, accuracy in zip(names, *columns, strict=False)
@@ -87,7 +79,7 @@ class Confusion(LabelMaps):
     def compute(self) -> dict[str, float | None]:
         """Return all values over the images so far; None where there is nothing to count."""
         values: dict[str, float | None] = {}
-        iou, accuracy = self.by_class()
+        iou, accuracy = by_class(self.pixels)
         for ending, count in {"fg": self.classes, "bg": self.classes + 1}.items():
             known = ending == "fg" or self.data.background
             right, pixels = self.pixels.diagonal()[:count].sum(), self.pixels[:count].sum()
@@ -95,3 +87,15 @@ class Confusion(LabelMaps):
             values[f"mAcc_{ending}"] = percent(accuracy[:count]) if known else None
             values[f"aAcc_{ending}"] = 100 * float(right / pixels) if known and pixels else None
         return values
+
+
+def by_class(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return IoU and accuracy of each class and of the background, nan where nothing is.
+
+    (K + 1, K + 1) -> 2 x (K + 1,)
+    """
+    import numpy as np
+
+    right, true, positive = pixels.diagonal(), pixels.sum(1), pixels.sum(0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is what is not defined
+        return right / (true + positive - right), right / true

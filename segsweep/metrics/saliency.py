@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from segsweep.base.config import within
 from segsweep.data.base import IGNORE
-from segsweep.metrics.label_maps import BinaryMetric, LabelMaps, percent
+from segsweep.metrics.label_maps import BinaryMetric, JudgedMap, LabelMaps, Measures, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from segsweep.data.base import DataSet
 
 EPS = 2.0**-52
+LEVELS = 256  # thresholds of the E-measure
 SIGMA, REACH = 5.0, 3  # of the Gaussian of the weighted F-measure, 7 x 7 pixels
 
 
@@ -48,7 +49,7 @@ class Saliency(BinaryMetric):
 
 
 class GreyMaps(LabelMaps):
-    """Measures each image; what stays in memory are numbers."""
+    """Measures each image by its grey map; only numbers stay, in memory and in what is kept."""
 
     def __init__(self, data: DataSet, split: str, beta2: float) -> None:
         super().__init__(data, split)
@@ -58,17 +59,27 @@ class GreyMaps(LabelMaps):
         }
         self.curves: list[np.ndarray] = []  # E-measure at each threshold
 
-    def add(self, truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray) -> None:
-        """Measure one image; see `LabelMaps`."""
+    def measures(self, truth: np.ndarray, scores: np.ndarray) -> Measures:
+        """Measure one image by its grey map, which is not kept."""
         import numpy as np
 
         mask, grey = truth == 0, stretched(scores.astype(np.float64) * (truth != IGNORE))
         adaptive, curve = enhanced_alignment(grey, mask)
-        self.curves.append(curve)
-        self.values["S"].append(structure(grey, mask))
-        self.values["E_adaptive"].append(adaptive)
-        self.values["F_weighted"].append(weighted_f(grey, mask, self.beta2))
-        self.values["MAE"].append(float(np.abs(grey - mask).mean()))
+        return {
+            "S": [structure(grey, mask)],
+            "E_adaptive": [adaptive],
+            "F_weighted": [weighted_f(grey, mask, self.beta2)],
+            "MAE": [float(np.abs(grey - mask).mean())],
+            "E": curve.tolist(),
+        }
+
+    def add(self, image_id: int, judged: JudgedMap) -> None:
+        """Take in the measures of one image."""
+        import numpy as np
+
+        self.curves.append(np.array(judged.measure("E", LEVELS)))
+        for name, values in self.values.items():
+            values += judged.measure(name)
 
     def compute(self) -> dict[str, float | None]:
         """Return all values over the images so far; None if there were none."""
@@ -128,7 +139,7 @@ def enhanced_alignment(grey: np.ndarray, mask: np.ndarray) -> tuple[float, np.nd
 
     levels = (grey * 255).astype(np.uint8)
     inside, outside = (
-        np.bincount(levels[part], minlength=256)[::-1].cumsum() for part in (mask, ~mask)
+        np.bincount(levels[part], minlength=LEVELS)[::-1].cumsum() for part in (mask, ~mask)
     )
     chosen = grey >= min(2 * grey.mean(), 1)
     adaptive = _aligned(np.array((chosen & mask).sum()), np.array((chosen & ~mask).sum()), mask)

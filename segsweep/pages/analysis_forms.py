@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.analysis.matches import TYPES
 from segsweep.analysis.study import Analysis
-from segsweep.base.csv_files import csv_table
+from segsweep.base.csv_files import as_csv, csv_table
 from segsweep.base.files import write_text
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Analyses = Mapping[str, Analysis]
 """By the name of the run."""
 
-LEFT = ("run", "column", "value")
+LEFT = ("run", "column", "value", "class", "true", "taken for")
+FIRST = 12  # classes and confusions of a run that the terminal shows
 ERRORS = (
     "dAP: points of AP that each type of error costs (Cls: wrong class, Loc: imprecise mask, Both, "
     "Dupe: found twice, Bkg: nothing there, Miss: not found)"
@@ -26,11 +27,15 @@ ERRORS = (
 
 
 def run_row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return what a table says of a run, by column; AP50 is AP at an IoU of 0.50."""
+    """Return what a table says of a run, by column: of objects, or of label maps."""
+    row = of_objects(numbers) if "recall" in numbers else of_maps(numbers)
+    return {"run": name, "images": numbers["images"], **row}
+
+
+def of_objects(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return what a table says of objects; AP50 is AP at an IoU of 0.50."""
     errors, recall = numbers["errors"] or {}, numbers["recall"]
     return {
-        "run": name,
-        "images": numbers["images"],
         "IoU": numbers["iou"],
         "score": numbers["score"],
         f"AP{100 * numbers['iou']:.0f}": errors.get("base", {}).get("AP"),
@@ -38,6 +43,27 @@ def run_row(name: str, numbers: dict[str, Any]) -> dict[str, Any]:
         **{f"dAP {short}": errors.get(kind, {}).get("dAP") for short, kind in TYPES.items()},
         "calibration error": numbers["calibration"]["ECE"],
     }
+
+
+def of_maps(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return what a table says of label maps: IoU of images and of regions."""
+    return {
+        **{f"image IoU {name}": value for name, value in numbers["image_iou"].items()},
+        **{f"IoU of {name}": part["IoU"] for name, part in numbers["regions"].items()},
+    }
+
+
+def classes(name: str, numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a table says of the classes of a run of label maps, the lowest IoU first."""
+    rows = sorted(numbers.get("classes", ()), key=lambda row: (row["IoU"] is None, row["IoU"]))
+    return [{"run": name, **row} for row in rows]
+
+
+def confusions(name: str, numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a table says of the most frequent mistakes of a run of label maps."""
+    columns = ("true", "taken for", "pixels", "percent of true")
+    rows = numbers.get("confusions", ())
+    return [{"run": name, **dict(zip(columns, row, strict=True))} for row in rows]
 
 
 def slices(name: str, numbers: dict[str, Any]) -> list[dict[str, Any]]:
@@ -67,7 +93,7 @@ def tables(analyses: Analyses) -> Iterator[Table]:
 
 def _parts(analyses: Analyses) -> Iterator[tuple[str, list[str], list[dict[str, Any]]]]:
     """Yield title, columns and rows of the tables; that of the runs in two, so that it fits."""
-    for title, rows in _rows(analyses).items():
+    for title, rows in _rows(analyses, FIRST).items():
         errors = [column for column in _columns(rows) if column.startswith("dAP ")]
         if rows:
             yield title, [column for column in _columns(rows) if column not in errors], rows
@@ -75,10 +101,14 @@ def _parts(analyses: Analyses) -> Iterator[tuple[str, list[str], list[dict[str, 
             yield ERRORS, ["run", *errors], rows
 
 
-def _rows(analyses: Analyses) -> dict[str, list[dict[str, Any]]]:
+def _rows(analyses: Analyses, first: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of every table by its title; of a run the first ones of each."""
+    runs = {name: analysis.numbers for name, analysis in analyses.items()}
     return {
-        "runs": [run_row(name, analysis.numbers) for name, analysis in analyses.items()],
-        "slices": [row for name, a in analyses.items() for row in slices(name, a.numbers)],
+        "runs": [run_row(*run) for run in runs.items()],
+        "classes": [row for run in runs.items() for row in classes(*run)[:first]],
+        "confusions": [row for run in runs.items() for row in confusions(*run)[:first]],
+        "slices": [row for run in runs.items() for row in slices(*run)],
     }
 
 
@@ -95,15 +125,13 @@ def _text(value: Any) -> str:
 
 def write(analyses: Analyses, folder: Path) -> Iterator[Path]:
     """Write all files below a folder; yield their paths."""
-    from segsweep.analysis.numbers import Missed
     from segsweep.pages.analysis_figures import draw
 
     for name, analysis in analyses.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        missed = [instance._asdict() for instance in analysis.missed]
         texts = {
             "analysis.json": json.dumps(analysis.numbers, indent=1, allow_nan=False) + "\n",
-            "missed.csv": csv_table(missed, Missed._fields),
+            **{f"{n}.csv": as_csv([x.columns, *x.rows]) for n, x in analysis.lists.items()},
         }
         for file, text in texts.items():
             write_text(folder / name / file, text)

@@ -17,12 +17,10 @@ from segsweep.analysis.matches import Matches, match
 from segsweep.analysis.numbers import size_of
 from segsweep.analysis.study import BEST, threshold
 from segsweep.base.config import Config
-from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record
 from segsweep.metrics.coco import SIZES
-from segsweep.run import predictions
+from segsweep.pages.compared.base import StoredRun, p_text, same_images
 from segsweep.run.predictions import PredictionFile
-from segsweep.run.restore import finished
 
 
 @dataclass(frozen=True)
@@ -104,42 +102,24 @@ class LostObject(NamedTuple):
     place: int  # among all objects
 
 
-def compared_runs(
-    directories: Sequence[Path], words: Sequence[str], score: float | str, iou: float
-) -> list[ComparedRun]:
+def compared_runs(stored: Sequence[StoredRun], score: float | str, iou: float) -> list[ComparedRun]:
     """Match the predictions of runs with the objects of their images.
 
     They count from a score on; "best" is each run's own threshold, that of its best F1.
 
-    Raises UserError where they kept none, or were evaluated on other images.
+    Raises UserError where they were evaluated on other images.
     """
-    stored = [(*finished(path, words), predictions.of_run(path)) for path in directories]
-    (config, record, first), *others = stored
-    for (_, other, predicted), directory in zip(others, directories[1:], strict=True):
-        for key, what in (("data", "other data"), ("split", "another split")):
-            if predicted.head[key] != first.head[key]:
-                raise UserError(
-                    f"compare: {directory.name} was evaluated on {what} than {directories[0].name} "
-                    f"(data={other['choices']['data']} {predicted.head[key]}, "
-                    f"data={record['choices']['data']} {first.head[key]}); compare needs one set"
-                )
-    if config.data.fingerprint() != first.head["data"]:
-        raise UserError(
-            f"compare: data={config.data.name} changed since {directories[0].name} was evaluated; "
-            "say where the old ones lie, as in data.root=FOLDER"
+    data, runs = stored[0].config.data, []
+    for run in stored:
+        matches = match(data, run.predicted, iou, getattr(run.config.metrics, "max_dets", 100))
+        least = (
+            threshold(run.directory, run.config, run.record)
+            if score == "best"
+            else (float(score), "")
         )
-    compared: list[ComparedRun] = []
-    names = labels([record for _, record, _ in stored])
-    for directory, label, run in zip(directories, names, stored, strict=True):
-        matches = match(config.data, run[2], iou, getattr(run[0].metrics, "max_dets", 100))
-        least = threshold(directory, *run[:2]) if score == "best" else (float(score), "")
-        compared.append(ComparedRun(directory, label, *run, *least, matches))
-        if matches.images != compared[0].matches.images:
-            raise UserError(
-                f"compare: {directory.name} was evaluated on {len(matches.images)} images, "
-                f"{directories[0].name} on {len(compared[0].matches.images)} (trainer.limit_val)"
-            )
-    return compared
+        runs.append(ComparedRun(*run, *least, matches))
+    same_images(stored, [run.matches.images for run in runs])
+    return runs
 
 
 def remarks(compared: Sequence[ComparedRun]) -> list[str]:
@@ -149,21 +129,6 @@ def remarks(compared: Sequence[ComparedRun]) -> list[str]:
         for words in run.remarks():
             regarded.setdefault(words, []).append(run.label)
     return [f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in regarded.items()]
-
-
-def labels(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what tells runs apart in few words: the method, then model, seed or id."""
-    from segsweep.results.frame import flatten
-    from segsweep.results.settings import arrange, locate
-
-    runs = arrange(locate([flatten(record) for record in records]))
-    names = [run.setting for run in runs]
-    for more in ([run.model for run in runs], [f"seed {r['config']['seed']}" for r in records]):
-        if len({*names}) < len(names) and len({*more}) > 1:
-            names = [f"{name}, {detail}" for name, detail in zip(names, more, strict=True)]
-    if len({*names}) < len(names):
-        names = [f"{name}, {r['id'][:6]}" for name, r in zip(names, records, strict=True)]
-    return names
 
 
 def rows(a: ComparedRun, b: ComparedRun) -> list[ObjectCounts]:
@@ -275,4 +240,4 @@ def heads(a: ComparedRun, b: ComparedRun) -> list[str]:
 
 def cells(row: ObjectCounts) -> list[str]:
     """Return a row of such a table."""
-    return [row.kind, *(str(n) for n in row[1:-1]), f"{row.p:.2g}" if row.p >= 1e-4 else "<1e-4"]
+    return [row.kind, *(str(n) for n in row[1:-1]), p_text(row.p)]

@@ -201,13 +201,13 @@ class LabelMapForm:
 def result_form(
     restored: Restored, category_ids: list[int], threshold: float, out: Path, crops: bool
 ) -> ResultForm:
-    """Return the form of what a run finds: of objects where its predictions are kept as such."""
+    """Return the form of what a run finds: of label maps where every pixel gets a class."""
     from segsweep.task.base import kind
 
     classes = restored.record["data"]["classes"]
-    if kind(restored.config.data.task).kept:
-        return InstanceForm(classes, category_ids, threshold, out / "crops" if crops else None)
-    return LabelMapForm(classes, restored.background, out / "labels")
+    if kind(restored.config.data.task).dense:
+        return LabelMapForm(classes, restored.background, out / "labels")
+    return InstanceForm(classes, category_ids, threshold, out / "crops" if crops else None)
 
 
 def save_crop(pixels: np.ndarray, box: list[float], path: Path) -> None:

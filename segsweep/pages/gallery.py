@@ -221,7 +221,7 @@ def predict_inputs(
         files = [*records]
     from segsweep.task.base import kind  # needs torch, which nothing so far does
 
-    objects = kind(config.data.task).kept
+    objects = not kind(config.data.task).dense
     if crops and not objects:
         raise UserError(f"crops=true: {directory.name} finds label maps, which have no objects")
     restored = restore(directory, words=words)

@@ -25,6 +25,7 @@ from segsweep.pages.palette import BLACK, RGB, WHITE, colour, ink
 Span = tuple[int, int]  # least and most pixels of the longer side
 
 SPAN: Span = (720, 2048)
+PANEL: Span = (420, 420)  # of pictures beside one another
 FILL = 0.28  # weight of the colour inside a mask
 SMALL = 24**2  # pixels on the drawing below which nothing is filled
 RIM = 0.25  # what is left of the brightness beside an outline

@@ -21,6 +21,9 @@ SIZES = {"all": "recall", "s": "recall small", "m": "recall medium", "l": "recal
 ERRORS = ("missed", "background", "classification", "localisation", "duplicate")
 """Of the types of analysis.matches those that a table of the report shows."""
 
+SPREAD = ("mean", "q25", "lowest")
+"""Of the IoU of images, what such a table shows."""
+
 Record = dict[str, Any]
 
 
@@ -177,18 +180,21 @@ def _candidate(
 def measures(record: Record, key: str) -> dict[str, float]:
     """Return everything about a run that a limit can be put on, by name."""
     values = {name: metric["value"] for name, metric in (record.get("metrics") or {}).items()}
-    analysis = record.get("analysis")
-    if analysis:
+    analysis = record.get("analysis") or {}
+    if "recall" in analysis:
         values |= {SIZES[size]: recall["recall"] for size, recall in analysis["recall"].items()}
         values["precision"] = (analysis["best"] or {}).get("precision")
         right = analysis["best"] is not None  # low scores alone would look perfect
         values["calibration error"] = analysis["calibration"]["ECE"] if right else None
         errors = analysis["errors"] or {}
         values |= {f"dAP {name}": errors[name]["dAP"] for name in ERRORS if name in errors}
-        for column, by_value in analysis["slices"].items():
-            for value, numbers in by_value.items():
-                values[f"{column}={value}"] = numbers.get(key)
-                values[f"{column}={value} recall"] = numbers["recall"]
+    elif analysis:
+        values |= {f"image IoU {name}": analysis["image_iou"].get(name) for name in SPREAD}
+        values |= {f"IoU of {name}": part["IoU"] for name, part in analysis["regions"].items()}
+    for column, by_value in analysis.get("slices", {}).items():
+        for value, numbers in by_value.items():
+            values[f"{column}={value}"] = numbers.get(key)
+            values[f"{column}={value} recall"] = numbers.get("recall")
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
@@ -207,7 +213,7 @@ def outcomes(analysis: dict[str, Any] | None) -> list[OperatingPoint]:
     What is right above an edge follows from the bins of the calibration: their numbers of
     predictions and shares of right ones. Each right prediction has found one object.
     """
-    objects = analysis["recall"]["all"]["objects"] if analysis else 0
+    objects = analysis["recall"]["all"]["objects"] if analysis and "recall" in analysis else 0
     if not analysis or not objects:
         return []
     points, best = [], analysis["best"]

@@ -31,16 +31,13 @@ def backfill(runs: list[Path], words: list[str], everything: bool) -> Iterator[s
 def predict_again(directory: Path, words: list[str]) -> str:
     """Write the file of predictions that training would have written; say what follows from it.
 
-    Nothing else is written. Raises UserError where what the run predicts is not kept, its model or
-    its data are not what they were, or other bytes come out than its record names.
+    Nothing else is written. Raises UserError where its model or its data are not what they were, or
+    other bytes come out than its record names.
     """
     config, record = finished(directory, words)
     same(directory, config, record)  # before the model is built
     from segsweep.run.evaluate import evaluate
-    from segsweep.task.base import kind
 
-    if not kind(config.data.task).kept:
-        raise UserError(f"{directory}: predicts label maps, which are not kept in a file")
     restored = restore(directory, words=words)
     run = restored.run
     run.config.io.predictions = True

@@ -54,16 +54,16 @@ def judged(
 ) -> Evaluator:
     """Return the evaluator that has seen what the model finds on a split.
 
-    That is on its first `limit` batches, if that is given. `keep` takes in ids and results, too.
+    That is on its first `limit` batches, if that is given. `keep` takes in ids and what is kept.
     """
     evaluator, loader = config.metrics.evaluator(config.data, split), validation(config, split)
     batches = itertools.islice(loader, limit)
     if title:
         batches = watched(batches, min(len(loader), limit or len(loader)), f"{title}, batches")
     for batch, results in predict_batches(config, model, batches):
-        evaluator.update(batch, results)
+        judged = evaluator.update(batch, results)
         if keep:
-            keep(batch.image_ids, results)
+            keep(batch.image_ids, judged or [found.coco for found in results])
     return evaluator
 
 

@@ -1,13 +1,11 @@
 """What a run found on the images of its evaluation, in one file: `predictions.jsonl.gz`.
 
     {"schema": 1, "run": id, "split": "val", "classes": [...], "data": fingerprint}
-    {"image_id": 7, "size": [h, w], "found": [[category, score, [x, y, w, h], "RLE counts"], ...]}
     ...
 
-One line per image in the order of evaluation, its instances best first, categories contiguous
-(0..K-1), all numbers as they were evaluated. So whatever follows from predictions can be computed
-again, to the last bit, without the model. Equal predictions give equal bytes. Nothing here imports
-torch.
+One line per image in the order of evaluation; `run.lines` says what the lines of each schema hold,
+of objects (1) and of label maps (2). Whatever follows from them can be computed again, to the last
+bit, without the model. Equal predictions give equal bytes. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -25,38 +23,26 @@ from typing import TYPE_CHECKING, Any, TextIO
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import checked, opened
 from segsweep.run.folder import PREDICTIONS, known_hash, verified
+from segsweep.run.lines import FORMS
 from segsweep.run.shapes import record_of
 
 if TYPE_CHECKING:
     from segsweep.run.identity import Run
 
-SCHEMA = 1
 FILE = PREDICTIONS
 HEAD = {"schema": int, "run?": str, "split?": str, "classes?": [str], "data": str}
-IMAGE = {
-    "image_id": int,
-    "size": ([range(1, 2**16)] * 2, None),
-    "found": [[range(2**16), float, [float] * 4, str]],
-}
-
-Found = list[dict[str, Any]]
-"""Instances of one image, best first: category_id, score, bbox [x, y, w, h], segmentation (RLE)."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Takes in the instances of images, one after the other."""
+    """Takes in what was found on images, one after the other, in the form of a schema."""
 
     lines: TextIO
+    schema: int
 
-    def add(self, image_id: int, predicted: Found) -> None:
-        """Write the instances of one image in the COCO form, as the metric takes them in."""
-        size = predicted[0]["segmentation"]["size"] if predicted else None
-        instances = [
-            (entry["category_id"], entry["score"], entry["bbox"], entry["segmentation"]["counts"])
-            for entry in predicted
-        ]
-        self.put({"image_id": image_id, "size": size, "found": instances})
+    def add(self, image_id: int, found: Any) -> None:
+        """Write what was found on one image, as the metric takes it in."""
+        self.put({"image_id": image_id, **FORMS[self.schema].write(found)})
 
     def put(self, value: dict[str, Any]) -> None:
         """Write one line."""
@@ -64,7 +50,7 @@ class Writer:
 
 
 @contextmanager
-def writing(path: Path, head: dict[str, Any]) -> Iterator[Writer]:
+def writing(path: Path, head: dict[str, Any], schema: int = 1) -> Iterator[Writer]:
     """Write a file of predictions."""
     with (
         path.open("wb") as raw,
@@ -72,24 +58,24 @@ def writing(path: Path, head: dict[str, Any]) -> Iterator[Writer]:
         gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="ascii") as lines,
     ):
-        writer = Writer(lines)
-        writer.put({"schema": SCHEMA, **head})
+        writer = Writer(lines, schema)
+        writer.put({"schema": schema, **head})
         yield writer
 
 
 @contextmanager
 def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]]:
-    """Keep what an evaluation finds, where `io.predictions` says so and its task can be kept.
+    """Keep what an evaluation finds, where `io.predictions` says so.
 
-    Yields a function of image ids and what was found on them, batch by batch. Afterwards the file
-    is there, whole, or there is none.
+    Yields a function of image ids and what was found on them, batch by batch, as the metric takes
+    it in. Afterwards the file is there, whole, or there is none.
     """
     from segsweep.task.base import kind
 
     config = run.config
     run.delete(FILE)  # of an earlier attempt
-    if not (config.io.predictions and kind(config.data.task).kept):
-        yield lambda image_ids, instances: None
+    if not config.io.predictions:
+        yield lambda image_ids, found: None
         return
     head = {
         "run": run.id,
@@ -97,11 +83,12 @@ def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]
         "classes": config.data.classes(),
         "data": config.data.fingerprint(),
     }
-    with run.writing(FILE) as path, writing(path, head) as writer:
+    schema = kind(config.data.task).schema
+    with run.writing(FILE) as path, writing(path, head, schema) as writer:
 
-        def keep(image_ids: Sequence[int], instances: Sequence[Any]) -> None:
-            for image_id, found in zip(image_ids, instances, strict=True):
-                writer.add(image_id, found.coco)
+        def keep(image_ids: Sequence[int], found: Sequence[Any]) -> None:
+            for image_id, predicted in zip(image_ids, found, strict=True):
+                writer.add(image_id, predicted)
 
         yield keep
 
@@ -113,33 +100,17 @@ class PredictionFile:
     path: Path
     head: dict[str, Any]
 
-    def __iter__(self) -> Iterator[tuple[int, Found]]:
-        """Yield (image_id, instances). Raises UserError for a damaged file."""
-        from segsweep.data.formats import masks
-
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """Yield (image_id, what was found). Raises UserError for a damaged file."""
+        form, classes = FORMS[self.head["schema"]], len(self.head.get("classes", ()))
         lines = _lines(self.path)
         next(lines)
         for line in lines:
-            found = as_coco(line)
             try:
-                for instance in found:
-                    masks.area(instance["segmentation"])
+                found = form.read(line, classes, self.path)
             except (TypeError, ValueError) as error:
                 raise Damaged(self.path, f"image {line['image_id']}: {error}") from error
             yield line["image_id"], found
-
-
-def as_coco(line: dict[str, Any]) -> Found:
-    """Return the instances of a line in the COCO form."""
-    return [
-        {
-            "category_id": category,
-            "score": score,
-            "bbox": box,
-            "segmentation": {"size": line["size"], "counts": counts},
-        }
-        for category, score, box, counts in line["found"]
-    ]
 
 
 def read(path: Path) -> PredictionFile:
@@ -149,8 +120,9 @@ def read(path: Path) -> PredictionFile:
     """
     head = next(_lines(path), None)
     schema = head.get("schema") if isinstance(head, dict) else None
-    if head is None or schema != SCHEMA:
-        raise UserError(f"{path}: predictions of schema {schema}, this version reads {SCHEMA}")
+    if head is None or schema not in FORMS:
+        known = " and ".join(map(str, FORMS))
+        raise UserError(f"{path}: predictions of schema {schema}, this version reads {known}")
     return PredictionFile(path, head)
 
 
@@ -173,17 +145,21 @@ def of_run(directory: Path) -> PredictionFile:
             return file
     if known is None:
         raise UserError(
-            f"{directory}: kept no predictions (io.predictions=false, a set of label maps, or a "
-            f"run of an earlier version); {again}"
+            f"{directory}: kept no predictions (io.predictions=false, or a run of an earlier "
+            f"version); {again}"
         )
     return read(verified(directory, record, FILE, again))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the head and the lines of a file, checked by what the schema in the head says."""
+    shape: Any = HEAD
     try:
         with opened(path) as raw, gzip.open(raw) as file:
-            for number, line in enumerate(file):
-                yield checked(line, IMAGE if number else HEAD)
+            for line in file:
+                yield (values := checked(line, shape))
+                if shape is HEAD:
+                    shape = FORMS[values["schema"]].shape
     except FileNotFoundError as error:
         raise UserError(f"{path}: is gone") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:

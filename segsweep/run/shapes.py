@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.base.errors import Damaged
-from segsweep.base.files import NAME, checked, read_bytes, read_json
+from segsweep.base.files import NAME, Either, checked, read_bytes, read_json
 
 COUNT = range(10**15)
 ID = re.compile(r"\w+")  # of a job
@@ -22,6 +22,7 @@ USER = re.compile(r"[^\s,-][^,\x00-\x1f\x7f]*")  # who is asked for on a command
 WORD = {"name": NAME, "label?": str}
 ANY = {...: float | None}
 RECALL = {"objects": COUNT, "recall": float | None}
+MISTAKE = [str, str, COUNT, float]  # true class, what it is taken for, pixels, percent of the true
 
 CONFIG = {
     "seed?": int,
@@ -34,13 +35,22 @@ CONFIG = {
     "trainer?": {"devices?": COUNT, "nodes?": COUNT, "accelerator?": str, "precision?": str},
     "logger?": {"name?": NAME},
 }
-ANALYSIS = {
+SLICES = {...: {...: {...: float | None}}}
+OF_OBJECTS = {
     "recall": {"all": RECALL, ...: RECALL},
     "best": ({...: float}, None),
     "calibration": {"ECE": float | None, "bins": [[COUNT, float | None, float | None]]},
     "errors": ({...: ANY}, None),
-    "slices": {...: {...: {"recall": float | None, ...: float | None}}},
+    "slices": SLICES,
 }
+OF_MAPS = {
+    "image_iou": ANY,
+    "classes": [{"class": str, "IoU": float | None}],
+    "confusions": [MISTAKE],
+    "regions": {...: {"IoU": float | None, ...: float | None}},
+    "slices": SLICES,
+}
+ANALYSIS = Either("image_iou", OF_MAPS, OF_OBJECTS)
 RECORD = {
     "schema": int,
     "id": NAME,

@@ -15,7 +15,7 @@ class Task:
     """What general code must know of a task."""
 
     finds: ClassVar[str]  # in words
-    kept: ClassVar[bool] = False  # what is found stands in the file of predictions of a run
+    schema: ClassVar[int]  # of the file of predictions of a run; see run.lines
     dense: ClassVar[bool] = False  # every pixel gets a class, or none where sets have background
 
 

@@ -11,7 +11,7 @@ class InstanceTask(Task):
     """Finds the best instances of each image."""
 
     finds: ClassVar[str] = "instances"
-    kept: ClassVar[bool] = True
+    schema: ClassVar[int] = 1
 
 
 TASK = InstanceTask

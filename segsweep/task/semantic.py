@@ -11,6 +11,7 @@ class SemanticTask(Task):
     """Finds the best class of every pixel of each image."""
 
     finds: ClassVar[str] = "label maps"
+    schema: ClassVar[int] = 2
     dense: ClassVar[bool] = True
 
 

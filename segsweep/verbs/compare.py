@@ -21,7 +21,7 @@ from segsweep.base.terminal import printer, share
 from segsweep.sweeps.names import chosen, spoken
 
 if TYPE_CHECKING:
-    from segsweep.pages.difference import ComparedRun
+    from segsweep.pages.compared.base import ComparedRuns
 
 GROUP = "results"
 ALSO = ("diff",)
@@ -45,13 +45,15 @@ def main(argv: list[str] | None = None) -> int:
     runs = chosen(options.results, options.runs)
     if len(runs) < 2:
         raise UserError(f"compare: needs two runs or more, {options.runs} names {len(runs)}")
-    from segsweep.pages import difference
     from segsweep.pages.compare import write
+    from segsweep.pages.compared.base import compared
 
-    compared = difference.compared_runs(runs, options.words, options.score, options.iou)
-    show(compared)
-    names = "-".join(run.record["id"][:6] for run in compared)
-    for path in write(compared, options.out or options.results / "compare" / names, options.images):
+    comparison = compared(runs, options.words, options.score, options.iou)
+    show(comparison)
+    names = "-".join(run.record["id"][:6] for run in comparison.runs)
+    for path in write(
+        comparison, options.out or options.results / "compare" / names, options.images
+    ):
         print(f"wrote {path}")
     return 0
 
@@ -66,34 +68,33 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def show(compared: list[ComparedRun]) -> None:
-    """Print what each run finds, then each one beside the first, by size and class."""
+def show(comparison: ComparedRuns) -> None:
+    """Print what each run finds, then each one beside the first, by kind and class."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from segsweep.pages.difference import absent, cells, heads, remarks, rows
-
     console = printer(highlight=False)
     table = Table(box=SIMPLE_HEAD)
-    summaries = [run.summary() for run in compared]
+    summaries = comparison.summaries()
     for column in summaries[0]:
         table.add_column(column, justify="left" if column in ("run", "id") else "right")
     for summary in summaries:
         table.add_row(*map(_text, summary.values()))
     console.print(table)
-    for remark in remarks(compared):
+    for remark in comparison.remarks():
         console.print(remark, style="yellow", markup=False, soft_wrap=True)
-    first, *others = compared
-    for other in others:
-        table = Table(title=f"{first.label} and {other.label}", box=SIMPLE_HEAD)
+    note = ""
+    for pair in comparison.pairs():
+        table = Table(title=f"{comparison.runs[0].label} and {pair.other}", box=SIMPLE_HEAD)
         table.title_justify = "left"
-        for k, column in enumerate(heads(first, other)):
+        for k, column in enumerate(pair.heads):
             table.add_column(column, justify="right" if k else "left")
-        for row in rows(first, other):
-            table.add_row(*cells(row))
+        for row in pair.rows:
+            table.add_row(*row)
         console.print(table)
-    if words := absent(first):
-        console.print(words)
+        note = pair.note
+    if note:
+        console.print(note)
 
 
 def _text(value: object) -> str:

@@ -80,22 +80,17 @@ def _directories(contest: Contest, decision: Decision, results: Path) -> list[Pa
 
 
 def _table(contest: Contest, directories: list[Path], left: int) -> PictureTable:
-    from segsweep.pages import difference
-    from segsweep.pages.compare import TRUTH, gather
+    from segsweep.pages.compared.base import compared
     from segsweep.pages.painter import data_url
 
-    compared = difference.compared_runs(directories, [], "best", 0.5)
-    image_ids = difference.contested(compared, IMAGES)
-    images = gather(compared, {*image_ids})
+    comparison = compared(directories, [], "best", 0.5)
     rows = []
-    for image_id in image_ids:
-        image = images[image_id]
-        row = PictureRow(image.record.file, [data_url(panel) for panel in image.panels()])
+    for image in comparison.pictures(IMAGES)[0]:
+        row = PictureRow(image.file, [data_url(panel) for panel in image.panels])
         left -= sum(map(len, row.pictures))
         if left < 0:
             break
         rows.append(row)
     remark = "" if rows else "no room left on the page; python -m segsweep compare shows them"
-    titles = [TRUTH, *(run.label for run in compared)]
-    notes = tuple(difference.remarks(compared))
-    return PictureTable(contest.name, titles, rows, remark, notes)
+    notes = tuple(comparison.remarks())
+    return PictureTable(contest.name, comparison.titles, rows, remark, notes)

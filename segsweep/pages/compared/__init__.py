@@ -1,0 +1,1 @@
+"""Runs beside one another: a file for each task, by its word."""
