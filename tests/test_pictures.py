@@ -315,8 +315,10 @@ def test_label_maps_are_png_files_of_classes(tmp_path: Path, monkeypatch, capsys
     assert values <= {*range(len(read_json(run / "record.json")["data"]["classes"])), BACKGROUND}
     assert (folder / "overlays/a.png").exists()
     assert not (folder / "predictions.json").exists()
-    with pytest.raises(UserError, match="predicts label maps"):
-        predict.main([str(run), "split=val"])
+    kept = (run / predictions.FILE).read_bytes()
+    (run / predictions.FILE).unlink()
+    predict.main([str(run), "split=val"])
+    assert (run / predictions.FILE).read_bytes() == kept
 
 
 def test_drawings_of_a_video_have_one_size_whatever_classes_are_there(tmp_path: Path) -> None:

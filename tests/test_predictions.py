@@ -55,6 +55,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert dict(found)[3] == []  # it can be read again
 
 
+def test_files_of_instances_stay_what_they_were(tmp_path: Path) -> None:
+    """Records name their hash."""
+    found = '[[0,0.3333333333333333,[0.1,2.0,3.3000001907348633,4.0],"12340"]]'
+    assert gzip.decompress(write(tmp_path / "one.gz").read_bytes()).decode().splitlines() == [
+        '{"schema":1,"run":"abc","split":"val","classes":["a"],"data":"f"}',
+        f'{{"image_id":7,"size":[9,9],"found":{found}}}',
+        '{"image_id":3,"size":null,"found":[]}',
+    ]
+
+
 def test_equal_predictions_are_equal_bytes(tmp_path: Path) -> None:
     first, second = write(tmp_path / "one.gz"), write(tmp_path / "other.gz")
     os.utime(first, (0, 0))

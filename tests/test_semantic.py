@@ -32,6 +32,7 @@ from segsweep.model.found import SemanticMap
 from segsweep.model.heads import frames
 from segsweep.model.heads.frames import to_original
 from segsweep.model.heads.query import reader
+from segsweep.model.heads.query_semantic import best_classes
 from segsweep.run import predictions
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
@@ -187,6 +188,21 @@ def test_classes_are_the_sum_over_all_queries(monkeypatch, resize, original, cel
     assert torch.equal(nothing, found.scores < 0.5)
     assert nothing.any()
     assert not nothing.all()
+
+
+def test_one_class_is_that_of_the_surest_query(monkeypatch):
+    """Hundreds of queries that are nearly sure of nothing do not add up to a foreground."""
+    original, number = (20, 33), 300
+    p, maps = torch.full((number, 1), 0.01), torch.full((number, 16, 16), 4.0)
+    p[7], maps[7, :8] = 0.9, -4.0
+    for cells in (1, 2**24):
+        monkeypatch.setattr(frames, "CELLS", cells)
+        found = best_classes(p, maps, (SIZE, PADDED, original), "bilinear")
+        sure = to_original(maps[None], SIZE, PADDED, original, "bilinear")[0].sigmoid()
+        torch.testing.assert_close(found.scores, (p[:, :, None] * sure).amax(0))
+        labels = found.label_map(background=True)
+        assert set(labels.unique().tolist()) == {0, BACKGROUND}
+        assert torch.equal(labels == 0, sure[7] * 0.9 >= 0.5)
 
 
 @pytest.mark.parametrize(

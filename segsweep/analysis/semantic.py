@@ -96,7 +96,7 @@ def image_iou(pixels: np.ndarray) -> float | None:
     return 100.0 if value is None and pixels.any() else value
 
 
-def _scored(image_id: int, file: str, pixels: np.ndarray, names: Sequence[str]) -> ScoredImage:
+def _scored(image_id: int, file: str, pixels: np.ndarray, names: list[str]) -> ScoredImage:
     worst = confusions(pixels, names)[:1]
     true, other, number = worst[0][:3] if worst else (None, None, 0)
     return ScoredImage(image_id, file, image_iou(pixels), true, other, number)
@@ -123,7 +123,7 @@ def classes(total: np.ndarray, there: np.ndarray, names: Sequence[str]) -> list[
     ]
 
 
-def confusions(total: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
+def confusions(total: np.ndarray, names: list[str]) -> list[tuple[str, str, int, float]]:
     """Return true class, what it is taken for, pixels, percent of the true class; largest first.
 
     (K + 1, K + 1)

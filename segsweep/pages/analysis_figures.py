@@ -26,8 +26,7 @@ LINES, LETTERS = 10, 16  # classes or confusions that a panel has room for; of a
 def _labelled(ax: Axes, bars: BarContainer, labels: list[str], most: float) -> None:
     """Write beside each bar, from the first at the top, what it means."""
     ax.bar_label(bars, labels, padding=3, fontsize=7)
-    ax.set_xlim(0, most)
-    ax.invert_yaxis()
+    ax.set(xlim=(0, most), ylim=(max(len(labels), len(TYPES)) - 0.4, -0.6))
     ax.grid(axis="y", visible=False)
 
 

@@ -113,8 +113,10 @@ def unpacked(line: dict[str, Any], classes: int, path: Path) -> np.ndarray:
     """Return the label map of a line. -> (H, W) uint8. Raises Damaged for anything else."""
     height, width = line["size"]
     try:
-        packed = base64.b64decode(line["map"], validate=True)
-        content = zlib.decompressobj().decompress(packed, height * width + 1)  # no more than fits
+        packed, stream = base64.b64decode(line["map"], validate=True), zlib.decompressobj()
+        content = stream.decompress(packed, height * width + 1)  # no more than fits
+        if not stream.eof:
+            raise ValueError("it does not end")
         labels = np.frombuffer(content, np.uint8).reshape(height, width)
     except (ValueError, zlib.error) as error:
         raise Damaged(path, f"image {line['image_id']}: no label map ({error})") from error

@@ -35,7 +35,9 @@ def best_classes(
     """Semantic inference of MaskFormer (Cheng 2021, 3.4). p(class) (Q, K), masks (Q, h, w)
 
     The score of a class is the sum over the queries of p(class) times the mask's probability, which
-    is `certain` of what becomes of `masks` at the original size.
+    is `certain` of what becomes of `masks` at the original size. Where there is one class, nothing
+    stands against that sum, and hundreds of queries at 0.01 make it 1: there the score is the
+    largest such product, what is left of 1 is the background's.
     Neither Q masks nor K scores of a whole image are there at once: resizing is linear, so strips
     of rows are made by a matrix, then their columns as ever.
     """
@@ -51,9 +53,11 @@ def best_classes(
         few = torch.einsum("rh,qhw->qrw", strip[:, used], masks[:, used])[None]
         widths = (n, size[1]), (n, padded_size[1]), (n, original[1])
         few = certain(frames.to_original(few, *widths, resize)[0])
-        scores[top : top + n], best[top : top + n] = torch.einsum(
-            "qk,qrw->krw", probabilities, few
-        ).max(0)
+        if probabilities.shape[1] == 1:
+            found = few.mul_(probabilities[:, :, None]).amax(0, keepdim=True)
+        else:
+            found = torch.einsum("qk,qrw->krw", probabilities, few)
+        scores[top : top + n], best[top : top + n] = found.max(0)
     return SemanticMap(best, scores.clamp_(max=1))
 
 

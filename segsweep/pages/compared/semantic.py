@@ -28,7 +28,7 @@ from segsweep.results.over_sets import sign_flips
 from segsweep.results.wording import elided
 
 ONLY_FIRST, ONLY_OTHER, BOTH_WRONG = 5, 4, 6  # places of their colours
-NAMED = 16  # letters of a run in a legend
+NAMED = 20  # letters of a run in a legend
 TEST = (
     "p: probability of a mean difference that is at least this far from zero, if it were chance in "
     "each image which run is better (paired sign flips, two-sided)."
@@ -174,25 +174,14 @@ class MapComparison:
             if labelled.shape != truth.shape:
                 raise Damaged(run.stored.predicted.path, f"{record.file} has another size")
         names = data.classes()
-        legend = [
-            (names[k], colour(int(k)))
-            for k in np.unique(np.stack([truth, *found]))
-            if k < len(names)
-        ]
-        panels = [
-            with_legend(tinted(pixels, labelled, span=PANEL), legend)
-            for labelled in (truth, *found)
-        ]
+        there = [int(k) for k in np.unique(np.stack([truth, *found])) if k < len(names)]
+        panels = [_panel(pixels, x, {k: names[k] for k in there}) for x in (truth, *found)]
+        grey = np.repeat(pixels.mean(2, keepdims=True), 3, 2).astype(np.uint8)
         for label, other in zip(labels[1:], found[1:], strict=True):
-            who = {
-                ONLY_FIRST: f"right: {labels[0]}",
-                ONLY_OTHER: f"right: {label}",
-                BOTH_WRONG: "neither",
-            }
-            against = tinted(pixels, disagreement(truth, found[0], other), span=PANEL)
-            panels.append(
-                with_legend(against, [(elided(w, NAMED + 8), colour(k)) for k, w in who.items()])
-            )
+            right = {ONLY_FIRST: labels[0], ONLY_OTHER: label}
+            who = {k: f"right: {elided(name, NAMED)}" for k, name in right.items()}
+            who |= {BOTH_WRONG: "neither"} if len(names) > 1 else {}
+            panels.append(_panel(grey, disagreement(truth, found[0], other), who))
         return panels
 
     def lists(self) -> dict[str, str]:
@@ -212,6 +201,12 @@ class MapComparison:
         ]
         tables = {"images.csv": images, "classes.csv": classes}
         return {name: csv_table(rows, list(rows[0])) for name, rows in tables.items() if rows}
+
+
+def _panel(pixels: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> Image.Image:
+    """Tint a picture and name colours below, the same below all panels of an image."""
+    legend = [(name, colour(k)) for k, name in names.items()]
+    return with_legend(tinted(pixels, labels, span=PANEL), legend)
 
 
 def _or_none(value: float) -> float | None:

@@ -32,6 +32,7 @@ PRICES = (
 )
 NAMED = 3  # words of a title
 APART = re.compile(r"config\.(repeat|force|io|logger|trainer)\b")  # tells no settings apart
+ANALYSED = re.compile(r"dAP |image IoU |IoU of |.*=")  # measures of errors, label maps and slices
 TROUBLE = ("failed", "lost", "unreadable", "interrupted")
 
 
@@ -278,7 +279,7 @@ def measured(contest: Contest) -> dict[str, Any]:
     head = [
         name
         for name in contest.measures()
-        if name in known or quantity_of(name) in sized or "=" in name or name.startswith("dAP")
+        if name in known or quantity_of(name) in sized or ANALYSED.match(name)
     ]
     analysed = any(quantity_of(name) not in sized for name in head)
     return {
