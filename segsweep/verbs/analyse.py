@@ -1,11 +1,11 @@
-"""The verb `analyse`: why a run's AP is what it is, from the predictions that it kept.
+"""The verb `analyse`: why a run's metric is what it is, from the predictions that it kept.
 
     python -m segsweep analyse table2 --slice modality
     python -m segsweep analyse 3f2a91 --score 0.3 --iou 0.75
 
 Nothing is trained or predicted again. Writes results/analysis: a folder per run with analysis.json,
-missed.csv and its figure; runs.csv and slices.csv over all of them. docs/analysis.md says what each
-number means.
+its lists (missed.csv; images.csv and confusion.csv of label maps) and its figure; runs.csv, slices.csv
+and, of label maps, classes.csv over all of them. docs/analysis.md says what each number means.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
 Reads the predictions that runs kept (`predict split=val` makes missing ones); no model is run. The
 first run is the one that the others are compared with. Each run's objects count from its score of
-best F1 on, as in `report` and `predict`. Writes a page, a figure and two lists of objects.
-docs/pictures.md says what each number means.
+best F1 on, as in `report` and `predict`; label maps are compared image by image. Writes a page, a
+figure and two lists. docs/pictures.md says what each number means.
 """
 
 from __future__ import annotations
