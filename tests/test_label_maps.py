@@ -36,6 +36,7 @@ from segsweep.verbs import compare, predict
 from tests.painted import WORDS
 from tests.records import record, write
 
+SMALL = ["data.train=2", "data.val=6", "data.side=64"]
 Maps = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -53,8 +54,8 @@ def noisy(labels: np.ndarray, draws: np.random.Generator) -> np.ndarray:
 
 def left(folder: Path, change: Maps, *words: str, domain: str = "street") -> Run:
     """Leave a run as if it had predicted the truth, but for a change."""
-    own = ["data.train=4", "data.val=6", f"data.domain={domain}", f"io.results={folder}"]
-    run = Run(compose([*WORDS, "metrics=miou", *own, *words]))
+    own = [f"data.domain={domain}", f"io.results={folder}"]
+    run = Run(compose([*WORDS, *SMALL, "metrics=miou", *own, *words]))
     config, draws = run.config, np.random.default_rng(len(words))
     data, evaluator = config.data, config.metrics.evaluator(config.data, "val")
     run.directory.mkdir(parents=True)
@@ -84,6 +85,15 @@ def results(tmp_path_factory) -> tuple[Path, list[Run]]:
     """Two settings of several classes."""
     folder = tmp_path_factory.mktemp("maps")
     return folder, [left(folder, noisy, "peft=full_head"), left(folder, shifted, "peft=lora")]
+
+
+@pytest.fixture(scope="module")
+def page(results, tmp_path_factory) -> Path:
+    """The runs side by side."""
+    out = tmp_path_factory.mktemp("page")
+    words = [*(str(run.directory) for run in results[1]), f"out={out}", "images=2"]
+    assert compare.main(words) == 0
+    return out / "index.html"
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -152,7 +162,7 @@ def test_recorded_values_and_slices_follow_exactly(tmp_path: Path, metric: str) 
 
 def test_another_metric_says_what_it_lacks(tmp_path: Path) -> None:
     run = left(tmp_path, noisy, domain="clean")
-    other = compose([*WORDS, "metrics=saliency", "data.train=4", "data.val=6"])
+    other = compose([*WORDS, *SMALL, "metrics=saliency"])
     with pytest.raises(UserError, match="no E was kept"):
         evaluated(other, predictions.of_run(run.directory))
 
@@ -211,7 +221,7 @@ def test_the_verb_writes_lists_and_a_figure(results, tmp_path: Path, capsys) -> 
         analyse_verb.main([str(runs[0].directory), "--score", "0.3"])
 
 
-def test_runs_are_compared_image_by_image(results, tmp_path: Path, capsys) -> None:
+def test_runs_are_compared_image_by_image(results, page: Path) -> None:
     _, runs = results
     directories = [run.directory for run in runs]
     comparison = compared(directories, [], "best", 0.5)
@@ -231,10 +241,9 @@ def test_runs_are_compared_image_by_image(results, tmp_path: Path, capsys) -> No
     assert rows[0].file == files[ids[int(np.abs(difference).argmax())]]
     assert (len(rows), len(rows[0].panels), ways) == (2, 4, [[]])
     assert len({panel.size for row in rows for panel in row.panels[:3]}) <= 2
-    assert compare.main([*map(str, directories), f"out={tmp_path}", "images=2"]) == 0
-    assert "better Full head" in capsys.readouterr().out
-    assert len(list(csv.DictReader((tmp_path / "images.csv").open()))) == 6
-    assert "data:image/jpeg" in (tmp_path / "index.html").read_text()
+    assert len(list(csv.DictReader((page.parent / "images.csv").open()))) == 6
+    assert "data:image/jpeg" in page.read_text()
+    assert "better Full head" in page.read_text()
     with pytest.raises(UserError, match="these runs have label maps"):
         compare.main([*map(str, directories), "score=0.5"])
 
@@ -249,13 +258,11 @@ def test_who_is_right_where_maps_differ() -> None:
     ]
 
 
-def test_compared_label_maps_fit_a_narrow_screen(browser: Any, results, tmp_path: Path) -> None:
-    words = [*(str(run.directory) for run in results[1]), f"out={tmp_path}", "images=1"]
-    assert compare.main(words) == 0
-    page = browser.new_page(viewport={"width": 420, "height": 900})
-    page.goto((tmp_path / "index.html").as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= 420
-    page.close()
+def test_compared_label_maps_fit_a_narrow_screen(browser: Any, page: Path) -> None:
+    window = browser.new_page(viewport={"width": 420, "height": 900})
+    window.goto(page.as_uri())
+    assert window.evaluate("document.documentElement.scrollWidth") <= 420
+    window.close()
 
 
 def test_a_report_shows_label_maps_and_what_they_lack(results) -> None:

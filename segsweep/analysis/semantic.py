@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segsweep.run.predictions import PredictionFile
 
 SHOWN = 20  # confusions and images that a record names
-QUARTERS = ("lowest", "q25", "median", "q75", "highest")
+QUARTERS = ("lowest", "lower quarter", "median", "upper quarter", "highest")
 SHARES = {"below 1 %": 0.01, "1 to 10 %": 0.1, "above 10 %": 1.0}
 """Of an image, that a region has: all pixels of a class in an image. Upper bounds."""
 

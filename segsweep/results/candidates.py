@@ -21,7 +21,7 @@ SIZES = {"all": "recall", "s": "recall small", "m": "recall medium", "l": "recal
 ERRORS = ("missed", "background", "classification", "localisation", "duplicate")
 """Of the types of analysis.matches those that a table of the report shows."""
 
-SPREAD = ("mean", "q25", "lowest")
+SPREAD = ("mean", "lower quarter", "lowest")
 """Of the IoU of images, what such a table shows."""
 
 Record = dict[str, Any]

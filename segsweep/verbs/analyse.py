@@ -4,8 +4,9 @@
     python -m segsweep analyse 3f2a91 --score 0.3 --iou 0.75
 
 Nothing is trained or predicted again. Writes results/analysis: a folder per run with analysis.json,
-its lists (missed.csv; images.csv and confusion.csv of label maps) and its figure; runs.csv, slices.csv
-and, of label maps, classes.csv over all of them. docs/analysis.md says what each number means.
+its lists (missed.csv; of label maps images.csv and confusion.csv) and its figure; runs.csv,
+slices.csv and, of label maps, classes.csv and confusions.csv over all of them. docs/analysis.md says
+what each number means.
 """
 
 from __future__ import annotations

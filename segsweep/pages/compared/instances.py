@@ -52,8 +52,8 @@ class ObjectComparison:
             f"where it overlaps an object's by {first.matches.iou:g} or more (IoU).",
             f"Score: predictions with this score or more count{own if first.reason else ''}. False "
             "alarms: predictions that are no object.",
-            "The images on whose objects the runs disagree most. Predictions of each run from its "
-            "score (first table) on.",
+            "The images on whose objects the runs disagree most; predictions of each run from its "
+            f"score on{', that of best F1 where nothing else is said' if first.reason else ''}.",
         )
 
     def summaries(self) -> list[dict[str, Any]]:

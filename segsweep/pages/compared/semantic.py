@@ -120,7 +120,7 @@ class MapComparison:
             f"{first.stored.config.data.name}: label maps of {len(first.images)} images.",
             "Image IoU: the mean IoU of the classes that an image has, in truth or prediction, but "
             "background, in percent; here its mean, median and lowest over the images.",
-            "The images on which the IoU of the runs differs most. The last panels show the pixels "
+            "The images on which the IoU of the runs differs most; the last panels show the pixels "
             "that two runs see differently, by who is right, but for those that nobody labelled.",
         )
 

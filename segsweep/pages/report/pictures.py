@@ -32,6 +32,7 @@ class PictureTable:
     rows: list[PictureRow]
     remark: str = ""
     notes: tuple[str, ...] = ()  # on scores
+    about: str = ""  # which images these are, and what is drawn
 
 
 def galleries(
@@ -93,4 +94,5 @@ def _table(contest: Contest, directories: list[Path], left: int) -> PictureTable
         rows.append(row)
     remark = "" if rows else "no room left on the page; python -m segsweep compare shows them"
     notes = tuple(comparison.remarks())
-    return PictureTable(contest.name, comparison.titles, rows, remark, notes)
+    about = comparison.about()[2]
+    return PictureTable(contest.name, comparison.titles, rows, remark, notes, about)
