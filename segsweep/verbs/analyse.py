@@ -5,8 +5,8 @@
 
 Nothing is trained or predicted again. Writes results/analysis: a folder per run with analysis.json,
 its lists (missed.csv; of label maps images.csv and confusion.csv) and its figure; runs.csv,
-slices.csv and, of label maps, classes.csv and confusions.csv over all of them. docs/analysis.md says
-what each number means.
+slices.csv and, of label maps, classes.csv and confusions.csv over all. docs/analysis.md says what
+each number means.
 """
 
 from __future__ import annotations
