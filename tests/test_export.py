@@ -282,7 +282,8 @@ def test_a_bundle_is_the_run_without_its_machine(runs, tmp_path: Path, monkeypat
 def test_a_bundle_of_label_maps_needs_no_data(tmp_path: Path, monkeypatch, capsys):
     root = tmp_path / "my-set"
     packed(root, {"train": [0, 1, 2], "val": [3]})
-    (root / "classes.json").write_text('{"classes": {"thing": 255}, "background_label": 0}')
+    classes = {"classes": {"thing": 255, "other": 7}, "background_label": 0}
+    (root / "classes.json").write_text(json.dumps(classes))
     places = [f"data.root={root}", f"data.cache={root}", f"io.results={tmp_path / 'results'}"]
     run = Run(compose([*SMALL, "data=semantic", "peft=full_head", "hparams.epochs=8", *places]))
     run.once(train)
