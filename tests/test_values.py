@@ -28,7 +28,7 @@ NUMBER = re.compile(r"\b(int|float)\b")
 PROBES = (0, -1, math.nan, math.inf)
 HARMLESS = {  # what may be 0, and does no harm even if all of it is 0 at once
     "data.longest": 0, "data.labels": {}, "data.ignore_label": [], "data.background_label": [],
-    "data.mean": [0, 0, 0], "hparams.backbone_lr": 0, "hparams.clip": 0,
+    "data.mean": [0, 0, 0], "peft.backbone_lr": 0, "hparams.backbone_lr": 0, "hparams.clip": 0,
     "hparams.decays": {"head": 0}, "hparams.gamma": 0, "hparams.lr": 0,
     "hparams.lr_factors": {"head": 0},
     "hparams.milestones": [0, 0], "hparams.warmup": 0, "hparams.weight_decay": 0, "io.workers": 0,

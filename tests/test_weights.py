@@ -156,6 +156,7 @@ def test_a_base_that_knows_other_data_only_says_what_would_help(tmp_path, monkey
     for config in configs:
         source = BaseWeights.of(config.model.weights)
         assert (source.knows, config.model.advice(config.data)) == (config.data.name, "")
+        assert config.model.advice(compose(["data=digits_binary"]).data) == ""  # the same pictures
         (line,) = config.model.advice(other).splitlines()
         larger = BaseWeights.of(weights_of(source.larger))
         for part in (f"data={source.knows}", f"model={source.larger}", f"{larger.megabytes} MB"):

@@ -75,7 +75,8 @@ class Hparams(Choice):
     warmup: int = 0  # steps of linear warm-up
     # factor on the rate at its first step, 1 at its last; null = from 1 / (warmup + 1), below 1
     warmup_from: float | None = neutral(None, below=1)
-    backbone_lr: float = 0.1  # factor on parameters of the base that train inside the backbone
+    # factor on parameters of the base that train inside the backbone
+    backbone_lr: float = II("peft.backbone_lr")
     # validations without a better metric before stopping early
     patience: int | None = within(None, least=1)
     # decay of a moving average of what trains, which is validated and kept in place of the weights
@@ -209,7 +210,7 @@ def typed(cfg: DictConfig) -> Config:
     check(config)
     config.model.check(config.data)
     config.metrics.check(config.data)
-    config.peft.check(config.data)
+    config.peft.check(config.data, config.model)
     config.hparams.check(config.trainer)
     return config
 

@@ -123,6 +123,7 @@ class DataSet(Choice):
 
     task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
     background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
+    pictures_of: ClassVar[str] = ""  # word of the set that shows the same pictures, if there is one
     not_hashed: ClassVar[str] = "what its class leaves out"  # of the content, by `fingerprint`
 
     def __post_init__(self) -> None:

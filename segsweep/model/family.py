@@ -129,7 +129,7 @@ class Family(Choice):
     def advice(self, data: DataSet) -> str:
         """Say that the base weights know other data only, and which word knows more; else ""."""
         source = BaseWeights.of(self.weights) if self.weights is not None else BaseWeights("")
-        if source.knows in ("", data.name):
+        if source.knows in ("", data.name, data.pictures_of):
             return ""
         said = f"model={self.name} was pretrained on data={source.knows} only: expect scores near 0"
         if not source.larger:

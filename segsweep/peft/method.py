@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from segsweep.data.base import DataSet
+    from segsweep.model.family import Family
 
 Roles = dict[str, list[str]]
 """A model family's names for groups of its weights and seams, each a list of patterns."""
@@ -37,6 +38,8 @@ class Method(Choice):
 
     lr: float = outside(1e-3)
     """Learning rate that `hparams.lr` follows unless given; no part of a run's identity itself."""
+    backbone_lr: float = outside(0.1)
+    """Factor that `hparams.backbone_lr` follows unless given."""
     reference: bool = outside(False)
     """Whether tables and figures compare the other methods with this one."""
     train: list[str] = field(default_factory=list)
@@ -52,8 +55,8 @@ class Method(Choice):
         """Whether all that it adds can be folded into the weights, so that it leaves no seam."""
         return True
 
-    def check(self, data: DataSet) -> None:
-        """Raise UserError for a data set whose task this method does not serve."""
+    def check(self, data: DataSet, model: Family) -> None:
+        """Raise UserError for data whose task this method does not serve, or an unfit model."""
         if self.tasks is not None and data.task not in self.tasks:
             raise UserError(
                 f"peft={self.name} serves the task {' or '.join(self.tasks)}, "

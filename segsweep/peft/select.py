@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from segsweep.base.errors import UserError
 from segsweep.peft.method import Method
+
+if TYPE_CHECKING:
+    from segsweep.data.base import DataSet
+    from segsweep.model.family import Family
 
 
 @dataclass
 class Select(Method):
     """The weights named by `train` are trained as they are, nothing is added."""
+
+
+@dataclass
+class FromScratch(Select):
+    """The same from random weights; the yaml of its word leaves the base weights out."""
+
+    def check(self, data: DataSet, model: Family) -> None:
+        """Raise UserError as every method, and for a model that is given weights."""
+        super().check(data, model)
+        given = {
+            "model.weights": model.weights,
+            "model.backbone.pretrained": model.backbone.pretrained,
+        }
+        for key, value in given.items():
+            if value:
+                raise UserError(
+                    f"{key}={value}: peft={self.name} starts from random weights; leave {key} out, "
+                    "or choose peft=full_ft, which trains the same weights from a base"
+                )

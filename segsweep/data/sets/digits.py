@@ -18,6 +18,8 @@ from segsweep.data.base import Annotation, DataSet, Record
 if TYPE_CHECKING:
     import numpy as np
 
+    from segsweep.data.sets.domains import Scene
+
 
 class DomainName(Enum):
     """The looks of the scenes, from known to strange."""
@@ -59,10 +61,14 @@ class Digits(DataSet):
 
     def image(self, record: Record) -> np.ndarray:
         """Return the pixels of a scene. (side, side, 3) uint8 RGB"""
+        return self.scene(record.file).image
+
+    def scene(self, file: str) -> Scene:
+        """Draw the scene of a record's file."""
         from segsweep.data.sets.domains import scene
 
-        split, number = record.file.split("/")
-        return scene(self.domain.name, split, int(number), self.side).image
+        split, number = file.split("/")
+        return scene(self.domain.name, split, int(number), self.side)
 
     def prepared(self) -> bool:
         """Scenes are drawn."""
@@ -78,19 +84,18 @@ class Digits(DataSet):
     @cached_property
     def _records(self) -> dict[str, list[Record]]:
         return {
-            split: [self._record(split, index) for index in range(count)]
+            split: [self._record(index + 1, f"{split}/{index}") for index in range(count)]
             for split, count in {"train": self.train, "val": self.val}.items()
         }
 
-    def _record(self, split: str, index: int) -> Record:
+    def _record(self, number: int, file: str) -> Record:
         from segsweep.data.formats import masks
-        from segsweep.data.sets.domains import scene
 
-        drawn = scene(self.domain.name, split, index, self.side)
+        drawn = self.scene(file)
         annotations = [
-            Annotation(label, rle, masks.bbox(rle), float(masks.area(rle)), id=number)
-            for number, (label, rle) in enumerate(
+            Annotation(label, rle, masks.bbox(rle), float(masks.area(rle)), id=k)
+            for k, (label, rle) in enumerate(
                 zip(drawn.labels, masks.encode(drawn.masks), strict=True), start=1
             )
         ]
-        return Record(index + 1, f"{split}/{index}", self.side, self.side, annotations)
+        return Record(number, file, self.side, self.side, annotations)

@@ -8,7 +8,7 @@ perspective (street).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,8 +56,9 @@ def clean(canvas: Canvas, dice: Dice) -> None:
     canvas.pixels[:] = top + depth * (bottom - top) + 25 * (waves - 0.5)
     for x, y in spread(dice, dice.integer(1, 4), edge=0.22):
         pose = Pose(x, y, dice.uniform(0.35, 0.6), dice.uniform(0.7, 1.0), dice.uniform(-60, 60))
-        shape = canvas.digit(dice.integer(0, 9), pose)
-        canvas.paint(shape, dice.colour((90, 110, 110), (150, 160, 165)), 0)
+        digit = dice.integer(0, 9)
+        shape = canvas.digit(digit, pose)
+        canvas.paint(shape, dice.colour((90, 110, 110), (150, 160, 165)), digit)
 
 
 PAPER = np.array([1.06, 1.0, 0.88])  # brownish
@@ -76,7 +77,7 @@ def clutter(canvas: Canvas, dice: Dice) -> None:
         else:
             digit = dice.integer(0, 9)
             pose = Pose(x, y, dice.uniform(0.2, 0.42), dice.uniform(0.6, 1.1), turn / 2)
-            canvas.paint(canvas.digit(digit, pose), colour, FAMILY[digit])
+            canvas.paint(canvas.digit(digit, pose), colour, digit)
 
 
 MATERIALS = (  # what passes of red, green, blue: organic, mixed, metal
@@ -126,37 +127,43 @@ def street(canvas: Canvas, dice: Dice) -> None:
 
 @dataclass(frozen=True)
 class Domain:
-    """How scenes look and what their instances are called."""
+    """How scenes look, what their instances are called, and the class of each digit."""
 
     draw: Callable[[Canvas, Dice], None]
     classes: list[str]
+    category: Sequence[int] = range(10)
     amodal: bool = False  # masks show whole instances and may overlap
 
 
 DOMAINS = {
     "source": Domain(source, DIGITS),
-    "clean": Domain(clean, ["digit"]),
-    "clutter": Domain(clutter, FAMILIES),
+    "clean": Domain(clean, ["digit"], [0] * 10),
+    "clutter": Domain(clutter, FAMILIES, FAMILY),
     "xray": Domain(xray, DIGITS, amodal=True),
-    "street": Domain(street, DIGITS[:8]),
+    "street": Domain(street, DIGITS[:8], range(8)),
 }
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One drawn image. `image` (side, side, 3) uint8; `masks` (K, side, side) bool"""
+    """One drawn image. `image` (side, side, 3) uint8; `masks` (K, side, side) bool
+
+    `labels` are the classes of the K instances; `digits` (side, side) int8 is the digit that is on
+    top at each pixel, be it a large part of an instance or a small one, -1 where there is none.
+    """
 
     image: np.ndarray
     labels: list[int]
     masks: np.ndarray
+    digits: np.ndarray
 
 
 @lru_cache(maxsize=256)  # about 50 MB, and more than a default run has
-def scene(domain: str, split: str, index: int, side: int) -> Scene:
-    """Draw scene `index` of a split."""
-    dice = Dice("digits", VERSION, domain, split, index, side)
+def scene(name: str, split: str, index: int, side: int) -> Scene:
+    """Draw scene `index` of a split in the domain of this name."""
+    domain, dice = DOMAINS[name], Dice("digits", VERSION, name, split, index, side)
     canvas = Canvas(side, dice, split)
-    DOMAINS[domain].draw(canvas, dice)
-    labels, masks = canvas.instances(DOMAINS[domain].amodal)
+    domain.draw(canvas, dice)
+    digits, masks = canvas.instances(domain.amodal)
     image = np.clip(np.rint(canvas.pixels), 0, 255).astype(np.uint8)
-    return Scene(image, labels, masks)
+    return Scene(image, [domain.category[digit] for digit in digits], masks, canvas.on_top())

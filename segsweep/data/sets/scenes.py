@@ -189,3 +189,7 @@ class Canvas:
                 masks.append(mask)
                 labels.append(label)
         return labels, np.array(masks, bool).reshape(-1, self.side, self.side)
+
+    def on_top(self) -> np.ndarray:
+        """Return the label of what is on top at each pixel, -1 where none is. -> (side, side)"""
+        return np.array([*self.labels, -1], np.int8)[self.owner]

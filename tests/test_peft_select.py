@@ -1,0 +1,24 @@
+"""Words that choose weights of the base: what they start from, and at which rate they train."""
+
+import pytest
+
+from segsweep.base.config import compose
+from segsweep.base.errors import UserError
+from segsweep.sweeps.sweeper import configs
+
+
+def test_from_scratch_leaves_the_base_out_and_other_jobs_of_the_sweep_keep_it():
+    swept = configs(["-m", "peft=lora,from_scratch", "model=maskdino_tiny,seem_tiny"])
+    for _, config in swept:
+        given = config.model.weights is not None
+        assert given == (config.peft.name == "lora")
+        assert config.hparams.backbone_lr == (0.1 if given else 1.0)
+    assert compose(["peft=from_scratch", "hparams.backbone_lr=0.5"]).hparams.backbone_lr == 0.5
+
+
+@pytest.mark.parametrize("key", ["model.weights=base.pth", "model.backbone.pretrained=True"])
+def test_from_scratch_refuses_weights_that_are_given(key):
+    for words in ([key, "peft=from_scratch"], ["peft=from_scratch", key]):
+        with pytest.raises(UserError, match=f"{key}: peft=from_scratch .* choose peft=full_ft"):
+            compose(words)
+    assert compose(["peft=from_scratch", "model.weights=null"]).model.weights is None
