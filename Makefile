@@ -33,6 +33,7 @@ lint: setup      ## ruff and pyright
 
 base: setup      ## pretrain the tiny base models again (weights that ship with the package)
 	$(PY) scripts/pretrain_tiny.py --model maskdino_tiny
+	$(PY) scripts/pretrain_sam.py
 	$(PY) scripts/pretrain_tiny.py --model seem_tiny --device $(DEVICE) --workers $(WORKERS)
 
 bench: setup     ## measure speed and memory side by side with the alternatives

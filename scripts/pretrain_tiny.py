@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from segsweep.base.config import Config, compose
 from segsweep.base.files import write_atomically
-from segsweep.data.loader import EvalLoader, TrainLoader
+from segsweep.data.loader import Batch, EvalLoader, TrainLoader
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import tensors
 from segsweep.run.module import learning_rate_factor, parameter_groups, step_seed
@@ -56,29 +57,29 @@ def recolour(images: Tensor) -> Tensor:
     return mixed * sign.to(device) * gain.to(device) + shift.to(device)
 
 
-def pretrain(config: Config, steps: int, device: str, state: Path | None) -> Segmenter:
-    """Train everything from scratch for a number of steps; return the model.
+def pretrain(
+    model: nn.Module,
+    loss_of: Callable[[Batch], Tensor],
+    config: Config,
+    a: argparse.Namespace,
+) -> None:
+    """Train all of a model for a number of steps, then round it to half precision as it ships.
 
-    `state` is a file to go on from if it exists; every 500 steps it is written.
+    `a.state` is a file to go on from if it exists; every 500 steps it is written.
     """
-    torch.manual_seed(config.seed)
-    model = config.model.build(config.data.subject()).to(device)
-    model.requires_grad_(True)
+    steps, device, state = a.steps, a.device, a.state
+    model.to(device).requires_grad_(True)
     model.train()
     optimizer = torch.optim.AdamW(parameter_groups(model, config.hparams, config.model.roles))
     done = restore(state, model, optimizer)
-    loader = TrainLoader(
-        config.data, config.hparams.batch_size, config.seed, config.io.workers or 0
-    )
+    loader = TrainLoader(config.data, config.hparams.batch_size, config.seed, a.workers)
     begun, total = time.time(), torch.zeros((), device=device)
     for step, batch in enumerate(loader.batches(done, steps - done), done):
         torch.manual_seed(step_seed(config.seed, step))
         factor = learning_rate_factor(config.hparams, step, steps)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        batch = batch.to(device)
-        output = model(recolour(batch.images), batch.targets)
-        loss = model.loss(output, batch.targets)["loss"]
+        loss = loss_of(batch.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.hparams.clip)
@@ -91,10 +92,10 @@ def pretrain(config: Config, steps: int, device: str, state: Path | None) -> Seg
             total.zero_()
         if state and (step + 1) % 500 == 0:
             keep(state, step + 1, model, optimizer)
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval().half().float()
 
 
-def restore(state: Path | None, model: Segmenter, optimizer: torch.optim.Optimizer) -> int:
+def restore(state: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Load what `keep` wrote, if anything; return the number of steps done."""
     if state is None or not state.exists():
         return 0
@@ -104,7 +105,7 @@ def restore(state: Path | None, model: Segmenter, optimizer: torch.optim.Optimiz
     return parts["step"]
 
 
-def keep(state: Path, step: int, model: Segmenter, optimizer: torch.optim.Optimizer) -> None:
+def keep(state: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write what is needed to go on after a step."""
     parts = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
     write_atomically(state, lambda path: torch.save(parts, path))
@@ -118,50 +119,66 @@ def score(config: Config, model: Segmenter, device: str) -> dict[str, float]:
     return evaluator.compute()
 
 
-def arguments() -> argparse.Namespace:
+def write(a: argparse.Namespace, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write weights in half precision, and say what the model's yaml is to name."""
+    state = {n: t.cpu() for n, t in weights.items()}
+    state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
+    recipe = {name: str(getattr(a, name)) for name in ("seed", "device", *a.recipe)}
+    content = save(state, metadata={"recipe": json.dumps(recipe), **metadata})
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(a.out, lambda path: path.write_bytes(content))
+    digest = sha256(content).hexdigest()
+    print(f"{a.out}  {len(content) / 2**20:.2f} MiB")
+    facts = f"sha256={digest}&knows=digits"
+    print(f"conf/model/{a.model}.yaml: weights: segsweep://{a.out.name}#{facts}")
+
+
+def arguments(recipes: Mapping[str, Mapping[str, float]]) -> argparse.Namespace:
     """Read the command line; what it leaves out comes from the model's recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=RECIPES, default="maskdino_tiny")
+    first = next(iter(recipes))
+    parser.add_argument("--model", choices=recipes, default=first)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw scenes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="default: segsweep/weights/<model>.safetensors")
     parser.add_argument("--state", type=Path, help="file to stop and go on with")
-    for name, value in RECIPES["maskdino_tiny"].items():
+    for name, value in recipes[first].items():
         parser.add_argument(f"--{name}", type=type(value))
     known, _ = parser.parse_known_args()
-    parser.set_defaults(**RECIPES[known.model], out=WEIGHTS / f"{known.model}.safetensors")
+    recipe = recipes[known.model]
+    parser.set_defaults(**recipe, recipe=[*recipe], out=WEIGHTS / f"{known.model}.safetensors")
     return parser.parse_args()
+
+
+def words(a: argparse.Namespace) -> list[str]:
+    """Return the words of a run with the sizes of a recipe."""
+    return [
+        *(f"model={a.model}", f"seed={a.seed}", f"hparams.batch_size={a.batch}"),
+        *(f"hparams.{name}={getattr(a, name)}" for name in ("lr", "warmup", "clip")),
+    ]
 
 
 def main() -> None:
     """Train, write the weights, print what they reach."""
-    a = arguments()
-    sizes = (
-        f"model={a.model} seed={a.seed} data.train={a.scenes} io.workers={a.workers} "
-        f"hparams.batch_size={a.batch} hparams.lr={a.lr} hparams.warmup={a.warmup} "
-        f"hparams.clip={a.clip} model.loss.ce={a.ce}"
-    )
-    config = compose([*OVERRIDES.split(), *sizes.split()])
-    # measure what is shipped
-    model = pretrain(config, a.steps, a.device, a.state).half().float()
+    a = arguments(RECIPES)
+    sizes = [f"data.train={a.scenes}", f"model.loss.ce={a.ce}"]
+    config = compose([*OVERRIDES.split(), *words(a), *sizes])
+    torch.manual_seed(config.seed)
+    model = config.model.build(config.data.subject())
+
+    def loss_of(batch: Batch) -> Tensor:
+        output = model(recolour(batch.images), batch.targets)
+        return model.loss(output, batch.targets)["loss"]
+
+    pretrain(model, loss_of, config, a)
     values = score(config, model, a.device)
     print({name: round(value, 2) for name, value in values.items() if value is not None})
-    recipe = {name: str(getattr(a, name)) for name in ("seed", "device", *RECIPES[a.model])}
     metadata = {
         "classes": json.dumps(config.data.classes()),
-        "recipe": json.dumps(recipe),
         "source_segm_AP": f"{values['segm_AP']:.2f}",
     }
-    state = {n: t.cpu() for n, t in tensors(model).items()}
-    state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
-    content = save(state, metadata=metadata)
-    a.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(a.out, lambda path: path.write_bytes(content))
-    digest = sha256(content).hexdigest()
-    print(f"{a.out}  {len(content) / 2**20:.2f} MiB")
-    facts = f"sha256={digest}&knows={config.data.name}"
-    print(f"conf/model/{a.model}.yaml: weights: segsweep://{a.out.name}#{facts}")
+    write(a, tensors(model), metadata)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ SHA = {  # of image, masks and labels of scene 5 of val: a change must raise sce
     "clutter": "86618852bebaffda",
     "xray": "4bfcbd0c0a54b4c4",
     "street": "6abb5cbf69de1c0e",
+    "sonar": "f75e6c8e48fd8178",
 }
 each_domain = pytest.mark.parametrize("domain", list(DOMAINS))
 

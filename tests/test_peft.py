@@ -29,7 +29,7 @@ SMALL = {"points": 64, "queries": 20, "dn_number": 6}  # of a family that has th
 def config_of(variant, model="maskdino_tiny"):
     word, *rest = variant
     family: Any = class_of("model", model)
-    data = "digits" if "instances" in family.tasks else "kvasir"
+    data = "digits" if "instances" in family.tasks else "digits_semantic"
     known = {f.name for f in fields(family)}
     small = [f"model.{key}={value}" for key, value in SMALL.items() if key in known]
     return compose([f"model={model}", f"peft={word}", f"data={data}", *small, *rest])
@@ -73,6 +73,9 @@ def model_word(request):
 def base(model_word):
     torch.manual_seed(0)
     model = built(config_of(["frozen"], model_word))
+    for name, weight in model.backbone.named_parameters():
+        if name.endswith("weight") and not weight.any():  # a branch that starts shut, as in timm
+            torch.nn.init.uniform_(weight)
     return model.eval().requires_grad_(False)  # frozen parts may be computed in another order
 
 
@@ -144,7 +147,8 @@ def train(model, images, targets):
 
 def test_training_starts_where_the_method_says(base, config, images):
     model, _ = applied(base, config)
-    change = (outputs(model, images) - outputs(base, images)).abs().max()
+    one = images[:1]  # several may be computed in another order where the backbone trains
+    change = (outputs(model, one) - outputs(base, one)).abs().max()
     assert (change < 1e-6) == config.peft.identity
 
 

@@ -20,7 +20,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.words import files
 from segsweep.data.base import Subject
-from segsweep.data.sets.coco import Coco
+from segsweep.data.sets.kvasir import Kvasir
 from segsweep.model import weights
 from segsweep.model.family import BackboneConfig, weights_of
 from segsweep.model.files import BaseWeights, class_names
@@ -150,13 +150,14 @@ def test_a_base_that_knows_other_data_only_says_what_would_help(tmp_path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SEGSWEEP_WEIGHTS", raising=False)
     packaged = [w for w in files("model") if weights_of(w).startswith("segsweep://")]
-    configs = [compose([f"model={word}"]) for word in packaged]
-    assert len(configs) >= 2
-    other = Coco(name="coco", root=str(tmp_path))
+    configs = [compose([f"model={word}", "data=digits_binary"]) for word in packaged]
+    assert len(configs) >= 3
+    other = Kvasir(name="kvasir", root=str(tmp_path))
     for config in configs:
         source = BaseWeights.of(config.model.weights)
-        assert (source.knows, config.model.advice(config.data)) == (config.data.name, "")
-        assert config.model.advice(compose(["data=digits_binary"]).data) == ""  # the same pictures
+        assert source.knows == "digits" == config.data.pictures_of
+        for data in (config.data, compose(["data=digits"]).data):
+            assert config.model.advice(data) == ""
         (line,) = config.model.advice(other).splitlines()
         larger = BaseWeights.of(weights_of(source.larger))
         for part in (f"data={source.knows}", f"model={source.larger}", f"{larger.megabytes} MB"):

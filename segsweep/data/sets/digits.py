@@ -29,6 +29,7 @@ class DomainName(Enum):
     clutter = "clutter"
     xray = "xray"
     street = "street"
+    sonar = "sonar"
 
 
 @dataclass
@@ -37,7 +38,8 @@ class Digits(DataSet):
 
     `domain` is the look: source (what the small base was trained on), clean (one class), clutter
     (four families of strokes), xray (the classes of source, transparent on white), street (eight
-    classes in perspective). `train` and `val` count images; no handwriting is in both splits.
+    classes in perspective), sonar (those of source, faint in grain). `train` and `val` count
+    images; no handwriting is in both splits.
     """
 
     shown: ClassVar[dict[str, str]] = {"domain": "{}"}

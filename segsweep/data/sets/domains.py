@@ -1,9 +1,9 @@
-"""Five looks of the digit scenes: a ladder from what a base model has seen to what it has not.
+"""Six looks of the digit scenes: a ladder from what a base model has seen to what it has not.
 
 A domain is a function that draws on a canvas, and the names of its classes. The small base model is
-trained on `source`; the others echo the target data of the adapter study: few animals in plain
+trained on `source`; the others echo the target data of the adapter studies: few animals in plain
 water (clean), deformed waste on a belt (clutter), things seen through each other (xray), traffic in
-perspective (street).
+perspective (street), faint things in heavy grain (sonar).
 """
 
 from __future__ import annotations
@@ -125,6 +125,19 @@ def street(canvas: Canvas, dice: Dice) -> None:
     canvas.pixels += 6 * dice.grain(side)[..., None]
 
 
+def sonar(canvas: Canvas, dice: Dice) -> None:
+    """Draw digits a little lighter or darker than the sea floor, all in heavy grain."""
+    side = canvas.side
+    floor = dice.tone(105, 145, tint=10)
+    canvas.pixels[:] = floor + 50 * (dice.noise(side, 5)[..., None] - 0.5)
+    for x, y in spread(dice, dice.integer(5, 9)):
+        digit, step = dice.integer(0, 9), dice.uniform(30, 50)
+        sign = 1 if dice.uniform(0, 1) < 0.5 else -1
+        pose = Pose(x, y, dice.uniform(0.25, 0.45), dice.uniform(0.7, 0.95), dice.uniform(-15, 15))
+        canvas.paint(canvas.digit(digit, pose), floor + sign * step, digit)
+    canvas.pixels += 70 * dice.grain(side)[..., None]
+
+
 @dataclass(frozen=True)
 class Domain:
     """How scenes look, what their instances are called, and the class of each digit."""
@@ -141,6 +154,7 @@ DOMAINS = {
     "clutter": Domain(clutter, FAMILIES, FAMILY),
     "xray": Domain(xray, DIGITS, amodal=True),
     "street": Domain(street, DIGITS[:8], range(8)),
+    "sonar": Domain(sonar, DIGITS),
 }
 
 
