@@ -68,8 +68,9 @@ def train(run: Run) -> dict[str, Any]:
     if first:
         messages.advise(config)
     with phase("setup"):
-        data = record.data_facts(config.data)
-        model, loaded, counts = restore.assemble(config, data["classes"], config.data.subject())
+        data, subject = record.data_facts(config.data), config.data.subject()
+        restore.rehearse(config, data["classes"], subject)
+        model, loaded, counts = restore.assemble(config, data["classes"], subject)
         features.cache_features(model, config)
         groups = module.parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)

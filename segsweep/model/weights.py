@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -77,7 +78,8 @@ def load(
     `rename` brings upstream names to the model's. `class_tensors` depend on the classes: where the
     file's number of classes or its class names are other than `classes`, or it holds none of them,
     `draw` is called to draw them anew. A file that names no classes has those that `source` says.
-    What it holds beside, and `spare` patterns or `class_tensors` name, is left.
+    What it holds beside, and `spare` patterns or `class_tensors` name, is left. For a model on the
+    meta device names and shapes alone are read.
 
     Raises:
         UserError: the file cannot be had, is damaged, or belongs to another model.
@@ -85,10 +87,11 @@ def load(
     if source is None:
         return LoadReport(None)
     file, said = locate(source), BaseWeights.of(source).classes
-    state, names = read(file)
+    entries = tensors(model)
+    state, names = read(file, mapped=any(tensor.is_meta for tensor in entries.values()))
     if names is None and said:
         names = class_names(said)
-    state, entries = rename(state), tensors(model)
+    state = rename(state)
     spare = (*spare, *class_tensors)
     left = [n for n in state if n not in entries and any(fnmatchcase(n, p) for p in spare)]
     state = {name: value for name, value in state.items() if name not in left}
@@ -139,8 +142,10 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read(file: Path) -> tuple[State, Names]:
+def read(file: Path, mapped: bool = False) -> tuple[State, Names]:
     """Read a .safetensors or torch checkpoint; pickled code is never run.
+
+    What is `mapped` is read, and found to be damaged, when it is looked at.
 
     Raises:
         UserError: the file is damaged, is no checkpoint, or can only be read by running its code.
@@ -153,7 +158,8 @@ def read(file: Path) -> tuple[State, Names]:
                 state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
             return state, None if names is None else json.loads(names)
         with torch.serialization.safe_globals(_numpy_globals()):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            mapped = mapped and zipfile.is_zipfile(file)
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # what reading arbitrary bytes raises is not listed anywhere
         cure = "" if WANTED.search(str(error)) else "; fetch it again"
         raise UserError(f"{file}: {unreadable(error)}{cure}") from error
@@ -221,4 +227,7 @@ def _check(file: Path, state: State, entries: State) -> None:
         if names
     ]
     if faults:
-        raise UserError(f"{file} does not belong to this model: {'; '.join(faults)}")
+        raise UserError(
+            f"{file} does not belong to this model: {'; '.join(faults)}; choose other "
+            "model.weights, or the model that they are of"
+        )

@@ -70,18 +70,22 @@ class Site:
 
 
 def resolve(words: Iterable[str], roles: Roles, key: str = "peft") -> list[str]:
-    """Replace roles by their patterns; a word with a dot is a pattern of dotted names itself.
+    """Replace roles by their patterns; a word with a dot or a star is a pattern of dotted names.
 
     `key` of the configuration is named in errors, here and below.
     """
-    patterns: list[str] = []
+    words, patterns = list(words), []
     for word in words:
-        if "." not in word and word not in roles:
+        pattern = "." in word or "*" in word
+        if not pattern and word not in roles:
             raise UserError(
                 f"{key}: '{word}' is no role of this model; choose from {', '.join(roles)}, "
                 "or give a pattern of dotted names such as '*.self_attn.in_proj_weight'"
             )
-        patterns += [word] if "." in word else roles[word]
+        patterns += [word] if pattern else roles[word]
+    if words and not patterns:
+        filled = ", ".join(role for role, named in roles.items() if named)
+        raise UserError(f"{key}: '{', '.join(words)}' is nothing in this model; it has {filled}")
     return patterns
 
 

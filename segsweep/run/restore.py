@@ -5,9 +5,10 @@ What the model was told of its classes stands in the record, so its data need no
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,26 @@ def assemble(
     model = config.model.build(subject)
     loaded = config.model.load(model, classes, config.seed)
     return model, loaded, apply(model, config.peft, config.model.roles)
+
+
+def rehearse(config: Config, classes: list[str], subject: Subject) -> None:
+    """Do what `assemble` does on the meta device: shapes only, nothing is drawn or copied.
+
+    Raises UserError for weights, a method, or factors of `hparams` that do not fit the model.
+    """
+    import torch
+
+    from segsweep.peft.apply import apply
+    from segsweep.run.module import parameter_groups
+
+    backbone = replace(config.model.backbone, pretrained=False)
+    family = replace(config.model, backbone=backbone)
+    with contextlib.suppress(NotImplementedError, RuntimeError):  # in earnest, it may be possible
+        with torch.device("meta"):
+            model = family.build(subject)
+        family.load(model, classes, config.seed)
+        apply(model, config.peft, family.roles)
+        parameter_groups(model, config.hparams, family.roles)
 
 
 def finished(directory: Path, words: Sequence[str] = ()) -> tuple[Config, dict[str, Any]]:
