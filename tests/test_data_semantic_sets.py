@@ -245,6 +245,7 @@ FILES = {
     "of values": ('{"classes": {"b": 255}, "background_label": 0}', ["b"], True),
     "a plain list": ('["a", "b"]', ["a", "b"], False),
     "one value twice": ('{"classes": ["a"], "ignore_label": 0}', "must mean one thing", None),
+    "too many": (json.dumps([*map(str, range(255))]), "json: 255 classes, but label maps", None),
     "one name twice": ('["a", "a"]', "names once", None),
     "no names": ('{"names": ["a"]}', "must be like", None),
     "words for values": ('{"classes": {"a": "1"}}', "whole numbers", None),

@@ -89,12 +89,16 @@ class Semantic(Source):
             names = {name: k for k, name in enumerate(names)}
         ignore = [*self.ignore_label, *listed(content.get("ignore_label"))]
         background = [*self.background_label, *listed(content.get("background_label"))]
+        if not 0 < len(names) <= BACKGROUND:
+            raise UserError(
+                f"{where}: {len(names)} classes, but label maps hold 1 to {BACKGROUND}; leave the "
+                "rarest to data.ignore_label or data.background_label"
+            )
         twice = Counter([*names.values(), *{*ignore}, *{*background}])
-        clash = any(count > 1 or value < 0 for value, count in twice.items())
-        if clash or not 0 < len(names) <= BACKGROUND:
+        if any(count > 1 or value < 0 for value, count in twice.items()):
             raise UserError(
                 f"{where}: classes {names}, ignored {ignore}, background {background}: each value "
-                f"must mean one thing and be 0 or more, of 1 to {BACKGROUND} classes"
+                "must mean one thing and be 0 or more"
             )
         return names, ignore, background
 
