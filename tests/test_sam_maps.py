@@ -132,9 +132,9 @@ def test_strips_give_the_same_label_map(monkeypatch):
     assert (found.scores[found.classes != BACKGROUND] < 0.5).any()
 
 
-def test_published_sizes_train_by_the_published_recipe():
-    """Unless another is chosen; the order of words does not matter."""
+def test_every_size_brings_its_recipe():
+    """The published ones theirs, unless another is chosen; the order of words does not matter."""
     for words in (["model=sam_l", "data=kvasir"], ["data=kvasir", "model=sam_l"]):
         assert compose(words).hparams.name == "convlora"
         assert compose([*words, "hparams=default"]).hparams.name == "default"
-    assert compose(["model=sam_tiny", "data=kvasir"]).hparams.name == "default"
+    assert compose(["model=sam_tiny", "data=kvasir"]).hparams.name == "miniature"
