@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segsweep.model.layers.attention import MLP
-from segsweep.model.layers.norms import LayerNorm2d
+from segsweep.model.layers.norm2d import LayerNorm2d
 
 QUALITIES = 4  # of the head that rates masks, as many as SAM has mask tokens
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from segsweep.model.layers.norms import LayerNorm2d
+from segsweep.model.layers.norm2d import LayerNorm2d
 
 NOT_A_POINT = -1  # label of the padding; 0 = background, 1 = foreground
 TOP_LEFT, BOTTOM_RIGHT = 2, 3  # rows of `point_embeddings` for the corners of a box

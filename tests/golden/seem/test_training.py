@@ -147,7 +147,7 @@ def test_parts_of_the_cost(golden, arrays, sets, targets, head):
 @pytest.mark.parametrize("every", [False, True])
 def test_images_without_objects(golden, targets, head, every):
     for b in range(len(targets)) if every else [0]:
-        targets[b] = Target(**{name: field[:0] for name, field in vars(targets[b]).items()})
+        targets[b] = Target(targets[b].labels[:0], targets[b].boxes[:0], targets[b].masks[:0])
     criterion = SEEMCriterion(golden.config["predictor"]["num_classes"], points=16)
     terms = criterion(head(golden.features("training_losses"), targets), targets)
     criterion.total(terms).backward()
