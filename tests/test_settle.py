@@ -103,7 +103,7 @@ def test_nothing_known_of_noise_asks_for_two_more_seeds_and_they_can_be_saved(
     for method in ("full_head", "lora"):
         measured(composed(tmp_path, f"peft={method}", "seed=4"), 50.0)
     words = ["--settle", "ablation", f"io.results={tmp_path}"]
-    assert plan.main([*words, "--save", "more", "--max-hours", "1"]) == 0
+    assert plan.main([*words, "--save", "more", "--max-hours", "100"]) == 0
     out = capsys.readouterr().out
     assert "one run of each tells no noise; two more seeds of each are the beginning" in out
     (command,) = [line for line in out.splitlines() if line.startswith("python -m segsweep -m ")]
