@@ -69,7 +69,9 @@ def test_default_targets_exist(method):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="model=sam_b finds semantic, and data=coco has instances"):
+    with pytest.raises(
+        UserError, match="model=sam_b serves the task semantic, that of data=coco is instances"
+    ):
         compose(["model=sam_b", "data=coco"])
     with pytest.raises(UserError, match=r"model\.backbone\.layout=resnet: model=sam_b reads"):
         compose(["model=sam_b", "data=kvasir", "model.backbone.layout=resnet"])

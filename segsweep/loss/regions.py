@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segsweep.data.base import BACKGROUND, IGNORE
+from segsweep.data.base import BACKGROUND
 from segsweep.loss.base import BaseCriterion
 from segsweep.loss.foreground import labels_of
 from segsweep.loss.outputs import Output, PredictionSets
@@ -49,7 +49,7 @@ class RegionCriterion(SEEMCriterion):
             unit = torch.eye(logits.shape[1], device=logits.device).expand(1, len(logits), -1, -1)
             sets = PredictionSets(output.classes.float()[None], None, unit)
             whole = Output(sets, None, None, None, logits)
-            terms = self._terms(whole, [regions(target, self.last) for target in targets])
+            terms = self._terms(whole, [with_background(target, self.last) for target in targets])
         return {name.removesuffix("_0"): term for name, term in terms.items()}
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -57,13 +57,14 @@ class RegionCriterion(SEEMCriterion):
         return BaseCriterion.total(self, terms)
 
 
-def regions(target: Target, background: int | None) -> Target:
-    """Return the classes that are seen and where each is, the background as a class if it is."""
-    label_map = labels_of(target)
-    seen = label_map.unique()
-    seen = seen[seen < BACKGROUND if background is None else seen != IGNORE]
-    masks = label_map == seen[:, None, None]
-    labels = seen.long()
-    if background is not None:
-        labels = labels.masked_fill(seen == BACKGROUND, background)
-    return replace(target, labels=labels, masks=masks, boxes=label_map.new_zeros(len(seen), 4))
+def with_background(target: Target, background: int | None) -> Target:
+    """Return a target whose background, if it is a class and seen, is a region like the others."""
+    outside = labels_of(target) == BACKGROUND
+    if background is None or not outside.any():
+        return target
+    return replace(
+        target,
+        labels=torch.cat([target.labels, target.labels.new_tensor([background])]),
+        masks=torch.cat([target.masks, outside[None]]),
+        boxes=torch.cat([target.boxes, target.boxes.new_zeros(1, 4)]),  # nobody reads them
+    )

@@ -113,8 +113,9 @@ class Family(Choice):
                 if issubclass(family, Family) and data.task in family.tasks
             ]
             raise UserError(
-                f"model={self.name} finds {' or '.join(self.tasks)}, and data={data.name} has "
-                f"{data.task}; choose other data, or a model such as {', '.join(able)}"
+                f"model={self.name} serves the task {' or '.join(self.tasks)}, that of "
+                f"data={data.name} is {data.task}; choose other data, or a model such as "
+                + ", ".join(able)
             )
         if self.pyramid and not is_pyramid(self.backbone.layout):
             wanted, fitting = ", ".join(map(str, STRIDES)), "|".join(filter(is_pyramid, layouts()))

@@ -233,12 +233,16 @@ def predict_inputs(
     batch_size = config.hparams.images_at_once
     folder = Folder(files, config.data, batch_size, records, restored.levels, every)
     yield from draw(restored, folder, gallery, threshold)
-    categories = zip(category_ids, data["classes"], strict=True)
-    known = {
+    yield gallery.close(known_of(record, category_ids, threshold), folder.skipped)
+
+
+def known_of(record: dict[str, Any], category_ids: list[int], threshold: float) -> dict[str, Any]:
+    """Return what a COCO file of results says beside them."""
+    categories = zip(category_ids, record["data"]["classes"], strict=True)
+    return {
         "info": {"run": record["id"], "threshold": threshold},
         "categories": [{"id": i, "name": name} for i, name in categories],
     }
-    yield gallery.close(known, folder.skipped)
 
 
 def draw(restored: Restored, folder: Folder, gallery: Gallery, threshold: float) -> Iterator[str]:

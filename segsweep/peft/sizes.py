@@ -46,10 +46,8 @@ def sizes(
     for overrides, config in configs:
         number = classes(config)
         subject = config.data.subject(number)
-        base, method = (
-            json.dumps([plain(config.model), asdict(subject)]),
-            json.dumps(plain(config.peft)),
-        )
+        base = json.dumps([plain(config.model), asdict(subject)])
+        method = json.dumps(plain(config.peft))
         if (base, method) in rows:
             continue
         if base not in bases:

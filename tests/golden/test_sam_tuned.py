@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record, Resample, Subject
 from segsweep.data.loader import Target, collate
-from segsweep.data.transforms import evaluation_geometry, sample
+from segsweep.data.transforms import evaluation_geometry, regions, sample, tight_boxes
 from segsweep.loss.foreground import (
     BalancedBCE,
     ForegroundCriterion,
@@ -39,10 +39,12 @@ def heads() -> Heads:
 
 
 def targets(maps: Tensor) -> list[Target]:
-    """Targets of label maps (B, H, W); heads of masks read nothing else of them."""
-    nothing = torch.zeros(0, *maps.shape[1:], dtype=torch.bool)
-    labels, boxes = torch.zeros(0, dtype=torch.long), torch.zeros(0, 4)
-    return [Target(labels, boxes, nothing, label_map=m.to(torch.uint8)) for m in maps]
+    """Targets of label maps (B, H, W), as a loader makes them."""
+    made = []
+    for label_map in maps.to(torch.uint8):
+        labels, masks = regions(label_map)
+        made.append(Target(labels, tight_boxes(masks), masks, label_map=label_map))
+    return made
 
 
 def binary(heads: Heads, name: str = "structure_as_released") -> Any:

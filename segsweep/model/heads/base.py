@@ -18,7 +18,10 @@ class Head(nn.Module):
     The raw outputs of a head are of a type of its own, which its criterion knows, too.
     """
 
-    meanings: Mapping[str, str] = {}  # of `tensors`, in words
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """What `tensors` are, in words."""
+        return {}
 
     def forward(self, features: list[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Maps (B, C_i, H_i, W_i) of the backbone -> raw outputs; targets are those of training"""

@@ -64,7 +64,7 @@ class QueryHead(Head):
         self.pixel_decoder, self.predictor, self.reader = pixel_decoder, predictor, reader
 
     @property
-    def meanings(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def meanings(self) -> dict[str, str]:
         """What the tensors are, in words."""
         scores = self.reader.classify.meaning if self.reader else "not said"
         return {

@@ -46,7 +46,7 @@ class SAMHead(Head):
         return hasattr(self.mask_decoder, "output_classifier_mlps")
 
     @property
-    def meanings(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def meanings(self) -> dict[str, str]:
         """What the tensors are, in words."""
         last = "the background, and last no object" if self.background else "last no object"
         return {
