@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segsweep.model.backbones.host import Host
+from segsweep.model.family import BLOCK_ROLES
 from segsweep.model.layers.block import HostBlock
+from segsweep.peft.apply import Counts, apply
+from segsweep.peft.method import Method
 
 layouts = pytest.mark.parametrize("layout", ["vit", "sam", "swin"])
 
@@ -34,6 +37,19 @@ def small_host(layout: str, **changes: Any) -> Host:
 def blocks(host: Host) -> list[HostBlock]:
     """Its blocks in their order."""
     return [module for module in host.modules() if isinstance(module, HostBlock)]
+
+
+class Model(nn.Module):
+    """A host where a model has its backbone, and nothing else."""
+
+    def __init__(self, host: Host):
+        super().__init__()
+        self.backbone = host
+
+
+def applied(host: Host, method: Method) -> Counts:
+    """Apply a method inside a host, where words mean what they mean in any."""
+    return apply(Model(host), method, {"backbone": ["backbone.*"], **BLOCK_ROLES})
 
 
 def images(height: int = 64, width: int = 96) -> Tensor:

@@ -17,8 +17,9 @@ from segsweep.model.segmenter import Segmenter
 from segsweep.peft.apply import apply
 from segsweep.peft.layers import Filling
 from segsweep.peft.lora import LoRA
+from segsweep.peft.places import Places
 from segsweep.peft.select import Select
-from segsweep.peft.sites import fill, named_weights
+from segsweep.peft.sites import named_weights
 from segsweep.run.feature_store import Memory
 from segsweep.run.features import FeatureCache
 
@@ -97,7 +98,7 @@ def test_a_filled_place_acts_even_without_weights(model: Segmenter) -> None:
     place = [name for name in seams(model) if name.endswith(".after_mlp")][-1:]
     if not place:
         pytest.skip("no places")
-    fill(model, place, lambda width: Filling(lambda y, stream: 2 * y))
+    Places(model, {}).fill(place, lambda width: Filling(lambda y, stream: 2 * y))
     filled = [i for i, step in enumerate(steps) if any(s.filling is not None for m in step.modules
               for s in seams(m).values())]  # fmt: skip
     assert [at_rest(steps)] == filled

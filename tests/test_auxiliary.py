@@ -14,7 +14,7 @@ from segsweep.base.config import compose
 from segsweep.data.loader import Batch, TrainLoader
 from segsweep.model.layers.seam import seams
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.sites import fill
+from segsweep.peft.places import Places
 
 BALANCE, LOAD = 3.0, 0.5
 
@@ -39,7 +39,8 @@ def model(request: pytest.FixtureRequest) -> Segmenter:
     config = compose(["model.weights=null", "model.queries=8", "model.points=16"])
     model = config.model.build(config.data.subject())
     model.requires_grad_(False)
-    fill(model, config.model.roles["seams"], lambda width: Balanced(width, request.param))
+    places = Places(model, config.model.roles)
+    places.fill(["seams"], lambda width: Balanced(width, request.param))
     return model
 
 

@@ -14,7 +14,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweeps import local
-from segsweep.sweeps.local import Local, Places, gpus
+from segsweep.sweeps.local import Local, Slots, gpus
 from tests.runs import TINY
 from tests.slurm import counted
 from tests.slurm.counted import marks
@@ -67,7 +67,7 @@ def test_visible_devices_are_all_there_are(monkeypatch, visible, found) -> None:
 
 def test_runs_share_gpus_and_one_with_two_devices_takes_two(monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    places = Places(Local(jobs_per_gpu=2), runs=9)
+    places = Slots(Local(jobs_per_gpu=2), runs=9)
     one, two = run(), run("trainer.devices=2")
     assert [places.take(one) for _ in range(3)] == [["0"], ["1"], ["0"]]
     assert places.take(two) is None
@@ -88,7 +88,7 @@ def test_runs_share_gpus_and_one_with_two_devices_takes_two(monkeypatch) -> None
 def test_cores_are_shared(monkeypatch, cores, runs, workers, at_once, threads) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(local, "cores", lambda: cores)
-    places = Places(Local(workers), runs)
+    places = Slots(Local(workers), runs)
     assert (places.workers, places.threads) == (at_once, threads)
     assert [places.take(run()) for _ in range(at_once + 1)] == [["cpu"]] * at_once + [None]
 

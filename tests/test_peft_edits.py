@@ -15,8 +15,9 @@ from segsweep.peft.delta import delta_state_dict
 from segsweep.peft.ia3 import IA3, Place
 from segsweep.peft.lora import Fused, LoRA, LowRankInit
 from segsweep.peft.method import Method
+from segsweep.peft.places import Places
 from segsweep.peft.select import Select
-from segsweep.peft.sites import fill, match, match_seams, resolve
+from segsweep.peft.sites import match, resolve
 
 ROLES = {"mixing": ["blocks.*.attn.qkv.weight"], "head": ["head.*"], "seams": ["*.after_attn"]}
 
@@ -132,8 +133,8 @@ def test_merge_names_the_adapters_that_stay(net):
 
 def test_edits_and_fillings_compile_into_one_graph(net):
     apply(net, IA3(name="ia3", train=[], rows=["*.qkv.weight:k"], columns=["*.fc.weight"]), ROLES)
-    lora(targets=["*.qkv.weight:v"]).inject(net, ROLES)
-    adapter().inject(net, ROLES)
+    lora(targets=["*.qkv.weight:v"]).inject(Places(net, ROLES))
+    adapter().inject(Places(net, ROLES))
     randomise(net)
     x = torch.randn(2, 5, 12, dtype=torch.double)
     compiled = torch.compile(net, backend="eager", fullgraph=True)
@@ -238,7 +239,7 @@ def test_a_method_whose_formula_is_wrong_is_caught(net):
 class Shared(Method):
     """One table of d numbers that the fillings of all seams read, and a scale at each."""
 
-    def inject(self, model, roles):
+    def inject(self, places):
         table = nn.Parameter(torch.zeros(12))
 
         def filling(width):
@@ -246,7 +247,7 @@ class Shared(Method):
             module.table, module.scale = table, nn.Parameter(torch.ones(1))
             return module
 
-        return fill(model, resolve(["seams"], roles), filling)
+        return places.fill(["seams"], filling)
 
     def size(self, shape):
         return 1
@@ -275,7 +276,7 @@ def test_patterns_are_no_substrings_and_misses_name_near_weights(net):
     with pytest.raises(UserError, match=r"did you mean 'blocks\.\*\.attn\.qkv\.weight'"):
         match(net, ["*.atn.qvk.weight"])
     with pytest.raises(UserError, match=r"none of the 2 seams .* 'blocks\.\*\.after_attn'"):
-        match_seams(net, ["*.after_ffn"])
+        Places(net, ROLES).seams(["*.after_ffn"])
     with pytest.raises(
         UserError, match="'heda' is no role of this model; choose from mixing, head"
     ):
@@ -292,10 +293,10 @@ def test_rows_must_exist(net, pattern):
 def test_a_place_is_edited_once(net):
     apply(net, lora(), ROLES)
     with pytest.raises(UserError, match="edited already"):
-        lora().inject(net, ROLES)
-    adapter().inject(net, ROLES)
+        lora().inject(Places(net, ROLES))
+    adapter().inject(Places(net, ROLES))
     with pytest.raises(UserError, match="filled already"):
-        adapter().inject(net, ROLES)
+        adapter().inject(Places(net, ROLES))
 
 
 def test_only_matrices_take_factors(net):
@@ -318,5 +319,53 @@ def test_sizes_are_checked(make, message):
 
 
 def test_what_only_selects_needs_no_code():
-    assert Select(name="x").inject(nn.Linear(1, 1), {}) == {}
+    assert Select(name="x").inject(Places(nn.Linear(1, 1), {})) == {}
     assert Method(name="x").size((3, 3)) == 0
+
+
+class Layered(nn.Module):
+    """Two stacks of two layers with a seam each, an encoder's and a decoder's."""
+
+    def __init__(self):
+        super().__init__()
+        for part in ("encoder", "decoder"):
+            layers = [nn.ModuleDict({"fc": nn.Linear(4, 4), "after": Seam(4)}) for _ in range(2)]
+            self.add_module(part, nn.ModuleList(layers))
+        self.fc = nn.Linear(4, 4)
+
+
+LAYERED = {"encoder": ["encoder.*"], "decoder": ["decoder.*"], "linears": ["*fc.weight"]}
+
+
+@pytest.mark.parametrize(
+    ("scope", "names"),
+    [
+        ("", ["encoder.0.fc", "encoder.1.fc", "decoder.0.fc", "decoder.1.fc", "fc"]),
+        ("encoder", ["encoder.0.fc", "encoder.1.fc"]),
+        ("last:3", ["encoder.1.fc", "decoder.0.fc", "decoder.1.fc"]),
+        ("last:9", ["encoder.0.fc", "encoder.1.fc", "decoder.0.fc", "decoder.1.fc"]),
+    ],
+)
+def test_a_scope_leaves_what_lies_in_it(scope, names):
+    places = Places(Layered(), LAYERED, scope)
+    assert [site.name for site in places.weights(["linears"])] == [f"{n}.weight" for n in names]
+    seams = [name.replace("fc", "after") for name in names if "." in name]
+    assert list(places.seams(["*.after"])) == seams
+
+
+def test_a_scope_counts_the_layers_that_a_word_names():
+    """The last of those in which a method has places, not of all."""
+    places = Places(Layered(), LAYERED, "last:1")
+    assert [site.name for site in places.weights(["encoder.*.fc.weight"])] == [
+        "encoder.1.fc.weight"
+    ]
+
+
+def test_a_scope_in_which_nothing_lies_is_refused():
+    with pytest.raises(UserError, match=r"peft\.scope=decoder: nothing that encoder.* may"):
+        Places(Layered(), LAYERED, "decoder").weights(["encoder.*"])
+
+
+def test_what_is_edited_does_not_train_itself(net):
+    with pytest.raises(UserError, match=r"peft\.train names 'blocks.*weight', which is"):
+        apply(net, lora(train=["blocks.0.attn.qkv.weight"]), ROLES)

@@ -18,7 +18,7 @@ from segsweep.model.layers.seam import Place, Seam, Tokens, seams
 from segsweep.peft.apply import apply, merge
 from segsweep.peft.delta import delta_state_dict
 from segsweep.peft.method import Method
-from segsweep.peft.sites import fill
+from segsweep.peft.places import Places
 from segsweep.run.feature_store import Disk
 from segsweep.run.features import FeatureCache
 from tests.small_hosts import blocks, images, layouts, small_host
@@ -99,10 +99,13 @@ def test_fillings_share_what_a_forward_pass_has(layout: str) -> None:
         assert tokens.computed == {"first": seen[0][0]}
         assert tokens.computed is last[3].computed
         assert tokens.embedded is last[3].embedded
+        assert tokens.image is last[3].image
         assert tokens.shared is host.shared.filling
     rows, columns = host.patch_embed.patch_size
     assert last[3].embedded is not None
     assert last[3].embedded.shape[:3] == (2, 64 // rows, 96 // columns)
+    assert last[3].image is not None
+    assert torch.equal(last[3].image, images())
     assert len(last[3].outputs) == len(blocks(host)) + 1
     again = watched(host)
     assert again[0][3].computed is not seen[0][3].computed
@@ -155,7 +158,7 @@ def test_streams_that_fillings_are_given(layout: str) -> None:
 def test_empty_places_are_nothing_and_full_ones_have_names(layout: str) -> None:
     host = small_host(layout)
     plain, before = host(images()), set(host.state_dict())
-    chosen = ["*.prompts", "side", "shared"]
+    chosen = ["*.prompts", "*side", "*shared"]
     added = Added(name="added", fills=chosen)
     apply(host, added, {})
     names = [name for name in seams(host) if name.endswith(("prompts", "side", "shared"))]
@@ -173,8 +176,8 @@ class Added(Method):
 
     fills: Any = ()
 
-    def inject(self, model: nn.Module, roles: Any) -> dict[str, tuple[int, ...]]:
-        return fill(model, self.fills, Bias)
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
+        return places.fill(self.fills, Bias)
 
     def size(self, shape: tuple[int, ...]) -> int:
         return shape[0]

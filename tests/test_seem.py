@@ -19,7 +19,8 @@ from segsweep.model.family import BackboneConfig, Family
 from segsweep.model.maskdino import MaskDINO
 from segsweep.model.seem import PROMPTS, SEEM, Text, TextEncoder, to_official
 from segsweep.model.segmenter import Segmenter
-from segsweep.peft.sites import match, match_seams
+from segsweep.peft.places import Places
+from segsweep.peft.sites import match
 
 NAMES = ["crate", "bottle", "bag"]
 SIZES = {"embed_dim": 8, "depths": [1, 1, 2, 1], "layerscale_value": 1.0}
@@ -118,7 +119,7 @@ def test_head_and_decoder_hold_the_text_encoder_only_where_it_is_trained():
 def test_edits_and_seams_belong_to_the_attention_layers_outside_the_text_encoder():
     model, roles = build(family(encoder_layers=3)), family().roles
     sites = [site.name for site in match(model, roles["attention"])]
-    seams = list(match_seams(model, roles["seams"]))
+    seams = list(Places(model, roles).seams(["seams"]))
     for places in (sites, seams):
         assert len(places) == 3 + 2 + 2
         assert not [name for name in places if name.startswith(LANGUAGE)]

@@ -29,6 +29,10 @@ class UserError(Exception):
     """
 
 
+class Unfit(UserError):
+    """Words that are fine alone and cannot go together; a sweep leaves their combination out."""
+
+
 def told(error: OSError) -> str:
     """Return a sentence with path and cure for what the system refuses; nothing for other errors.
 

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import Choice, outside, within, words
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit, UserError
 from segsweep.base.explain import choices
 from segsweep.base.words import files
 from segsweep.model.backbones import STRIDES, is_pyramid, layouts
@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 
     State = dict[str, Tensor]
 
+QKV = "backbone.*blocks.*.attn.qkv.weight"
+FFN = [f"backbone.*blocks.*.mlp.fc{i}.weight" for i in (1, 2)]
+BLOCK_ROLES = {  # of any backbone whose blocks have places
+    "attention": [QKV],
+    "keys": [f"{QKV}:k"],
+    "values": [f"{QKV}:v"],
+    "feedforward": FFN[1:],
+    "ffn": FFN,
+    "linears": [QKV, "backbone.*blocks.*.attn.proj.weight", *FFN],
+    "norms": ["backbone.*blocks.*.norm[12].*"],
+    "seams": ["backbone.*blocks.*.after_attn", "backbone.*blocks.*.after_mlp"],
+}
+Roles = dict[str, list[str]]
+"""A family's names for groups of its weights and seams, each a list of patterns."""
 MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
 
 
@@ -90,7 +104,7 @@ class Family(Choice):
     clip: float = outside(0.01)  # gradient norm that `hparams.clip` follows unless given
 
     @property
-    def roles(self) -> dict[str, list[str]]:
+    def roles(self) -> Roles:
         """Patterns of the weights and seams that a method may name by one word."""
         raise NotImplementedError
 
@@ -112,7 +126,7 @@ class Family(Choice):
                 for word, family in words("model").items()
                 if issubclass(family, Family) and data.task in family.tasks
             ]
-            raise UserError(
+            raise Unfit(
                 f"model={self.name} serves the task {' or '.join(self.tasks)}, that of "
                 f"data={data.name} is {data.task}; choose other data, or a model such as "
                 + ", ".join(able)

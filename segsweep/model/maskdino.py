@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segsweep.data.base import DataSet, Subject
-    from segsweep.model.family import State
+    from segsweep.model.family import Roles, State
     from segsweep.model.heads.query import QueryHead, Reader
     from segsweep.model.segmenter import Segmenter
 
@@ -102,7 +102,7 @@ class MaskDINO(Family):
         return {"model.queries": self.queries, "model.topk": self.topk}
 
     @property
-    def roles(self) -> dict[str, list[str]]:
+    def roles(self) -> Roles:
         """Patterns of the weights and seams that a method may name by one word."""
         return ROLES
 
@@ -179,6 +179,7 @@ class MaskDINO(Family):
 
 ROLES = {
     "head": ["sem_seg_head.*"],
+    "encoder": ["sem_seg_head.pixel_decoder.transformer.*"],
     "decoder": ["sem_seg_head.predictor.*"],
     "embeddings": [
         "sem_seg_head.predictor.class_embed.*",

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import outside, within
 from segsweep.base.errors import UserError
-from segsweep.model.family import BackboneConfig, Family, multiple
+from segsweep.model.family import BLOCK_ROLES, BackboneConfig, Family, multiple
 from segsweep.model.sam_names import DECODER, HEAD, from_official, to_official
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet, Subject
     from segsweep.loss.base import BaseCriterion
-    from segsweep.model.family import State
+    from segsweep.model.family import Roles, State
     from segsweep.model.heads.sam import SAMHead
     from segsweep.model.segmenter import Segmenter
     from segsweep.model.whole_sam import WholeSAM
@@ -78,7 +78,7 @@ class SAM(Family):
             )
 
     @property
-    def roles(self) -> dict[str, list[str]]:
+    def roles(self) -> Roles:
         """Patterns of the weights and seams that a method may name by one word."""
         return ROLES
 
@@ -252,9 +252,6 @@ def sizes(state: State) -> str:
     return f"{len(blocks)} blocks of {channels} channels on {rows} x {columns} cells"
 
 
-BLOCKS = "backbone.blocks.*"
-QKV = f"{BLOCKS}.attn.qkv.weight"
-FFN = [f"{BLOCKS}.mlp.fc{i}.weight" for i in (1, 2)]
 TRAINED = [  # what every method trains: neither the prompt encoder nor the head that rates masks
     f"{HEAD}{DECODER}{part}.*" for part in ("transformer", "iou_token", "mask_tokens", "output_*")
 ]
@@ -263,14 +260,9 @@ ROLES = {
     "decoder": TRAINED,
     "embeddings": TRAINED,
     "backbone": ["backbone.*"],
+    "neck": ["backbone.neck.*"],
     "deformable": [],
-    "attention": [QKV],
-    "keys": [f"{QKV}:k"],
-    "values": [f"{QKV}:v"],
-    "feedforward": FFN[1:],
-    "ffn": FFN,
-    "linears": [QKV, f"{BLOCKS}.attn.proj.weight", *FFN],
-    "norms": [f"{BLOCKS}.norm[12].*", "backbone.neck.[13].*"],
     "biases": ["backbone.*.bias"],
-    "seams": [f"{BLOCKS}.after_attn", f"{BLOCKS}.after_mlp"],
+    **BLOCK_ROLES,
+    "norms": [*BLOCK_ROLES["norms"], "backbone.neck.[13].*"],
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from segsweep.data.base import Subject
-    from segsweep.model.family import State
+    from segsweep.model.family import Roles, State
     from segsweep.model.heads.query import QueryHead, Reader
     from segsweep.model.segmenter import Segmenter
 
@@ -106,7 +106,7 @@ class SEEM(Family):
         return {"model.queries": self.queries, "model.topk": self.topk}
 
     @property
-    def roles(self) -> dict[str, list[str]]:
+    def roles(self) -> Roles:
         """Patterns of the weights and seams that a method may name by one word."""
         projected = [] if self.conv_dim in (None, self.hidden) else [f"{PREDICTOR}input_proj.*"]
         attention = [
@@ -117,6 +117,7 @@ class SEEM(Family):
         decoder = [*DECODER, *projected, *text]
         return {
             "head": ["sem_seg_head.pixel_decoder.*", *decoder],
+            "encoder": ["sem_seg_head.pixel_decoder.transformer.*"],
             "decoder": decoder,
             "embeddings": EMBEDDINGS,
             "deformable": [],

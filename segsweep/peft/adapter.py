@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
-from segsweep.peft.method import Method, Roles
+from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from segsweep.peft.places import Places
 
 Residual = Enum("Residual", {"kappa": "kappa", "lambda": "lambda", "kappa+lambda": "kappa+lambda"})
 BottleneckInit = Enum(
@@ -74,16 +76,15 @@ class Adapter(Method):
             )
         return width // self.reduction
 
-    def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Fill the seams, see `Method.inject`."""
         from segsweep.peft.layers import Bottlenecks
-        from segsweep.peft.sites import fill, resolve
 
         def chain(width: int) -> nn.Module:
             options = self.repeats, self.residual.name, self.init.name
             return Bottlenecks(width, self.hidden(width), *options)
 
-        return fill(model, resolve(self.seams, roles), chain)
+        return places.fill(self.seams, chain)
 
     def size(self, shape: tuple[int, ...]) -> int:
         """repeats (2dh + h + d)."""

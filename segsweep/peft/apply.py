@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.utils import parametrize
 
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit, UserError
+from segsweep.model.family import Roles
 from segsweep.model.layers.seam import seams
 from segsweep.peft.delta import remember_buffers, trained
-from segsweep.peft.method import Method, Roles
-from segsweep.peft.sites import match, resolve
+from segsweep.peft.method import Method
+from segsweep.peft.places import Places
+from segsweep.peft.sites import Site, match, resolve
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
     model.requires_grad_(False)
     remember_buffers(model)
     base = _count(model.parameters())
-    places = method.inject(model, roles)
+    places = method.inject(Places(model, roles, method.scope))
     if method.needs_grid:
         _refuse_blind(model, method)
     sites = match(model, resolve(method.train, roles))
     selected = [site.parameter for site in sites if not site.parameter.requires_grad]
+    _refuse_trained(sites)
     for parameter in selected:
         parameter.requires_grad_(True)
     added = method.once(places) + sum(method.size(shape) for shape in places.values())
@@ -85,10 +88,20 @@ def _refuse_blind(model: nn.Module, method: Method) -> None:
     """Refuse a method that must know where tokens are, where it fills seams that do not tell."""
     filled = [(name, seam) for name, seam in seams(model).items() if seam.filling is not None]
     if blind := [name for name, seam in filled if not seam.gives_grid]:
-        raise UserError(
+        raise Unfit(
             f"peft={method.name} must know where tokens are in the image, which '{blind[0]}' does "
             "not tell; choose places in the blocks of a ViT, SAM or Swin, or another method"
         )
+
+
+def _refuse_trained(sites: Iterable[Site]) -> None:
+    """Refuse to train a weight that is edited, too."""
+    for site in sites:
+        if parametrize.is_parametrized(site.module, site.attribute):
+            raise UserError(
+                f"peft.train names '{site.name}', which is edited; leave it out of peft.train, or "
+                "out of what is edited"
+            )
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

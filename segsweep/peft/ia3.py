@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from segsweep.peft.method import Method, Roles
+from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from segsweep.peft.places import Places
 
 Place = Enum("Place", {"weights": "weights", "activations": "activations"})
 
@@ -45,30 +47,30 @@ class IA3(Method):
         """Whether only weights are edited."""
         return self.place is Place.weights
 
-    def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Edit the weights or fill the seams, see `Method.inject`; a place is a vector's length."""
         import torch
         from torch import nn
 
         from segsweep.peft.layers import Edit, Filling
-        from segsweep.peft.sites import bias_of, fill, match, resolve
+        from segsweep.peft.sites import bias_of
 
         def filling(width: int) -> nn.Module:
             return Filling(scaled, ia3=nn.Parameter(torch.ones(width)))
 
         if self.place is Place.activations:
-            return fill(model, resolve(self.seams, roles), filling)
-        places = {}
-        for site in match(model, resolve(self.rows, roles)):
+            return places.fill(self.seams, filling)
+        shapes = {}
+        for site in places.weights(self.rows):
             vector = nn.Parameter(site.parameter.new_ones(site.shape[0]))
-            for part in filter(None, (site, bias_of(model, site))):
+            for part in filter(None, (site, bias_of(places.model, site))):
                 part.edit(Edit(part, scaled_rows, ia3=vector))
-            places[site.name] = (len(vector),)
-        for site in match(model, resolve(self.columns, roles)):
+            shapes[site.name] = (len(vector),)
+        for site in places.weights(self.columns):
             vector = nn.Parameter(site.parameter.new_ones(site.shape[1]))
             site.edit(Edit(site, scaled_columns, ia3=vector))
-            places[site.name] = (len(vector),)
-        return places
+            shapes[site.name] = (len(vector),)
+        return shapes
 
     def size(self, shape: tuple[int, ...]) -> int:
         """d: the length of the vector."""

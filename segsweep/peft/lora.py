@@ -10,11 +10,10 @@ from omegaconf import II
 
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
-from segsweep.peft.method import Method, Roles
+from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from segsweep.peft.places import Places
     from segsweep.peft.sites import Site
 
 Fused = Enum("Fused", {"qv": "qv", "joint": "joint"})
@@ -67,19 +66,18 @@ class LoRA(Method):
         alpha = self.rank if isinstance(self.alpha, str) else self.alpha
         return alpha / self.rank
 
-    def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Edit the target weights, see `Method.inject`."""
         from segsweep.peft.layers import low_rank
-        from segsweep.peft.sites import match, resolve
 
-        places = {}
-        for target in match(model, resolve(self.targets, roles)):
+        shapes = {}
+        for target in places.weights(self.targets):
             for site in self._split(target):
                 if len(site.shape) != 2:
                     raise UserError(f"peft.targets: '{site.name}' is no matrix: {site.shape}")
                 site.edit(low_rank(site, self.rank, self.scale, self.init.name))
-                places[site.name] = site.shape
-        return places
+                shapes[site.name] = site.shape
+        return shapes
 
     def _split(self, site: Site) -> list[Site]:
         """Take a fused weight apart into the rows that are edited."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.base.config import Choice, outside
-from segsweep.base.errors import UserError
+from segsweep.base.config import Choice, neutral, outside
+from segsweep.base.errors import Unfit, UserError
+from segsweep.model.backbones import has_blocks, layouts
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from segsweep.data.base import DataSet
     from segsweep.model.family import Family
+    from segsweep.peft.places import Places
 
-Roles = dict[str, list[str]]
-"""A model family's names for groups of its weights and seams, each a list of patterns."""
+SCOPES = ("backbone", "neck", "encoder", "decoder", "head")  # roles that are parts of a model
 
 
 @dataclass
@@ -36,6 +36,11 @@ class Method(Choice):
     has_auxiliary_loss: ClassVar[bool] = False
     """Whether modules of it leave losses, `auxiliary` (`layers.seam`), in a forward of training."""
 
+    in_blocks: ClassVar[bool] = False
+    """Whether it lives in the blocks of a transformer backbone (`layers.block`)."""
+    sparse: ClassVar[bool] = False
+    """Whether what it adds may get no gradient in a step: experts that nothing chose, say."""
+
     lr: float = outside(1e-3)
     """Learning rate that `hparams.lr` follows unless given; no part of a run's identity itself."""
     backbone_lr: float = outside(0.1)
@@ -44,6 +49,10 @@ class Method(Choice):
     """Whether tables and figures compare the other methods with this one."""
     train: list[str] = field(default_factory=list)
     """Weights of the base that are trained: roles of the model, or patterns of dotted names."""
+
+    scope: str = neutral("")
+    """Part of the model that it is kept to: backbone, neck, encoder, decoder or head, or `last:K`,
+    the last K of the layers or blocks in which it has places."""
 
     @property
     def identity(self) -> bool:
@@ -58,12 +67,26 @@ class Method(Choice):
     def check(self, data: DataSet, model: Family) -> None:
         """Raise UserError for data whose task this method does not serve, or an unfit model."""
         if self.tasks is not None and data.task not in self.tasks:
-            raise UserError(
+            raise Unfit(
                 f"peft={self.name} serves the task {' or '.join(self.tasks)}, "
                 f"that of data={data.name} is {data.task}"
             )
+        layout = model.backbone.layout
+        if self.in_blocks and not has_blocks(layout):
+            raise Unfit(
+                f"peft={self.name} lives in the blocks of a transformer, which the backbone of "
+                f"model={model.name} has not (model.backbone.layout={layout}); choose "
+                f"another method, or a model with layout {'|'.join(filter(has_blocks, layouts()))}"
+            )
+        if self.scope and not re.fullmatch(r"last:[1-9]\d*", self.scope):
+            known = [word for word in SCOPES if model.roles.get(word)]
+            if self.scope not in known:
+                raise (Unfit if self.scope in SCOPES else UserError)(
+                    f"peft.scope={self.scope}: model={model.name} has no such part; choose from "
+                    f"{', '.join(known)}, or last:K"
+                )
 
-    def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Add the method's parameters to a frozen model, return the places' names and shapes."""
         return {}
 

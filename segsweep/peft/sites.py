@@ -1,4 +1,4 @@
-"""Names: finding the weights and the seams of a model that a method acts on.
+"""Names: finding the weights of a model that a method acts on.
 
 Names are those of the base model, whatever has been edited since. Where a model registers one
 tensor under several names (Mask DINO's box head has twenty), a pattern may use any of them and
@@ -8,7 +8,7 @@ the first one stands for it everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
@@ -17,8 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from segsweep.base.errors import UserError
-from segsweep.model.layers.seam import Seam, seams
-from segsweep.peft.method import Roles
+from segsweep.model.family import Roles
 
 THIRDS = {"q": 0, "k": 1, "v": 2}
 """Query, key and value rows of a fused attention weight."""
@@ -89,20 +88,20 @@ def resolve(words: Iterable[str], roles: Roles, key: str = "peft") -> list[str]:
     return patterns
 
 
-def match(model: nn.Module, patterns: Iterable[str]) -> list[Site]:
+def match(model: nn.Module, patterns: Iterable[str], strict: bool = True) -> list[Site]:
     """Find the weights that any of the patterns names, in the order of the model.
 
     A pattern is a glob over the full dotted name, `:q`, `:k` or `:v` after it takes a third of
     the rows.
 
     Raises:
-        UserError: a pattern that names no weight, with names that come near.
+        UserError: a pattern that names no weight, with names that come near, where `strict`.
     """
     weights, sites = named_weights(model), {}
     first = {id(site.parameter): site.name for site in reversed(weights.values())}
     for pattern in patterns:
         glob, _, rows = pattern.partition(":")
-        for name in _glob(glob, weights, "weights"):
+        for name in names_of([glob], weights, "weights", strict):
             site = weights[first[id(weights[name].parameter)]]
             site = site.third(rows) if rows else site
             sites[site.name] = site
@@ -115,28 +114,6 @@ def bias_of(model: nn.Module, site: Site) -> Site | None:
     weight = site.name.partition(":")[0]
     bias = named_weights(model).get(f"{weight.removesuffix('weight')}bias")
     return bias.third(site.rows) if bias and site.rows else bias
-
-
-def match_seams(model: nn.Module, patterns: Iterable[str]) -> dict[str, Seam]:
-    """Find the seams that any of the patterns names; raises as `match`."""
-    known = seams(model)
-    chosen = {name for pattern in patterns for name in _glob(pattern, known, "seams")}
-    return {name: seam for name, seam in known.items() if name in chosen}
-
-
-def fill(
-    model: nn.Module, patterns: Iterable[str], filling: Callable[[int], nn.Module]
-) -> dict[str, tuple[int, ...]]:
-    """Fill the seams that any of the patterns names; `filling` makes one for so many channels.
-
-    Returns the seams' names and widths; raises as `match`, and UserError for a seam in use.
-    """
-    chosen, like = match_seams(model, patterns), next(model.parameters())
-    for name, seam in chosen.items():
-        if seam.filling is not None:
-            raise UserError(f"seam '{name}' is filled already; load the base again")
-        seam.filling = filling(seam.width).to(like.device, like.dtype)
-    return {name: (seam.width,) for name, seam in chosen.items()}
 
 
 def canonical(model: nn.Module, name: str) -> str:
@@ -181,7 +158,7 @@ def assign(
     named: dict[str, set[nn.Parameter]] = {}
     for word in values:
         patterns = resolve([word], roles, key)
-        sites = [weights[n] for p in patterns for n in _glob(p, weights, "weights", key)]
+        sites = [weights[n] for n in names_of(patterns, weights, "weights", key=key)]
         base = {site.parameter for site in sites if not site.added}
         named[word] = base or {site.parameter for site in sites}
     assigned = {}
@@ -190,15 +167,28 @@ def assign(
     return assigned
 
 
-def _glob(pattern: str, names: Iterable[str], kind: str, key: str = "peft") -> list[str]:
-    names = list(names)
-    if matching := [name for name in names if fnmatchcase(name, pattern)]:
-        return matching
-    near = ", ".join(f"'{name}'" for name in _near(pattern, names))
-    raise UserError(
-        f"{key}: '{pattern}' matches none of the {len(names)} {kind} of this model; "
-        + (f"did you mean {near}?" if near else f"it has no {kind}")
-    )
+def names_of(
+    patterns: Iterable[str],
+    names: Iterable[str],
+    kind: str,
+    strict: bool = True,
+    key: str = "peft",
+) -> list[str]:
+    """Choose the names that any of the patterns, globs, matches.
+
+    Raises UserError for a pattern that matches none of these names of a `kind`, where `strict`.
+    """
+    names, chosen = list(names), dict[str, None]()
+    for pattern in patterns:
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if strict and not matching:
+            near = ", ".join(f"'{name}'" for name in _near(pattern, names))
+            raise UserError(
+                f"{key}: '{pattern}' matches none of the {len(names)} {kind} of this model; "
+                + (f"did you mean {near}?" if near else f"it has no {kind}")
+            )
+        chosen |= dict.fromkeys(matching)
+    return list(chosen)
 
 
 def _near(pattern: str, names: list[str]) -> list[str]:

@@ -18,9 +18,9 @@ from segsweep.base.config import Config, Hparams, Optimizer, Schedule
 from segsweep.base.errors import UserError
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Evaluator
+from segsweep.model.family import Roles
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.delta import delta_state_dict, load_state
-from segsweep.peft.method import Roles
 from segsweep.peft.sites import Site, assign, named_weights
 from segsweep.run.machine import kind_of
 

@@ -64,7 +64,7 @@ def gpus() -> list[str]:
     return parts or re.findall(r"^GPU (\d+):", listing.stdout, re.MULTILINE)
 
 
-class Places:
+class Slots:
     """What runs take while they train: CPU places, or places on distinct GPUs."""
 
     def __init__(self, options: Local, runs: int) -> None:
@@ -114,7 +114,7 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
     One that somebody else trains is waited for, and goes on here if it was left unfinished. A
     signal stops all of ours with checkpoints, and is raised as `Stopped`.
     """
-    places = Places(options, len(labels))
+    places = Slots(options, len(labels))
     for run in labels:
         places.needed(run)
     board = Board({run.directory: label for run, label in labels.items()})

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from segsweep.model.family import Roles
 from segsweep.peft.apply import apply
 from segsweep.peft.delta import delta_state_dict
-from segsweep.peft.method import Method, Roles
+from segsweep.peft.method import Method
 
 Names = Sequence[tuple[str, str]]  # patterns of official names and what stands for them in ours
 ADAPTER_NAMES = [

@@ -5,7 +5,8 @@ Each has one function and one example:
     build(name, kwargs, drop_path, pretrained) -> Backbone, see `base`
     SMALL = {"name": ..., "kwargs": ...}    a small one of its kind, for trying out and for tests
 
-A layout whose maps do not stand at STRIDES says so: `PYRAMID = False`.
+A layout whose maps do not stand at STRIDES says so: `PYRAMID = False`. One whose backbones are
+transformers with places in their blocks (`host`) says `BLOCKS = True`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def layouts() -> list[str]:
 def is_pyramid(layout: str) -> bool:
     """Say whether the backbones of a layout have maps at STRIDES."""
     return not re.search(r"^PYRAMID = False\b", _text(layout), re.MULTILINE)
+
+
+def has_blocks(layout: str) -> bool:
+    """Say whether the backbones of a layout have blocks with places for methods."""
+    return bool(re.search(r"^BLOCKS = True\b", _text(layout), re.MULTILINE))
 
 
 def _text(file: str) -> str:

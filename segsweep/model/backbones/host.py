@@ -19,9 +19,9 @@ Grid = tuple[int, int]  # rows, columns
 class Host(Backbone):
     """Patch embedding, blocks, and what makes maps of the last tokens, each of them a step.
 
-    Between steps a state holds `x`, the tokens (B, P + H W, C) with the prefix ahead, `embedded`,
-    without channels where no place is filled, and, where `side` is filled, `output0`, the input of
-    the first block, and the output of each.
+    Between steps a state holds `x`, the tokens (B, P + H W, C) with the prefix ahead, `image` and
+    `embedded`, without columns or channels where no place is filled, and, where `side` is filled,
+    `output0`, the input of the first block, and the output of each.
 
     Places beside those of its blocks:
 
@@ -90,8 +90,8 @@ class Host(Backbone):
         embedded = self.patch_embed.norm(patches)
         x = self.stream(embedded)
         if not self._filled():  # its grid is still needed
-            embedded = embedded.new_empty((*embedded.shape[:3], 0))
-        return Forward({"x": x, "embedded": embedded} | self.output(x, 0))
+            embedded, images = (t.new_empty((*t.shape[:-1], 0)) for t in (embedded, images))
+        return Forward({"x": x, "image": images, "embedded": embedded} | self.output(x, 0))
 
     def pass_block(self, block: nn.Module, index: int, state: State, stage: int = 0) -> State:
         """Run a block; each stage before it has halved the map."""
@@ -114,6 +114,7 @@ class Host(Backbone):
             prompts=prefix - self.prefix,
             block=block,
             images=len(x),
+            image=state["image"],
             embedded=embedded,
             outputs=[tensor for name, tensor in state.items() if name.startswith("output")],
             shared=self.shared.filling,

@@ -22,6 +22,7 @@ from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import WindowBlock, is_plain
 
 PYRAMID = False
+BLOCKS = True
 SMALL = {
     "name": "VisionTransformerSAM",
     "kwargs": {"img_size": 64, "patch_size": 16, "embed_dim": 8, "depth": 2, "num_heads": 2}

@@ -22,6 +22,7 @@ from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import HostBlock, is_plain
 
 PYRAMID = False
+BLOCKS = True
 SMALL = {
     "name": "VisionTransformer",
     "kwargs": {"img_size": 32, "patch_size": 16, "embed_dim": 8, "depth": 2, "num_heads": 2}

@@ -22,6 +22,7 @@ class Tokens:
     prompts: int = 0  # how many of the prefix, its last, are prompts that a method has added
     block: int = 0  # index of the block, 0 .. L-1
     images: int = 1  # B
+    image: Tensor | None = None  # as the patch embedding took them, (B, 3, height, width)
     embedded: Tensor | None = None  # patch embedding before the position code, (B, H, W, C)
     outputs: Sequence[Tensor] = ()  # for the place `side` alone: input of block 0, all outputs
     shared: nn.Module | None = None  # what fills the place `shared` of the host
