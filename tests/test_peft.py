@@ -1,9 +1,11 @@
 """What every method of conf/peft promises, on every tiny model: a new yaml is tested too."""
 
 import copy
+from contextlib import suppress
 from dataclasses import fields
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from segsweep.base.errors import Unfit, UserError
 from segsweep.data.base import BACKGROUND, Subject
 from segsweep.data.loader import Target
+from segsweep.model.backbones import has_blocks
 from segsweep.model.family import BackboneConfig
 from segsweep.peft.apply import apply, merge
 from segsweep.peft.delta import base_hash, delta_bytes, delta_state_dict, load_delta, trained
@@ -22,7 +25,13 @@ from tests.words import class_of, compose, files
 CLASSES, SIDE, STEPS = ["crate", "bottle", "bag"], 64, 4
 WORDS = list(files("peft"))
 MODELS = [word for word in files("model") if word.endswith("_tiny")]
-SMALL = {"points": 64, "queries": 20, "dn_number": 6}  # of a family that has them
+SMALL = {
+    "points": 64,
+    "queries": 20,
+    "dn_number": 6,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+}  # of a family that has them
 
 
 def config_of(variant, model="maskdino_tiny"):
@@ -34,6 +43,14 @@ def config_of(variant, model="maskdino_tiny"):
     return compose([f"model={model}", f"peft={word}", f"data={data}", *small, *rest])
 
 
+def method_of(word):
+    """A method on the first model on which it can live."""
+    for model in MODELS:
+        with suppress(Unfit):
+            return config_of([word], model).peft
+    raise AssertionError(f"{word} lives on none of {MODELS}")
+
+
 def built(config):
     """The base model of a config, for instances where it finds some, else for label maps."""
     return config.model.build(Subject(CLASSES, config.model.tasks[0]))
@@ -41,7 +58,7 @@ def built(config):
 
 def combinations(word):
     """A method with each value of each option; not of what tells no result from another."""
-    method = config_of([word]).peft
+    method = method_of(word)
     options = {
         f.name: getattr(method, f.name) for f in fields(method) if not f.metadata.get("outside")
     }
@@ -56,22 +73,26 @@ def combinations(word):
 
 def doubled(word):
     """A method with all its whole numbers doubled, if it has some; it may refuse that size."""
-    options = vars(config_of([word]).peft)
+    options = vars(method_of(word))
     sizes = [f"peft.{key}={2 * value}" for key, value in options.items() if type(value) is int]
     return [[word, *sizes]] if sizes else []
 
 
 COMBINATIONS = [variant for word in WORDS for variant in combinations(word)]
 DOUBLED = [variant for word in WORDS for variant in doubled(word)]
+WITHOUT_BLOCKS = [
+    m for m in MODELS if not has_blocks(config_of(["frozen"], m).model.backbone.layout)
+]
+PAIRS = [
+    (model, variant)
+    for model in MODELS
+    for variant in [*COMBINATIONS, *DOUBLED]
+    if not (class_of("peft", variant[0]).in_blocks and model in WITHOUT_BLOCKS)
+]
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def model_word(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def base(model_word):
+@cache
+def base_of(model_word):
     torch.manual_seed(0)
     model = built(config_of(["frozen"], model_word))
     for name, weight in model.backbone.named_parameters():
@@ -80,16 +101,27 @@ def base(model_word):
     return model.eval().requires_grad_(False)  # frozen parts may be computed in another order
 
 
-@pytest.fixture(scope="module", params=[*COMBINATIONS, *DOUBLED], ids=" ".join)
-def config(request, base, model_word):
+@pytest.fixture(scope="module", params=MODELS)
+def model_word(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: f"{pair[0]}-{' '.join(pair[1])}")
+def config(request):
+    model, variant = request.param
     try:
-        config = config_of(request.param, model_word)
-        apply(copy.deepcopy(base), config.peft, config.model.roles)
+        config = config_of(variant, model)
+        apply(copy.deepcopy(base_of(model)), config.peft, config.model.roles)
     except UserError as error:
-        if request.param in DOUBLED or isinstance(error, Unfit):
+        if variant in DOUBLED or isinstance(error, Unfit):
             pytest.skip(str(error))
         raise
     return config
+
+
+@pytest.fixture
+def base(config):
+    return base_of(config.model.name)
 
 
 @pytest.fixture
@@ -169,9 +201,18 @@ def test_a_loss_of_its_own_is_declared(base, config, images, targets):
     assert terms["loss"].requires_grad == bool(counts.trainable)
 
 
+@pytest.mark.parametrize("model", WITHOUT_BLOCKS)
+def test_where_no_blocks_are_none_can_be_lived_in(model):
+    lodgers = [word for word in WORDS if class_of("peft", word).in_blocks]
+    assert lodgers
+    for word in lodgers:
+        with pytest.raises(Unfit, match=f"peft={word} lives in the blocks of a transformer, "):
+            config_of([word], model)
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_tasks_and_tensors_of_other_tools_are_declared(word):
-    method = config_of([word]).peft
+    method = method_of(word)
     for task in method.tasks or ():
         assert import_module(f"segsweep.task.{task}").TASK
     assert method.hf_lora() is None or method.hf_lora().keys() == {"r", "lora_alpha"}
@@ -226,8 +267,8 @@ def test_merging_keeps_the_outputs_and_the_names_of_the_base(base, config, image
     assert bool(staying) == (not config.peft.mergeable)
 
 
-def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(base, model_word, tmp_path):
-    model, counts = applied(base, config_of(["lora", "peft.rank=2"], model_word))
+def test_the_delta_of_a_small_lora_is_hardly_larger_than_its_tensors(model_word, tmp_path):
+    model, counts = applied(base_of(model_word), config_of(["lora", "peft.rank=2"], model_word))
     (tmp_path / "delta.safetensors").write_bytes(delta_bytes(model, {"base": model_word}))
     size = (tmp_path / "delta.safetensors").stat().st_size
     assert size < 1.05 * 4 * counts.trainable + 16 * 1024
@@ -246,9 +287,11 @@ def test_weights_inside_the_backbone_can_be_edited(images, targets):
     assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
 
 
-def test_a_delta_refuses_another_base(base, model_word, tmp_path):
+def test_a_delta_refuses_another_base(model_word, tmp_path):
     config = config_of(["lora"], model_word)
-    (tmp_path / "delta.safetensors").write_bytes(delta_bytes(applied(base, config)[0], {}))
+    (tmp_path / "delta.safetensors").write_bytes(
+        delta_bytes(applied(base_of(model_word), config)[0], {})
+    )
     torch.manual_seed(5)
     other, _ = applied(built(config), config)
     with pytest.raises(
@@ -269,9 +312,9 @@ def test_a_delta_refuses_another_base(base, model_word, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_is_said(base, model_word, variant, message):
+def test_what_cannot_be_is_said(model_word, variant, message):
     with pytest.raises(UserError, match=message):
-        applied(base, config_of(variant, model_word))
+        applied(base_of(model_word), config_of(variant, model_word))
 
 
 def test_alpha_follows_the_rank_unless_given():
@@ -280,6 +323,6 @@ def test_alpha_follows_the_rank_unless_given():
 
 
 def test_learning_rates_are_those_of_the_paper():
-    rates = {word: config_of([word]).hparams.lr for word in WORDS}
-    assert rates.items() >= {"lora": 1e-3, "adapter": 1e-3, "full_head": 1e-4}.items()
-    assert rates["decoder_only"] == rates["embeddings_only"] == 1e-4
+    rates = {"lora": 1e-3, "adapter": 1e-3, "full_head": 1e-4}
+    rates |= {"decoder_only": 1e-4, "embeddings_only": 1e-4}
+    assert {word: config_of([word]).hparams.lr for word in rates} == rates
