@@ -73,7 +73,7 @@ MISTAKES = [
     (["xyzzy"], ["no verb 'xyzzy'", "--help"]),
     # keys of other words and of other programs
     (["data.root=x"], ["data=digits", "say data=coco data.root=FOLDER", "belongs to data=ade20k"]),
-    (["peft=adapter", "peft.rank=3"], ["which is peft=adapter", "belongs to peft=lora"]),
+    (["peft=adapter", "peft.rank=3"], ["which is peft=adapter", "it belongs to peft=", "lora"]),
     (["device=cuda"], ["device", "say trainer=gpu"]),
     (["trainer=cuda"], ["trainer=cuda", "say trainer=gpu"]),
     (["epochs=3"], ["epochs", "did you mean 'hparams.epochs'"]),

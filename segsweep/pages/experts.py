@@ -19,7 +19,7 @@ from segsweep.analysis.experts import SIZES, Routing, Routings, Sampled
 from segsweep.base.csv_files import as_csv
 from segsweep.base.errors import UserError
 from segsweep.base.files import write_text
-from segsweep.results.charts.canvas import GREY, Chart, Painted, head
+from segsweep.results.charts.canvas import GREY, Chart, Painted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from segsweep.data.base import Record
 
 TIE = "Of equal logits the lowest scale is chosen"
-SIDE, ABOVE = 2.6, 0.45  # inches: the longer side of a panel's image, and what stands above it
+SIDE, NARROW = 2.6, 1.7  # inches: the longer side of a panel's image; what it has at least
+ABOVE = 0.42  # inches for its title
 READABLE = 64  # windows of an image into which numbers are written
 Picture = tuple["Record", np.ndarray]
 """An image as its record names it, and its pixels (H, W, 3) uint8."""
@@ -151,14 +152,16 @@ def image_map(record: Record, pixels: np.ndarray, blocks: Sequence[Routing]) -> 
     """Draw the windows of blocks over an image, a panel each, coloured by their expert's scale."""
     height, width = pixels.shape[:2]
     inches = SIDE / max(height, width)
-    painters = [partial(_image_panel, block, record, pixels) for block in blocks]
-    return Chart(painters, size=(max(SIDE / 2, inches * width), inches * height + ABOVE))
+    painters = [partial(_image_panel, block, block.images[record.image_id], pixels)
+                for block in blocks]  # fmt: skip
+    size = (max(NARROW, inches * width), inches * height + ABOVE)
+    return Chart(painters, [record.file], size)
 
 
-def _image_panel(block: Routing, record: Record, pixels: np.ndarray, ax: Axes) -> Painted:
+def _image_panel(block: Routing, sampled: Sampled, pixels: np.ndarray, ax: Axes) -> Painted:
     from matplotlib.patches import Patch
 
-    sampled, colours = block.images[record.image_id], _colours(block.experts)
+    colours = _colours(block.experts)
     (height, width, _), (rows, columns) = pixels.shape, sampled.window.shape
     grey = np.repeat(pixels.mean(2, keepdims=True) / 255, 3, axis=2)
     ax.imshow(grey, extent=(0, width, height, 0))
@@ -171,9 +174,8 @@ def _image_panel(block: Routing, record: Record, pixels: np.ndarray, ax: Axes) -
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.set_axis_off()
     what = f"{len(boxes)} windows" if block.windowed else "whole image"
-    painted = head(ax, block.block.removeprefix("backbone."), f"{record.file}: {what}")
-    painted.handles = {f"scale {k + 1}": Patch(color=rgb) for k, rgb in enumerate(colours)}
-    return painted
+    ax.set_title(f"{block.block.removeprefix('backbone.')}: {what}", loc="left")
+    return Painted({f"scale {k + 1}": Patch(color=rgb) for k, rgb in enumerate(colours)})
 
 
 def _outline(ax: Axes, sampled: Sampled) -> None:
