@@ -192,7 +192,9 @@ def test_sizes_are_thirds_of_all_masks() -> None:
     found = Routings("val", 1, [block], np.array([1, 10, 11, 20, 21, 99]))
     assert found.sizes(block).tolist() == [0, 1, 1, 2, 2, 3, 3]
     assert block.counts(found.sizes(block) == 2).tolist() == [0, 2]
-    assert not Routings("val", 1, [block], held[:0]).sizes(block)[0]
+    alike = Routing("b", True, 2, held[:2] + 1, np.array([0, 5]), 0, {})
+    assert Routings("val", 1, [alike], np.array([5, 5, 5])).sizes(alike).tolist() == [0, 1]
+    assert Routings("val", 1, [alike], held[:0]).cuts == []
 
 
 @pytest.fixture(scope="module")
