@@ -7,10 +7,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.peft.method import Method, Roles
+from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from segsweep.peft.places import Places
 
 Gating = Enum("Gating", {"released": "released", "switch": "switch"})
 
@@ -54,16 +56,15 @@ class ConvLoRA(Method):
         """No: a convolution of an expert's choice is no linear function of a weight."""
         return False
 
-    def inject(self, model: nn.Module, roles: Roles) -> dict[str, tuple[int, ...]]:
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Fill the places, see `Method.inject`."""
         from segsweep.peft.layers_conv_lora import LowRankExperts
-        from segsweep.peft.sites import fill, resolve
 
         def filling(width: int) -> nn.Module:
             switch = self.gate is Gating.switch
             return LowRankExperts(width, self.rank, self.alpha / self.rank, self.experts, switch)
 
-        return fill(model, resolve(self.seams, roles), filling)
+        return places.fill(self.seams, filling)
 
     def size(self, shape: tuple[int, ...]) -> int:
         """4 d r + M (9 r^2 + r) + 2 r M at a place of width 3 d."""
