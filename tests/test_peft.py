@@ -25,13 +25,8 @@ from tests.words import class_of, compose, files
 CLASSES, SIDE, STEPS = ["crate", "bottle", "bag"], 64, 4
 WORDS = list(files("peft"))
 MODELS = [word for word in files("model") if word.endswith("_tiny")]
-SMALL = {
-    "points": 64,
-    "queries": 20,
-    "dn_number": 6,
-    "encoder_layers": 1,
-    "decoder_layers": 2,
-}  # of a family that has them
+SIZES = {"points": 64, "queries": 20, "dn_number": 6}  # small ones, of a family that has them
+SMALL = SIZES | {"encoder_layers": 1, "decoder_layers": 2}
 
 
 def config_of(variant, model="maskdino_tiny"):
