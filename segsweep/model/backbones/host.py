@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from segsweep.model.backbones.base import Backbone, State, Step, numbered
+from segsweep.model.layers.block import HostBlock
 from segsweep.model.layers.seam import Place, Tokens, seams
 
 Grid = tuple[int, int]  # rows, columns
@@ -51,6 +52,13 @@ class Host(Backbone):
 
     def read(self, x: Tensor, state: State) -> list[Tensor]:
         """Turn the last tokens, and what the state holds beside, into maps."""
+        raise NotImplementedError
+
+    def narrow(self, width: int, rel_pos: bool = True) -> list[HostBlock]:
+        """Build new blocks like its own, but of this width, with biases and without LayerScale.
+
+        `rel_pos=False` leaves out tables of relative positions where its own have some.
+        """
         raise NotImplementedError
 
     def trunk(self) -> list[Step]:

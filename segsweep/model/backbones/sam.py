@@ -42,14 +42,15 @@ def build(
             "choose samvit_base_patch16, samvit_large_patch16, samvit_huge_patch16, or "
             "VisionTransformerSAM with all sizes in model.backbone.kwargs"
         )
-    return SAMEncoder(sam)
+    return SAMEncoder(sam, name, kwargs)
 
 
 class SAMEncoder(Host):
     """Windowed and global blocks with decomposed relative positions, then the neck."""
 
-    def __init__(self, sam: VisionTransformerSAM):
+    def __init__(self, sam: VisionTransformerSAM, name: str, kwargs: dict[str, Any]):
         super().__init__(sam.patch_embed, sam.embed_dim)
+        self.name, self.kwargs = name, kwargs
         self.pos_embed = sam.pos_embed
         self.blocks = nn.ModuleList(SAMBlock(block) for block in sam.blocks)
         self.neck = sam.neck
@@ -68,6 +69,12 @@ class SAMEncoder(Host):
     def read(self, x: Tensor, state: State) -> list[Tensor]:
         """(B, P + H W, C) -> the map (B, channels, H, W)"""
         return [self.neck(as_map(x, halved(state["embedded"], 0)))]
+
+    def narrow(self, width: int, rel_pos: bool = True) -> list[HostBlock]:
+        """Build new blocks of this width, see `Host.narrow`."""
+        sizes = {"embed_dim": width, "init_values": None, "qkv_bias": True}
+        sizes |= {} if rel_pos else {"use_rel_pos": False}
+        return list(build(self.name, {**self.kwargs, **sizes}).get_submodule("blocks").children())
 
 
 class SAMBlock(WindowBlock):

@@ -44,14 +44,15 @@ def build(
             "fused attention and before a feed-forward; choose for example vit_base_patch16_224, "
             "vit_base_patch14_dinov2, or VisionTransformer with all sizes in model.backbone.kwargs"
         )
-    return ViT(vit)
+    return ViT(vit, name, kwargs)
 
 
 class ViT(Host):
     """Blocks with global attention, the final norm, and the patches as one map."""
 
-    def __init__(self, vit: VisionTransformer):
+    def __init__(self, vit: VisionTransformer, name: str, kwargs: dict[str, Any]):
         super().__init__(vit.patch_embed, vit.embed_dim)
+        self.name, self.kwargs = name, kwargs
         self.cls_token, self.reg_token = vit.cls_token, vit.reg_token
         self.pos_embed = vit.pos_embed
         self.pos_drop, self.norm_pre = vit.pos_drop, vit.norm_pre
@@ -88,3 +89,8 @@ class ViT(Host):
     def read(self, x: Tensor, state: State) -> list[Tensor]:
         """(B, P + H W, C) -> the map (B, C, H, W)"""
         return [as_map(self.norm(x), halved(state["embedded"], 0))]
+
+    def narrow(self, width: int, rel_pos: bool = True) -> list[HostBlock]:
+        """Build new blocks of this width, see `Host.narrow`."""
+        sizes = {"embed_dim": width, "init_values": None, "qkv_bias": True}
+        return list(build(self.name, {**self.kwargs, **sizes}).get_submodule("blocks").children())

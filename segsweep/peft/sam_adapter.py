@@ -1,0 +1,94 @@
+"""SAM-Adapter: what is fine in the image and its patches, told to every block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+from segsweep.base.config import within
+from segsweep.base.errors import Unfit, UserError
+from segsweep.model.backbones import is_pyramid
+from segsweep.peft.method import Method
+
+if TYPE_CHECKING:
+    from segsweep.data.base import DataSet
+    from segsweep.model.family import Family
+    from segsweep.peft.places import Places
+
+Embedding = Enum("Embedding", {"fixed": "fixed", "released": "released"})
+
+
+@dataclass
+class SAMAdapter(Method):
+    """x + P_i before each block i, P_i = W_s GELU(W_i (F_hand + F_emb) + b_i) + b_s.
+
+    Chen et al. 2023 (arXiv:2304.09148, eqs. 1 and 2): F_hand are patches of the image behind a
+    high-pass filter of its spectrum, which takes away the share `tau` in the middle, brought to e
+    by a convolution; F_emb = W_e x_patch, x_patch the patch embedding before its position code;
+    e = d / `reduction`. W_s, W_e and the convolution are shared by all blocks. Prefix tokens are
+    left as they are, and so is a filter wider than an elongated image (ours, see `highpass`).
+
+    `f_emb=released` reads x_patch, (H W, d) per image, as if it were (d, H W), as the released
+    program does, which tells a cell what belongs to others.
+
+    Adds e^2 + e per block; once W_e and W_s, 2 d e + e + d, and the convolution, 3 p^2 e + e for
+    patches of p x p.
+    """
+
+    in_blocks: ClassVar[bool] = True
+    needs_grid: ClassVar[bool] = True
+    shown: ClassVar[dict[str, str]] = {"reduction": "s={}"}
+
+    train: list[str] = field(default_factory=lambda: ["embeddings"])
+    reduction: int = within(32, least=1)
+    tau: float = within(0.25, above=0, below=1)
+    f_emb: Embedding = Embedding.fixed
+
+    @property
+    def identity(self) -> bool:
+        """No: no layer starts at zero."""
+        return False
+
+    @property
+    def mergeable(self) -> bool:
+        """No: what is added depends on the image."""
+        return False
+
+    def check(self, data: DataSet, model: Family) -> None:
+        """Raise UserError as every method, and Unfit where blocks have several widths."""
+        super().check(data, model)
+        if is_pyramid(layout := model.backbone.layout):
+            raise Unfit(
+                f"peft={self.name} is not defined where blocks have several widths, as with "
+                f"model.backbone.layout={layout}"
+            )
+
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
+        """Fill `before_block` of all blocks, see `Method.inject`; a place is e, d and 3 p^2."""
+        from segsweep.peft.layers_tokens import TaskFeatures, TaskPrompt
+
+        host = places.host
+        d, patch = host.shared.width, host.patch_embed.patch_size
+        if d % self.reduction:
+            fitting = ", ".join(str(k) for k in range(1, d + 1) if d % k == 0)
+            raise UserError(
+                f"peft.reduction={self.reduction} does not divide the width {d} of the backbone; "
+                f"choose from {fitting}"
+            )
+        e, released = d // self.reduction, self.f_emb is Embedding.released
+        places.put("shared", host.shared, TaskFeatures(d, e, patch, self.tau, released))
+        for name, block in places.blocks().items():
+            places.put(f"{name}.before_block", block.before_block, TaskPrompt(e))
+        return dict.fromkeys(places.blocks(), (e, d, 3 * patch[0] * patch[1]))
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """e^2 + e."""
+        e, *_ = shape
+        return e * e + e
+
+    def once(self, places: Mapping[str, tuple[int, ...]]) -> int:
+        """2 d e + e + d + 3 p^2 e + e."""
+        e, d, numbers = next(iter(places.values()))
+        return 2 * d * e + e + d + numbers * e + e

@@ -1,0 +1,92 @@
+"""Visual prompt tuning: learned tokens beside those of the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from segsweep.base.config import within
+from segsweep.base.errors import UserError
+from segsweep.peft.method import Method
+
+if TYPE_CHECKING:
+    from segsweep.peft.places import Places
+
+
+@dataclass
+class VPT(Method):
+    """T prompts in front of the patches (Jia et al. 2022, arXiv:2203.12119): [cls; P; x].
+
+    Shallow: they enter the first block and go on as what it makes of them. `deep`: every further
+    block gets T of its own in their place (eqs. 4 to 6). Where attention has windows, all windows
+    of an image have its prompts ahead, and their mean goes on; no prompt has a relative position.
+    In a Swin prompts pass a merging of patches as four copies of themselves. Prompts do not reach
+    the maps. (The released Swin gives windows the prompts of other images of the batch: not here.)
+
+    Adds T d parameters per block that has prompts of its own; with `project` = k prompts are k
+    wide, T k, and one layer brings all of them to d, k d + d. They start at U(-b, b) with
+    b = sqrt(6 / (3 p^2 + d)), p the side of a patch, d (or k) the width of the first of them.
+
+    The defaults are the released ones. `deep=true` is also the variant of AdaptFormer's program,
+    where prompts of every block are dropped behind it, but for how that draws them first.
+    """
+
+    in_blocks: ClassVar[bool] = True
+    needs_grid: ClassVar[bool] = True
+    shown: ClassVar[dict[str, str]] = {"prompts": "T={}"}
+
+    train: list[str] = field(default_factory=lambda: ["embeddings"])
+    prompts: int = within(5, least=1)
+    deep: bool = False
+    project: int = 0
+    """Width of the prompts before the layer that all of them pass; 0: the host's, no such layer."""
+
+    @property
+    def identity(self) -> bool:
+        """No: every token attends to the prompts."""
+        return False
+
+    @property
+    def mergeable(self) -> bool:
+        """No: there are more tokens than before."""
+        return False
+
+    def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
+        """Hand in the prompts, see `Method.inject`; a place is T, their width and d."""
+        from segsweep.peft.layers_tokens import Prompts, projection
+
+        blocks = list(places.blocks().items())[: None if self.deep else 1]
+        host, width = places.host, blocks[0][1].prompts.width
+        if self.project:
+            self._refuse_other_widths({block.prompts.width for _, block in blocks})
+            places.put("shared", host.shared, projection(self.project, width))
+        patch = 3 * math.prod(host.patch_embed.patch_size)
+        bound = math.sqrt(6 / (patch + (self.project or width)))
+        shapes = {}
+        for name, block in blocks:
+            d = block.prompts.width
+            own = self.project or d
+            filling = Prompts(self.prompts, own, bound, projected=self.project > 0)
+            places.put(f"{name}.prompts", block.prompts, filling)
+            shapes[f"{name}.prompts"] = (self.prompts, own, d)
+        return shapes
+
+    def _refuse_other_widths(self, widths: set[int]) -> None:
+        if len(widths) > 1:
+            raise UserError(
+                f"peft.project={self.project}: one layer brings all prompts to one width, but the "
+                f"blocks have {', '.join(map(str, sorted(widths)))}; choose peft.project=0 or "
+                "peft.deep=false"
+            )
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """T d, or T k."""
+        count, own, _ = shape
+        return count * own
+
+    def once(self, places: Mapping[str, tuple[int, ...]]) -> int:
+        """k d + d of the layer that all prompts pass, if there is one."""
+        _, own, d = next(iter(places.values()))
+        return own * d + d if self.project else 0
