@@ -78,18 +78,18 @@ class Ladder(nn.Module):
         narrow = block.before_block.width
         self.first = nn.Linear(width, narrow, bias)
         self.downs = nn.ModuleList(nn.Linear(width, narrow, bias) for _ in self.taps)
-        self.gates = nn.Parameter(torch.zeros(len(self.taps)))
+        self.gates = nn.ParameterList(torch.zeros(1) for _ in self.taps)
         self.norm = copy.deepcopy(block.norm1) if norm else nn.Identity()
         self.up = nn.Linear(narrow, width, bias)
 
     def forward(self, x: Tensor, same: Tensor, tokens: Tokens) -> Tensor:
         """(B, N, d) -> (B, N, d), of `tokens.outputs` alone; no gradient goes back into these"""
-        gates = (self.gates / TEMPERATURE).sigmoid()
         s = self.first(tokens.outputs[0].detach())
-        for gate, tap, block, down in zip(gates, self.taps, self.blocks, self.downs, strict=True):
-            h = down(tokens.outputs[tap + 1].detach())
+        rungs = zip(self.taps, self.downs, self.gates, self.blocks, strict=True)
+        for tap, down, gate, block in rungs:
+            h, g = down(tokens.outputs[tap + 1].detach()), (gate / TEMPERATURE).sigmoid()
             s = block(s, tokens) if self.after else s
-            s = gate * s + (1 - gate) * h
+            s = g * s + (1 - g) * h
             s = s if self.after else block(s, tokens)
         return self.up(self.norm(s))
 

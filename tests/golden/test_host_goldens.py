@@ -23,6 +23,19 @@ def hosts() -> Hosts:
     return Hosts()
 
 
+CASES = {  # by file; statistics of first draws (init/*) are no outputs
+    "bitfit": {"vit", "dino", "sam", "swin"},
+    "lora_fused": {f"module/{case}" for case in ("joint", "grouped", "grouped_qkv", "pairs")}
+    | {f"net_vit/{case}" for case in ("joint", "grouped", "pairs", "ffn")},
+}
+
+
+@pytest.mark.parametrize("file", CASES)
+def test_every_case_is_compared(hosts, file):
+    outputs = re.compile(r"/(out|mid|grad|merged)/.*")
+    assert {outputs.sub("", key) for key in hosts.keys(file, "")} == CASES[file]
+
+
 @pytest.mark.parametrize("name", ["host_vit", "host_dino", "host_sam", "host_swin", "host_swin4"])
 @torch.no_grad()
 def test_hosts(hosts, name):
