@@ -11,14 +11,16 @@ from torch import Tensor
 
 from segsweep.base.errors import Unfit, UserError
 from segsweep.model.backbones import sam, swin, vit
+from segsweep.model.family import BLOCK_ROLES
 from segsweep.model.layers.block import HostBlock, WindowBlock
 from segsweep.peft.apply import apply
 from segsweep.peft.delta import trained
 from segsweep.peft.lst import LST
 from segsweep.peft.method import Method
+from segsweep.peft.places import Places
 from segsweep.peft.sam_adapter import SAMAdapter
 from segsweep.peft.vpt import VPT
-from tests.small_hosts import applied, blocks, images, layouts, small_host
+from tests.small_hosts import Model, applied, blocks, images, layouts, small_host
 from tests.words import compose
 
 
@@ -147,17 +149,21 @@ def test_counts_beside_the_mask_decoder(words: list[str], count: int) -> None:
     config = compose(["model=sam_h", "data=digits_binary", f"peft={word}", *options])
     with torch.device("meta"):
         model = config.model.build(config.data.subject())
-    assert apply(model, config.peft, config.model).trainable == count
+    assert apply(model, config.peft, config.model.roles).trainable == count
 
 
 @pytest.mark.parametrize(
     ("layout", "word", "options", "said"),
     [
-        ("sam", "lst", {"reduction": 8}, r"peft.reduction=8 does not divide .* 4 .* from 1, 2, 4$"),
+        (
+            "sam",
+            "lst",
+            {"reduction": 8},
+            r"=8 does not divide the width 4 of the heads; .* 1, 2, 4$",
+        ),
         ("vit", "lst", {"reduction": 1, "drop": [1, 2]}, r"peft.drop=\[2\]: .* blocks 0 to 1$"),
         ("vit", "lst", {"reduction": 1, "drop": [0, 1]}, r"peft.drop=\[0, 1\] leaves no block"),
         ("sam", "sam_adapter", {"reduction": 3}, r"peft.reduction=3 .* 8 .* from 1, 2, 4, 8$"),
-        ("swin", "vpt", {"deep": True, "project": 4}, r"peft.project=4: .* 8, 16, 32, 64; choose"),
     ],
 )
 def test_what_does_not_fit_is_said(
@@ -172,7 +178,28 @@ def test_no_prompts_are_refused_while_composing() -> None:
         compose(["model=sam_tiny", "peft=vpt", "peft.prompts=0"])
 
 
-@pytest.mark.parametrize("word", ["lst", "sam_adapter"])
-def test_blocks_of_several_widths_are_refused_while_composing(word: str) -> None:
-    with pytest.raises(Unfit, match=rf"peft={word} is not defined .* model.backbone.layout=swin"):
-        compose([f"peft={word}", "model.backbone.layout=swin", "model.backbone.name=swin_t"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["peft=lst"], "peft=lst"),
+        (["peft=sam_adapter"], "peft=sam_adapter"),
+        (["peft=vpt", "peft.deep=true", "peft.project=4"], "peft.project=4 with peft.deep=true"),
+    ],
+)
+def test_blocks_of_several_widths_are_refused_while_composing(words: list[str], said: str) -> None:
+    swin = ["model.backbone.layout=swin", "model.backbone.name=swin_tiny_patch4_window7_224"]
+    with pytest.raises(
+        Unfit, match=rf"^{said} needs blocks of one width, .*=swin has not; .*sam\|vit"
+    ):
+        compose([*words, *swin])
+
+
+def test_what_a_method_added_is_no_place_of_the_next() -> None:
+    host = small_host("vit")
+    applied(host, method("lst", reduction=2))
+    places = Places(Model(host), BLOCK_ROLES)
+    assert list(places.blocks()) == ["backbone.blocks.0", "backbone.blocks.1"]
+    assert list(places.seams(["seams"])) == [
+        f"{name}.{place}" for name in places.blocks() for place in ("after_attn", "after_mlp")
+    ]
+    assert len(places.weights(["linears"])) == 4 * 2

@@ -68,13 +68,7 @@ class Adapter(Method):
 
     def hidden(self, width: int) -> int:
         """Divide the width d by the reduction k, exactly."""
-        if width % self.reduction:
-            divisors = ", ".join(str(k) for k in range(1, width + 1) if width % k == 0)
-            raise UserError(
-                f"peft.reduction={self.reduction} does not divide the width {width} of the "
-                f"attention; choose from {divisors}"
-            )
-        return width // self.reduction
+        return reduced(width, self.reduction)
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Fill the seams, see `Method.inject`."""
@@ -91,3 +85,14 @@ class Adapter(Method):
         (width,) = shape
         hidden = self.hidden(width)
         return self.repeats * (2 * width * hidden + hidden + width)
+
+
+def reduced(width: int, reduction: int, of: str = "the attention") -> int:
+    """Divide the width of a place; raises UserError where the reduction does not divide it."""
+    if width % reduction:
+        divisors = ", ".join(str(k) for k in range(1, width + 1) if width % k == 0)
+        raise UserError(
+            f"peft.reduction={reduction} does not divide the width {width} of {of}; "
+            f"choose from {divisors}"
+        )
+    return width // reduction

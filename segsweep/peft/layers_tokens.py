@@ -120,10 +120,9 @@ class TaskFeatures(nn.Module):
         self.hand = nn.Conv2d(3, hidden, patch, stride=patch)
         self.embedding = nn.Linear(width, hidden)
         self.up = nn.Linear(hidden, width)
-        nn.init.normal_(self.hand.weight, std=math.sqrt(2 / (hidden * patch[0] * patch[1])))
-        nn.init.zeros_(self.hand.bias)
-        for layer in (self.embedding, self.up):
-            small_normal(layer)
+        std = math.sqrt(2 / (hidden * math.prod(patch)))
+        for layer in (self.hand, self.embedding, self.up):
+            start(layer, std if layer is self.hand else 0.02)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """The image and its patches, see `Tokens` -> (B, H W, e)"""
@@ -144,7 +143,7 @@ class TaskPrompt(nn.Linear):
 
     def __init__(self, hidden: int) -> None:
         super().__init__(hidden, hidden)
-        small_normal(self)
+        start(self, 0.02)
 
     def forward(self, x: Tensor, same: Tensor, tokens: Tokens) -> Tensor:  # type: ignore[override]
         """(B, P + H W, d) -> (B, P + H W, d), the prefix unchanged"""
@@ -173,7 +172,8 @@ def highpass(image: Tensor, tau: float) -> Tensor:
     return torch.fft.ifft2(torch.fft.ifftshift(spectrum * keep, dim=(-2, -1))).real.abs()
 
 
-def small_normal(layer: nn.Linear) -> None:
-    """Start a layer at N(0, 0.02), cut at 2, and its bias at zero."""
-    nn.init.trunc_normal_(layer.weight, std=0.02)
-    nn.init.zeros_(layer.bias)
+def start(layer: nn.Linear | nn.Conv2d, std: float) -> None:
+    """Start a layer at N(0, std), and its bias at zero."""
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.base.errors import Unfit, UserError
-from segsweep.model.backbones import is_pyramid
-from segsweep.peft.method import Method
+from segsweep.base.errors import UserError
+from segsweep.peft.adapter import reduced
+from segsweep.peft.method import Method, need_one_width
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class LST(Method):
     """s_i = Block_i(g_i s_(i-1) + (1 - g_i) D_i h_i), g_i = sigmoid(a_i / 0.1), s_0 = D_0 h_0.
 
-    Sung et al. 2022 (arXiv:2206.06522, eq. 1); h_0 enters the first block of the backbone, h_i is
-    what block i gives, and W_up LN(s_L) goes on in the place of h_L, to the final norm or the neck.
-    No gradient enters the backbone.
+    Sung et al. 2022 (arXiv:2206.06522): h_0 enters the first block of the backbone, h_i is what
+    block i gives, and W_up LN(s_L) goes on in the place of h_L, to the final norm or the neck. No
+    gradient enters the backbone.
 
     Side blocks are new ones like the host's without LayerScale, as many heads and every width
     divided by `reduction`: e = d / reduction. The authors' start from pruned weights of the
@@ -61,22 +61,19 @@ class LST(Method):
     def check(self, data: DataSet, model: Family) -> None:
         """Raise UserError as every method, and Unfit where blocks have several widths."""
         super().check(data, model)
-        if is_pyramid(layout := model.backbone.layout):
-            raise Unfit(
-                f"peft={self.name} is not defined where blocks have several widths, as with "
-                f"model.backbone.layout={layout}"
-            )
+        need_one_width(f"peft={self.name}", model)
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
-        """Fill the place `side`, see `Method.inject`; a place is d and the sizes of a side block."""
+        """Fill the place `side`, see `Method.inject`; a place is d and sizes of a side block."""
         from segsweep.peft.layers_tokens import Ladder, sizes
 
-        host, rungs = places.host, self.rungs(places)
-        d, heads = host.side.width, next(iter(places.blocks().values())).attn.num_heads
-        new = host.narrow(self.divided(d, d // heads), self.rel_pos)
+        rungs, d = self.rungs(places), places.host.side.width
+        heads = next(iter(places.blocks().values())).attn.num_heads
+        e = heads * reduced(d // heads, self.reduction, "the heads")
+        new = places.host.narrow(e, self.rel_pos)
         side = {name: new[i] for name, i in rungs.items()}
         ladder = Ladder(d, side.values(), rungs.values(), self.bias, self.norm, self.merge_after)
-        places.put("side", host.side, ladder)
+        places.put({"backbone.side": ladder})
         return {name: (d, *sizes(block)) for name, block in side.items()}
 
     def rungs(self, places: Places) -> dict[str, int]:
@@ -89,16 +86,6 @@ class LST(Method):
         if not rungs:
             raise UserError(f"peft.drop={self.drop} leaves no block a rung; leave out some of them")
         return rungs
-
-    def divided(self, width: int, head: int) -> int:
-        """Divide the width d, if heads of this width can be divided, too."""
-        if head % self.reduction:
-            fitting = ", ".join(str(k) for k in range(1, head + 1) if head % k == 0)
-            raise UserError(
-                f"peft.reduction={self.reduction} does not divide the width {head} of the "
-                f"backbone's heads; choose from {fitting}"
-            )
-        return width // self.reduction
 
     def size(self, shape: tuple[int, ...]) -> int:
         """A block, D_i and its gate; 12 e^2 + 13 e + d e + e + 1, see above."""

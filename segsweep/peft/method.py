@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import Choice, neutral, outside
 from segsweep.base.errors import Unfit, UserError
-from segsweep.model.backbones import has_blocks, layouts
+from segsweep.model.backbones import has_blocks, is_pyramid, layouts
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -107,3 +107,13 @@ class Method(Choice):
         Edits that can be told so are W + lora_alpha / r B A, with factors named lora_A and lora_B.
         """
         return None
+
+
+def need_one_width(what: str, model: Family) -> None:
+    """Raise Unfit for options that need blocks of one width, where the backbone has several."""
+    if is_pyramid(layout := model.backbone.layout):
+        fitting = "|".join(word for word in layouts() if has_blocks(word) and not is_pyramid(word))
+        raise Unfit(
+            f"{what} needs blocks of one width, which model.backbone.layout={layout} has not; "
+            f"choose a model with layout {fitting}"
+        )

@@ -25,7 +25,7 @@ class Places:
 
     A scope leaves those in a part of the model, a role such as `backbone` or `decoder`, or in the
     last K of the layers where a word has places (`last:4`). Roles then mean the whole model:
-    `attention`, say, that of the backbone's blocks, too.
+    `attention`, say, that of the backbone's blocks, too. What another method added is no place.
 
     Args:
         model: whose places they are.
@@ -35,7 +35,7 @@ class Places:
 
     def __init__(self, model: nn.Module, roles: Roles, scope: str = "") -> None:
         self.model, self.roles, self.scope = model, roles, scope
-        self._seams = seams(model)
+        self._seams = {n: s for n, s in seams(model).items() if ".filling." not in n}
 
     def weights(self, words: Iterable[str]) -> list[Site]:
         """Find weights, or thirds of their rows, in the order of the model.
@@ -46,7 +46,7 @@ class Places:
         words = list(words)
         sites = match(self.model, self._patterns(words), strict=not self.scope)
         within = self._within([site.name for site in sites], words)
-        return [site for site in sites if site.name in within]
+        return [site for site in sites if site.name in within and not site.added]
 
     def seams(self, words: Iterable[str]) -> dict[str, Seam]:
         """Find seams by name, in the order of the model; raises as `weights`."""
@@ -89,7 +89,8 @@ class Places:
         """Find the blocks of the backbone by their names, in their order, in the scope."""
         from segsweep.model.layers.block import HostBlock
 
-        known = {n: m for n, m in self.model.named_modules() if isinstance(m, HostBlock)}
+        modules = [(n, m) for n, m in self.model.named_modules() if ".filling." not in n]
+        known = {name: module for name, module in modules if isinstance(module, HostBlock)}
         within = self._within([f"{name}." for name in known], ["blocks"])
         return {name: block for name, block in known.items() if f"{name}." in within}
 

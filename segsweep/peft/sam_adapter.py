@@ -8,9 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.base.errors import Unfit, UserError
-from segsweep.model.backbones import is_pyramid
-from segsweep.peft.method import Method
+from segsweep.peft.adapter import reduced
+from segsweep.peft.method import Method, need_one_width
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -27,8 +26,8 @@ class SAMAdapter(Method):
     Chen et al. 2023 (arXiv:2304.09148, eqs. 1 and 2): F_hand are patches of the image behind a
     high-pass filter of its spectrum, which takes away the share `tau` in the middle, brought to e
     by a convolution; F_emb = W_e x_patch, x_patch the patch embedding before its position code;
-    e = d / `reduction`. W_s, W_e and the convolution are shared by all blocks. Prefix tokens are
-    left as they are, and so is a filter wider than an elongated image (ours, see `highpass`).
+    e = d / `reduction`. All blocks share W_s, W_e and the convolution. Ours: prefix tokens stay as
+    they are, and the filter is cut at the borders of elongated spectra (`highpass`).
 
     `f_emb=released` reads x_patch, (H W, d) per image, as if it were (d, H W), as the released
     program does, which tells a cell what belongs to others.
@@ -59,29 +58,18 @@ class SAMAdapter(Method):
     def check(self, data: DataSet, model: Family) -> None:
         """Raise UserError as every method, and Unfit where blocks have several widths."""
         super().check(data, model)
-        if is_pyramid(layout := model.backbone.layout):
-            raise Unfit(
-                f"peft={self.name} is not defined where blocks have several widths, as with "
-                f"model.backbone.layout={layout}"
-            )
+        need_one_width(f"peft={self.name}", model)
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Fill `before_block` of all blocks, see `Method.inject`; a place is e, d and 3 p^2."""
         from segsweep.peft.layers_tokens import TaskFeatures, TaskPrompt
 
-        host = places.host
-        d, patch = host.shared.width, host.patch_embed.patch_size
-        if d % self.reduction:
-            fitting = ", ".join(str(k) for k in range(1, d + 1) if d % k == 0)
-            raise UserError(
-                f"peft.reduction={self.reduction} does not divide the width {d} of the backbone; "
-                f"choose from {fitting}"
-            )
-        e, released = d // self.reduction, self.f_emb is Embedding.released
-        places.put("shared", host.shared, TaskFeatures(d, e, patch, self.tau, released))
-        for name, block in places.blocks().items():
-            places.put(f"{name}.before_block", block.before_block, TaskPrompt(e))
-        return dict.fromkeys(places.blocks(), (e, d, 3 * patch[0] * patch[1]))
+        d, patch = places.host.shared.width, places.host.patch_embed.patch_size
+        e, released = reduced(d, self.reduction), self.f_emb is Embedding.released
+        names = [f"{name}.before_block" for name in places.blocks()]
+        shared = TaskFeatures(d, e, patch, self.tau, released)
+        places.put({"backbone.shared": shared, **{name: TaskPrompt(e) for name in names}})
+        return dict.fromkeys(names, (e, d, 3 * patch[0] * patch[1]))
 
     def size(self, shape: tuple[int, ...]) -> int:
         """e^2 + e."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.base.errors import UserError
-from segsweep.peft.method import Method
+from segsweep.peft.method import Method, need_one_width
 
 if TYPE_CHECKING:
+    from segsweep.data.base import DataSet
+    from segsweep.model.family import Family
     from segsweep.peft.places import Places
 
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class VPT(Method):
     """T prompts in front of the patches (Jia et al. 2022, arXiv:2203.12119): [cls; P; x].
 
-    Shallow: they enter the first block and go on as what it makes of them. `deep`: every further
-    block gets T of its own in their place (eqs. 4 to 6). Where attention has windows, all windows
+    Shallow (eqs. 4 and 5): they enter the first block and go on as what it makes of them. `deep`
+    (eq. 7): every further block gets T of its own in their place. Where attention has windows, all windows
     of an image have its prompts ahead, and their mean goes on; no prompt has a relative position.
     In a Swin prompts pass a merging of patches as four copies of themselves. Prompts do not reach
     the maps. (The released Swin gives windows the prompts of other images of the batch: not here.)
@@ -53,33 +54,26 @@ class VPT(Method):
         """No: there are more tokens than before."""
         return False
 
+    def check(self, data: DataSet, model: Family) -> None:
+        """Raise UserError as every method, and Unfit where one layer cannot serve all blocks."""
+        super().check(data, model)
+        if self.project and self.deep:
+            need_one_width(f"peft.project={self.project} with peft.deep=true", model)
+
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Hand in the prompts, see `Method.inject`; a place is T, their width and d."""
         from segsweep.peft.layers_tokens import Prompts, projection
 
-        blocks = list(places.blocks().items())[: None if self.deep else 1]
-        host, width = places.host, blocks[0][1].prompts.width
-        if self.project:
-            self._refuse_other_widths({block.prompts.width for _, block in blocks})
-            places.put("shared", host.shared, projection(self.project, width))
-        patch = 3 * math.prod(host.patch_embed.patch_size)
-        bound = math.sqrt(6 / (patch + (self.project or width)))
-        shapes = {}
-        for name, block in blocks:
-            d = block.prompts.width
-            own = self.project or d
-            filling = Prompts(self.prompts, own, bound, projected=self.project > 0)
-            places.put(f"{name}.prompts", block.prompts, filling)
-            shapes[f"{name}.prompts"] = (self.prompts, own, d)
+        widths = {f"{name}.prompts": block.prompts.width for name, block in places.blocks().items()}
+        widths = widths if self.deep else dict(list(widths.items())[:1])
+        first = next(iter(widths.values()))
+        patch = 3 * math.prod(places.host.patch_embed.patch_size)
+        bound = math.sqrt(6 / (patch + (self.project or first)))
+        shapes = {name: (self.prompts, self.project or d, d) for name, d in widths.items()}
+        shared = {"backbone.shared": projection(self.project, first)} if self.project else {}
+        prompts = {n: Prompts(t, own, bound, bool(shared)) for n, (t, own, _) in shapes.items()}
+        places.put(shared | prompts)
         return shapes
-
-    def _refuse_other_widths(self, widths: set[int]) -> None:
-        if len(widths) > 1:
-            raise UserError(
-                f"peft.project={self.project}: one layer brings all prompts to one width, but the "
-                f"blocks have {', '.join(map(str, sorted(widths)))}; choose peft.project=0 or "
-                "peft.deep=false"
-            )
 
     def size(self, shape: tuple[int, ...]) -> int:
         """T d, or T k."""

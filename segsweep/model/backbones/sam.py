@@ -19,7 +19,7 @@ from segsweep.base.errors import UserError
 from segsweep.model.backbones.base import State
 from segsweep.model.backbones.host import Grid, Host, as_map, halved, resampled
 from segsweep.model.backbones.timm import create
-from segsweep.model.layers.block import WindowBlock, is_plain
+from segsweep.model.layers.block import HostBlock, WindowBlock, is_plain
 
 PYRAMID = False
 BLOCKS = True
@@ -74,7 +74,8 @@ class SAMEncoder(Host):
         """Build new blocks of this width, see `Host.narrow`."""
         sizes = {"embed_dim": width, "init_values": None, "qkv_bias": True}
         sizes |= {} if rel_pos else {"use_rel_pos": False}
-        return list(build(self.name, {**self.kwargs, **sizes}).get_submodule("blocks").children())
+        other = build(self.name, {**self.kwargs, **sizes})
+        return [block for block in other.modules() if isinstance(block, HostBlock)]
 
 
 class SAMBlock(WindowBlock):

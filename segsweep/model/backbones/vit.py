@@ -93,4 +93,5 @@ class ViT(Host):
     def narrow(self, width: int, rel_pos: bool = True) -> list[HostBlock]:
         """Build new blocks of this width, see `Host.narrow`."""
         sizes = {"embed_dim": width, "init_values": None, "qkv_bias": True}
-        return list(build(self.name, {**self.kwargs, **sizes}).get_submodule("blocks").children())
+        other = build(self.name, {**self.kwargs, **sizes})
+        return [block for block in other.modules() if isinstance(block, HostBlock)]
