@@ -13,6 +13,7 @@ from segsweep.base.errors import Unfit, UserError
 from segsweep.model.backbones import sam, swin, vit
 from segsweep.model.family import BLOCK_ROLES
 from segsweep.model.layers.block import HostBlock, WindowBlock
+from segsweep.model.layers.seam import seams
 from segsweep.peft.apply import apply
 from segsweep.peft.delta import trained
 from segsweep.peft.lst import LST
@@ -105,6 +106,26 @@ def test_side_blocks_are_those_of_the_host(rel_pos: bool) -> None:
     tables = sum(p.numel() for name, p in trained(host) if ".rel_pos_" in name)
     assert tables == rel_pos * sum(b.attn.rel_pos_h.numel() for b in host.blocks)  # 2 halves
     assert counts.added > tables
+
+
+@pytest.mark.parametrize(("word", "place"), [("vpt", "prompts"), ("sam_adapter", "before_block")])
+def test_a_scope_keeps_methods_to_the_last_block(word: str, place: str) -> None:
+    host, options = small_host("vit"), {} if word == "vpt" else {"reduction": 2}
+    applied(host, method(word, scope="last:1", **options))
+    filled = [name for name, seam in seams(host).items() if seam.filling is not None]
+    assert [name for name in filled if name != "shared"] == [f"blocks.1.{place}"]
+
+
+def test_a_ladder_within_a_scope_has_rungs_beside_its_blocks() -> None:
+    """Which is the ladder whose other rungs are dropped."""
+    ladders = []
+    for options in ({"scope": "last:1"}, {"drop": [0]}):
+        host = small_host("sam")
+        torch.manual_seed(2)
+        applied(host, method("lst", reduction=2, **options))
+        ladders.append(host)
+    for one, other in zip(*(host(images()) for host in ladders), strict=True):
+        assert torch.equal(one, other)
 
 
 VIT, SAM = "vit_base_patch16_224", "samvit_huge_patch16"
