@@ -21,10 +21,10 @@ class VPT(Method):
     """T prompts in front of the patches (Jia et al. 2022, arXiv:2203.12119): [cls; P; x].
 
     Shallow (eqs. 4 and 5): they enter the first block and go on as what it makes of them. `deep`
-    (eq. 7): every further block gets T of its own in their place. Where attention has windows, all windows
-    of an image have its prompts ahead, and their mean goes on; no prompt has a relative position.
-    In a Swin prompts pass a merging of patches as four copies of themselves. Prompts do not reach
-    the maps. (The released Swin gives windows the prompts of other images of the batch: not here.)
+    (eq. 7): every further block gets T of its own in their place. Where attention has windows, all
+    windows of an image have its prompts ahead, and their mean goes on; no prompt has a relative
+    position. In a Swin prompts pass a merging of patches as four copies of themselves. Prompts do
+    not reach the maps. (The released Swin gives windows prompts of other images of the batch.)
 
     Adds T d parameters per block that has prompts of its own; with `project` = k prompts are k
     wide, T k, and one layer brings all of them to d, k d + d. They start at U(-b, b) with
