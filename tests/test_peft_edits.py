@@ -1,6 +1,7 @@
 """The two primitives: edited weights and filled seams, found by name, counted by formula."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -161,11 +162,13 @@ def test_adapter_inits(init):
     torch.manual_seed(0)
     wide = nn.Sequential(Seam(256), nn.Linear(1, 1))
     apply(wide, adapter(init=init, seams=["0"]), {"0": ["0"]})
-    down, up = (layer.weight.detach() for layer in wide[0].filling[0].children())
+    chain: Any = wide[0].filling
+    layers = chain[0].down, chain[0].up
+    down, up = (layer.weight.detach() for layer in layers)
     deviation = {"zero_up": 0.0, "xavier": (2 / 320) ** 0.5, "bert": 0.02, "near_identity": 0.88e-3}
     assert up.std().item() == pytest.approx(deviation[init.name], rel=0.05)
     assert down.std().item() > 0
-    assert all(layer.bias.abs().max() == 0 for layer in wide[0].filling[0].children())
+    assert all(layer.bias.abs().max() == 0 for layer in layers)
 
 
 def test_lora_inits():

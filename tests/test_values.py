@@ -35,8 +35,8 @@ HARMLESS = {  # what may be 0, and does no harm even if all of it is 0 at once
     "hparams.weight_decay": 0, "io.workers": 0,
     "model.backbone.drop_path": 0, "model.clip": 0, "model.dn_noise": 0, "model.dn_number": 0,
     "model.extra_levels": 0, "model.loss.bbox": 0, "model.loss.ce": 0, "model.loss.dice": 0,
-    "model.loss.giou": 0, "model.loss.mask": 0, "peft.drop": [0], "peft.dropout": 0,
-    "peft.lr": 0, "repeat": 0, "seed": 0,
+    "model.loss.giou": 0, "model.loss.mask": 0, "peft.drop": [0],
+    "peft.drop_path": 0, "peft.dropout": 0, "peft.lr": 0, "repeat": 0, "seed": 0,
 }  # fmt: skip
 TINY = [
     "data=digits", "data.train=4", "data.val=2", "data.size=[64,64]", "hparams.batch_size=2",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 if TYPE_CHECKING:
     from segsweep.model.layers.seam import Tokens
@@ -95,12 +96,28 @@ def low_rank(site: Site, rank: int, scale: float, init: str) -> Edit:
 
 
 class Bottleneck(nn.Module):
-    """up(ReLU(down(x))) with biases, (..., d) -> (..., h) -> (..., d)."""
+    """up(Drop(f(down(x)))) with biases, (..., d) -> (..., h) -> (..., d).
 
-    def __init__(self, width: int, hidden: int, init: str) -> None:
+    Args:
+        width: d, channels of the tokens.
+        hidden: h, channels of the bottleneck.
+        init: see `segsweep.peft.adapter.Adapter`, or `houlsby`: N(0, 0.01) cut at two deviations.
+        activation: f.
+        dropout: probability that a hidden value is dropped in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        init: str,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.down = nn.Linear(width, hidden)
         self.up = nn.Linear(hidden, width)
+        self.activation, self.dropout = activation, nn.Dropout(dropout)
         for layer in (self.down, self.up):
             _init(layer, init)
         if init == "zero_up":
@@ -108,7 +125,41 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each token by itself: (B, N, C) -> (B, N, C)."""
-        return self.up(self.down(x).relu())
+        return self.up(self.dropout(self.activation(self.down(x))))
+
+
+class Branch(nn.Module):
+    """The filling y + norm_out(scale * DropPath(bottleneck(norm_in(x)))) of a place.
+
+    Args:
+        bottleneck: what is added to the sublayer's output y.
+        of_stream: whether x is the input stream, so that the branch is parallel to the sublayer,
+            and not y.
+        scale: a number, or what is learned: (1,) or (C,).
+        norm_in: applied to x; None: nothing is.
+        norm_out: applied to the result; None: nothing is.
+        drop_path: probability that an image has no branch in training (Huang et al. 2016,
+            arXiv:1603.09382).
+    """
+
+    def __init__(
+        self,
+        bottleneck: Bottleneck,
+        of_stream: bool,
+        scale: float | nn.Parameter,
+        norm_in: nn.Module | None = None,
+        norm_out: nn.Module | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.bottleneck, self.of_stream, self.scale = bottleneck, of_stream, scale
+        self.norm_in, self.norm_out = norm_in or nn.Identity(), norm_out or nn.Identity()
+        self.drop_path = StochasticDepth(drop_path, "row")
+
+    def forward(self, y: Tensor, stream: Tensor, tokens: Tokens | None = None) -> Tensor:
+        """Add the branch to the sublayer's output y: 2 x (B, N, C) -> (B, N, C)."""
+        x = self.norm_in(stream if self.of_stream else y)
+        return y + self.norm_out(self.scale * self.drop_path(self.bottleneck(x)))
 
 
 class Bottlenecks(nn.ModuleList):
@@ -144,5 +195,6 @@ def _init(layer: nn.Linear, init: str) -> None:
         nn.init.xavier_uniform_(layer.weight)
     elif init == "bert":
         nn.init.normal_(layer.weight, std=0.02)
-    else:  # near_identity
-        nn.init.trunc_normal_(layer.weight, std=1e-3, a=-2e-3, b=2e-3)
+    else:
+        std = {"houlsby": 1e-2, "near_identity": 1e-3}[init]
+        nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
