@@ -95,7 +95,7 @@ def _save(file: Path, state: dict[str, Tensor], restored: Restored) -> None:
 
 def loaded(restored: Restored, file: Path, filled: bool) -> Segmenter:
     """Build the base model anew, with untrained fillings where they stay, and load the file."""
-    from segsweep.peft.apply import apply
+    from segsweep.peft.apply import apply, merge
     from segsweep.run.restore import subject
 
     config, data = restored.config, restored.record["data"]
@@ -104,5 +104,6 @@ def loaded(restored: Restored, file: Path, filled: bool) -> Segmenter:
     model = family.build(subject(restored.config, restored.record))
     if filled:
         apply(model, config.peft, family.roles)
+        merge(model)  # what is folded has no names of its own
     family.load(model, data["classes"], config.seed)
     return model.eval()

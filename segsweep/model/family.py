@@ -39,6 +39,7 @@ BLOCK_ROLES = {  # of any backbone whose blocks have places
     "ffn": FFN,
     "linears": [QKV, "backbone.*blocks.*.attn.proj.weight", *FFN],
     "norms": ["backbone.*blocks.*.norm[12].*"],
+    "patches": ["backbone.patch_embed.*"],
     "seams": ["backbone.*blocks.*.after_attn", "backbone.*blocks.*.after_mlp"],
 }
 Roles = dict[str, list[str]]

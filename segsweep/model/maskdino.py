@@ -177,6 +177,7 @@ class MaskDINO(Family):
         return to_official(model.state_dict(), self.backbone.layout)
 
 
+LAYERS = "sem_seg_head.*coder.layers.*"  # of encoder and decoder
 ROLES = {
     "head": ["sem_seg_head.*"],
     "encoder": ["sem_seg_head.pixel_decoder.transformer.*"],
@@ -200,6 +201,10 @@ ROLES = {
         "sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight:v",
     ],
     "feedforward": ["sem_seg_head.*.layers.*.linear2.weight"],
+    "ffn": ["sem_seg_head.*.layers.*.linear[12].weight"],
+    "linears": [f"{LAYERS}.{part}" for part in ("*_attn.*weight", "linear[12].weight")],
+    "norms": [f"{LAYERS}.norm[123].*", "sem_seg_head.predictor.*_norm.*"],
+    "patches": [],
     "attention": ["sem_seg_head.predictor.decoder.layers.*.self_attn.in_proj_weight"],
     "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
     "backbone": ["backbone.*"],

@@ -264,5 +264,4 @@ ROLES = {
     "deformable": [],
     "biases": ["backbone.*.bias"],
     **BLOCK_ROLES,
-    "norms": [*BLOCK_ROLES["norms"], "backbone.neck.[13].*"],
 }

@@ -128,6 +128,14 @@ class SEEM(Family):
                 "sem_seg_head.pixel_decoder.*.linear2.weight",
                 "sem_seg_head.predictor.transformer_*.linear2.weight",
             ],
+            "ffn": [f"{layers}.linear[12].weight" for layers in LAYERS],
+            "linears": [
+                f"{layers}.{part}"
+                for layers in LAYERS
+                for part in ("*proj*weight", "linear[12].weight")
+            ],
+            "norms": [*(f"{layers}.norm*" for layers in LAYERS), f"{PREDICTOR}decoder_norm.*"],
+            "patches": [],
             "seams": ["sem_seg_head.*.after_self_attn", "sem_seg_head.*.after_cross_attn"],
             "text": TEXT,
             "backbone": ["backbone.*"],
@@ -213,6 +221,7 @@ DECODER = [
     *(f"{PREDICTOR}{part}" for part in ("transformer_*", "query_*", "level_embed.*")),
     f"{PREDICTOR}decoder_norm.*",
 ]
+LAYERS = ("sem_seg_head.pixel_decoder.*.layers.*", f"{PREDICTOR}transformer_*")
 TEXT = [f"{PREDICTOR}lang_encoder.*"]
 
 # parts of official names and of ours behind "backbone.", see `renamed`; timm merges patches at the

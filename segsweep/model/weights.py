@@ -94,7 +94,8 @@ def load(
     state = rename(state)
     spare = (*spare, *class_tensors)
     left = [n for n in state if n not in entries and any(fnmatchcase(n, p) for p in spare)]
-    state = {name: value for name, value in state.items() if name not in left}
+    others = model.state_dict().keys() - entries.keys()  # names of what has one already
+    state = {name: value for name, value in state.items() if name not in {*left, *others}}
     per_class = any(name in state for name in class_tensors)
     drawn = _of_other_classes(state, entries, class_tensors, names is None or names == classes)
     state = {name: value for name, value in state.items() if name not in drawn}

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from segsweep.base.errors import Unfit, UserError
 from segsweep.model.family import Roles
+from segsweep.model.layers.block import HostBlock
 from segsweep.model.layers.seam import seams
 from segsweep.peft.delta import remember_buffers, trained
 from segsweep.peft.method import Method
@@ -71,17 +73,35 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
 
 
 def merge(model: nn.Module) -> list[str]:
-    """Fold all weight edits into the weights, so that the base's names are back.
+    """Fold edits into the weights, and fillings too where that is exact: the base's names are back.
+
+    A filling that has `affine()` is folded into the linear layer of the block that reads what it
+    gives, if that is all that reads it.
 
     Returns:
-        Names of the seams that stay filled: fillings are not folded. An empty list means that the
-        model is a plain base model again.
+        Names of the seams that stay filled. An empty list means that the model is a plain base
+        model again.
     """
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             for attribute in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
+    for block in model.modules():
+        if isinstance(block, HostBlock):
+            _fold(block)
     return [name for name, seam in seams(model).items() if seam.filling is not None]
+
+
+@torch.no_grad()
+def _fold(block: HostBlock) -> None:
+    """Let linear layers read u where their fillings gave them u M + c: W <- W M^T, b <- b + W c."""
+    for name, place in seams(block).items():
+        layer, affine = block.reader(name), getattr(place.filling, "affine", None)
+        if affine is not None and layer is not None and layer.bias is not None:
+            matrix, shift = affine()
+            layer.bias += layer.weight @ shift
+            layer.weight.copy_(layer.weight @ matrix.T)
+            place.filling = None
 
 
 def _refuse_blind(model: nn.Module, method: Method) -> None:

@@ -53,7 +53,6 @@ class IA3(Method):
         from torch import nn
 
         from segsweep.peft.layers import Edit, Filling
-        from segsweep.peft.sites import bias_of
 
         def filling(width: int) -> nn.Module:
             return Filling(scaled, ia3=nn.Parameter(torch.ones(width)))
@@ -63,7 +62,7 @@ class IA3(Method):
         shapes = {}
         for site in places.weights(self.rows):
             vector = nn.Parameter(site.parameter.new_ones(site.shape[0]))
-            for part in filter(None, (site, bias_of(places.model, site))):
+            for part in filter(None, (site, site.bias)):
                 part.edit(Edit(part, scaled_rows, ia3=vector))
             shapes[site.name] = (len(vector),)
         for site in places.weights(self.columns):

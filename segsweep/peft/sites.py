@@ -59,6 +59,19 @@ class Site:
             )
         return replace(self, name=f"{self.name}:{rows}", rows=rows)
 
+    @property
+    def bias(self) -> Site | None:
+        """The bias that is added to what the weight, or its named rows, gives; None without one."""
+        attribute = f"{self.attribute.removesuffix('weight')}bias"
+        if parametrize.is_parametrized(self.module, attribute):
+            parameter = self.module.get_parameter(f"parametrizations.{attribute}.original")
+        else:
+            parameter = getattr(self.module, attribute, None)
+        if parameter is None:
+            return None
+        name = re.sub(r"weight(?=$|:)", "bias", self.name)
+        return replace(self, name=name, attribute=attribute, parameter=parameter)
+
     def edit(self, edit: nn.Module) -> None:
         """Let the weight be computed by `edit` from the base weight from now on."""
         if parametrize.is_parametrized(self.module, self.attribute):
@@ -107,13 +120,6 @@ def match(model: nn.Module, patterns: Iterable[str], strict: bool = True) -> lis
             sites[site.name] = site
     order = {name: index for index, name in enumerate(weights)}
     return sorted(sites.values(), key=lambda site: (order[site.name.partition(":")[0]], site.start))
-
-
-def bias_of(model: nn.Module, site: Site) -> Site | None:
-    """Find the bias that is added to what a weight, or its named rows, gives; None without one."""
-    weight = site.name.partition(":")[0]
-    bias = named_weights(model).get(f"{weight.removesuffix('weight')}bias")
-    return bias.third(site.rows) if bias and site.rows else bias
 
 
 def canonical(model: nn.Module, name: str) -> str:

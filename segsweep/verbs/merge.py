@@ -3,9 +3,10 @@
     python -m segsweep merge run=3f2a91
     python -m segsweep merge run=3f2a91 out=model.pth      in the layout that this program reads
 
-Edits of weights (LoRA, IA3) are folded into them. Fillings of seams (adapters) cannot be: they
-stay, under names that the official program does not have. The file is written only if a base model
-that loads it gives the outputs of the run. docs/export.md says more.
+Edits of weights (LoRA, IA3, SSF) are folded into them, and so are fillings of seams that a linear
+layer alone reads (ARC). Others (adapters) cannot be: they stay, under names that the official
+program does not have. The file is written only if a base model that loads it gives the outputs of
+the run. docs/export.md says more.
 """
 
 from __future__ import annotations

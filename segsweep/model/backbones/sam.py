@@ -20,6 +20,7 @@ from segsweep.model.backbones.base import State
 from segsweep.model.backbones.host import Grid, Host, as_map, halved, resampled
 from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import HostBlock, WindowBlock, is_plain
+from segsweep.model.layers.seam import Seam
 
 PYRAMID = False
 BLOCKS = True
@@ -54,6 +55,8 @@ class SAMEncoder(Host):
         self.pos_embed = sam.pos_embed
         self.blocks = nn.ModuleList(SAMBlock(block) for block in sam.blocks)
         self.neck = sam.neck
+        if isinstance(sam.neck, nn.Sequential):
+            self.neck = Neck(sam.neck, sam.num_features)
         self.channels, self.strides = [sam.num_features], [self.patch_embed.patch_size[0]]
 
     def stream(self, embedded: Tensor) -> Tensor:
@@ -76,6 +79,19 @@ class SAMEncoder(Host):
         sizes |= {} if rel_pos else {"use_rel_pos": False}
         other = build(self.name, {**self.kwargs, **sizes})
         return [block for block in other.modules() if isinstance(block, HostBlock)]
+
+
+class Neck(nn.Sequential):
+    """Two convolutions without a bias, each with a norm behind it, and a seam between both."""
+
+    def __init__(self, neck: nn.Sequential, channels: int):
+        super().__init__(*neck)
+        self.after_0, self.after_2 = Seam(channels), Seam(channels)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, channels, H, W)"""
+        x = self[1](self.after_0(self[0](input), input))
+        return self[3](self.after_2(self[2](x), x))
 
 
 class SAMBlock(WindowBlock):

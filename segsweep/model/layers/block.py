@@ -89,6 +89,14 @@ class HostBlock(nn.Module):
         o = self.beside_mlp(s + self.drop_path2(m), v, tokens)
         return self.after_block(o, x, tokens)
 
+    def reader(self, place: str) -> Any:
+        """Return the linear layer that alone reads what passes a place; None if none does so."""
+        layer, beside = {
+            "after_norm1": (self.attn.qkv, (self.beside_qkv, self.beside_attn)),
+            "after_norm2": (getattr(self.mlp, "fc1", None), (self.beside_mlp,)),
+        }.get(place, (None, ()))
+        return None if any(seam.filling is not None for seam in beside) else layer
+
     def prompted(self, x: Tensor, tokens: Tokens) -> tuple[Tensor, Tokens]:
         """Put in the prompts of this block, behind other prefix tokens (Jia et al. 2022, VPT)."""
         if self.prompts.filling is None:
@@ -148,6 +156,10 @@ class WindowBlock(HostBlock):
     ) -> None:
         super().__init__(block)
         self.window, self.shift = window, shift
+
+    def reader(self, place: str) -> Any:
+        """As of other blocks, but windows have pads, which do not pass the place."""
+        return None if place == "after_norm1" and any(self.window) else super().reader(place)
 
     def attend(self, u: Tensor, tokens: Tokens) -> Tensor:
         """(B, N, C) -> (B, N, C)"""
