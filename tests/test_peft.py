@@ -90,9 +90,9 @@ PAIRS = [
 def base_of(model_word):
     torch.manual_seed(0)
     model = built(config_of(["frozen"], model_word))
-    for name, weight in model.backbone.named_parameters():
+    for name, weight in model.named_parameters():
         if name.endswith("weight") and not weight.any():  # a branch that starts shut, as in timm
-            torch.nn.init.uniform_(weight)
+            torch.nn.init.uniform_(weight, -0.1, 0.1)
     return model.eval().requires_grad_(False)  # frozen parts may be computed in another order
 
 
