@@ -22,3 +22,22 @@ def test_from_scratch_refuses_weights_that_are_given(key):
         with pytest.raises(UserError, match=f"{key}: peft=from_scratch .* choose peft=full_ft"):
             compose(words)
     assert compose(["peft=from_scratch", "model.weights=null"]).model.weights is None
+
+
+@pytest.mark.parametrize("word", ["full_head", "bitfit", "ln_tuning", "from_scratch"])
+def test_a_scope_is_for_what_is_added(word):
+    with pytest.raises(UserError, match=rf"peft\.scope=decoder: peft={word} adds nothing"):
+        compose([f"peft={word}", "peft.scope=decoder"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["peft.scope=middle"], r"peft\.scope=middle: .* choose from backbone, encoder, decoder"),
+        (["peft.scope=last:0"], r"peft\.scope=last:0: "),
+        (["peft.scope=neck"], r"peft\.scope=neck: model=maskdino_tiny has no such part"),
+    ],
+)
+def test_a_scope_names_a_part_of_the_model(words, said):
+    with pytest.raises(UserError, match=said):
+        compose(["peft=lora", *words])

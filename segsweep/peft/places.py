@@ -72,7 +72,8 @@ class Places:
         for name, filling in fillings.items():
             if self._seams[name].filling is not None:
                 raise UserError(f"seam '{name}' is filled already; load the base again")
-            self._seams[name].filling = filling.to(like.device, like.dtype)
+            filling = filling.to(like.device, like.dtype).train(self.model.training)
+            self._seams[name].filling = filling
         return {name: (self._seams[name].width,) for name in fillings}
 
     @property

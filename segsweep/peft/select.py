@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 class Select(Method):
     """The weights named by `train` are trained as they are, nothing is added."""
 
+    def check(self, data: DataSet, model: Family) -> None:
+        """Raise UserError as every method, and for a scope, which limits what is added."""
+        super().check(data, model)
+        if self.scope:
+            raise UserError(
+                f"peft.scope={self.scope}: peft={self.name} adds nothing that could be kept to a "
+                "part of the model; leave it out, or name what trains by peft.train"
+            )
+
 
 @dataclass
 class FromScratch(Select):
