@@ -95,6 +95,7 @@ class Family(Choice):
     pyramid: ClassVar[bool] = False
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
     spare: ClassVar[tuple[str, ...]] = ()
+    scopes: ClassVar[tuple[str, ...]] = ("backbone",)  # roles: parts in which methods have places
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     # height, width for data sets that leave it to the model

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segsweep.model.family import Family
     from segsweep.peft.places import Places
 
-SCOPES = ("backbone", "neck", "encoder", "decoder", "head")  # roles that are parts of a model
+SCOPES = ("backbone", "neck", "encoder", "decoder", "head")  # what some model has
 
 
 @dataclass
@@ -79,11 +79,11 @@ class Method(Choice):
                 f"another method, or a model with layout {'|'.join(filter(has_blocks, layouts()))}"
             )
         if self.scope and not re.fullmatch(r"last:[1-9]\d*", self.scope):
-            known = [word for word in SCOPES if model.roles.get(word)]
-            if self.scope not in known:
+            parts = [part for part in model.scopes if part != "backbone" or has_blocks(layout)]
+            if self.scope not in parts:
                 raise (Unfit if self.scope in SCOPES else UserError)(
-                    f"peft.scope={self.scope}: model={model.name} has no such part; choose from "
-                    f"{', '.join(known)}, or last:K"
+                    f"peft.scope={self.scope}: model={model.name} has no such part with places; "
+                    f"choose from {', '.join(parts)}{', or ' * bool(parts)}last:K"
                 )
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
