@@ -45,6 +45,7 @@ class MaskDINO(Family):
     """The model family; the defaults are the official ResNet-50 COCO instance model."""
 
     architecture: ClassVar[str] = "Mask DINO"
+    scopes: ClassVar[tuple[str, ...]] = ("backbone", "encoder", "decoder", "head")
     sign: ClassVar[str] = "sem_seg_head.predictor.label_enc.weight"
     envelope: ClassVar[str] = "model"
     pyramid: ClassVar[bool] = True

@@ -60,6 +60,7 @@ class SEEM(Family):
     """
 
     architecture: ClassVar[str] = "SEEM"
+    scopes: ClassVar[tuple[str, ...]] = ("backbone", "encoder", "decoder", "head")
     sign: ClassVar[str] = "sem_seg_head.predictor.lang_encoder.logit_scale"
     language: ClassVar[bool] = True
     pyramid: ClassVar[bool] = True
