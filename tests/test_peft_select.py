@@ -33,7 +33,7 @@ def test_a_scope_is_for_what_is_added(word):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["peft.scope=middle"], r"peft\.scope=middle: .* choose from encoder, decoder, head, or last:K"),
+        (["peft.scope=middle"], r"peft\.scope=middle: .* choose from encoder, decoder, head, or"),
         (["peft.scope=last:0"], r"peft\.scope=last:0: "),
         (["peft.scope=neck"], r"peft\.scope=neck: model=maskdino_tiny has no such part"),
         (["peft.scope=backbone"], r"peft\.scope=backbone: .* choose from encoder, decoder, head"),

@@ -50,7 +50,6 @@ class MaskDINO(Family):
     envelope: ClassVar[str] = "model"
     pyramid: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = ("resnet", "swin")
-    scopes: ClassVar[tuple[str, ...]] = ("backbone", "encoder", "decoder", "head")
     class_tensors: ClassVar[tuple[str, ...]] = (
         "sem_seg_head.predictor.class_embed.weight",
         "sem_seg_head.predictor.class_embed.bias",
