@@ -22,12 +22,14 @@ from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.data.base import Subject
 from segsweep.data.loader import EvalLoader
-from segsweep.exporting import checkpoint, program
+from segsweep.exporting import checkpoint, hf_lora, program
 from segsweep.exporting.bundle import portable
 from segsweep.exporting.inference import Inference, differences, examples, outputs
 from segsweep.exporting.place import staged, verify
 from segsweep.model.heads.query import QueryHead
 from segsweep.model.maskdino import MaskDINO
+from segsweep.peft.delta import delta_state_dict
+from segsweep.peft.pissa import PiSSA
 from segsweep.peft.select import Select
 from segsweep.run.evaluate import predict_batches
 from segsweep.run.identity import Run
@@ -231,6 +233,23 @@ def test_peft_loads_what_it_can_express(runs, tmp_path: Path):
     model = peft.PeftModel.from_pretrained(base.eval(), str(tmp_path / "hf")).base_model.model
     found = outputs(Inference(model.eval(), restored.config.data), pixels())
     assert max(differences(found, run_outputs(runs["linear"])).values()) < 1e-5
+
+
+def test_peft_loads_principal_factors_as_lora_of_twice_the_rank(runs, tmp_path: Path):
+    peft = pytest.importorskip("peft")
+    linear = restore(runs["linear"])
+    data, targets = linear.record["data"], ["*.sampling_offsets.weight", "*.value_proj.weight"]
+    method = PiSSA(name="pissa", train=[], targets=targets, rank=3, alpha=6)
+    config = replace(linear.config, peft=method)
+    tuned, _, _ = assemble(config, data["classes"], Subject(data["prompts"]))
+    for name, tensor in delta_state_dict(tuned).items():
+        tensor.normal_(std=0.1) if name[-1] in "AB" else None
+    hf_lora.write(replace(linear, config=config, model=tuned), tmp_path, partial=False)
+    frozen = replace(config, peft=Select(name="frozen"))
+    base, _, _ = assemble(frozen, data["classes"], Subject(data["prompts"]))
+    model = peft.PeftModel.from_pretrained(base.eval(), str(tmp_path)).base_model.model
+    found, wanted = (outputs(Inference(m.eval(), config.data), pixels()) for m in (model, tuned))
+    assert max(differences(found, wanted).values()) < 1e-4
 
 
 def test_what_peft_cannot_express_is_refused(runs, tmp_path: Path, capsys):

@@ -38,7 +38,7 @@ print(error["quantity"], "in", error["unit"], record["params"]["trainable"])
 COMPOSED = """
 from tests.words import compose
 
-assert compose(["peft=rslora"]).peft.scale == 4  # alpha / sqrt(rank) = 16 / 4
+assert compose(["peft=narrow"]).peft.size((64,)) == 2 * 64 * 16 + 16 + 64
 assert compose(["peft=encoder_only"]).peft.train == ["sem_seg_head.pixel_decoder.*"]
 assert compose(["data=dolphins"]).data.root == "data/dolphins"
 """

@@ -19,7 +19,7 @@ from segsweep.model.backbones import has_blocks
 from segsweep.model.family import BackboneConfig
 from segsweep.peft.apply import apply, merge
 from segsweep.peft.delta import base_hash, delta_bytes, delta_state_dict, load_delta, trained
-from segsweep.peft.sites import named_weights
+from segsweep.peft.sites import canonical, named_weights
 from tests.words import class_of, compose, files
 
 CLASSES, SIDE, STEPS = ["crate", "bottle", "bag"], 64, 4
@@ -184,7 +184,7 @@ def test_training_starts_where_the_method_says(base, config, images):
 def buffers(model, base):
     """Buffers that the method added."""
     names = model.state_dict().keys() - base.state_dict().keys()
-    return {name for name, _ in model.named_buffers() if name in names}
+    return {canonical(model, name) for name, _ in model.named_buffers() if name in names}
 
 
 def test_a_loss_of_its_own_is_declared(base, config, images, targets):

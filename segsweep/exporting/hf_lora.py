@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from segsweep.run.restore import Restored
 
 PREFIX = "base_model.model."
-FACTORS = ("lora_A", "lora_B")
 
 
 def check(method: Method) -> None:
@@ -40,11 +39,14 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
 
     from segsweep.peft.delta import delta_state_dict
 
-    delta = delta_state_dict(restored.model)
+    delta, method = delta_state_dict(restored.model), restored.config.peft
     edits, modules = edited(restored.model, delta), whole(restored.model, delta)
-    expressed = edits | {f"{m}.{n}": t for m, part in modules.items() for n, t in part.items()}
-    names = {canonical(name) for name in expressed}
+    expressed = {f"{m}.{n}": t for m, part in modules.items() for n, t in part.items()}
+    names = {f"{m}.weight.{n}" for m, own in edits.items() for n in own} | expressed.keys()
     missing = [name for name in delta if name not in names]
+    for module, own in edits.items():
+        factors = method.hf_factors(own).items()
+        expressed |= {f"{module}.{name}.weight": factor for name, factor in factors}
     if not edits:
         raise UserError("format=hf_lora: none of this run's edits is one of a whole linear layer")
     if missing and not partial:
@@ -63,40 +65,32 @@ def write(restored: Restored, folder: Path, partial: bool) -> list[str]:
             "task_type": None,
             "base_model_name_or_path": restored.record["params"]["base"],
             "inference_mode": True,
-            **(restored.config.peft.hf_lora() or {}),
+            **(method.hf_lora() or {}),
             "lora_dropout": 0.0,
             "use_rslora": False,
             "bias": "none",
             "fan_in_fan_out": False,
-            "target_modules": sorted({name.rsplit(".", 2)[0] for name in edits}),
+            "target_modules": sorted(edits),
             "modules_to_save": sorted(modules) or None,
         },
     )
-    lines = [f"  {len(edits) // 2} linear layers, {len(modules)} trained modules"]
+    lines = [f"  {len(edits)} linear layers, {len(modules)} trained modules"]
     if missing:
         lines.append(f"  WITHOUT {len(missing)} trained tensors, so it is another model: {missing}")
     return lines
 
 
-def canonical(name: str) -> str:
-    """Return the name in the delta of a tensor in HF's layout: `x.lora_A.weight` is an edit's."""
-    module, _, last = name.rpartition(".")
-    module, _, factor = module.rpartition(".")
-    return f"{module}.{last}.{factor}" if factor in FACTORS else name
-
-
-def edited(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the factors of edits of whole linear layers, under HF's names."""
+def edited(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return, by linear layer, the tensors of the edit of its whole weight."""
     from torch import nn
 
-    factors = {}
+    edits: dict[str, dict[str, Tensor]] = {}
     for name, tensor in delta.items():
-        weight, _, factor = name.rpartition(".")
+        weight, _, own = name.rpartition(".")
         module, _, attribute = weight.rpartition(".")
-        linear = attribute == "weight" and isinstance(model.get_submodule(module), nn.Linear)
-        if linear and factor in FACTORS:
-            factors[f"{module}.{factor}.weight"] = tensor
-    return factors
+        if attribute == "weight" and isinstance(model.get_submodule(module), nn.Linear):
+            edits.setdefault(module, {})[own] = tensor
+    return edits
 
 
 def whole(model: nn.Module, delta: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -122,6 +116,6 @@ def reasons(model: nn.Module, missing: list[str]) -> list[str]:
     from segsweep.peft.sites import named_weights
     from segsweep.run.record import folded
 
-    added = {name for name, site in named_weights(model).items() if site.added}
-    places = {name.rpartition(".")[0] if name in added else name for name in missing}
+    weights = {name for name, site in named_weights(model).items() if not site.added}
+    places = {name if name in weights else name.rpartition(".")[0] for name in missing}
     return folded(sorted(places))

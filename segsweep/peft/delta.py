@@ -140,9 +140,9 @@ def _refuse(source: str, how: str, names: Iterable[str]) -> None:
 
 
 def _buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """List the buffers that are part of the state dict."""
+    """List the buffers that are part of the state dict, under their readable names."""
     names = model.state_dict().keys()
-    return [(name, buffer) for name, buffer in model.named_buffers() if name in names]
+    return [(canonical(model, n), buffer) for n, buffer in model.named_buffers() if n in names]
 
 
 def _base_buffers(model: nn.Module) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ class IA3(Method):
     `place=activations` scales what an attention layer gives (l * y, d parameters per seam), which
     is none of the paper's three but what the seams of a model offer. Fillings are not folded.
 
-    Weight decay draws towards 0, not towards the base: `hparams.decays={'*.ia3': 0}` leaves it out.
+    Weight decay draws towards 0, not towards the base: `hparams.decays={*.ia3: 0}` leaves it out.
     """
 
     train: list[str] = field(default_factory=lambda: ["embeddings"])

@@ -20,17 +20,27 @@ if TYPE_CHECKING:
 
 
 class Equation(nn.Module):
-    """A function of tensors, the last of which are learned."""
+    """A function of tensors of a model and of tensors of its own.
 
-    def __init__(self, equation: Callable[..., Tensor], **parameters: nn.Parameter) -> None:
+    Its own parameters are learned, `lr_factors` says of some by name how many times faster than
+    all else (`run.module.parameter_groups`); other tensors of its own stay as they are, and are
+    kept with what is learned.
+    """
+
+    def __init__(self, equation: Callable[..., Tensor], **own: Tensor) -> None:
         super().__init__()
         self.equation = equation
-        for name, parameter in parameters.items():
-            self.register_parameter(name, parameter)
+        self.lr_factors: dict[str, float] = {}
+        for name, tensor in own.items():
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(name, tensor)
+            else:
+                self.register_buffer(name, tensor)
 
     def compute(self, *tensors: Tensor) -> Tensor:
-        """Evaluate it on tensors of a model, and the parameters by name."""
-        return self.equation(*tensors, **dict(self.named_parameters()))
+        """Evaluate it on tensors of a model, and its own by name."""
+        own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return self.equation(*tensors, **own)
 
 
 class Edit(Equation):
@@ -38,14 +48,12 @@ class Edit(Equation):
 
     Args:
         site: the weight, or the third of its rows, that is edited.
-        equation: takes the site's rows, and the parameters by name; gives as many rows.
-        parameters: of the edit; several edits may share one.
+        equation: takes the site's rows, and the edit's own tensors by name; gives as many rows.
+        own: parameters and other tensors of the edit; several edits may share one.
     """
 
-    def __init__(
-        self, site: Site, equation: Callable[..., Tensor], **parameters: nn.Parameter
-    ) -> None:
-        super().__init__(equation, **parameters)
+    def __init__(self, site: Site, equation: Callable[..., Tensor], **own: Tensor) -> None:
+        super().__init__(equation, **own)
         self.rows, self.start, self.end = site.rows, site.start, site.start + site.shape[0]
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -61,8 +69,8 @@ class Filling(Equation):
 
     Args:
         equation: takes the sublayer's output and its input stream, both (B, N, C), and the
-            parameters by name; gives (B, N, C).
-        parameters: of the filling.
+            filling's own tensors by name; gives (B, N, C).
+        own: parameters and other tensors of the filling.
     """
 
     def forward(self, y: Tensor, stream: Tensor, tokens: Tokens | None = None) -> Tensor:
@@ -70,14 +78,10 @@ class Filling(Equation):
         return self.compute(y, stream)
 
 
-def low_rank(site: Site, rank: int, scale: float, init: str) -> Edit:
-    """Return the edit W + scale B A on the rows of a site (Hu et al. 2021, eq. 3).
+def factors(site: Site, rank: int, init: str) -> dict[str, nn.Parameter]:
+    """Draw the factors of a low-rank edit of a site: `lora_A` (r, in) and `lora_B` (out, r).
 
-    Args:
-        site: the weight, or the third of its rows, that is edited.
-        rank: r; A is (r, in) and B is (out, r).
-        scale: alpha / r.
-        init: `standard` or `xavier`, see `segsweep.peft.lora.LoRA`.
+    `init` is `standard` or `xavier`, see `segsweep.peft.lora.LoRA`.
     """
     rows, columns = site.shape
     down = nn.Parameter(site.parameter.new_empty(rank, columns))
@@ -88,11 +92,7 @@ def low_rank(site: Site, rank: int, scale: float, init: str) -> Edit:
     else:
         nn.init.kaiming_uniform_(down, a=math.sqrt(5))
         nn.init.zeros_(up)
-
-    def edited(weight: Tensor, lora_A: Tensor, lora_B: Tensor) -> Tensor:
-        return weight + scale * (lora_B @ lora_A)
-
-    return Edit(site, edited, lora_A=down, lora_B=up)
+    return {"lora_A": down, "lora_B": up}
 
 
 class Bottleneck(nn.Module):

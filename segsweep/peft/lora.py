@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import II
@@ -13,6 +14,9 @@ from segsweep.base.errors import UserError
 from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from segsweep.peft.layers import Edit
     from segsweep.peft.places import Places
     from segsweep.peft.sites import Site
 
@@ -68,16 +72,21 @@ class LoRA(Method):
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Edit the target weights, see `Method.inject`."""
-        from segsweep.peft.layers import low_rank
-
         shapes = {}
         for target in places.weights(self.targets):
             for site in self._split(target):
                 if len(site.shape) != 2:
                     raise UserError(f"peft.targets: '{site.name}' is no matrix: {site.shape}")
-                site.edit(low_rank(site, self.rank, self.scale, self.init.name))
+                site.edit(self.edit(site))
                 shapes[site.name] = site.shape
         return shapes
+
+    def edit(self, site: Site) -> Edit:
+        """Return the edit of one weight, or of the rows of one."""
+        from segsweep.peft.layers import Edit, factors
+
+        drawn = factors(site, self.rank, self.init.name)
+        return Edit(site, partial(low_rank, scale=self.scale), **drawn)
 
     def _split(self, site: Site) -> list[Site]:
         """Take a fused weight apart into the rows that are edited."""
@@ -85,10 +94,15 @@ class LoRA(Method):
             return [site.third("q"), site.third("v")]
         return [site]
 
-    def hf_lora(self) -> dict[str, Any]:
+    def hf_lora(self) -> dict[str, Any] | None:
         """Return rank and alpha in HF's words, see `Method.hf_lora`."""
         return {"r": self.rank, "lora_alpha": self.scale * self.rank}
 
     def size(self, shape: tuple[int, ...]) -> int:
         """rank (out + in)."""
         return self.rank * sum(shape)
+
+
+def low_rank(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scale: float) -> Tensor:
+    """W + scale B A. (out, in), (r, in), (out, r) -> (out, in)"""
+    return weight + scale * (lora_B @ lora_A)

@@ -12,6 +12,8 @@ from segsweep.base.errors import Unfit, UserError
 from segsweep.model.backbones import has_blocks, is_pyramid, layouts
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from segsweep.data.base import DataSet
     from segsweep.model.family import Family
     from segsweep.peft.places import Places
@@ -104,9 +106,13 @@ class Method(Choice):
     def hf_lora(self) -> dict[str, Any] | None:
         """Return what `LoraConfig` of the package peft says of its edits; None: they are others.
 
-        Edits that can be told so are W + lora_alpha / r B A, with factors named lora_A and lora_B.
+        Edits that can be told so are W + lora_alpha / r B A, see `hf_factors`.
         """
         return None
+
+    def hf_factors(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return `lora_A`, (r, in), and `lora_B`, (out, r), made of the tensors of an edit."""
+        return own
 
 
 def need_one_width(what: str, model: Family) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from segsweep.base.errors import UserError
@@ -21,6 +22,14 @@ from segsweep.model.family import Roles
 
 THIRDS = {"q": 0, "k": 1, "v": 2}
 """Query, key and value rows of a fused attention weight."""
+
+
+class Taken(UserError):
+    """A place is in use: a weight that is edited, a seam that is filled, by some module."""
+
+    def __init__(self, place: str, how: str, by: nn.Module) -> None:
+        super().__init__(f"'{place}' is {how} already; load the base again")
+        self.place, self.how, self.by = place, how, by
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,12 @@ class Site:
     def start(self) -> int:
         """Index of the first row."""
         return THIRDS[self.rows] * self.shape[0] if self.rows else 0
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight as it is in the base, or its named rows."""
+        weight = self.parameter.detach()
+        return weight[self.start : self.start + self.shape[0]] if self.rows else weight
 
     @property
     def fused(self) -> bool:
@@ -73,11 +88,16 @@ class Site:
         return replace(self, name=name, attribute=attribute, parameter=parameter)
 
     def edit(self, edit: nn.Module) -> None:
-        """Let the weight be computed by `edit` from the base weight from now on."""
+        """Let the weight be computed by `edit` from the base weight from now on.
+
+        Raises Taken where some of the rows are edited already.
+        """
         if parametrize.is_parametrized(self.module, self.attribute):
             edits = self.module.parametrizations[self.attribute]  # type: ignore[index]
-            if any(getattr(other, "rows", "") == self.rows for other in edits):  # type: ignore[union-attr]
-                raise UserError(f"'{self.name}' is edited already; load the base again")
+            for other in cast(nn.ModuleList, edits):
+                rows = getattr(other, "rows", "")
+                if not (rows and self.rows) or rows == self.rows:
+                    raise Taken(self.name, "edited", other)
         parametrize.register_parametrization(self.module, self.attribute, edit)
 
 

@@ -63,8 +63,8 @@ def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[d
 
     Weights of the backbone learn at `backbone_lr` times the rate; norms, embeddings and position
     embeddings do not decay; biases and LoRA factors do, as in the Mask DINO recipe and its PEFT
-    fork. `lr_factors` and `decays` come before these rules (`peft.sites.assign`). What a method
-    added learns at the full rate, wherever it stands.
+    fork. What a method added learns at the full rate, wherever it stands, times the factor that its
+    module has for it. `lr_factors` and `decays` come before these rules (`peft.sites.assign`).
 
     Raises UserError for an entry that names nothing in the model.
     """
@@ -75,8 +75,9 @@ def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[d
         weight = site.parameter
         if not weight.requires_grad:
             continue
+        own = getattr(site.module, "lr_factors", {}).get(site.attribute, 1.0)
         in_backbone = name.startswith("backbone.") and not site.added
-        factor = factors.get(weight, hparams.backbone_lr if in_backbone else 1.0)
+        factor = factors.get(weight, hparams.backbone_lr if in_backbone else own)
         decay = decays.get(weight, 0.0 if undecayed(site) else hparams.weight_decay)
         groups.setdefault((hparams.lr * factor, decay), {}).setdefault(weight, name)
     return [
