@@ -40,6 +40,7 @@ IDS = {
     "data.domain=xray data.negatives=keep": "1ef6bbaa2f2b",
     "trainer.devices=2 trainer.precision=fp16 trainer.cache_features=memory": "b3dae563d84b",
     "metrics=coco_255 peft=ia3": "4a6605cca38f",
+    "peft=hybrid peft.parts.0.rank=2": "3914663f56e3",
 }
 
 

@@ -91,9 +91,9 @@ def header(text: str) -> dict[str, str | None]:
 
 def open_dicts(config: Any) -> None:
     """Let dicts whose keys are the user's take new ones: `hparams.lr_factors={head: 0.5}`."""
-    for key in config:
+    for key in range(len(config)) if OmegaConf.is_list(config) else config:
         unset = OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key)
-        if not unset and OmegaConf.is_dict(config[key]):
+        if not unset and OmegaConf.is_config(config[key]):
             open_dicts(config[key])
     if OmegaConf.get_type(config) is dict:
         OmegaConf.set_struct(config, False)

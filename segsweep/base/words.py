@@ -103,6 +103,20 @@ def target_of(group: str, word: Any) -> tuple[Path, str]:
     raise UserError(f"{known[word]}: names no class in _target_ and builds upon no other word")
 
 
+def content_of(group: str, word: Any) -> dict[str, Any]:
+    """Return what the file of a word says, on top of the words that it builds upon.
+
+    Raises UserError as `target_of`.
+    """
+    target_of(group, word)
+    file = files(group)[word]
+    content = dict(_content(file, file.stat().st_mtime_ns))
+    for entry in reversed(content.pop("defaults", [])):
+        if entry in files(group) and entry != word:
+            content = content_of(group, entry) | content
+    return {key: value for key, value in content.items() if key != "_target_"}
+
+
 @cache
 def _content(file: Path, changed: int) -> Any:
     """Return what a yaml file holds; it is read again when it was changed."""

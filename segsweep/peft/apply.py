@@ -6,7 +6,7 @@ The order is fixed: build, load base weights, freeze all, inject, unfreeze what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from segsweep.base.errors import Unfit, UserError
 from segsweep.model.family import Roles
 from segsweep.model.layers.block import HostBlock
-from segsweep.model.layers.seam import seams
+from segsweep.model.layers.seam import Seam, seams
 from segsweep.peft.delta import remember_buffers, trained
 from segsweep.peft.method import Method
 from segsweep.peft.places import Places
@@ -54,8 +54,7 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
     remember_buffers(model)
     base = _count(model.parameters())
     places = method.inject(Places(model, roles, method.scope))
-    if method.needs_grid:
-        _refuse_blind(model, method)
+    refuse_blind(method, seams(model))
     sites = match(model, resolve(method.train, roles))
     selected = [site.parameter for site in sites if not site.parameter.requires_grad]
     _refuse_trained(sites)
@@ -70,6 +69,16 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
             f"by the method's formula {expected[0]:,} of {expected[1]:,} should"
         )
     return counts
+
+
+def refuse_blind(method: Method, seams: Mapping[str, Seam]) -> None:
+    """Refuse a method that must know where tokens are, where it fills seams that do not tell."""
+    filled = [name for name, seam in seams.items() if seam.filling is not None]
+    if method.needs_grid and (blind := [name for name in filled if not seams[name].gives_grid]):
+        raise Unfit(
+            f"peft={method.name} must know where tokens are in the image, which '{blind[0]}' does "
+            "not tell; choose places in the blocks of a ViT, SAM or Swin, or another method"
+        )
 
 
 def merge(model: nn.Module) -> list[str]:
@@ -102,16 +111,6 @@ def _fold(block: HostBlock) -> None:
             layer.bias += layer.weight @ shift
             layer.weight.copy_(layer.weight @ matrix.T)
             place.filling = None
-
-
-def _refuse_blind(model: nn.Module, method: Method) -> None:
-    """Refuse a method that must know where tokens are, where it fills seams that do not tell."""
-    filled = [(name, seam) for name, seam in seams(model).items() if seam.filling is not None]
-    if blind := [name for name, seam in filled if not seam.gives_grid]:
-        raise Unfit(
-            f"peft={method.name} must know where tokens are in the image, which '{blind[0]}' does "
-            "not tell; choose places in the blocks of a ViT, SAM or Swin, or another method"
-        )
 
 
 def _refuse_trained(sites: Iterable[Site]) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from segsweep.base.errors import UserError
 from segsweep.model.family import BLOCK_ROLES, Roles
 from segsweep.model.layers.seam import Seam, seams
-from segsweep.peft.sites import Site, match, names_of, resolve
+from segsweep.peft.sites import Site, Taken, match, names_of, resolve
 
 if TYPE_CHECKING:
     from segsweep.model.backbones.host import Host
@@ -66,12 +66,12 @@ class Places:
         """Fill seams by their names, and return these with their widths.
 
         Raises:
-            UserError: a seam is filled already.
+            Taken: a seam is filled already.
         """
         like = next(self.model.parameters())
         for name, filling in fillings.items():
-            if self._seams[name].filling is not None:
-                raise UserError(f"seam '{name}' is filled already; load the base again")
+            if (other := self._seams[name].filling) is not None:
+                raise Taken(name, "filled", other)
             filling = filling.to(like.device, like.dtype).train(self.model.training)
             self._seams[name].filling = filling
         return {name: (self._seams[name].width,) for name in fillings}

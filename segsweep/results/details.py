@@ -59,9 +59,10 @@ def keys_of(runs: list[Values]) -> list[str]:
 def details_of(runs: list[Values], group: str, keys: list[str]) -> list[tuple[str, ...]]:
     """Return "r=4" and the like: the options always shown, then those on which runs disagree.
 
-    With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is.
+    With alpha = r throughout, alpha is not mentioned; beside a run with alpha = 2r it is. Nor is
+    what a label of the run's own tells already, such as that of a hybrid.
     """
-    names = [run[f"config.{group}.name"] for run in runs]
+    names = [(run[f"config.{group}.name"], family_of(run, group)) for run in runs]
     always = [[f"config.{group}.{key}" for key in _always(run, group)] for run in runs]
     details = written(runs, always)
     alike = list(zip(names, details, strict=True))

@@ -155,14 +155,14 @@ def arrange(runs: list[Values]) -> list[LabelledRun]:
     methods = [run["config.peft.name"] for run in examples]
     keys = keys_of(examples)
     details = details_of(examples, "peft", keys)
+    families = [family_of(run, "peft") for run in examples]
     models, cells = ([run[key] for run in examples] for key in ("model", "data_set"))
-    rows = list(zip(models, methods, details, strict=True))
+    rows = list(zip(models, methods, families, details, strict=True))
     # what else runs of the same cell disagree on, apart from seeds and places of files
     others = [key for key in keys if not key.startswith(("config.peft.", "config.model."))]
     others = [key for key in others if not any("/" in str(v) for v in distinct(examples, key))]
     more = written(examples, telling_keys(examples, others, rows, cells))
     details = [a + b for a, b in zip(details, more, strict=True)]
-    families = [family_of(run, "peft") for run in examples]
     references = [_is_reference(run) for run in examples]
     places = list(zip(methods, families, details, references, strict=True))
     return [LabelledRun(run, *places[kind]) for run, kind in zip(runs, kinds, strict=True)]
@@ -175,7 +175,8 @@ def _is_reference(run: Values) -> bool:
 
 def order(run: LabelledRun) -> tuple:
     """Return the sort key of a row: the studies' order of methods, then numbers as numbers."""
-    return published_place(run.method), run.method, natural(run.detail, short_first=True)
+    details = natural(run.detail, short_first=True)
+    return published_place(run.method), run.method, natural(run.family), details
 
 
 def in_parentheses(family: str, detail: str) -> str:
