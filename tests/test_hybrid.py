@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from segsweep.base.config import Config, compose, fingerprint, plain, typed
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit, UserError
 from segsweep.base.explain import explained
 from segsweep.data.base import Subject
 from segsweep.model.segmenter import Segmenter
@@ -48,6 +48,11 @@ def composed(*words: str, parts: str = "") -> Config:
 def test_a_part_is_as_strict_as_the_word_alone(parts: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         composed(parts=parts)
+
+
+def test_a_scope_in_which_a_part_has_no_place_is_refused(base: Segmenter) -> None:
+    with pytest.raises(UserError, match=r"^peft\.parts\.1: peft\.scope=backbone: nothing"):
+        applied(base, parts="lora,{name: adapter, scope: backbone}")
 
 
 def test_no_parts_are_no_hybrid() -> None:
@@ -138,6 +143,17 @@ def test_rows_of_one_weight_may_belong_to_different_parts(base: Segmenter) -> No
 def test_two_parts_at_one_place_are_refused(base: Segmenter, parts: str, said: str) -> None:
     with pytest.raises(UserError, match=rf"^peft\.parts: {said}.*; give them places apart"):
         applied(base, parts=parts)
+
+
+def test_parts_of_blocks_and_parts_of_heads_live_together() -> None:
+    words = ["model=maskdino_swinl", "model.weights=null"]
+    config = composed(*words, parts="convpass,{name: adapter, scope: decoder}")
+    with torch.device("meta"):
+        model = config.model.build(Subject(["a"]))
+    apply(model, config.peft, config.model.roles)
+    assert {name.partition(".")[0] for name in merge(model)} == {"backbone", "sem_seg_head"}
+    with pytest.raises(Unfit, match=r"^peft\.parts\.1: peft=convpass lives in the blocks"):
+        composed(parts="lora,convpass")
 
 
 def test_what_any_part_trains_of_the_base_trains(base: Segmenter) -> None:

@@ -89,6 +89,8 @@ class Hybrid(Method):
                 if (other := number.get(taken.by, -1)) < 0:
                     raise
                 raise self._overlap(other, i, taken) from taken
+            except UserError as error:
+                raise type(error)(f"peft.parts.{i}: {error}") from error
             its = {n: seam for n, seam in seams(model).items() if seam.filling not in number}
             refuse_blind(method, its)
             number |= {module: i for module in model.modules() if module not in number}
