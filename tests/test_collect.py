@@ -238,8 +238,8 @@ def test_epochs_may_differ_between_data_sets(tmp_path: Path) -> None:
 
 def test_a_method_of_which_nothing_is_known_gets_labels_and_a_line(tmp_path: Path) -> None:
     sizes = {4: 41.0, 8: 43.0}
-    write(tmp_path, *[record("dora", ap, rank=r, alpha=2 * r) for r, ap in sizes.items()])
-    assert [r.setting for r in tables_of(tmp_path)[0].rows] == ["dora (r=4)", "dora (r=8)"]
+    write(tmp_path, *[record("melora", ap, rank=r, alpha=2 * r) for r, ap in sizes.items()])
+    assert [r.setting for r in tables_of(tmp_path)[0].rows] == ["melora (r=4)", "melora (r=8)"]
 
 
 def test_data_sets_are_what_they_hold(tmp_path: Path) -> None:
