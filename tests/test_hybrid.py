@@ -147,7 +147,7 @@ def test_two_parts_at_one_place_are_refused(base: Segmenter, parts: str, said: s
 
 def test_parts_of_blocks_and_parts_of_heads_live_together() -> None:
     words = ["model=maskdino_swinl", "model.weights=null"]
-    config = composed(*words, parts="convpass,{name: adapter, scope: decoder}")
+    config = composed(*words, parts="{name: adapter, scope: decoder},convpass")
     with torch.device("meta"):
         model = config.model.build(Subject(["a"]))
     apply(model, config.peft, config.model.roles)
