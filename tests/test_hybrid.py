@@ -42,7 +42,7 @@ def composed(*words: str, parts: str = "") -> Config:
         ("{rank: 4}", r"peft\.parts\.0={'rank': 4}: names no method"),
         ("3", r"peft\.parts\.0=3: names no method"),
         ("from_scratch", r"peft\.parts\.0: model\.weights=.* starts from random weights"),
-        ("{name: lora, scope: tail}", r"peft\.parts\.0: peft\.scope=tail: .* choose from backbone"),
+        ("{name: lora, scope: tail}", r"peft\.parts\.0: peft\.scope=tail: .* choose from encoder"),
     ],
 )
 def test_a_part_is_as_strict_as_the_word_alone(parts: str, said: str) -> None:
@@ -51,8 +51,8 @@ def test_a_part_is_as_strict_as_the_word_alone(parts: str, said: str) -> None:
 
 
 def test_a_scope_in_which_a_part_has_no_place_is_refused(base: Segmenter) -> None:
-    with pytest.raises(UserError, match=r"^peft\.parts\.1: peft\.scope=backbone: nothing"):
-        applied(base, parts="lora,{name: adapter, scope: backbone}")
+    with pytest.raises(UserError, match=r"^peft\.parts\.1: peft\.scope=encoder: nothing"):
+        applied(base, parts="lora,{name: adapter, scope: encoder, seams: [*.after_cross_attn]}")
 
 
 def test_no_parts_are_no_hybrid() -> None:
