@@ -142,6 +142,8 @@ def train(*words: str) -> TrainedRun:
 def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     """Train all runs of a sweep on this machine; return those that are done, a row each.
 
+    Combinations whose words cannot go together are left out; the reason is printed.
+
     Args:
         words: as behind `-m`: `["peft=lora", "peft.rank=2,4"]`, `["+sweep=demo", "seed=0,1"]`.
         workers: runs at once on the CPU; default: one per core, at most 8.
@@ -156,11 +158,13 @@ def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     from segsweep.sweeps.board import last_words
     from segsweep.sweeps.local import Local, train_all
     from segsweep.sweeps.names import remember_launch
-    from segsweep.sweeps.plan import composed
+    from segsweep.sweeps.plan import composed, unfitting
 
     hydra_config, plan = composed(words, fetch=True)
     if faults := [f"{' '.join(entry.words)}: {f}" for entry in plan for f in entry.faults]:
         raise UserError("\n  ".join(["nothing was started:", *dict.fromkeys(faults)]))
+    for line in unfitting(plan):
+        print(line)
     labels = {entry.run: " ".join(entry.words) for entry in plan if entry.run and not entry.same}
     todo = {run: label for run, label in labels.items() if not run.finished()}
     all_ready(run.config for run in todo)

@@ -17,7 +17,7 @@ from segsweep.base.errors import Damaged, UserError
 from segsweep.base.hydra_parts import chosen_launcher, failure
 from segsweep.run.identity import Run
 from segsweep.sweeps.names import remember_launch
-from segsweep.sweeps.sweeper import Combination, expand
+from segsweep.sweeps.sweeper import Combination, expand, fitting
 
 
 @dataclass
@@ -78,14 +78,14 @@ class ProductSweeper(Sweeper):
     ) -> tuple[list[Job], list[tuple[Combination, Any]]]:
         """Return the runs that are still to be run, and those whose files cannot be read.
 
-        Two combinations that mean one run are one.
+        Two combinations that mean one run are one; those that cannot be are no runs of the sweep.
         """
         todo: dict[str, Job] = {}
         damaged: dict[str, tuple[Combination, Any]] = {}
         done: set[str] = set()
         jobs: list[Job] = []
-        for combination in combinations:
-            run = Run(self.compose(combination))
+        composed = fitting(combinations, lambda words: Run(self.compose(words)))
+        for combination, run in composed:
             jobs.append((combination, run))
             try:
                 if run.finished():

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import hydra
-
-from segsweep.base.config import Config, plain, typed
+from segsweep.base.config import Config, plain
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explained
 from segsweep.base.terminal import human, printer
 from segsweep.data.base import Subject
-from segsweep.sweeps.sweeper import Combination, composing
+from segsweep.sweeps.sweeper import Combination, composing, config_of, fitting
 
 COLUMNS = ("ms", "IQR", "to base", "CPU to base", "GFLOP", "peak", "delta", "trained")
 
@@ -37,17 +35,16 @@ def comparisons(overrides: Sequence[str]) -> list[Comparison]:
         words.append("model.weights=null")
     by_base: dict[str, Comparison] = {}
     with explained(), composing(words) as (_, combinations):
-        for combination in combinations:
-            _add(combination, by_base)
+        for combination, config in fitting(combinations, config_of):
+            _add(combination, config, by_base)
     return list(by_base.values())
 
 
-def _add(combination: Combination, by_base: dict[str, Comparison]) -> None:
-    """Compose one setting and its base; add it unless the base has its method already."""
+def _add(combination: Combination, config: Config, by_base: dict[str, Comparison]) -> None:
+    """Add one setting to its base, unless that has its method already."""
     method = [word for word in combination if word.startswith(("peft=", "peft."))]
     others = [word for word in combination if word not in method]
-    base = typed(hydra.compose("train", overrides=[*others, "peft=frozen"]))
-    config = typed(hydra.compose("train", overrides=combination))
+    base = config_of([*others, "peft=frozen"])
     parts = [plain(part) for part in (base.model, base.data, base.trainer)]
     settings = by_base.setdefault(json.dumps(parts), Comparison(base)).settings
     if config.peft not in (base.peft, *(known.peft for known in settings.values())):

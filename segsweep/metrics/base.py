@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from segsweep.base.config import Choice, words
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit, UserError
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -65,7 +65,7 @@ class Metric(Choice):
             raise UserError(f"metrics.key={self.key}: must be one of {', '.join(self.names())}")
 
     def check(self, data: DataSet) -> None:
-        """Raise UserError for a data set whose images this metric cannot judge."""
+        """Raise Unfit for a data set whose images this metric cannot judge."""
         if data.task in self.tasks:
             return
         from segsweep.task.base import kind
@@ -76,7 +76,7 @@ class Metric(Choice):
             if issubclass(metric, Metric) and data.task in metric.tasks
         ]
         judged = " or ".join(kind(task).finds for task in self.tasks)
-        raise UserError(
+        raise Unfit(
             f"metrics={self.name} judges {judged}, but data={data.name} has "
             f"{kind(data.task).finds} (choices: {', '.join(fitting)})"
         )

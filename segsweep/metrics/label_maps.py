@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit, UserError
 from segsweep.data.base import IGNORE
 from segsweep.metrics.base import Metric
 
@@ -84,10 +84,10 @@ class BinaryMetric(Metric):
     tasks: ClassVar[tuple[str, ...]] = ("semantic",)
 
     def check(self, data: DataSet) -> None:
-        """Raise UserError for a data set with several classes, or without label maps."""
+        """Raise Unfit for a data set with several classes, or without label maps."""
         super().check(data)
         if len(data.classes()) != 1:
-            raise UserError(
+            raise Unfit(
                 f"metrics={self.name} judges one foreground, but data={data.name} has "
                 f"{len(data.classes())} classes; choose metrics=miou"
             )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit
 from segsweep.metrics.base import Metric
 from segsweep.metrics.label_maps import JudgedMap, LabelMaps, percent
 
@@ -40,10 +40,10 @@ class MIoU(Metric):
     key: str = "mIoU_fg"
 
     def check(self, data: DataSet) -> None:
-        """Raise UserError for a set that is not semantic, or lacks the background that counts."""
+        """Raise Unfit for a set that is not semantic, or lacks the background that counts."""
         super().check(data)
         if self.key.endswith("_bg") and not data.background:
-            raise UserError(
+            raise Unfit(
                 f"metrics.key={self.key}: data={data.name} has no background; choose "
                 f"{self.key.replace('_bg', '_fg')}"
             )

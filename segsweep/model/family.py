@@ -121,7 +121,7 @@ class Family(Choice):
         return {}
 
     def check(self, data: DataSet) -> None:
-        """Raise UserError for weights that cannot be named so, and data that do not fit."""
+        """Raise Unfit for data of other tasks, UserError for weights that cannot be named so."""
         if data.task not in self.tasks:
             able = [
                 word

@@ -15,11 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.base.config import Config, plain, typed
-from segsweep.base.errors import Damaged, UserError
+from segsweep.base.config import Config, plain
+from segsweep.base.errors import Damaged, Unfit, UserError
 from segsweep.base.explain import explained
 from segsweep.base.terminal import aligned, duration, human, shared
 from segsweep.data.base import trainable
@@ -31,7 +30,7 @@ from segsweep.sweeps.names import directories
 from segsweep.sweeps.options import Slurm
 from segsweep.sweeps.slurm import alike, script
 from segsweep.sweeps.status import UNREADABLE, jobs
-from segsweep.sweeps.sweeper import Combination, composing
+from segsweep.sweeps.sweeper import Combination, composing, config_of, left_out
 
 
 @dataclass
@@ -42,6 +41,7 @@ class Planned:
     run: Run | None = None
     state: str = "refused"
     faults: list[str] = field(default_factory=list)
+    unfit: str | None = None  # why its words cannot go together: no run of the sweep
     same: str | None = None  # words of the combination that means the same run
     cost: Cost = field(default_factory=Cost)
     ceiling: Ceiling | None = None
@@ -59,7 +59,7 @@ class Planned:
         name = self.run.name if self.run is not None else None
         identity = {"overrides": self.words, "run": name, "state": self.state, "same_as": self.same}
         limit = self.ceiling.value if self.ceiling else None
-        about = {"starts": starts, "faults": self.faults, "ceiling": limit}
+        about = {"starts": starts, "left_out": self.unfit, "faults": self.faults, "ceiling": limit}
         return identity | about | asdict(self.cost)
 
 
@@ -67,10 +67,13 @@ def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Pl
     """Return Hydra's own config, and every combination of a command line, composed and checked.
 
     `fetch` downloads base weights. What is wrong with one combination is kept with it, not raised.
+    Those whose words cannot go together are left out, unless nothing else is asked for.
     Raises UserError for words that say no sweep.
     """
     with explained(), composing(overrides) as (hydra_config, combinations):
         plan = [_composed(words) for words in combinations]
+    if all(entry.unfit for entry in plan):
+        plan = [Planned(entry.words, faults=[entry.unfit or ""]) for entry in plan]
     _check(plan, fetch)
     return hydra_config, plan
 
@@ -78,7 +81,9 @@ def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Pl
 def _composed(words: Combination) -> Planned:
     try:
         with explained():
-            return Planned(words, Run(typed(hydra.compose("train", overrides=words))))
+            return Planned(words, Run(config_of(words)))
+    except Unfit as reason:
+        return Planned(words, state="left out", unfit=str(reason))
     except UserError as error:
         return Planned(words, faults=[str(error)])
 
@@ -207,9 +212,10 @@ def refuse(plan: Sequence[Planned], total: float, most: float) -> None:
 
 def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
     """Return the plan as text: its runs, the totals, and what is wrong or missing."""
-    common = shared([entry.words for entry in plan])
+    runs = [entry for entry in plan if not entry.unfit]
+    common = shared([entry.words for entry in runs])
     rows: list[Sequence[str]] = [("", "hours", "memory", "GPU memory", "disk", "as", "")]
-    for entry in plan:
+    for entry in runs:
         trimmed = entry.to_run and entry not in starting
         state = f"same as {entry.same}" if entry.same else "too much" if trimmed else entry.state
         cost = entry.cost if entry.to_run else Cost(source="")
@@ -218,7 +224,13 @@ def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
         words = " ".join(word for word in entry.words if word not in common)
         rows.append((state, hours, *sizes, cost.source, words))
     first = [f"all: {' '.join(common)}"] if common else []
-    return [*first, *aligned(rows), _summary(plan, starting), *ceilings(plan), *_troubles(plan)]
+    said = [_summary(runs, starting), *unfitting(plan), *ceilings(runs), *_troubles(runs)]
+    return [*first, *aligned(rows), *said]
+
+
+def unfitting(plan: Sequence[Planned]) -> list[str]:
+    """Return how many combinations are left out, and why."""
+    return left_out([entry.unfit for entry in plan if entry.unfit], len(plan))
 
 
 def _troubles(plan: Sequence[Planned]) -> list[str]:

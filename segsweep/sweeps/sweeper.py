@@ -8,6 +8,9 @@
 
 The command line narrows: `peft=lora` keeps the combinations that say so; a value that no
 combination has takes the key's place where it stands; a new key is added to all.
+
+Combinations whose words cannot go together, a method and a model without places for it, say, are
+left out with the reason.
 """
 
 from __future__ import annotations
@@ -15,16 +18,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from omegaconf import DictConfig
 
 from segsweep.base.config import Config, typed
+from segsweep.base.errors import Unfit
 from segsweep.base.hydra_parts import initialized, parsed
 from segsweep.base.overrides import readable
 from segsweep.base.words import without_folders
 
 Combination = list[str]  # override strings of one run
+T = TypeVar("T")
 
 
 def alternatives(words: Sequence[str]) -> dict[str, list[str]]:
@@ -76,6 +83,38 @@ def distinct(combinations: list[Combination]) -> list[Combination]:
     return [list(unique) for unique in dict.fromkeys(tuple(c) for c in combinations)]
 
 
+def fitting(
+    combinations: Iterable[Combination], compose: Callable[[Combination], T]
+) -> Iterator[tuple[Combination, T]]:
+    """Compose all combinations but those whose words cannot go together; print these at the end.
+
+    Raises:
+        UserError: words that mean nothing.
+        Unfit: the reasons, where no combination would be left.
+    """
+    unfit: list[str] = []
+    fit = 0
+    for words in combinations:
+        try:
+            composed = compose(words)
+        except Unfit as reason:
+            unfit.append(str(reason))
+            continue
+        fit += 1
+        yield words, composed
+    if unfit and not fit:
+        raise Unfit("\n".join(dict.fromkeys(unfit)))
+    print(*left_out(unfit, len(unfit) + fit), sep="\n", end="\n" if unfit else "")
+
+
+def left_out(reasons: Sequence[str], total: int) -> list[str]:
+    """Return how many of all combinations are left out, and why, each reason once."""
+    head, counts = f"{len(reasons)} of {total} combinations are left out:", Counter(reasons)
+    if len(counts) < 2:
+        return [f"{head} {reason}" for reason in counts]
+    return [head, *(f"  {number}: {reason}" for reason, number in counts.items())]
+
+
 @contextlib.contextmanager
 def composing(arguments: Sequence[str]) -> Iterator[tuple[DictConfig, list[Combination]]]:
     """Set up Hydra for a command line; give its own config, and what each run would override."""
@@ -91,9 +130,16 @@ def composing(arguments: Sequence[str]) -> Iterator[tuple[DictConfig, list[Combi
 
 
 def configs(arguments: Sequence[str]) -> Iterator[tuple[Combination, Config]]:
-    """Compose every run of a command line (`+sweep=table2 peft=lora`) without running any."""
+    """Compose every run of a command line (`+sweep=table2 peft=lora`) without running any.
+
+    Raises as `fitting`.
+    """
+    with composing(arguments) as (_, combinations):
+        yield from fitting(combinations, config_of)
+
+
+def config_of(words: Combination) -> Config:
+    """Compose one run inside `composing`."""
     import hydra
 
-    with composing(arguments) as (_, combinations):
-        for combination in combinations:
-            yield combination, typed(hydra.compose("train", overrides=combination))
+    return typed(hydra.compose("train", overrides=words))
