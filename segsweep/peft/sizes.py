@@ -14,20 +14,41 @@ from typing import TYPE_CHECKING, Any
 from segsweep.base.config import Config, plain
 
 if TYPE_CHECKING:
-    from segsweep.model.family import Family
     from segsweep.peft.apply import Counts
 
 
 @dataclass(frozen=True)
 class SettingSize:
-    """Counts of one setting; `setting` holds all fields of the method and of the model."""
+    """Counts of one setting."""
 
     model: str
     peft: str
     label: str
-    setting: dict[str, Any]
     classes: int
     counts: Counts
+
+
+class Bases:
+    """Models on the meta device, each built once."""
+
+    def __init__(self) -> None:
+        self.built: dict[str, Any] = {}
+
+    def counts(self, config: Config, classes: int) -> dict[str, Counts]:
+        """Count the parameters of a setting by the readings of its roles, the chosen one first."""
+        import torch
+
+        from segsweep.peft.apply import apply
+
+        subject = config.data.subject(classes)
+        key = json.dumps([plain(config.model), asdict(subject)])
+        if key not in self.built:
+            with torch.device("meta"):
+                self.built[key] = config.model.build(subject)
+        return {
+            title: apply(copy.deepcopy(self.built[key]), config.peft, reading.roles)
+            for title, reading in config.model.readings.items()
+        }
 
 
 def sizes(
@@ -37,36 +58,19 @@ def sizes(
 
     Runs that differ in their data or seed alone are one setting.
     """
-    import torch
-
-    from segsweep.peft.apply import apply
-
-    bases: dict[str, Any] = {}
-    rows: dict[tuple[str, str], list[SettingSize]] = {}
+    bases, rows = Bases(), dict[str, list[SettingSize]]()
     for overrides, config in configs:
         number = classes(config)
-        subject = config.data.subject(number)
-        base = json.dumps([plain(config.model), asdict(subject)])
-        method = json.dumps(plain(config.peft))
-        if (base, method) in rows:
+        parts = plain(config.model), asdict(config.data.subject(number)), plain(config.peft)
+        if (key := json.dumps(parts)) in rows:
             continue
-        if base not in bases:
-            with torch.device("meta"):
-                bases[base] = config.model.build(subject)
         label = " ".join(word[5:] for word in overrides if word.startswith("peft."))
-        words, readings = (config.model.name, config.peft.name), []
-        for title, reading in config.model.readings.items():
-            counts = apply(copy.deepcopy(bases[base]), config.peft, reading.roles)
-            setting = setting_of(config, reading)
-            size = SettingSize(*words, f"{label} {title}".strip(), setting, number, counts)
-            readings.append(size)
+        words = config.model.name, config.peft.name
+        readings = [
+            SettingSize(*words, f"{label} {title}".strip(), number, counts)
+            for title, counts in bases.counts(config, number).items()
+        ]
         if len({row.counts for row in readings}) == 1:
             readings = [replace(readings[0], label=label)]
-        rows[base, method] = readings
+        rows[key] = readings
     return [row for readings in rows.values() for row in readings]
-
-
-def setting_of(config: Config, model: Family) -> dict[str, Any]:
-    """Return all fields of the method, and of the model as `model.<key>`."""
-    fields = {f"model.{key}": value for key, value in plain(model).items()}
-    return {**plain(config.peft), **fields}

@@ -71,7 +71,18 @@ def qualifying(spec: Spec, runs: list[Values]) -> list[Values]:
         named = [run for run in ours if run["config.data.name"] in sets]
         known = {run.get("data.fingerprint"): run["config.data.name"] for run in named}
         ours = [run for run in ours if not places.isdisjoint(_readings(run, known))]
-    return [*printed, *(run for run in ours if _fits(run, spec.where))]
+    ours = [run for run in ours if _fits(run, spec.where)]
+    for key in spec.varies:
+        ours = _varying(ours, key)
+    return [*printed, *ours]
+
+
+def _varying(runs: list[Values], key: str) -> list[Values]:
+    """Return the runs of methods that have several values of a key on a model."""
+    values: dict[Key, set[str]] = defaultdict(set)
+    for run in runs:
+        values[run["model"], run["config.peft.name"]].add(_text(recorded(run, key)))
+    return [run for run in runs if len(values[run["model"], run["config.peft.name"]]) > 1]
 
 
 def _places(printed: list[Values], runs: list[Values]) -> set[Key]:
@@ -205,9 +216,13 @@ def _label(run: LabelledRun, metric: str, name: str, spec: Spec) -> str:
     if name in ("setting", "method"):
         text = run.setting if name == "setting" else run.family
     else:
-        value = recorded(run.values, name)
-        text = f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
+        text = _text(recorded(run.values, name))
     return spec.labels.get(text, text)
+
+
+def _text(value: Any) -> str:
+    """Return a recorded value as a label, "" for none."""
+    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _distinct(observed: list[Observation], fields: Sequence[str]) -> list[Observation]:
