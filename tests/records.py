@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from segsweep.base.config import plain
+from segsweep.base.config import Config, plain
 from segsweep.metrics.base import Metric
 from segsweep.run.record import metric_facts
 from tests import words
@@ -103,6 +103,19 @@ def record(
         "best": {"epoch": 9, "step": 160},
         "error": None,
     }
+
+
+def record_of(config: Config, ap: float = 40.0) -> dict[str, Any]:
+    """Return the record of a finished run of a composed config, whose data need not be there.
+
+    Every value of its metric is `ap`.
+    """
+    model, peft, data = config.model.name, config.peft.name, config.data.name
+    place = str(plain(config.data))
+    one = record(peft, ap, data=data, domain=place, model=model, metrics=config.metrics)
+    key = hashlib.sha256(json.dumps(plain(config)).encode()).hexdigest()[:12]
+    name = f"{model}-{peft}-{data}-{key}"
+    return one | {"id": key, "name": name, "config": plain(config)}
 
 
 @cache

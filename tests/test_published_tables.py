@@ -20,8 +20,9 @@ from segsweep.results.tables import build
 from segsweep.run.identity import Run
 from segsweep.run.record import metric_facts
 from segsweep.story import train
+from segsweep.sweeps.sweeper import configs
 from tests.layouts import make
-from tests.records import record, write
+from tests.records import record, record_of, write
 from tests.words import class_of, compose, files
 
 PUBLISHED = reported.read(Path(__file__).resolve().parent.parent / "results")
@@ -156,6 +157,33 @@ def test_what_the_study_has_enters_its_tables(
 ) -> None:
     write(tmp_path, record(**run))
     assert len(ours(built(tmp_path, name))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "narrowed", "metrics"),
+    [
+        ("convlora_main", [["+sweep=convlora", "data=kvasir"], ["+sweep=convlora", "peft=lora"]],
+         {"S", "E_mean", "F_weighted", "BER_image", "IoU_image", "Dice_image"}),
+        ("convlora_multiclass", [["+sweep=convlora_multiclass"]], {"mIoU_fg"}),
+    ],
+)  # fmt: skip
+def test_the_sweeps_of_conv_lora_fill_its_tables(
+    tmp_path: Path, name: str, narrowed: list[list[str]], metrics: set[str]
+) -> None:
+    """Every row of SAM's on a set, and of one row every column."""
+    for words in narrowed:
+        write(tmp_path, *(record_of(config) for _, config in configs(words)))
+    table = built(tmp_path, name)
+    rows = {row.method: row for row in table.rows if row.origin == "ours" if row.run.values}
+    printed = {row.method for row in table.rows if row.origin == "reported"}
+    filled = {row.method for row in ours(table).values()}
+    assert filled == printed - {"domain_specific", "TransLab", "Trans2Seg"}
+    columns = [column for column in table.columns if column.metric in metrics]
+    assert {column.metric for column in columns} == metrics
+    assert all(rows["lora"].cells[column.labels].value == 40.0 for column in columns)
+    assert {row.labels[0] for row in ours(table).values()} <= {
+        row.labels[0] for row in table.rows if row.origin == "reported"
+    }
 
 
 def test_a_folder_that_is_called_like_a_set_does_not_push_it_out(tmp_path: Path) -> None:

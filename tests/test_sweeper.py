@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsweep.sweeps.sweeper import alternatives, configs, expand
+from segsweep.base.words import files
+from segsweep.sweeps.sweeper import alternatives, composing, configs, expand
 
 SETTINGS = {
     "settings": [
@@ -98,6 +99,27 @@ def test_configs_composes_a_sweep_from_conf():
     assert len(words) == len(set(words)) >= 5
     assert all(config.seed == 3 for _, config in found)
     assert {config.peft.name for _, config in found} >= {"lora", "frozen"}
+
+
+def test_a_glob_stands_for_every_word_of_a_group():
+    with composing(["+sweep=methods_mini"]) as (_, combinations):
+        methods = [word for c in combinations for word in c if word.startswith("peft=")]
+    assert {word.partition("=")[2] for word in methods} == {*files("peft")} - {"from_scratch"}
+    assert len(methods) == 2 * 2 * (len(files("peft")) - 1)
+
+
+def test_the_miniature_has_the_ten_settings_in_each_look_and_four_on_classes():
+    with composing(["+sweep=convlora_mini"]) as (_, combinations):
+        assert len(combinations) == 44
+    binary = [config.peft for _, config in configs(["+sweep=convlora_mini", "data.domain=street"])]
+    several = [
+        config.peft for _, config in configs(["+sweep=convlora_mini", "data=digits_semantic"])
+    ]
+    published = [c.peft.name for _, c in configs(["+sweep=convlora", "data=kvasir"])]
+    assert {method.name for method in binary} == {*published}
+    assert len(binary) == 10
+    assert len(several) == 4
+    assert all(method in binary for method in several)
 
 
 def test_a_mistyped_line_is_refused():

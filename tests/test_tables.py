@@ -125,6 +125,21 @@ def test_ours_stand_beside_the_published_and_gaps_are_named(tmp_path: Path) -> N
     assert "Full head on AP NDD20 SEEM" in note
 
 
+def test_parts_of_the_model_are_rows_of_the_methods_that_were_kept_to_them(tmp_path: Path) -> None:
+    parts = [{}, {"scope": ""}, {"scope": "backbone"}, {"scope": "last:4"}]
+    write(tmp_path, *(record("lora", 40.0 + i, seed=i, **part) for i, part in enumerate(parts)))
+    write(tmp_path, record("adapter", 30.0), record("lora", 50.0, model="seem_tiny"))
+    (table,) = built(tmp_path, "scope")
+    cells = {row.labels: [c.value for c in row.cells.values()] for row in table.rows}
+    assert cells == {
+        ("LoRA", "everywhere"): [40.5], ("LoRA", "backbone"): [42.0], ("LoRA", "last:4"): [43.0],
+    }  # fmt: skip
+    write(tmp_path, record("lora", 20.0, scope="head", rank=4), record("lora", 21.0, rank=4))
+    (table,) = built(tmp_path, "scope")
+    assert {row.labels[0] for row in table.rows} == {"LoRA"}
+    assert sum(len(row.cells) for row in table.rows) == len(table.rows) == 5
+
+
 def test_runs_elsewhere_do_not_enter_a_published_table(tmp_path: Path) -> None:
     write(tmp_path, record("lora", 40, rank=2))
     (table,) = built(tmp_path, "peft_table2a")
