@@ -30,6 +30,9 @@ SAID = f"1 of 2 combinations are left out: {REASON}"
         ["model=sam_tiny", "data=digits"],
         ["data=digits", "metrics=miou"],
         ["data=digits_semantic", "data.domain=street", "metrics=overlap"],
+        ["model=maskdino_tiny", "peft=vpt"],
+        ["model=maskdino_tiny", "peft=lora", "peft.scope=neck"],
+        ["model=sam_tiny", "data=digits_binary", "peft=vpt", "peft.scope=decoder"],
     ],
 )
 def test_a_pair_alone_is_refused(words: list[str]) -> None:

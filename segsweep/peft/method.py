@@ -87,6 +87,11 @@ class Method(Choice):
                     f"peft.scope={self.scope}: model={model.name} has no such part with places; "
                     f"choose from {', '.join(parts)}{', or ' * bool(parts)}last:K"
                 )
+            if self.in_blocks and self.scope != "backbone":
+                raise Unfit(
+                    f"peft.scope={self.scope}: peft={self.name} lives in the blocks of the "
+                    "backbone; choose backbone, or last:K"
+                )
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Add the method's parameters to a frozen model, return the places' names and shapes."""
