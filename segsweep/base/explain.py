@@ -136,11 +136,12 @@ def _keys(config: Any, group: Any) -> list[Any]:
 
 
 def _having(group: str, key: str) -> list[str]:
-    """Return the words of a group that have a key."""
+    """Return words of a group that have a key, one of each class."""
     from segsweep.base.config import words
 
     with contextlib.suppress(UserError):  # a word of somebody that cannot be read
-        return [w for w, kind in words(group).items() if key in {f.name for f in fields(kind)}]
+        first = {kind: word for word, kind in reversed(words(group).items())}
+        return sorted(w for kind, w in first.items() if key in {f.name for f in fields(kind)})
     return []
 
 

@@ -20,6 +20,7 @@ TALK = (  # of libraries, about what is deliberate here or regards nobody who us
     r".*`srun` command is available.*",
     r".*does not have many workers.*",
     r".*Tensor Cores.*",
+    r".*Sparse invariant checks.*",
 )
 
 

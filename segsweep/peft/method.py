@@ -35,6 +35,8 @@ class Method(Choice):
     """Files of `segsweep/task` that it can serve; None: every one."""
     needs_grid: ClassVar[bool] = False
     """Whether its fillings must be told where tokens are in the image (`Seam.gives_grid`)."""
+    counted_by: ClassVar[str] = ""
+    """Package whose numbers its counts are, where there is no formula; tables say so."""
     has_auxiliary_loss: ClassVar[bool] = False
     """Whether modules of it leave losses, `auxiliary` (`layers.seam`), in a forward of training."""
 

@@ -7,7 +7,7 @@ marks mean, how they were found, and where nothing can be said.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import product
 
@@ -19,7 +19,8 @@ from segsweep.results.over_sets import least, needed
 from segsweep.results.pivot import Observation
 from segsweep.results.quantiles import LEVEL
 from segsweep.results.reported import PRINTED_MEAN
-from segsweep.results.trace import code, heading
+from segsweep.results.sources import counted_elsewhere, mixed_code
+from segsweep.results.trace import heading
 from segsweep.results.unlearnt import unlearnt
 from segsweep.results.wording import QUANTITIES, Values, first, protocol_in_words
 
@@ -35,7 +36,8 @@ def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
         _missing(table, observed) if ours else "",
         _failed(table.runs),
         ceiling_remark(table),
-        _code(table.runs),
+        mixed_code(table.runs),
+        counted_elsewhere(table),
         left_out(table),
         _mixed(table),
         _printed_means(table, observed),
@@ -84,15 +86,6 @@ def _reason(values: Values) -> str:
     kind, message = (str(values.get(f"error.{word}") or "") for word in ("type", "message"))
     line = message.strip().partition("\n")[0]
     return f"{kind}: {line}"[:100] if line else kind or "no reason recorded"
-
-
-def _code(runs: list[Values]) -> str:
-    done = (run for run in runs if run["status"] == "done" and run["origin"] == "ours")
-    versions = Counter(code(run) for run in done)
-    if len(versions) < 2:
-        return ""
-    mixed = ", ".join(f"{n} at {version}" for version, n in sorted(versions.items()))
-    return f"Mixed code versions: {mixed}."
 
 
 def _mixed(table: Table) -> str:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from segsweep.base.config import Config, compose
+from segsweep.base.config import Config, class_of, compose
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explained
 from segsweep.base.package import packaged
@@ -56,7 +56,9 @@ def show(rows: list[SettingSize]) -> None:
         counts = row.counts
         absolute = f"{counts.trainable:,}", f"{counts.total:,}", f"{counts.trainable / 1e6:.2f}"
         numbers = str(row.classes), *absolute, f"{counts.percent:.2f}"
-        grid.add_row(row.model, row.peft, escape(row.label), *numbers)
+        package = getattr(class_of("peft", row.peft), "counted_by", "")
+        label = f"{row.label} (counted by {package})".strip() if package else row.label
+        grid.add_row(row.model, row.peft, escape(label), *numbers)
     printer(width=120).print(grid)
 
 

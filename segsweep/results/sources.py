@@ -1,0 +1,31 @@
+"""Remarks below a table on what its numbers come from: versions of the code, counts of others."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from segsweep.results.cells import Table
+from segsweep.results.trace import code
+from segsweep.results.wording import Values, class_of, first
+
+
+def mixed_code(runs: list[Values]) -> str:
+    """Say which versions of the code made the runs, if there are several."""
+    done = (run for run in runs if run["status"] == "done" and run["origin"] == "ours")
+    versions = Counter(code(run) for run in done)
+    if len(versions) < 2:
+        return ""
+    mixed = ", ".join(f"{n} at {version}" for version, n in sorted(versions.items()))
+    return f"Mixed code versions: {mixed}."
+
+
+def counted_elsewhere(table: Table) -> str:
+    """Say which rows hold parameters as another package counts them, not by a formula."""
+    if not any(fact.startswith("params.") for fact in table.spec.facts):
+        return ""
+    counted: dict[str, list[str]] = defaultdict(list)
+    for row in table.rows:
+        if package := getattr(class_of("peft", row.method), "counted_by", ""):
+            counted[package].append(row.setting)
+    parts = (f"by {package}: {first(rows)}" for package, rows in counted.items())
+    return f"Parameters counted {'; '.join(parts)}." if counted else ""
