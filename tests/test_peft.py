@@ -73,8 +73,10 @@ def doubled(word):
     return [[word, *sizes]] if sizes else []
 
 
-COMBINATIONS = [variant for word in WORDS for variant in combinations(word)]
-DOUBLED = [variant for word in WORDS for variant in doubled(word)]
+FIRST = {class_of("peft", word): word for word in reversed(WORDS)}  # of each class; the others
+COMBINATIONS = [[word] for word in WORDS if word not in FIRST.values()]  # as their yaml has them
+COMBINATIONS += [variant for word in FIRST.values() for variant in combinations(word)]
+DOUBLED = [variant for word in FIRST.values() for variant in doubled(word)]
 WITHOUT_BLOCKS = [
     m for m in MODELS if not has_blocks(config_of(["frozen"], m).model.backbone.layout)
 ]
@@ -178,7 +180,8 @@ def test_training_starts_where_the_method_says(base, config, images):
     model, _ = applied(base, config)
     one = images[:1]  # several may be computed in another order where the backbone trains
     change = (outputs(model, one) - outputs(base, one)).abs().max()
-    assert (change < 1e-6) == config.peft.identity
+    rounded = 1e-5 if config.peft.counted_by else 1e-6  # the library may take a weight apart
+    assert (change < rounded) == config.peft.identity
 
 
 def buffers(model, base):
