@@ -33,7 +33,7 @@ def composed(*words: str, parts: str = "") -> Config:
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ("lroa", r"peft\.parts\.0: peft=lroa: .* did you mean 'lora'\? \(choices: adapter, "),
+        ("adaptor", r"peft\.parts\.0: peft=adaptor: .* did you mean 'adapter'"),
         ("ia3,{name: lora, rnk: 4}", r"parts\.1\.rnk: there is no key .*did you mean 'rank'"),
         ("{name: lora, rank: two}", r"peft\.parts\.0\.rank=two: must be a whole number"),
         ("{name: lora, rank: 0}", r"peft\.parts\.0: peft\.rank=0: the rank must be at least 1"),
