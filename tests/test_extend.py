@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
 CONTRACTS = {  # test file -> tests of the new word
-    "tests/test_peft.py": "(shift or dense) and not seem_tiny",
+    "tests/test_peft.py": "shift and not seem_tiny or dense",
     "tests/test_lodgers.py": "dense",
     "tests/test_data_sources.py": "crates",
     "tests/test_backbone_layouts.py": "plain",
