@@ -17,7 +17,7 @@ from torch import nn
 from segsweep.base.config import fingerprint
 from segsweep.base.errors import UserError
 from segsweep.peft.apply import Counts, apply, merge
-from segsweep.peft.borrowed import Borrowed
+from segsweep.peft.borrowed import Borrowed, installed
 from segsweep.peft.borrowed_layers import Layer
 from segsweep.peft.delta import delta_state_dict
 from segsweep.results import frame
@@ -258,6 +258,11 @@ def test_dropout_and_another_version_are_refused_while_composing():
         config("peft=vera", "peft.options.vera_dropout=0.1")
     with pytest.raises(UserError, match=r"peft.version=0.1: installed is peft .*: pip install"):
         config("peft=vera", "peft.version=0.1")
+
+
+def test_a_folder_of_the_packages_name_is_not_the_package(monkeypatch):
+    monkeypatch.setattr("segsweep.peft.borrowed.LIBRARY", "json")  # can be imported, has no version
+    assert installed() == ""
 
 
 def test_the_librarys_version_is_a_part_of_the_identity_of_these_runs_alone(monkeypatch):

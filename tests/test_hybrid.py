@@ -141,8 +141,41 @@ def test_rows_of_one_weight_may_belong_to_different_parts(base: Segmenter) -> No
     ],
 )
 def test_two_parts_at_one_place_are_refused(base: Segmenter, parts: str, said: str) -> None:
-    with pytest.raises(UserError, match=rf"^peft\.parts: {said}.*; give them places apart"):
+    with pytest.raises(
+        UserError, match=rf"^peft\.parts: {said}.*; give them places apart.* leave one"
+    ):
         applied(base, parts=parts)
+
+
+SAM = ["model=sam_tiny", "data=digits_binary", "model.weights=null"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("peft.parts=[lst,lora]", r"blocks\.0\.attn\.qkv\.weight:q\.lora_A' and 15 more"),
+        ("peft.parts=[vpt,lst]", r"blocks\.0\.prompts\.filling\.prompts'"),
+        ("peft.parts=[lst,bitfit]", r"patch_embed\.proj\.bias' and 24 more"),
+    ],
+)
+def test_nothing_learns_ahead_of_where_gradients_end(word: str, said: str) -> None:
+    config = compose(["peft=hybrid", word, *SAM])
+    with torch.device("meta"):
+        model = config.model.build(config.data.subject())
+    with pytest.raises(UserError, match=rf"^peft: 'backbone\.{said} would not learn: "):
+        apply(model, config.peft, config.model.roles)
+
+
+def test_behind_a_network_beside_the_blocks_parts_learn() -> None:
+    parts = "[lst,{name: ssf, targets: [neck], neck: true}]"
+    config = compose(["peft=hybrid", f"peft.parts={parts}", *SAM])
+    with torch.device("meta"):
+        model = config.model.build(config.data.subject())
+    assert apply(model, config.peft, config.model.roles).added
+
+
+def test_a_part_without_a_rank_is_called_without_one() -> None:
+    assert Hybrid(name="hybrid", parts=["oft", "vera"]).label == "OFT + VeRA r=256"
 
 
 def test_parts_of_blocks_and_parts_of_heads_live_together() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from segsweep.base.config import compose
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit, UserError
 from segsweep.sweeps.sweeper import configs
 
 
@@ -26,7 +26,7 @@ def test_from_scratch_refuses_weights_that_are_given(key):
 
 @pytest.mark.parametrize("word", ["full_head", "bitfit", "ln_tuning", "from_scratch"])
 def test_a_scope_is_for_what_is_added(word):
-    with pytest.raises(UserError, match=rf"peft\.scope=decoder: peft={word} adds nothing"):
+    with pytest.raises(Unfit, match=rf"peft\.scope=decoder: peft={word} adds nothing"):
         compose([f"peft={word}", "peft.scope=decoder"])
 
 

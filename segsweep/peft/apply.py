@@ -60,6 +60,8 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
     _refuse_trained(sites)
     for parameter in selected:
         parameter.requires_grad_(True)
+    if method.detached:
+        _refuse_unreached(model)
     added = method.once(places) + sum(method.size(shape) for shape in places.values())
     counts = Counts(_count(p for _, p in trained(model)), added, _count(model.parameters()))
     expected = (added + _count(selected), base + added)
@@ -121,6 +123,20 @@ def _refuse_trained(sites: Iterable[Site]) -> None:
                 f"peft.train names '{site.name}', which is edited; leave it out of peft.train, or "
                 "out of what is edited"
             )
+
+
+def _refuse_unreached(model: nn.Module) -> None:
+    """Refuse what would train in the backbone ahead of its end, where no gradient arrives."""
+    host = Places(model, {}).host
+    reached = {p for part in (host.side, *host.tail()) for p in part.parameters()}
+    own = {parameter for parameter in host.parameters() if parameter not in reached}
+    if names := [name for name, parameter in trained(model) if parameter in own]:
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        raise UserError(
+            f"peft: '{names[0]}'{more} would not learn: a network beside the blocks of the "
+            "backbone lets no gradient enter them; leave out what else is trained or added there "
+            "(peft.train, peft.parts)"
+        )
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

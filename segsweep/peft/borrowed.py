@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import outside, within
 from segsweep.base.errors import UserError
-from segsweep.peft.lora import Fused
+from segsweep.peft.lora import Fused, split
 from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
     from segsweep.model.family import Family
     from segsweep.peft.places import Places
-    from segsweep.peft.sites import Site
 
 LIBRARY = "peft"
 
 
 def installed() -> str:
     """Return the version of the package, nothing where it is absent; it is not imported."""
-    return version(LIBRARY) if find_spec(LIBRARY) else ""
+    try:
+        return version(LIBRARY) if find_spec(LIBRARY) else ""
+    except PackageNotFoundError:  # some folder has its name
+        return ""
 
 
 @dataclass
@@ -109,8 +111,3 @@ class Borrowed(Method):
     def size(self, shape: tuple[int, ...]) -> int:
         """As the library has it."""
         return shape[0]
-
-
-def split(site: Site, fused: Fused) -> list[Site]:
-    """Take a fused weight apart into the rows that are edited, see `LoRA`."""
-    return [site.third("q"), site.third("v")] if site.fused and fused is Fused.qv else [site]

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
+from segsweep.base.errors import UserError
 from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
@@ -57,13 +58,21 @@ class ConvLoRA(Method):
         return False
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
-        """Fill the places, see `Method.inject`."""
+        """Fill the places, see `Method.inject`.
+
+        Raises UserError for one that is not beside queries, keys and values.
+        """
         from segsweep.peft.layers_conv_lora import LowRankExperts
 
         def filling(width: int) -> nn.Module:
             switch = self.gate is Gating.switch
             return LowRankExperts(width, self.rank, self.alpha / self.rank, self.experts, switch)
 
+        if wrong := [n for n in places.seams(self.seams) if not n.endswith(".beside_qkv")]:
+            raise UserError(
+                f"peft.seams: '{wrong[0]}' is not beside queries, keys and values; name places "
+                "that are, as *.beside_qkv"
+            )
         return places.fill(self.seams, filling)
 
     def size(self, shape: tuple[int, ...]) -> int:

@@ -55,6 +55,11 @@ class Hybrid(Method):
         return any(method.has_auxiliary_loss for method in self.methods)
 
     @property
+    def detached(self) -> bool:  # type: ignore[override]
+        """Whether a part is."""
+        return any(method.detached for method in self.methods)
+
+    @property
     def sparse(self) -> bool:  # type: ignore[override]
         """Whether a part is."""
         return any(method.sparse for method in self.methods)
@@ -102,7 +107,7 @@ class Hybrid(Method):
         parts = [f"{i} ({described(self.methods[i])})" for i in (first, second)]
         return UserError(
             f"peft.parts: '{taken.place}' would be {taken.how} by {' and '.join(parts)}; give them "
-            "places apart, by their scope, say, or their targets"
+            "places apart, by their scope, say, or their targets, or leave one out"
         )
 
     def once(self, places: Mapping[str, tuple[int, ...]]) -> int:
@@ -136,7 +141,8 @@ def described(method: Method) -> str:
     """Call a method by its label, the options that labels show, and those that were given."""
     shown = {key: plain(getattr(method, key)) for key in method.shown}
     usual = vars(part(0, {"name": method.name, **shown}))
-    words = [method.shown[k].format(method.spelling.get(v, v)) for k, v in shown.items()]
+    given = {key: method.spelling.get(v, v) for key, v in shown.items() if v is not None}
+    words = [method.shown[key].format(value) for key, value in given.items()]
     for f in fields(method):
         value = getattr(method, f.name)
         if not f.metadata.get("outside") and f.name not in shown and value != usual[f.name]:

@@ -74,7 +74,7 @@ class LoRA(Method):
         """Edit the target weights, see `Method.inject`."""
         shapes = {}
         for target in places.weights(self.targets):
-            for site in self._split(target):
+            for site in split(target, self.fused):
                 if len(site.shape) != 2:
                     raise UserError(f"peft.targets: '{site.name}' is no matrix: {site.shape}")
                 site.edit(self.edit(site))
@@ -88,12 +88,6 @@ class LoRA(Method):
         drawn = factors(site, self.rank, self.init.name)
         return Edit(site, partial(low_rank, scale=self.scale), **drawn)
 
-    def _split(self, site: Site) -> list[Site]:
-        """Take a fused weight apart into the rows that are edited."""
-        if site.fused and self.fused is Fused.qv:
-            return [site.third("q"), site.third("v")]
-        return [site]
-
     def hf_lora(self) -> dict[str, Any] | None:
         """Return rank and alpha in HF's words, see `Method.hf_lora`."""
         return {"r": self.rank, "lora_alpha": self.scale * self.rank}
@@ -101,6 +95,11 @@ class LoRA(Method):
     def size(self, shape: tuple[int, ...]) -> int:
         """rank (out + in)."""
         return self.rank * sum(shape)
+
+
+def split(site: Site, fused: Fused) -> list[Site]:
+    """Take a fused weight apart into the rows that are edited, see `LoRA`."""
+    return [site.third("q"), site.third("v")] if site.fused and fused is Fused.qv else [site]
 
 
 def low_rank(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scale: float) -> Tensor:

@@ -37,6 +37,7 @@ class LST(Method):
 
     in_blocks: ClassVar[bool] = True
     needs_grid: ClassVar[bool] = True
+    detached: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"reduction": "ρ={}"}
 
     train: list[str] = field(default_factory=lambda: ["embeddings"])

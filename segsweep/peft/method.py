@@ -42,6 +42,8 @@ class Method(Choice):
 
     in_blocks: ClassVar[bool] = False
     """Whether it lives in the blocks of a transformer backbone (`layers.block`)."""
+    detached: ClassVar[bool] = False
+    """Whether no gradient enters the blocks of the backbone, so that nothing in them learns."""
     sparse: ClassVar[bool] = False
     """Whether what it adds may get no gradient in a step: experts that nothing chose, say."""
 

@@ -30,7 +30,7 @@ class Rein(Method):
 
     mr + rd parameters per block, md where full; once per width 2(d^2 + d) + 1. Does not start at
     the base, but near it. Cannot be merged. The paper has no weight decay on T and the scale:
-    `hparams.decays={'*.tokens.*': 0, '*.shared.*.scale': 0}`.
+    `hparams.decays={*.tokens.*: 0, *.shared.*.scale: 0}`.
     """
 
     shown: ClassVar[dict[str, str]] = {"rank": "r={}"}

@@ -65,7 +65,8 @@ class SAMAdapter(Method):
         from segsweep.peft.layers_tokens import TaskFeatures, TaskPrompt
 
         d, patch = places.host.shared.width, places.host.patch_embed.patch_size
-        e, released = reduced(d, self.reduction), self.f_emb is Embedding.released
+        e = reduced(d, self.reduction, "the blocks")
+        released = self.f_emb is Embedding.released
         names = [f"{name}.before_block" for name in places.blocks()]
         shared = TaskFeatures(d, e, patch, self.tau, released)
         places.put({"backbone.shared": shared, **{name: TaskPrompt(e) for name in names}})

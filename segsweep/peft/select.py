@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segsweep.base.errors import UserError
+from segsweep.base.errors import Unfit, UserError
 from segsweep.peft.method import Method
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ class Select(Method):
     """The weights named by `train` are trained as they are, nothing is added."""
 
     def check(self, data: DataSet, model: Family) -> None:
-        """Raise UserError as every method, and for a scope, which limits what is added."""
+        """Raise as every method, and Unfit for a scope, which limits what is added."""
         super().check(data, model)
         if self.scope:
-            raise UserError(
+            raise Unfit(
                 f"peft.scope={self.scope}: peft={self.name} adds nothing that could be kept to a "
                 "part of the model; leave it out, or name what trains by peft.train"
             )

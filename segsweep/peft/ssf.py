@@ -36,7 +36,7 @@ class SSF(Method):
 
     `init=published` draws gamma from N(1, 0.02) and beta from N(0, 0.02), which does not start at
     the base; `identity` starts with 1 and 0 [def]. Weight decay draws towards 0, not towards the
-    base: `hparams.decays={'*.ssf_*': 0}` leaves them out.
+    base: `hparams.decays={*.ssf_*: 0}` leaves them out.
     """
 
     train: list[str] = field(default_factory=lambda: ["embeddings"])

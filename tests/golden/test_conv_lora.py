@@ -10,6 +10,7 @@ from hosts import Hosts, outputs
 from recorded import uncompared
 from torch import Tensor, nn
 
+from segsweep.base.errors import UserError
 from segsweep.model.backbones import sam, vit
 from segsweep.model.layers.seam import Tokens, auxiliary_losses
 from segsweep.peft.apply import apply
@@ -288,3 +289,11 @@ def test_counts(layout, name, count):
     with torch.device("meta"):
         host = layout.build(name, {})
     assert apply(host, ConvLoRA(name="conv_lora", train=[]), {}).added == count
+
+
+def test_places_that_have_no_queries_are_refused():
+    with torch.device("meta"):
+        host = vit.build("vit_small_patch16_224", {})
+    method = ConvLoRA(name="conv_lora", train=[], seams=["*.beside_qkv", "*.1.after_attn"])
+    with pytest.raises(UserError, match=r"^peft\.seams: 'blocks\.1\.after_attn' is not beside"):
+        apply(host, method, {})
