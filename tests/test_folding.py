@@ -81,6 +81,14 @@ def test_what_another_filling_reads_stays(reader: str, place: str) -> None:
     assert staying(host) == {f"blocks.1.{name}" for name in (place, reader)}
 
 
+def test_a_base_that_shares_its_weights_stays_as_it_is() -> None:
+    base = small_host("vit")
+    before = copy.deepcopy(base.state_dict())
+    sharing = copy.deepcopy(base, {id(parameter): parameter for parameter in base.parameters()})
+    assert not staying(moved(sharing, arc()))
+    assert all(map(torch.equal, base.state_dict().values(), before.values()))
+
+
 def test_a_layer_without_a_bias_is_not_given_one() -> None:
     host = moved(small_host("vit", qkv_bias=False), arc())
     assert staying(host) == {"blocks.0.after_norm1", "blocks.1.after_norm1"}

@@ -105,13 +105,16 @@ def merge(model: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def _fold(block: HostBlock) -> None:
-    """Let linear layers read u where their fillings gave them u M + c: W <- W M^T, b <- b + W c."""
+    """Let linear layers read u where their fillings gave them u M + c: W <- W M^T, b <- b + W c.
+
+    They get tensors of their own: others may share those of the base.
+    """
     for name, place in seams(block).items():
         layer, affine = block.reader(name), getattr(place.filling, "affine", None)
         if affine is not None and layer is not None and layer.bias is not None:
             matrix, shift = affine()
-            layer.bias += layer.weight @ shift
-            layer.weight.copy_(layer.weight @ matrix.T)
+            folded = layer.weight @ matrix.T, layer.bias + layer.weight @ shift
+            layer.weight, layer.bias = (nn.Parameter(t, requires_grad=False) for t in folded)
             place.filling = None
 
 
