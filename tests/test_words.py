@@ -15,7 +15,14 @@ from omegaconf import OmegaConf
 from segsweep.__main__ import VERBS
 from segsweep.base.config import compose, plain
 from segsweep.base.errors import UserError
-from segsweep.base.words import FOLDERS, GROUPS, add_folder, own_folders, without_folders
+from segsweep.base.words import (
+    FOLDERS,
+    GROUPS,
+    add_folder,
+    files,
+    own_folders,
+    without_folders,
+)
 from segsweep.run.identity import Run
 from segsweep.run.restore import load
 from segsweep.sweeps.slurm import Slurm, script
@@ -152,7 +159,7 @@ def test_a_word_that_is_not_installed_is_named_with_its_cure(tmp_path: Path, nam
     OmegaConf.save(config, file)
     with pytest.raises(UserError) as error:
         load(run.directory)
-    parts = [str(file), f"peft={name}", "choices: adapter", "--config-dir FOLDER"]
+    parts = [str(file), f"peft={name}", f"choices: {min(files('peft'))}, ", "--config-dir FOLDER"]
     assert [part for part in parts if part not in str(error.value)] == []
     assert ("did you mean 'lora'" in str(error.value)) == (name == "lor" or name == ["lora"])
 
