@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.peft.method import Method
+from segsweep.peft.method import BlockMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ Norm = Enum("Norm", {"none": "none", "in": "in", "out": "out"})
 
 
 @dataclass
-class AdapterParallel(Method):
+class AdapterParallel(BlockMethod):
     """m + scale * up(Drop(ReLU(down(s)))), m = FFN(LN(s)), in every block.
 
     AdaptFormer (Chen et al. 2022, arXiv:2205.13535; models/adapter.py of its release). Starts at
@@ -44,13 +44,11 @@ class AdapterParallel(Method):
     that is learned starts at `scale`; the released program has it start at 1.
     """
 
-    in_blocks: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"hidden": "h={}"}
     init: ClassVar[str] = "zero_up"
     activation: ClassVar[str] = "relu"  # of torch.nn.functional
     eps: ClassVar[float] = 1e-5  # of the norm
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     position: Position = Position["parallel"]
     hidden: int = within(64, least=1)
     scaling: Scaling = Scaling.fixed
@@ -65,11 +63,6 @@ class AdapterParallel(Method):
     def identity(self) -> bool:
         """Whether all adapters start at 0."""
         return self.init == "zero_up"
-
-    @property
-    def mergeable(self) -> bool:
-        """No: a bottleneck is no linear function of a weight."""
-        return False
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Fill the places, see `Method.inject`."""

@@ -53,7 +53,7 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
     model.requires_grad_(False)
     remember_buffers(model)
     base = _count(model.parameters())
-    places = method.inject(Places(model, roles, method.scope))
+    shapes = method.inject(Places(model, roles, method.scope))
     refuse_blind(method, seams(model))
     sites = match(model, resolve(method.train, roles))
     selected = [site.parameter for site in sites if not site.parameter.requires_grad]
@@ -62,7 +62,7 @@ def apply(model: nn.Module, method: Method, roles: Roles) -> Counts:
         parameter.requires_grad_(True)
     if method.detached:
         _refuse_unreached(model)
-    added = method.once(places) + sum(method.size(shape) for shape in places.values())
+    added = method.once(shapes) + sum(map(method.size, shapes.values()))
     counts = Counts(_count(p for _, p in trained(model)), added, _count(model.parameters()))
     expected = (added + _count(selected), base + added)
     if (counts.trainable, counts.total) != expected:

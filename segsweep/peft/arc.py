@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
-from segsweep.peft.method import Method
+from segsweep.peft.method import BlockMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ Swin = Enum("Swin", {"released": "released", "port": "port"})
 
 
 @dataclass
-class ARC(Method):
+class ARC(BlockMethod):
     """u' = u (I + D diag(s) D^T) + c behind both norms of every block (Dong et al. 2023).
 
     arXiv:2310.06234. D (d, r) is shared by all blocks, one behind norm1 and another behind norm2;
@@ -38,10 +38,8 @@ class ARC(Method):
     of blocks with windows stay, as pads of windows do not pass them, and `swin=released` behind.
     """
 
-    in_blocks: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"rank": "r={}"}
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     rank: int = within(50, least=1)
     dropout: float = within(0.1, below=1)
     swin: Swin = Swin.released
@@ -53,11 +51,6 @@ class ARC(Method):
     @property
     def identity(self) -> bool:
         """No: s behind norm2 is drawn."""
-        return False
-
-    @property
-    def mergeable(self) -> bool:
-        """Whether it is folded on every host; a ViT's is."""
         return False
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
-from segsweep.peft.method import Method
+from segsweep.peft.method import BlockMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ Gating = Enum("Gating", {"released": "released", "switch": "switch"})
 
 
 @dataclass
-class ConvLoRA(Method):
+class ConvLoRA(BlockMethod):
     """W x + b + alpha/r B (e + E(e)), e = A x (Zhong et al. 2024, arXiv:2401.17868).
 
     Stands beside the fused query-key-value layer of every block. E(e) is that of one of M experts,
@@ -40,10 +40,8 @@ class ConvLoRA(Method):
     axes: ClassVar[dict[str, str]] = {"alpha": "scale α", "experts": "experts M"}
     needs_grid: ClassVar[bool] = True
     has_auxiliary_loss: ClassVar[bool] = True
-    in_blocks: ClassVar[bool] = True
     sparse: ClassVar[bool] = True  # experts that no sample of a forward chose get no gradient
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     seams: list[str] = field(default_factory=lambda: ["*.beside_qkv"])
     """Places to fill: patterns of the names of such places."""
     rank: int = within(3, least=1)
@@ -51,11 +49,6 @@ class ConvLoRA(Method):
     """The added part is scaled by alpha / rank; fixed, it does not follow the rank."""
     experts: int = within(8, least=1)
     gate: Gating = Gating.released
-
-    @property
-    def mergeable(self) -> bool:
-        """No: a convolution of an expert's choice is no linear function of a weight."""
-        return False
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:
         """Fill the places, see `Method.inject`.

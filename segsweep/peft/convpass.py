@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.peft.method import Method
+from segsweep.peft.method import BlockMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ BESIDE = ("beside_attn", "beside_mlp")
 
 
 @dataclass
-class Bypasses(Method):
+class Bypasses(BlockMethod):
     """x + Attn(u) + s up(drop(h)), h = phi(conv(phi(down(u)))), u = LN(x); feed-forwards likewise.
 
     The bottleneck h has r channels, phi(x) = x sigmoid(1.702 x), and the convolution sees the whole
@@ -31,18 +31,11 @@ class Bypasses(Method):
     shown: ClassVar[dict[str, str]] = {"rank": "r={}"}
     axes: ClassVar[dict[str, str]] = {"scale": "scale s"}
     needs_grid: ClassVar[bool] = True
-    in_blocks: ClassVar[bool] = True
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     rank: int = within(8, least=1)
     scale: float = within(0.1, above=0)
     dropout: float = within(0.1, below=1)
     """Share of the bottleneck's features that a forward of training drops."""
-
-    @property
-    def mergeable(self) -> bool:
-        """No: a bypass is no linear function of a weight."""
-        return False
 
     def bypass(self, width: int, conv: nn.Module | None) -> nn.Module:
         """Make a bypass around a convolution, or none, for tokens of so many channels."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
 from segsweep.peft.adapter import reduced
-from segsweep.peft.method import Method
+from segsweep.peft.method import BlockMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +22,7 @@ Second = Enum(  # and the place of each
 
 
 @dataclass
-class LoRand(Method):
+class LoRand(BlockMethod):
     """y + GELU(y W_D + b_D) W_U + b_U, W_D = sum_i P_i K_i Q_i, W_U = sum_i R_i K_i S_i.
 
     "1% VS 100%: Parameter-Efficient Low Rank Adapter for Dense Predictions" (Yin et al., CVPR
@@ -36,11 +36,9 @@ class LoRand(Method):
     sum (the port's other form on Swin).
     """
 
-    in_blocks: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"branches": "α={}", "kernel": "β={}"}
     axes: ClassVar[dict[str, str]] = {"branches": "branches α", "kernel": "kernel size β"}
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     second: Second = Second.after_mlp
     branches: int = within(4, least=1)
     kernel: int = within(16, least=1)
@@ -49,11 +47,6 @@ class LoRand(Method):
     @property
     def identity(self) -> bool:
         """No: nothing starts at 0."""
-        return False
-
-    @property
-    def mergeable(self) -> bool:
-        """No: a bottleneck is no linear function of a weight."""
         return False
 
     def hidden(self, width: int) -> int:

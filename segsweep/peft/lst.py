@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
 from segsweep.peft.adapter import reduced
-from segsweep.peft.method import Method, need_one_width
+from segsweep.peft.method import BlockMethod, need_one_width
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class LST(Method):
+class LST(BlockMethod):
     """s_i = Block_i(g_i s_(i-1) + (1 - g_i) D_i h_i), g_i = sigmoid(a_i / 0.1), s_0 = D_0 h_0.
 
     Sung et al. 2022 (arXiv:2206.06522): h_0 enters the first block of the backbone, h_i is what
@@ -35,12 +35,10 @@ class LST(Method):
     without effect, and not here.
     """
 
-    in_blocks: ClassVar[bool] = True
     needs_grid: ClassVar[bool] = True
     detached: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"reduction": "ρ={}"}
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     reduction: int = within(16, least=1)
     drop: list[int] = field(default_factory=list)
     """Blocks of the backbone without a rung beside them, the first is 0."""
@@ -52,11 +50,6 @@ class LST(Method):
     @property
     def identity(self) -> bool:
         """No: what the backbone gives is replaced."""
-        return False
-
-    @property
-    def mergeable(self) -> bool:
-        """No: it is a network of its own."""
         return False
 
     def check(self, data: DataSet, model: Family) -> None:

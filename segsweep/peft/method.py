@@ -124,6 +124,23 @@ class Method(Choice):
         return own
 
 
+@dataclass
+class BlockMethod(Method):
+    """A method that fills places in the blocks of a transformer backbone; its fillings stay.
+
+    What is trained of the base beside it are the embeddings of the task.
+    """
+
+    in_blocks: ClassVar[bool] = True
+
+    train: list[str] = field(default_factory=lambda: ["embeddings"])
+
+    @property
+    def mergeable(self) -> bool:
+        """No: what fills a place is, as a rule, no linear function of a weight."""
+        return False
+
+
 def need_one_width(what: str, model: Family) -> None:
     """Raise Unfit for options that need blocks of one width, where the backbone has several."""
     if is_pyramid(layout := model.backbone.layout):

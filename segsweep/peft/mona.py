@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.peft.method import Method
+from segsweep.peft.method import BlockMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Mona(Method):
+class Mona(BlockMethod):
     """x + up(Drop(GELU(v))), v = f + conv1(f), f = u + mean_k DWconv_k(u), k = 3, 5, 7.
 
     u = down(γ LN(x) + γ_x x) as a map; x is the stream behind attention's sum, and behind that of
@@ -27,22 +27,15 @@ class Mona(Method):
     is our definition: the authors have Swin alone.
     """
 
-    in_blocks: ClassVar[bool] = True
     needs_grid: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"hidden": "h={}"}
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     hidden: int = within(64, least=1)
     dropout: float = within(0.1, below=1)
 
     @property
     def identity(self) -> bool:
         """No: `up` does not start at 0."""
-        return False
-
-    @property
-    def mergeable(self) -> bool:
-        """No: a bottleneck is no linear function of a weight."""
         return False
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.peft.method import Method
+from segsweep.peft.method import BlockMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ TokenForm = Enum("TokenForm", {"low_rank": "low_rank", "full": "full"})
 
 
 @dataclass
-class Rein(Method):
+class Rein(BlockMethod):
     """f + scale W_f(f + S' W_t(T')) behind every block, S = softmax(f T^t / sqrt(d)) over m tokens.
 
     Wei et al. 2024 (arXiv:2312.04265): the softmax counts the first token of T, the sum ' leaves it
@@ -36,9 +36,7 @@ class Rein(Method):
     shown: ClassVar[dict[str, str]] = {"rank": "r={}"}
     axes: ClassVar[dict[str, str]] = {"length": "tokens m"}
     needs_grid: ClassVar[bool] = True
-    in_blocks: ClassVar[bool] = True
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     length: int = within(100, least=2)
     """m, the number of tokens of a block."""
     form: TokenForm = TokenForm.low_rank
@@ -48,11 +46,6 @@ class Rein(Method):
     @property
     def identity(self) -> bool:
         """No: the scale is small but not zero."""
-        return False
-
-    @property
-    def mergeable(self) -> bool:
-        """No: what is added is no linear function of a weight."""
         return False
 
     def inject(self, places: Places) -> dict[str, tuple[int, ...]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
 from segsweep.peft.adapter import reduced
-from segsweep.peft.method import Method, need_one_width
+from segsweep.peft.method import BlockMethod, need_one_width
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -20,7 +20,7 @@ Embedding = Enum("Embedding", {"fixed": "fixed", "released": "released"})
 
 
 @dataclass
-class SAMAdapter(Method):
+class SAMAdapter(BlockMethod):
     """x + P_i before each block i, P_i = W_s GELU(W_i (F_hand + F_emb) + b_i) + b_s.
 
     Chen et al. 2023 (arXiv:2304.09148, eqs. 1 and 2): F_hand are patches of the image behind a
@@ -36,11 +36,9 @@ class SAMAdapter(Method):
     patches of p x p.
     """
 
-    in_blocks: ClassVar[bool] = True
     needs_grid: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"reduction": "s={}"}
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     reduction: int = within(32, least=1)
     tau: float = within(0.25, above=0, below=1)
     f_emb: Embedding = Embedding.fixed
@@ -48,11 +46,6 @@ class SAMAdapter(Method):
     @property
     def identity(self) -> bool:
         """No: no layer starts at zero."""
-        return False
-
-    @property
-    def mergeable(self) -> bool:
-        """No: what is added depends on the image."""
         return False
 
     def check(self, data: DataSet, model: Family) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import within
-from segsweep.peft.method import Method, need_one_width
+from segsweep.peft.method import BlockMethod, need_one_width
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class VPT(Method):
+class VPT(BlockMethod):
     """T prompts in front of the patches (Jia et al. 2022, arXiv:2203.12119): [cls; P; x].
 
     Shallow (eqs. 4 and 5): they enter the first block and go on as what it makes of them. `deep`
@@ -34,11 +34,9 @@ class VPT(Method):
     where prompts of every block are dropped behind it, but for how that draws them first.
     """
 
-    in_blocks: ClassVar[bool] = True
     needs_grid: ClassVar[bool] = True
     shown: ClassVar[dict[str, str]] = {"prompts": "T={}"}
 
-    train: list[str] = field(default_factory=lambda: ["embeddings"])
     prompts: int = within(5, least=1)
     deep: bool = False
     project: int = 0
@@ -47,11 +45,6 @@ class VPT(Method):
     @property
     def identity(self) -> bool:
         """No: every token attends to the prompts."""
-        return False
-
-    @property
-    def mergeable(self) -> bool:
-        """No: there are more tokens than before."""
         return False
 
     def check(self, data: DataSet, model: Family) -> None:
