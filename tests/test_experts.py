@@ -13,11 +13,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segsweep.analysis.experts import Routing, Routings, cells_of, gated, listening, routings
+from segsweep.analysis.experts import (
+    Routing,
+    Routings,
+    Sampled,
+    cells_of,
+    gated,
+    listening,
+    routings,
+)
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.data.base import Subject
 from segsweep.model.layers.seam import Tokens, auxiliary_losses
+from segsweep.pages.experts import image_map
 from segsweep.peft.apply import apply
 from segsweep.peft.conv_lora import ConvLoRA
 from segsweep.peft.layers_conv_lora import LowRankExperts
@@ -243,3 +252,16 @@ def test_a_run_without_experts_is_refused(tmp_path: Path) -> None:
     model = config.model.build(Subject(["loop"], "semantic"))
     with pytest.raises(UserError, match="peft=lora has no experts to choose from; name a run of"):
         routings(Restored(tmp_path, config, {}, model), "val")
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 6])
+def test_titles_of_an_image_map_are_whole(tmp_path: Path, count: int) -> None:
+    """No ink touches the border of the picture, however many panels share it."""
+    sampled = Sampled(np.zeros((4, 4), int), np.ones(1, int), 8.0, 8.0)
+    expert, held = np.ones(1, int), np.zeros(1)
+    found = [Routing(f"blocks.{i}", False, 2, expert, held, 0, {1: sampled}) for i in range(count)]
+    record: Any = SimpleNamespace(image_id=1, file="1.png")
+    pixels = np.full((32, 32, 3), 128, np.uint8)
+    file, *_ = image_map(record, pixels, found).save(tmp_path / "map")
+    ink = (np.asarray(Image.open(file).convert("L")) < 200).any(1).nonzero()[0]
+    assert ink[0] >= 5

@@ -235,10 +235,16 @@ def remark(ax: Axes, text: str, height: float) -> None:
 
 
 def settle(figure: Figure) -> None:
-    """Fix sizes and places of the axes: they are found once, for labels and for all formats."""
+    """Fix sizes and places of the axes: they are found once, for labels and for all formats.
+
+    Axes of a fixed aspect, those of pictures, shrink when they are placed: room for their titles is
+    found from there.
+    """
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
+        if any(ax.get_aspect() != "auto" for ax in figure.axes):
+            engine.execute(figure)
         figure.set_layout_engine("none")
 
 
