@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -34,9 +35,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _folders_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def _folders_of_words(_folders_of_modules: None) -> Iterator[None]:
     """Forget the folders that a test names, when it ends."""
-    monkeypatch.setenv(FOLDERS, os.pathsep.join(map(str, own_folders())))
+    with folders_forgotten():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _folders_of_modules() -> Iterator[None]:
+    """Forget those that the fixtures of a module name, when its tests end."""
+    with folders_forgotten():
+        yield
+
+
+@contextmanager
+def folders_forgotten() -> Iterator[None]:
+    """Leave the folders of words as they were found."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(FOLDERS, os.pathsep.join(map(str, own_folders())))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,8 @@ def training(run: Path) -> int | None:
     owner = owner_of(run)
     if owner is None or not is_live(owner) or not (run / "metrics.jsonl").exists():
         return None
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    *whole, _ = (run / "metrics.jsonl").read_text().split("\n")  # the last is being written
+    lines = map(json.loads, whole)
     own = [line for line in lines if "lr" in line and line["time"] >= owner["started"]]
     return owner["pid"] if len(own) >= 2 else None
 
@@ -120,7 +121,8 @@ def most_at_once(folder: Path) -> int:
 def results(run: Path) -> tuple[bytes, dict, list[dict]]:
     """What a run has come to: its weights, its metrics, its curve without the clock."""
     record = json.loads((run / "record.json").read_text())
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    *whole, _ = (run / "metrics.jsonl").read_text().split("\n")  # the last is being written
+    lines = map(json.loads, whole)
     curve = [{k: v for k, v in line.items() if k != "time"} for line in lines]
     return (run / "delta.safetensors").read_bytes(), record["metrics"], curve
 
