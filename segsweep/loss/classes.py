@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segsweep.loss.focal import ALPHA, absent, present
+
 if TYPE_CHECKING:
     from segsweep.loss.pairs import Pairs, Truth
-
-ALPHA = 0.25  # of the focal loss
 
 
 class ClassLoss(Protocol):
@@ -61,18 +61,8 @@ class Focal:
         labels = truth.labels[pairs.target].expand(paired.shape[:2])
         hit = paired.gather(2, labels.unsqueeze(2))
         # as if every class of every query were absent, corrected where a pair says otherwise
-        total = _absent(logits).flatten(1).sum(1)
-        return (total + (_present(hit) - _absent(hit)).flatten(1).sum(1)) / norm
-
-
-def _present(logits: Tensor) -> Tensor:
-    """Focal loss of classes that are there."""
-    return ALPHA * logits.neg().sigmoid() ** 2 * F.softplus(-logits)
-
-
-def _absent(logits: Tensor) -> Tensor:
-    """Focal loss of classes that are not there."""
-    return (1 - ALPHA) * logits.sigmoid() ** 2 * F.softplus(logits)
+        total = absent(logits).flatten(1).sum(1)
+        return (total + (present(hit) - absent(hit)).flatten(1).sum(1)) / norm
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ class Family(Choice):
         held = tuple(names)
 
         def signed(family: type[Family]) -> bool:
-            return any(name.endswith(family.sign) for name in held)
+            return bool(family.sign) and any(name.endswith(family.sign) for name in held)
 
         for word, family in words("model").items():
             if not issubclass(family, Family):

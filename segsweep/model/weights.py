@@ -34,7 +34,8 @@ class LoadReport:
     source: str | None  # as asked for; None = random weights
     file: Path | None = None
     loaded: int = 0  # tensors
-    drawn: list[str] = field(default_factory=list)  # tensors that were drawn anew
+    drawn: list[str] = field(default_factory=list)  # tensors of classes that were drawn anew
+    built: list[str] = field(default_factory=list)  # tensors that the file lacks, and may lack
     left: list[str] = field(default_factory=list)  # tensors of the file that have no use here
     classes: bool = True  # whether the file holds tensors of classes
     unnamed: bool = False  # tensors of classes were taken over, of which the file names none
@@ -50,6 +51,11 @@ class LoadReport:
             )
         if self.left:
             text += f"; not needed are {len(self.left)} ({self.left[0]} ... {self.left[-1]})"
+        if self.built:
+            text += (
+                f"; it has no {' and '.join(parts_of(self.built))}, which start at random "
+                f"({len(self.built)} tensors)"
+            )
         if self.drawn:
             why = "the classes are others" if self.classes else "the file has none"
             text += f"; class layers start at random, as {why} ({len(self.drawn)} tensors)"
@@ -60,8 +66,8 @@ class LoadReport:
         known = {"source": None, "sha256": None, "verified": None}
         if self.source is not None and self.file is not None:
             known = provenance(self.source, self.file)
-        left = {"left": self.left} if self.left else {}
-        return known | {"tensors": self.loaded, "drawn": self.drawn, **left}
+        more = {name: names for name in ("left", "built") if (names := getattr(self, name))}
+        return known | {"tensors": self.loaded, "drawn": self.drawn, **more}
 
 
 def load(
@@ -72,14 +78,16 @@ def load(
     classes: list[str] | None = None,
     draw: Callable[[], None] = lambda: None,
     spare: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> LoadReport:
     """Load base weights into a model.
 
     `rename` brings upstream names to the model's. `class_tensors` depend on the classes: where the
     file's number of classes or its class names are other than `classes`, or it holds none of them,
     `draw` is called to draw them anew. A file that names no classes has those that `source` says.
-    What it holds beside, and `spare` patterns or `class_tensors` name, is left. For a model on the
-    meta device names and shapes alone are read.
+    What it holds beside, and `spare` patterns or `class_tensors` name, is left. Tensors that an
+    `optional` pattern names stay as they were built where the file has none of the pattern. For a
+    model on the meta device names and shapes alone are read.
 
     Raises:
         UserError: the file cannot be had, is damaged, or belongs to another model.
@@ -99,14 +107,26 @@ def load(
     per_class = any(name in state for name in class_tensors)
     drawn = _of_other_classes(state, entries, class_tensors, names is None or names == classes)
     state = {name: value for name, value in state.items() if name not in drawn}
-    _check(file, state, {name: t for name, t in entries.items() if name not in drawn})
+    built = [n for n in _absent(state, entries, optional) if n not in drawn]
+    _check(file, state, {n: t for n, t in entries.items() if n not in {*drawn, *built}})
     if drawn:
         draw()
     with torch.no_grad():
         for name, value in state.items():
             entries[name].copy_(value)
     unnamed = per_class and names is None and not drawn
-    return LoadReport(source, file, len(state), drawn, left, per_class, unnamed)
+    return LoadReport(source, file, len(state), drawn, built, left, per_class, unnamed)
+
+
+def parts_of(names: Sequence[str]) -> list[str]:
+    """Return the modules two levels deep that tensors are in: sem_seg_head.neck, backbone.norm0."""
+    return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
+
+
+def _absent(state: State, entries: State, patterns: Sequence[str]) -> list[str]:
+    """Return the tensors of patterns that a file has nothing of."""
+    wanting = [p for p in patterns if not any(fnmatchcase(name, p) for name in state)]
+    return [name for name in entries if any(fnmatchcase(name, p) for p in wanting)]
 
 
 def _of_other_classes(

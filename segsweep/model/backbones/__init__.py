@@ -6,7 +6,8 @@ Each has one function and one example:
     SMALL = {"name": ..., "kwargs": ...}    a small one of its kind, for trying out and for tests
 
 A layout whose maps do not stand at STRIDES says so: `PYRAMID = False`. One whose backbones are
-transformers with places in their blocks (`host`) says `BLOCKS = True`.
+transformers with places in their blocks (`host`) says `BLOCKS = True`. One that adds norms to its
+maps, `norm0` to `norm3`, which files of a classifier lack, says `OUTPUT_NORMS = True`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def is_pyramid(layout: str) -> bool:
 def has_blocks(layout: str) -> bool:
     """Say whether the backbones of a layout have blocks with places for methods."""
     return bool(re.search(r"^BLOCKS = True\b", _text(layout), re.MULTILINE))
+
+
+def has_output_norms(layout: str) -> bool:
+    """Say whether the backbones of a layout have norms that files of a classifier lack."""
+    return bool(re.search(r"^OUTPUT_NORMS = True\b", _text(layout), re.MULTILINE))
 
 
 def _text(file: str) -> str:

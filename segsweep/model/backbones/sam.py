@@ -56,7 +56,7 @@ class SAMEncoder(Host):
         self.blocks = nn.ModuleList(SAMBlock(block) for block in sam.blocks)
         self.neck = sam.neck
         if isinstance(sam.neck, nn.Sequential):
-            self.neck = Neck(sam.neck, sam.num_features)
+            self.neck = EncoderNeck(sam.neck, sam.num_features)
         self.channels, self.strides = [sam.num_features], [self.patch_embed.patch_size[0]]
 
     def stream(self, embedded: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class SAMEncoder(Host):
         return [block for block in other.modules() if isinstance(block, HostBlock)]
 
 
-class Neck(nn.Sequential):
+class EncoderNeck(nn.Sequential):
     """Two convolutions without a bias, each with a norm behind it, and a seam between both."""
 
     def __init__(self, neck: nn.Sequential, channels: int):

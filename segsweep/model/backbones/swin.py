@@ -17,6 +17,7 @@ from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import WindowBlock, joined, windows
 
 BLOCKS = True
+OUTPUT_NORMS = True
 SMALL = {
     "name": "swin_tiny_patch4_window7_224",
     "kwargs": {"img_size": 16, "embed_dim": 8, "depths": [2] * 4, "num_heads": [1, 1, 2, 2]}

@@ -1,0 +1,147 @@
+"""Families without queries: a backbone, a neck, and layers that read each of its levels.
+
+Composing a config imports this file, so torch is imported by the functions that need it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from segsweep.base.config import within
+from segsweep.base.errors import UserError
+from segsweep.model.backbones import has_output_norms, is_pyramid
+from segsweep.model.family import BLOCK_ROLES, Family
+
+if TYPE_CHECKING:
+    from segsweep.data.base import Subject
+    from segsweep.loss.base import BaseCriterion
+    from segsweep.model.backbones.base import Backbone
+    from segsweep.model.family import Roles, State
+    from segsweep.model.heads.pyramid import PyramidHead
+    from segsweep.model.necks.base import Neck
+    from segsweep.model.segmenter import Segmenter
+    from segsweep.model.weights import LoadReport
+
+HEAD, NECK = "sem_seg_head.", "sem_seg_head.neck."
+OUTPUT_NORMS = "backbone.norm[0-3].*"
+
+
+@dataclass
+class NeckConfig:
+    """A neck by name, a file of `segsweep/model/necks`, and what its `build` is told.
+
+    Without a name it is what the family takes for the maps of its backbone.
+    """
+
+    name: str = ""
+    kwargs: dict[str, Any] = within(default_factory=dict, least=-inf)
+
+
+@dataclass
+class Pyramid(Family):
+    """What all of them share; `prefix` is the official name of what stands behind the neck.
+
+    A file of the backbone alone is whole: neck and head then stay as they are drawn.
+    """
+
+    scopes: ClassVar[tuple[str, ...]] = ("backbone", "neck", "head")
+    prefix: ClassVar[str] = "head."
+
+    neck: NeckConfig = field(default_factory=NeckConfig)
+
+    def necks(self, pyramid: bool) -> tuple[str, dict[str, Any]]:
+        """Return name and `kwargs` of the neck for maps at STRIDES, or for one map."""
+        raise NotImplementedError
+
+    def head(self, neck: Neck, subject: Subject) -> PyramidHead:
+        """Build what stands behind the backbone, drawn by torch's global generator."""
+        raise NotImplementedError
+
+    def criterion(self, neck: Neck, subject: Subject) -> BaseCriterion:
+        """Build the loss."""
+        raise NotImplementedError
+
+    def build(self, subject: Subject) -> Segmenter:
+        """Build the model with random weights; only number and kind of the classes matter."""
+        from segsweep.model.segmenter import Segmenter
+
+        backbone = self.backbone.build()
+        neck = self.build_neck(backbone)
+        head, criterion = self.head(neck, subject), self.criterion(neck, subject)
+        return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
+
+    def build_neck(self, backbone: Backbone) -> Neck:
+        """Build the neck for the maps of a backbone."""
+        name, kwargs = self.necks(is_pyramid(self.backbone.layout))
+        if self.neck.name and self.neck.name != name:
+            name, kwargs = self.neck.name, {}
+        kwargs = {**kwargs, **self.neck.kwargs}
+        try:
+            build = import_module(f"segsweep.model.necks.{name}").build
+            return build(backbone.channels, backbone.strides, **kwargs)
+        except (ImportError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"model.neck: {name} cannot be built with {kwargs} ({error}); choose a neck of "
+                "segsweep/model/necks, and what its build takes as model.neck.kwargs"
+            ) from error
+
+    @property
+    def roles(self) -> Roles:
+        """Patterns of the weights and seams that a method may name by one word.
+
+        What is new in every run, neck, head and norms of the maps, is head and embeddings alike.
+        """
+        norms = [OUTPUT_NORMS] if has_output_norms(self.backbone.layout) else []
+        behind = [f"{HEAD}*", *norms]
+        return {
+            "head": behind,
+            "decoder": behind,
+            "embeddings": behind,
+            "neck": [f"{NECK}*", *norms],
+            "backbone": ["backbone.*"],
+            "deformable": [],
+            "biases": ["backbone.*.bias"],
+            **BLOCK_ROLES,
+        }
+
+    def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:
+        """Load `weights`, of the whole model or of the backbone alone; see `Family.load`."""
+        from functools import partial
+
+        from segsweep.model.weights import load
+
+        draw = partial(self.draw_classes, model, seed)
+        optional = [f"{HEAD}*", OUTPUT_NORMS]
+        rename = partial(self.named, backbone=model.backbone)
+        return load(
+            model, self.weights, rename, self.class_tensors, classes, draw, optional=optional
+        )
+
+    def named(self, state: State, backbone: Backbone) -> State:
+        """Give what a file holds our names: backbone, neck and head; all else is left.
+
+        Raises UserError for a file that holds no such backbone.
+        """
+        layout = import_module(f"segsweep.model.backbones.{self.backbone.layout}")
+        ours = {f"backbone.{name}": t for name, t in layout.weights(state, backbone).items()}
+        pairs = (HEAD, HEAD), ("neck.", NECK), (self.prefix, HEAD)
+        for name, tensor in state.items():
+            for theirs, prefix in pairs:
+                if name.startswith(theirs):
+                    ours[prefix + name.removeprefix(theirs)] = tensor
+        return ours
+
+    def official(self, model: Segmenter) -> State:
+        """Return the whole state dict under the names of mmdet and mmsegmentation."""
+        pairs = (NECK, "neck."), (HEAD, self.prefix)
+        return {_renamed(name, pairs): tensor for name, tensor in model.state_dict().items()}
+
+
+def _renamed(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
+    for ours, theirs in pairs:
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
