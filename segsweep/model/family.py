@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.base.config import Choice, outside, within, words
+from segsweep.base.config import Choice, neutral, outside, within, words
 from segsweep.base.errors import Unfit, UserError
 from segsweep.base.explain import choices
 from segsweep.base.words import files
@@ -44,6 +45,7 @@ BLOCK_ROLES = {  # of any backbone whose blocks have places
 }
 Roles = dict[str, list[str]]
 """A family's names for groups of its weights and seams, each a list of patterns."""
+Repatch = Enum("Repatch", {"bicubic": "bicubic", "pi": "pi", "none": "none"})
 MAPS = ["res2", "res3", "res4", "res5"]  # strides 4, 8, 16, 32
 
 
@@ -53,7 +55,9 @@ class BackboneConfig:
 
     `kwargs` go to what has the name there, for most layouts `timm.create_model`. `drop_path` > 0
     stays active in training although the backbone is frozen, as in the programs that the published
-    Swin-L and Focal-L numbers come from (there 0.3).
+    Swin-L and Focal-L numbers come from (there 0.3). `repatch` says how a kernel for patches of
+    another size becomes one for the model's, where a file of weights has such
+    (`backbones/patches.py`).
     """
 
     name: str = "resnet50"
@@ -62,6 +66,7 @@ class BackboneConfig:
     drop_path: float = within(0.0, below=1)
     label: str = outside("")  # what tables call it
     pretrained: bool = False  # weights of the backbone alone, where no `weights` are loaded
+    repatch: Repatch = neutral(Repatch["bicubic"])
 
     def __post_init__(self) -> None:
         """Refuse a layout that has no file."""
@@ -73,6 +78,17 @@ class BackboneConfig:
         """Build it, with random weights unless `pretrained`."""
         file = import_module(f"segsweep.model.backbones.{self.layout}")
         return file.build(self.name, dict(self.kwargs), self.drop_path, self.pretrained)
+
+    def weights(self, state: State, backbone: Backbone) -> State:
+        """Find the weights of a backbone that was built in a file, see `backbones/names.py`.
+
+        Raises UserError for those of another kind or size.
+        """
+        from segsweep.model.backbones import names
+
+        file = import_module(f"segsweep.model.backbones.{self.layout}")
+        find = getattr(file, "weights", names.weights)
+        return find(state, backbone, self.repatch.name)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
 from segsweep.model.backbones import STRIDES
+from segsweep.model.backbones.swin_names import INDEX, MERGING
 from segsweep.model.family import MAPS, Family, multiple, renamed
 from segsweep.model.layers.norms import GROUPS
 
@@ -221,14 +222,9 @@ RENAMED: dict[str, list[tuple[str, str]]] = {
         *((f"backbone.res{i + 1}.", f"backbone.layer{i}.") for i in (1, 2, 3, 4)),
         *((f"backbone.stem.{part}.", f"backbone.{part}.") for part in ("conv1", "bn1")),
     ],
-    # timm merges patches at the start of the next stage
-    "swin": [
-        (f"backbone.layers.{i}.downsample.", f"backbone.layers.{i + 1}.downsample.")
-        for i in (2, 1, 0)
-    ],
+    "swin": [(f"backbone.{theirs}", f"backbone.{ours}") for theirs, ours in MERGING],
 }
 OFFICIAL = re.compile(r"backbone\.(stem|res\d|layers\.0\.downsample)\.")  # never a name of ours
-INDEX = "relative_position_index"
 TABLE = "relative_position_bias_table"
 SHARED = [  # other names of modules that the state dict repeats
     (re.compile(r"predictor\.(decoder\.)?bbox_embed\.\d+\."), "predictor._bbox_embed."),

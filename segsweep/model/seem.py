@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from segsweep.base.config import outside, within
+from segsweep.model.backbones.swin_names import MERGING
 from segsweep.model.family import BackboneConfig, Family, multiple, renamed
 from segsweep.model.heads.prompts import Templates, templates, token_ids
 from segsweep.model.layers.norms import GROUPS
@@ -225,11 +226,10 @@ DECODER = [
 LAYERS = ("sem_seg_head.pixel_decoder.*.layers.*", f"{PREDICTOR}transformer_*")
 TEXT = [f"{PREDICTOR}lang_encoder.*"]
 
-# parts of official names and of ours behind "backbone.", see `renamed`; timm merges patches at the
-# start of the next stage
+# parts of official names and of ours behind "backbone.", see `renamed`
 RENAMED = [
     ("patch_embed.", "stem."),
-    *((f"layers.{i}.downsample.", f"layers.{i + 1}.downsample.") for i in (2, 1, 0)),
+    *MERGING,
     *((f".gamma_{i}", f".ls{i}.gamma") for i in (1, 2)),
     *((f".norm{i}.", f".norm{i}_post.") for i in (1, 2)),  # of blocks
 ]

@@ -17,6 +17,7 @@ from segsweep.model.backbones import STRIDES
 from segsweep.model.backbones.base import Backbone, State, Step, numbered
 from segsweep.model.backbones.timm import create
 
+SIGN = r"\.modulation\.f\.weight$"
 SMALL = {
     "name": "FocalNet",
     "kwargs": {"embed_dim": 8, "depths": [1, 1, 1, 1], "focal_levels": [2] * 4}

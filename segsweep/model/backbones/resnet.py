@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from segsweep.model.backbones import timm
 from segsweep.model.backbones.base import Backbone
 
+SIGN = r"(layer1|res2)\.0\.conv1\.weight$"
 SMALL = {
     "name": "resnet50",
     "kwargs": {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 16], "base_width": 64},

@@ -2,7 +2,8 @@
 
 It is segment_anything's encoder under timm's names: LayerNorm with eps 1e-6 where timm has 1e-5,
 and an absolute position code that is resampled without antialias. Other sizes than that of the
-position code are taken, non-square ones too.
+position code are taken, non-square ones too. Files of segment_anything, of transformers, of timm
+and of MMPretrain are read.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
+from segsweep.model.backbones import names
 from segsweep.model.backbones.base import State
 from segsweep.model.backbones.host import Grid, Host, as_map, halved, resampled
 from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import HostBlock, WindowBlock, is_plain
 from segsweep.model.layers.seam import Seam
+from segsweep.model.sam_names import LINEAR, from_official
 
 PYRAMID = False
 BLOCKS = True
+SIGN = r"\.attn\.rel_pos_h$"
+MMPRETRAIN = [(r"^channel_reduction\.", "neck."), (LINEAR.pattern, r".mlp.fc\1.")]
 SMALL = {
     "name": "VisionTransformerSAM",
     "kwargs": {"img_size": 64, "patch_size": 16, "embed_dim": 8, "depth": 2, "num_heads": 2}
@@ -44,6 +49,28 @@ def build(
             "VisionTransformerSAM with all sizes in model.backbone.kwargs"
         )
     return SAMEncoder(sam, name, kwargs)
+
+
+def weights(state: State, backbone: SAMEncoder, repatch: str = "") -> State:
+    """Find the image encoder in a file of whatever naming, with codes and tables of its size.
+
+    Raises UserError for other models, also those with patches of another size.
+    """
+    found = names.from_mmpretrain(names.alone(from_official(state)), MMPRETRAIN)
+    own = backbone.state_dict()
+    for name, tensor in found.items():
+        if name == "pos_embed" and name in own:
+            rows, columns = own[name].shape[1:3]
+            found[name] = resampled(tensor.float(), (rows, columns))
+        elif "rel_pos" in name and name in own and not any(_window(backbone, name)):
+            found[name] = lengthened(tensor.float(), len(own[name]))
+    return names.taken(found, backbone, state)
+
+
+def _window(backbone: SAMEncoder, name: str) -> Grid:
+    block = backbone.get_submodule(name.partition(".attn.")[0])
+    assert isinstance(block, SAMBlock)
+    return block.window
 
 
 class SAMEncoder(Host):
@@ -123,7 +150,13 @@ def relative(table: Tensor, size: int) -> Tensor:
 
     Tables for other sizes are interpolated linearly along their length.
     """
-    if len(table) != 2 * size - 1:
-        table = F.interpolate(table.T[None], 2 * size - 1, mode="linear")[0].T
+    table = lengthened(table, 2 * size - 1)
     places = torch.arange(size, device=table.device)
     return table[places[:, None] - places + size - 1]
+
+
+def lengthened(table: Tensor, length: int) -> Tensor:
+    """Interpolate a table linearly along its length: (l, c) -> (length, c)"""
+    if len(table) == length:
+        return table
+    return F.interpolate(table.T[None], length, mode="linear")[0].T

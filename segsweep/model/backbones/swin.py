@@ -11,13 +11,16 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
+from segsweep.model.backbones import names
 from segsweep.model.backbones.base import State, Step
 from segsweep.model.backbones.host import Forward, Grid, Host, as_map, halved
+from segsweep.model.backbones.swin_names import from_others
 from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import WindowBlock, joined, windows
 
 BLOCKS = True
 OUTPUT_NORMS = True
+SIGN = r"(layers|stages)\.0\.blocks\.0\..*relative_position_bias_table$"
 SMALL = {
     "name": "swin_tiny_patch4_window7_224",
     "kwargs": {"img_size": 16, "embed_dim": 8, "depths": [2] * 4, "num_heads": [1, 1, 2, 2]}
@@ -38,6 +41,19 @@ def build(
             "sizes in model.backbone.kwargs"
         )
     return SwinFeatures(swin)
+
+
+def weights(state: State, backbone: SwinFeatures, repatch: str = "") -> State:
+    """Find the weights in a file of the authors, timm, detectron2 or mmdetection.
+
+    Norms of the outputs are a detector's; a classifier has one of the last map, which is left.
+    Raises UserError for other models.
+    """
+    found = from_others(names.alone(state))
+    norms = {f"norm{i}.weight" for i in range(len(backbone.channels))}
+    if not norms <= found.keys():
+        found = {n: t for n, t in found.items() if n.replace("bias", "weight") not in norms}
+    return names.taken(found, backbone, state)
 
 
 class SwinFeatures(Host):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,12 +29,31 @@ def build(
     Raises UserError for a name that timm does not know, and a model without maps at STRIDES or
     that takes no images of all sizes; `img_size` of `kwargs` says that they will have that one.
     """
-    size = kwargs.get("img_size")
-    height, width = (size, size) if isinstance(size, int) else size or SIZE
-    indices, in_a_row = _trial(name, kwargs, (height, width))
+    size = pair(kwargs.get("img_size"))
+    indices, in_a_row = _trial(name, kwargs, size or SIZE)
     net = create(name, pretrained, features_only=True, out_indices=indices, **kwargs)
     kind = ModuleByModule if in_a_row else Whole
-    return kind(net, (height, width) if size else None)
+    return kind(net, size)
+
+
+def pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Return height and width of what timm takes as `img_size`."""
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def of_size(images: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Return images of this size (H, W), all if it is None, or refuse those of another."""
+    height, width = images.shape[-2:]
+    if size not in (None, (height, width)):
+        raise UserError(
+            f"model.backbone.kwargs.img_size={list(size)}: there are images of "
+            f"{height} x {width}, as padded to multiples of 32; choose data.size and "
+            "data.transform so that all have this size, or a backbone for any size"
+        )
+    return images
 
 
 class TimmBackbone(Backbone):
@@ -47,14 +66,7 @@ class TimmBackbone(Backbone):
 
     def images(self, state: State) -> Tensor:
         """Return the images, or refuse those of another size."""
-        height, width = state["images"].shape[-2:]
-        if self.size not in (None, (height, width)):
-            raise UserError(
-                f"model.backbone.kwargs.img_size={list(self.size)}: there are images of "
-                f"{height} x {width}, as padded to multiples of 32; choose data.size and "
-                "data.transform so that all have this size, or a backbone for any size"
-            )
-        return state["images"]
+        return of_size(state["images"], self.size)
 
 
 class ModuleByModule(TimmBackbone):
@@ -162,23 +174,24 @@ def _trial(name: str, kwargs: dict[str, Any], size: tuple[int, int]) -> tuple[li
             f"choose a hierarchical model, e.g. resnet50 or convnext_tiny{others}"
         )
     chosen = [len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES]
-    shapes, in_a_row = _shapes(name, net, size)
-    for i, stride in zip(chosen, STRIDES, strict=True):
-        wanted = (info.channels()[i], size[0] // stride, size[1] // stride)
-        if shapes[i] != wanted:
-            raise UserError(
-                f"model.backbone.name={name} gives of an image of {size[0]} x {size[1]} a map of "
-                f"{shapes[i]} at stride {stride}, where channels, height and width should be "
-                f"{wanted}; choose another model, e.g. resnet50 or convnext_tiny"
-            )
-    return [outputs[i] for i in chosen], in_a_row
-
-
-def _shapes(name: str, net: Any, size: tuple[int, int]) -> tuple[list[tuple[int, ...]], bool]:
-    """Return channels, height and width of all maps of a network on the meta device."""
     passed: list[bool] = []
     for module in net.children():
         module.register_forward_hook(lambda _, given, out: passed.append(torch.is_tensor(out)))
+    found = shapes(name, net, size)
+    for i, stride in zip(chosen, STRIDES, strict=True):
+        wanted = (info.channels()[i], size[0] // stride, size[1] // stride)
+        if found[i] != wanted:
+            raise UserError(
+                f"model.backbone.name={name} gives of an image of {size[0]} x {size[1]} a map of "
+                f"{found[i]} at stride {stride}, where channels, height and width should be "
+                f"{wanted}; choose another model, e.g. resnet50 or convnext_tiny"
+            )
+    in_a_row = isinstance(net, FeatureListNet) and all(passed)
+    return [outputs[i] for i in chosen], in_a_row
+
+
+def shapes(name: str, net: Any, size: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return channels, height and width of all maps of a network on the meta device."""
     try:
         with torch.no_grad():
             maps = net.eval()(torch.empty(1, 3, *size, device="meta"))
@@ -191,4 +204,4 @@ def _shapes(name: str, net: Any, size: tuple[int, int]) -> tuple[list[tuple[int,
         ) from error
     if getattr(net, "output_fmt", None) == "NHWC":
         maps = [m.permute(0, 3, 1, 2) for m in maps]
-    return [tuple(m.shape[1:]) for m in maps], isinstance(net, FeatureListNet) and all(passed)
+    return [tuple(m.shape[1:]) for m in maps]

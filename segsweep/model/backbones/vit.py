@@ -1,8 +1,9 @@
 """Plain vision transformers (Dosovitskiy 2021, arXiv:2010.11929) and DINOv2: one map.
 
 timm's models under timm's names, which for DINOv2 are those of the official files but for
-`mask_token`. A grid of any size is taken: the position code is resampled bicubically without
-antialias in every forward pass, as DINOv2 does and timm does not.
+`mask_token` and registers. Files of MMPretrain are read, too. A grid of any size is taken: the
+position code is resampled bicubically without antialias in every forward pass, as DINOv2 does and
+timm does not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
+from segsweep.model.backbones import names, patches
 from segsweep.model.backbones.base import State
 from segsweep.model.backbones.host import Host, as_map, halved, resampled
 from segsweep.model.backbones.timm import create
@@ -23,6 +25,12 @@ from segsweep.model.layers.block import HostBlock, is_plain
 
 PYRAMID = False
 BLOCKS = True
+SIGN = r"(^|\.)(blocks\.0\.norm1|layers\.0\.ln1)\.weight$"
+OFFICIAL = [  # of DINOv2
+    (r"^register_tokens$", "reg_token"),
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+]
 SMALL = {
     "name": "VisionTransformer",
     "kwargs": {"img_size": 32, "patch_size": 16, "embed_dim": 8, "depth": 2, "num_heads": 2}
@@ -45,6 +53,17 @@ def build(
             "vit_base_patch14_dinov2, or VisionTransformer with all sizes in model.backbone.kwargs"
         )
     return ViT(vit, name, kwargs)
+
+
+def weights(state: State, backbone: ViT, repatch: str = "bicubic") -> State:
+    """Find the weights in a file of DINOv2, timm, MMPretrain or segsweep, in the model's sizes.
+
+    Raises UserError for those of other models, and patches of another size that `repatch` leaves.
+    """
+    found = names.from_mmpretrain(names.substituted(names.alone(state), OFFICIAL))
+    own, grid = backbone.state_dict(), backbone.patch_embed.grid_size
+    found = patches.fitted(found, own, backbone.coded, grid, repatch)
+    return names.taken(found, backbone, state)
 
 
 class ViT(Host):

@@ -1,0 +1,115 @@
+"""Any vision transformer of timm that has one map, run by timm itself: its last output, normed.
+
+EVA-02, DINOv3, Perception Encoder, SigLIP 2, TIPSv2, RADIO, BEiT and others, under timm's names
+behind `model.`. Methods edit weights here; blocks with places for them has `vit`, where a model is
+plain. Position codes of other grids are resampled by timm, with antialias, in every forward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from segsweep.base.errors import UserError
+from segsweep.model.backbones import names, patches
+from segsweep.model.backbones.base import Backbone, State, Step, numbered
+from segsweep.model.backbones.host import Grid
+from segsweep.model.backbones.timm import SIZE, create, of_size, pair, shapes
+
+PYRAMID = False
+SMALL = {
+    "name": "Eva",
+    "kwargs": {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    | {"use_rot_pos_emb": True, "init_values": 0.5},
+}
+
+
+def build(
+    name: str, kwargs: dict[str, Any], drop_path: float = 0.0, pretrained: bool = False
+) -> TimmViT:
+    """Build timm's model of a name, or with all sizes in kwargs, for images of any size.
+
+    Where timm takes none but of one size, `img_size` of `kwargs` says which. Raises UserError for
+    what is no vision transformer or has other maps than it says, and as `timm.create`.
+    """
+    kwargs = {**({"drop_path_rate": drop_path} if drop_path else {}), **kwargs}
+    with torch.device("meta"):
+        try:
+            trial = create(name, **{"dynamic_img_size": True, **kwargs})
+            kwargs = {"dynamic_img_size": True, **kwargs}
+        except UserError:  # it has no such option, or something else is wrong
+            trial = create(name, **kwargs)
+        _refuse_others(name, trial)
+        size = _size(name, TimmViT(trial), pair(kwargs.get("img_size")))
+    return TimmViT(create(name, pretrained, **kwargs), size)
+
+
+def weights(state: State, backbone: TimmViT, repatch: str = "bicubic") -> State:
+    """Find the weights in a file under timm's names, in the model's sizes.
+
+    Raises UserError for those of other models, and patches of another size that `repatch` leaves.
+    """
+    vit, found = backbone.model, names.alone(state)
+    grid = getattr(getattr(vit, "patch_embed", None), "grid_size", None)
+    if grid is not None:
+        coded = 0 if getattr(vit, "no_embed_class", False) else getattr(vit, "num_prefix_tokens", 0)
+        found = patches.fitted(found, vit.state_dict(), coded, grid, repatch)
+    return names.weights(found, backbone)
+
+
+class TimmViT(Backbone):
+    """A transformer of timm, for images of one `size` (H, W) or of any."""
+
+    def __init__(self, vit: Any, size: Grid | None = None):
+        super().__init__()
+        vit.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
+        self.model, self.size = vit, size
+        (last,) = vit.feature_info[-1:]
+        self.channels, self.strides = [last["num_chs"]], [last["reduction"]]
+
+    def steps(self) -> list[Step]:
+        """Return one step: only timm can lead through its modules."""
+        return [Step((self.model,), self._map)]
+
+    def _map(self, state: State) -> State:
+        """Images, padded to whole patches -> the map (B, C, H, W)"""
+        images, patch = state["images"], self.strides[0]
+        images = F.pad(images, (0, -images.shape[3] % patch, 0, -images.shape[2] % patch))
+        of_size(images, self.size)
+        options = {"norm": True, "output_fmt": "NCHW", "intermediates_only": True}
+        return numbered(self.model.forward_intermediates(images, indices=1, **options))
+
+
+def _refuse_others(name: str, model: nn.Module) -> None:
+    """Refuse a model without attention, or whose maps have several strides."""
+    able = hasattr(model, "forward_intermediates") and hasattr(model, "prune_intermediate_layers")
+    stages: Any = getattr(model, "feature_info", ())
+    strides = {stage["reduction"] for stage in stages} if able else set()
+    attends = any(part.endswith(".attn") for part, _ in model.named_modules())
+    if len(strides) != 1 or not attends:
+        raise UserError(
+            f"model.backbone.name={name} is no vision transformer with one map, as "
+            "model.backbone.layout=timm_vit wants; choose for example vit_base_patch16_224 or "
+            "vit_base_patch16_dinov3, or for a hierarchical model model.backbone.layout=timm|swin"
+        )
+
+
+def _size(name: str, trial: TimmViT, given: Grid | None) -> Grid | None:
+    """Return the only size of images that a model takes, None if it takes any."""
+    try:
+        only, (shape,) = None, shapes(name, trial, SIZE)
+    except UserError:
+        if given is None:
+            raise
+        only, (shape,) = given, shapes(name, trial, given)
+    stride = trial.strides[0]
+    wanted = (trial.channels[0], *(-(-side // stride) for side in only or SIZE))
+    if shape != wanted:
+        raise UserError(
+            f"model.backbone.name={name} gives a map of {shape} where channels, height and width "
+            f"should be {wanted}; choose another model, e.g. vit_base_patch16_224"
+        )
+    return only
