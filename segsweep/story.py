@@ -86,6 +86,7 @@ def train(run: Run) -> dict[str, Any]:
         evaluation = evaluate.evaluate(run, model)
     with phase("analyse"):
         analysis = study.recorded(config, evaluation.predictions)
+    licence = config.model.licence
     body = {
         "metrics": record.metric_facts(config.metrics, evaluation.values),
         "classes": evaluation.classes,
@@ -94,7 +95,7 @@ def train(run: Run) -> dict[str, Any]:
         "optimizer": record.optimizer_facts(groups),
         "best": best,
         "data": data,
-        "weights": loaded.facts(),
+        "weights": loaded.facts() | ({"licence": licence} if licence else {}),
         "seconds": phase.total(),
         **machine.machine_facts(kinds),
     }

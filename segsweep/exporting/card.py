@@ -85,7 +85,7 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         kind=task.finds,
         size="x".join(map(str, config.data.size)),
         delta=human(delta.stat().st_size) if delta.is_file() else "none",
-        base=base(config),
+        base=base(config) | {"licence": record.get("weights", {}).get("licence", "")},
         licence=data_facts.licence if data_facts else "",
         **values,
     )

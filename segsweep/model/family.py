@@ -69,15 +69,27 @@ class BackboneConfig:
     repatch: Repatch = neutral(Repatch["bicubic"])
 
     def __post_init__(self) -> None:
-        """Refuse a layout that has no file."""
+        """Refuse a layout that has no file, and a way to re-patch that is not timm's own."""
         if self.layout not in (known := layouts()):
             message = f"model.backbone.layout={self.layout}: there is no such layout"
             raise UserError(message + choices(self.layout, known))
+        if self.pretrained and "patch_size" in self.kwargs and self.repatch is not Repatch["pi"]:
+            raise UserError(
+                f"model.backbone.repatch={self.repatch.name}: what model.backbone.pretrained "
+                "fetches timm itself re-patches, by pi; choose model.backbone.repatch=pi, leave "
+                "out model.backbone.kwargs.patch_size, or name a file: model.weights=FILE"
+            )
 
     def build(self) -> Backbone:
         """Build it, with random weights unless `pretrained`."""
         file = import_module(f"segsweep.model.backbones.{self.layout}")
         return file.build(self.name, dict(self.kwargs), self.drop_path, self.pretrained)
+
+    def licence(self) -> str:
+        """Return what timm says of the weights that it has for the name; it alone knows them."""
+        from segsweep.model.backbones.timm import licence
+
+        return licence(self.name)
 
     def weights(self, state: State, backbone: Backbone) -> State:
         """Find the weights of a backbone that was built in a file, see `backbones/names.py`.
@@ -130,6 +142,13 @@ class Family(Choice):
     def readings(self) -> dict[str, Family]:
         """What else roles may mean, by label; the verb `params` counts every reading."""
         return {"": self}
+
+    @property
+    def licence(self) -> str:
+        """The licence of the weights that a run starts from, "" where nobody says one."""
+        if self.weights is not None:
+            return BaseWeights.of(self.weights).licence
+        return self.backbone.licence() if self.backbone.pretrained else ""
 
     @property
     def limits(self) -> dict[str, int]:

@@ -18,7 +18,7 @@ from segsweep.base.errors import UserError
 from segsweep.model.download import complete, fetch, place, vouched
 
 PACKAGED = "segsweep://"
-KNOWN = re.compile("#(sha256|classes|knows|larger|megabytes)=")
+KNOWN = re.compile("#(sha256|classes|knows|larger|megabytes|licence)=")
 # the beginning of the hash in the name of a file, as torchvision has it; digits alone are a date
 NAMED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
 UNVERIFIED = "unverified"
@@ -32,7 +32,7 @@ class BaseWeights:
     `sha256` is the hash that the file must have. `classes` is the file of `segsweep/model/classes`
     with the names of its classes, where it holds none. `knows` is the word of the only data that it
     was trained on, `larger` that of the model which its own is a miniature of, `megabytes` about
-    what it takes to fetch it.
+    what it takes to fetch it, `licence` what its publisher says, as in lists of SPDX.
     """
 
     place: str
@@ -41,6 +41,7 @@ class BaseWeights:
     knows: str = ""
     larger: str = ""
     megabytes: str = ""
+    licence: str = ""
 
     @classmethod
     def of(cls, text: str) -> BaseWeights:

@@ -179,6 +179,16 @@ def ceilings(plan: Sequence[Planned]) -> list[str]:
     return [*lines]
 
 
+def licences(plan: Sequence[Planned]) -> list[str]:
+    """Return a line for each model whose base weights have a licence that is known.
+
+    Of weights that timm fetches timm alone knows it: only for these it is imported.
+    """
+    models = {e.run.config.model.name: e.run.config.model for e in plan if e.run is not None}
+    said = {name: model.licence for name, model in models.items()}
+    return [f"licence of the base weights of model={n}: {said[n]}" for n in said if said[n]]
+
+
 def within(plan: Sequence[Planned], most: float | None, trim: bool) -> tuple[list[Planned], float]:
     """Return the runs that would be started, in order, and the hours that are known of them.
 
@@ -224,7 +234,13 @@ def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
         words = " ".join(word for word in entry.words if word not in common)
         rows.append((state, hours, *sizes, cost.source, words))
     first = [f"all: {' '.join(common)}"] if common else []
-    said = [_summary(runs, starting), *unfitting(plan), *ceilings(runs), *_troubles(runs)]
+    said = [
+        _summary(runs, starting),
+        *unfitting(plan),
+        *licences(runs),
+        *ceilings(runs),
+        *_troubles(runs),
+    ]
     return [*first, *aligned(rows), *said]
 
 

@@ -142,6 +142,12 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> Any:
         ) from error
 
 
+def licence(name: str) -> str:
+    """Return the licence of the weights that timm fetches for a name, "" where it says none."""
+    known = timm.is_model(name) and timm.models.get_pretrained_cfg(name)
+    return (known and known.license) or ""
+
+
 def drop_paths(backbone: nn.Module) -> Iterator[nn.Module]:
     """Find the layers that drop whole residual branches in training."""
     return (module for module in backbone.modules() if isinstance(module, DropPath))
