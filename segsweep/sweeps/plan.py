@@ -60,6 +60,7 @@ class Planned:
         identity = {"overrides": self.words, "run": name, "state": self.state, "same_as": self.same}
         limit = self.ceiling.value if self.ceiling else None
         about = {"starts": starts, "left_out": self.unfit, "faults": self.faults, "ceiling": limit}
+        about |= {"licence": self.run.config.model.licence if self.run is not None else ""}
         return identity | about | asdict(self.cost)
 
 
@@ -184,9 +185,9 @@ def licences(plan: Sequence[Planned]) -> list[str]:
 
     Of weights that timm fetches timm alone knows it: only for these it is imported.
     """
-    models = {e.run.config.model.name: e.run.config.model for e in plan if e.run is not None}
-    said = {name: model.licence for name, model in models.items()}
-    return [f"licence of the base weights of model={n}: {said[n]}" for n in said if said[n]]
+    models = [entry.run.config.model for entry in plan if entry.run is not None]
+    said = dict.fromkeys((model.name, model.licence) for model in models if model.licence)
+    return [f"licence of the base weights of model={name}: {text}" for name, text in said]
 
 
 def within(plan: Sequence[Planned], most: float | None, trim: bool) -> tuple[list[Planned], float]:
@@ -234,14 +235,8 @@ def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
         words = " ".join(word for word in entry.words if word not in common)
         rows.append((state, hours, *sizes, cost.source, words))
     first = [f"all: {' '.join(common)}"] if common else []
-    said = [
-        _summary(runs, starting),
-        *unfitting(plan),
-        *licences(runs),
-        *ceilings(runs),
-        *_troubles(runs),
-    ]
-    return [*first, *aligned(rows), *said]
+    said = [_summary(runs, starting), *unfitting(plan), *licences(runs), *ceilings(runs)]
+    return [*first, *aligned(rows), *said, *_troubles(runs)]
 
 
 def unfitting(plan: Sequence[Planned]) -> list[str]:
