@@ -129,7 +129,7 @@ def write(a: argparse.Namespace, weights: dict[str, Tensor], metadata: dict[str,
     write_atomically(a.out, lambda path: path.write_bytes(content))
     digest = sha256(content).hexdigest()
     print(f"{a.out}  {len(content) / 2**20:.2f} MiB")
-    facts = f"sha256={digest}&knows=digits"
+    facts = f"sha256={digest}&knows=digits&licence=apache-2.0"  # as the package
     print(f"conf/model/{a.model}.yaml: weights: segsweep://{a.out.name}#{facts}")
 
 

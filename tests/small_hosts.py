@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -56,3 +57,15 @@ def images(height: int = 64, width: int = 96) -> Tensor:
     """Two images."""
     generator = torch.Generator().manual_seed(1)
     return torch.randn(2, 3, height, width, generator=generator, dtype=torch.float64)
+
+
+def cubic(size: int, wanted: int) -> Tensor:
+    """Weights of cubic convolution (Keys 1981, a = -3/4) without antialias: (wanted, size)"""
+    weights = torch.zeros(wanted, size).double()
+    for i in range(wanted):
+        at = (i + 0.5) * size / wanted - 0.5
+        for j in range(int(np.floor(at)) - 1, int(np.floor(at)) + 3):
+            d = abs(at - j)
+            near, far = 1.25 * d**3 - 2.25 * d**2 + 1, -0.75 * (d**3 - 5 * d**2 + 8 * d - 4)
+            weights[i, min(max(j, 0), size - 1)] += near if d <= 1 else far
+    return weights

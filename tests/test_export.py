@@ -340,10 +340,12 @@ def test_runs_without_analysis_say_what_is_lacking(runs, tmp_path: Path):
         (directory / file).write_bytes((runs["lora"] / file).read_bytes())
     record = read_json(runs["lora"] / "record.json") | {"analysis": None}
     del record["files"]["predictions.jsonl.gz"]
+    record["weights"] |= {"licence": "cc-by-nc-4.0"}
     (directory / "record.json").write_text(json.dumps(record))
     called(export, f"run={directory}", "format=bundle", f"out={tmp_path / 'out'}")
     card = (tmp_path / "out/card.md").read_text()
     assert "The analysis of its predictions: lacking (kept no predictions" in card
+    assert "| base weights | as known to segsweep: cc-by-nc-4.0 - to be confirmed |" in card
     assert read_json(tmp_path / "out/labels.json")["score_threshold"] == 0.5
     assert not (tmp_path / "out/calibration.csv").exists()
 

@@ -16,7 +16,7 @@ from segsweep.model.backbones import sam, swin, vit
 from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import WindowBlock
 from segsweep.model.layers.seam import Tokens
-from tests.small_hosts import blocks, example, images, layouts, small_host
+from tests.small_hosts import blocks, cubic, example, images, layouts, small_host
 
 
 def of_timm(layout: str, **changes: Any) -> Any:
@@ -35,18 +35,6 @@ def test_names_are_those_of_timm(layout: str) -> None:
     assert [(n, t.shape) for n, t in ours.items() if not n.startswith(skipped)] == [
         (n, t.shape) for n, t in names.items() if not n.startswith(skipped)
     ]
-
-
-def cubic(size: int, wanted: int) -> Tensor:
-    """Weights of cubic convolution (Keys 1981, a = -3/4) without antialias: (wanted, size)"""
-    weights = torch.zeros(wanted, size).double()
-    for i in range(wanted):
-        at = (i + 0.5) * size / wanted - 0.5
-        for j in range(int(np.floor(at)) - 1, int(np.floor(at)) + 3):
-            d = abs(at - j)
-            near, far = 1.25 * d**3 - 2.25 * d**2 + 1, -0.75 * (d**3 - 5 * d**2 + 8 * d - 4)
-            weights[i, min(max(j, 0), size - 1)] += near if d <= 1 else far
-    return weights
 
 
 def fitted(state: dict[str, Tensor], prefix: int, grid: tuple[int, int]) -> dict[str, Tensor]:

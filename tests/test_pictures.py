@@ -30,6 +30,7 @@ from segsweep.data.folder import Shot
 from segsweep.data.formats import masks
 from segsweep.data.formats.images import read_image
 from segsweep.data.inputs import InputFile
+from segsweep.model.files import BaseWeights
 from segsweep.model.found import SemanticMap
 from segsweep.pages import difference
 from segsweep.pages.compared.base import labels, stored_runs
@@ -446,6 +447,7 @@ def test_data_that_moved_are_found_by_a_word_and_test_is_evaluated(tmp_path: Pat
     found = json.loads((tmp_path / "out/test.json").read_text())
     record = json.loads((run.directory / "record.json").read_text())
     assert found["metrics"] == record["metrics"]  # of the same pictures
+    assert record["weights"]["licence"] == BaseWeights.of(run.config.model.weights).licence != ""
 
 
 def test_a_run_goes_by_the_beginning_of_its_id(runs: list[Path]) -> None:

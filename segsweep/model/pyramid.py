@@ -123,10 +123,12 @@ class Pyramid(Family):
     def named(self, state: State, backbone: Backbone) -> State:
         """Give what a file holds our names: backbone, neck and head; all else is left.
 
-        Raises UserError for a file that holds no such backbone.
+        In a file of a backbone alone a neck is the backbone's own, as of SAM. Raises UserError for
+        a file that holds no such backbone.
         """
-        layout = import_module(f"segsweep.model.backbones.{self.backbone.layout}")
-        ours = {f"backbone.{name}": t for name, t in layout.weights(state, backbone).items()}
+        ours = {f"backbone.{n}": t for n, t in self.backbone.weights(state, backbone).items()}
+        if not any(name.startswith("backbone.") for name in state):
+            return ours
         pairs = (HEAD, HEAD), ("neck.", NECK), (self.prefix, HEAD)
         for name, tensor in state.items():
             for theirs, prefix in pairs:

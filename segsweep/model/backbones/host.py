@@ -165,3 +165,8 @@ def resampled(code: Tensor, grid: Grid) -> Tensor:
         return code
     fine = F.interpolate(code.permute(0, 3, 1, 2), grid, mode="bicubic")
     return fine.permute(0, 2, 3, 1)
+
+
+def single(tensor: Tensor) -> Tensor:
+    """Return what is to be resampled in single precision or better; files have half, too."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

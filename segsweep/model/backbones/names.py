@@ -85,17 +85,19 @@ def taken(found: State, backbone: nn.Module, file: State) -> State:
         UserError: they are of a backbone of another kind or size.
     """
     own = backbone.state_dict()
-    if not own.keys() & found.keys():
+    theirs, ours = layout_of(file), layout_of(own)
+    if not own.keys() & found.keys() or (theirs and ours and theirs != ours):
+        known, first = f"those of model.backbone.layout={theirs}", ", ".join(list(file)[:3])
         raise UserError(
-            "model.weights: the file holds no backbone such as the model has; its names "
-            f"{_are(file)}; choose weights of such a backbone, or another model.backbone"
+            "model.weights: the file holds no backbone such as the model has (its names are "
+            f"{known if theirs else f'{first}, ...'}); choose weights of such a one, or another "
+            "model.backbone"
         )
     transformer = any(name.endswith(PATCHES) for name in own)
     if transformer and sizes(found) != sizes(own):
         raise UserError(
-            f"model.weights: the file has {sizes(found)}, the backbone of the model {sizes(own)} "
-            f"(names in the file {_are(file)}); choose weights of this size, or "
-            "model.backbone.name and kwargs of that one"
+            f"model.weights: the file has {sizes(found)}, the backbone of the model {sizes(own)}; "
+            "choose weights of this size, or model.backbone.name and kwargs of that one"
         )
     modules = {_module(name) for name in own}
     counted = any(name.endswith(COUNTER) for name in own)
@@ -109,24 +111,24 @@ def taken(found: State, backbone: nn.Module, file: State) -> State:
 def sizes(state: State) -> str:
     """Say the sizes of a transformer under our names in words."""
     blocks = sum(name.endswith(".norm1.weight") for name in state)
-    text = f"{blocks} blocks"
+    said = []
     for name, tensor in state.items():
         if name.endswith(PATCHES):
-            channels, _, *patch = tensor.shape
-            text += f" of {channels} channels, patches of {' x '.join(map(str, patch))}"
+            patch = " x ".join(map(str, tensor.shape[2:]))
+            said += [f"{blocks} blocks of {len(tensor)} channels", f"patches of {patch}"]
         if name.endswith("reg_token"):
-            text += f", {tensor.shape[1]} registers"
-    return text
+            said.append(f"{tensor.shape[1]} registers")
+    return ", ".join(sorted(said))
 
 
-def _are(file: Iterable[str]) -> str:
-    """Say of which layout the names of a file are, or what they begin with."""
-    names = list(file)
+def layout_of(names: Iterable[str]) -> str:
+    """Return the layout whose `SIGN`, a pattern of names, such names have; "" if none is known."""
+    held = list(names)
     for layout in layouts():
         sign = getattr(import_module(f"segsweep.model.backbones.{layout}"), "SIGN", None)
-        if sign and any(re.search(sign, name) for name in names):
-            return f"are those of model.backbone.layout={layout}"
-    return f"begin with {', '.join(names[:3])}"
+        if sign and any(re.search(sign, name) for name in held):
+            return layout
+    return ""
 
 
 def _module(name: str) -> str:

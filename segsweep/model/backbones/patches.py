@@ -9,7 +9,7 @@ from timm.layers import resample_patch_embed
 from torch import Tensor
 
 from segsweep.base.errors import UserError
-from segsweep.model.backbones.host import Grid, resampled
+from segsweep.model.backbones.host import Grid, resampled, single
 from segsweep.model.backbones.names import PATCHES
 
 State = dict[str, Tensor]
@@ -33,12 +33,12 @@ def fitted(state: State, own: State, coded: int, grid: Grid, repatch: str) -> St
     if PATCHES in state and PATCHES in own:
         height, width = own[PATCHES].shape[2:]
         state[PATCHES] = repatched(state[PATCHES], (height, width), repatch)
-    if CODE in state and CODE in own:
+    if CODE in own and CODE in state and state[CODE].ndim == 3:  # SAM has 4
         ahead, code = _split(state[CODE], coded, grid)
         if ahead.shape[1] and not coded:  # as in official files of DINOv2 with registers
             state[CLASS_TOKEN] = state[CLASS_TOKEN] + ahead[:, :1]
             ahead = ahead[:, :0]
-        code = resampled(code.float(), grid).flatten(1, 2)
+        code = resampled(single(code), grid).flatten(1, 2)
         state[CODE] = F.pad(code, (0, 0, ahead.shape[1], 0))
         state[CODE][:, : ahead.shape[1]] = ahead
     return state
@@ -57,9 +57,9 @@ def repatched(kernel: Tensor, size: Grid, how: str) -> Tensor:
     if tuple(kernel.shape[2:]) == size:
         return kernel
     if how == "pi":
-        return resample_patch_embed(kernel.float(), list(size))
+        return resample_patch_embed(single(kernel), list(size))
     if how == "bicubic":
-        return F.interpolate(kernel.float(), size, mode="bicubic")
+        return F.interpolate(single(kernel), size, mode="bicubic")
     there, here = (" x ".join(map(str, sides)) for sides in (kernel.shape[2:], size))
     raise UserError(
         f"model.backbone.repatch={how}: the patches of model.weights are {there}, those of the "

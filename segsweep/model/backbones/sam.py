@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segsweep.base.errors import UserError
 from segsweep.model.backbones import names
 from segsweep.model.backbones.base import State
-from segsweep.model.backbones.host import Grid, Host, as_map, halved, resampled
+from segsweep.model.backbones.host import Grid, Host, as_map, halved, resampled, single
 from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import HostBlock, WindowBlock, is_plain
 from segsweep.model.layers.seam import Seam
@@ -59,11 +59,11 @@ def weights(state: State, backbone: SAMEncoder, repatch: str = "") -> State:
     found = names.from_mmpretrain(names.alone(from_official(state)), MMPRETRAIN)
     own = backbone.state_dict()
     for name, tensor in found.items():
-        if name == "pos_embed" and name in own:
+        if name == "pos_embed" and name in own and tensor.ndim == 4:
             rows, columns = own[name].shape[1:3]
-            found[name] = resampled(tensor.float(), (rows, columns))
+            found[name] = resampled(single(tensor), (rows, columns))
         elif "rel_pos" in name and name in own and not any(_window(backbone, name)):
-            found[name] = lengthened(tensor.float(), len(own[name]))
+            found[name] = lengthened(single(tensor), len(own[name]))
     return names.taken(found, backbone, state)
 
 

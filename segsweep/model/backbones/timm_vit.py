@@ -43,8 +43,8 @@ def build(
         except UserError:  # it has no such option, or something else is wrong
             trial = create(name, **kwargs)
         _refuse_others(name, trial)
-        size = _size(name, TimmViT(trial), pair(kwargs.get("img_size")))
-    return TimmViT(create(name, pretrained, **kwargs), size)
+        channels, size = _tried(name, TimmViT(trial), pair(kwargs.get("img_size")))
+    return TimmViT(create(name, pretrained, **kwargs), channels, size)
 
 
 def weights(state: State, backbone: TimmViT, repatch: str = "bicubic") -> State:
@@ -63,12 +63,11 @@ def weights(state: State, backbone: TimmViT, repatch: str = "bicubic") -> State:
 class TimmViT(Backbone):
     """A transformer of timm, for images of one `size` (H, W) or of any."""
 
-    def __init__(self, vit: Any, size: Grid | None = None):
+    def __init__(self, vit: Any, channels: int = 0, size: Grid | None = None):
         super().__init__()
         vit.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
         self.model, self.size = vit, size
-        (last,) = vit.feature_info[-1:]
-        self.channels, self.strides = [last["num_chs"]], [last["reduction"]]
+        self.channels, self.strides = [channels], [vit.feature_info[-1]["reduction"]]
 
     def steps(self) -> list[Step]:
         """Return one step: only timm can lead through its modules."""
@@ -88,7 +87,7 @@ def _refuse_others(name: str, model: nn.Module) -> None:
     able = hasattr(model, "forward_intermediates") and hasattr(model, "prune_intermediate_layers")
     stages: Any = getattr(model, "feature_info", ())
     strides = {stage["reduction"] for stage in stages} if able else set()
-    attends = any(part.endswith(".attn") for part, _ in model.named_modules())
+    attends = any("attn" in part for part, _ in model.named_modules())
     if len(strides) != 1 or not attends:
         raise UserError(
             f"model.backbone.name={name} is no vision transformer with one map, as "
@@ -97,19 +96,19 @@ def _refuse_others(name: str, model: nn.Module) -> None:
         )
 
 
-def _size(name: str, trial: TimmViT, given: Grid | None) -> Grid | None:
-    """Return the only size of images that a model takes, None if it takes any."""
+def _tried(name: str, trial: TimmViT, given: Grid | None) -> tuple[int, Grid | None]:
+    """Return the channels of a model's map, and the only size of its images, None if of any."""
     try:
         only, (shape,) = None, shapes(name, trial, SIZE)
     except UserError:
         if given is None:
             raise
         only, (shape,) = given, shapes(name, trial, given)
-    stride = trial.strides[0]
-    wanted = (trial.channels[0], *(-(-side // stride) for side in only or SIZE))
-    if shape != wanted:
+    channels, *grid = shape
+    wanted = [-(-side // trial.strides[0]) for side in only or SIZE]
+    if grid != wanted:
         raise UserError(
-            f"model.backbone.name={name} gives a map of {shape} where channels, height and width "
-            f"should be {wanted}; choose another model, e.g. vit_base_patch16_224"
+            f"model.backbone.name={name} gives a map of {grid} cells where there should be "
+            f"{wanted}; choose another model, e.g. vit_base_patch16_224"
         )
-    return only
+    return channels, only

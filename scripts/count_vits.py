@@ -1,0 +1,62 @@
+"""Count the pretrained weights of timm that stand on model.backbone.layout=timm_vit.
+
+    python scripts/count_vits.py [file ...]
+
+A file is a module of timm.models, such as `eva`; all that have pretrained models if none is named.
+Every model is built without weights and given the shape of an image. Prints, for each file, how
+many models and weights work, under which licences, where the attention has one weight `attn.qkv`,
+and why others are refused.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import Counter, defaultdict
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg_value, model_entrypoint
+
+from segsweep.base.errors import UserError
+from segsweep.model.family import BackboneConfig
+
+KINDS = {"is no vision": "no ViT", "takes no images": "one size", "gives a map": "odd map"}
+
+
+def main() -> None:
+    """Try all models of the files that are named."""
+    warnings.filterwarnings("ignore")
+    tags = defaultdict(list)
+    for name in timm.list_pretrained():
+        tags[name.partition(".")[0]].append(name)
+    files = defaultdict(list)
+    for name in tags:
+        files[model_entrypoint(name).__module__.rpartition(".")[2]].append(name)
+    total = Counter()
+    for file in sys.argv[1:] or sorted(files):
+        counts, licences = Counter(), Counter()
+        for name in files[file]:
+            kind = outcome(name)
+            counts[kind] += 1
+            if kind.startswith("works"):
+                counts["weights"] += len(tags[name])
+                licences.update(str(get_pretrained_cfg_value(t, "license")) for t in tags[name])
+        print(file, dict(counts), dict(licences), flush=True)
+        total.update({"weights": counts["weights"], **licences})
+    print(dict(total))
+
+
+def outcome(name: str) -> str:
+    """Build a backbone of shapes alone, and say what came of it."""
+    try:
+        with torch.device("meta"):
+            backbone = BackboneConfig(name, "timm_vit").build()
+    except UserError as error:
+        return next((kind for sign, kind in KINDS.items() if sign in str(error)), str(error))
+    fused = any(n.endswith("attn.qkv.weight") for n, _ in backbone.named_parameters())
+    return "works, attn.qkv" if fused else "works"
+
+
+if __name__ == "__main__":
+    main()
