@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +17,7 @@ from segsweep.base.errors import UserError
 from segsweep.model.backbones import layouts as all_layouts
 from segsweep.model.backbones.base import Backbone
 from segsweep.model.family import BackboneConfig, Repatch
+from segsweep.model.pyramid import Pyramid
 from segsweep.model.sam_names import to_official
 from tests.small_hosts import cubic, example, images, layouts, small_host
 
@@ -260,6 +262,30 @@ def test_a_file_of_another_kind_is_named(layout: str, other: str) -> None:
 def test_a_file_without_a_backbone_is_refused(layout: str) -> None:
     with pytest.raises(UserError, match=r"no backbone .*names are mask_decoder\.iou_token"):
         read(layout, DECODER, small_host(layout))
+
+
+def test_a_neck_in_a_file_of_a_backbone_is_its_own() -> None:
+    """SAM's has the name of that of whole models of mmdetection."""
+    host, family = small_host("sam"), Pyramid("p", backbone=config("sam"))
+    state = host.state_dict()
+    assert family.named(state, host).keys() == behind("backbone.", state).keys()
+    whole = family.named(behind("backbone.", state) | BESIDE, host)
+    assert "sem_seg_head.neck.lateral_convs.0.weight" in whole
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [("resnet", "resnet10t"), ("timm", "test_convnext"), ("timm", "test_efficientnet"),
+     ("timm", "cspnext_tiny"), ("focal", "focalnet_tiny_srf")],
+)  # fmt: skip
+def test_files_of_timm_are_read_whole(layout: str, name: str) -> None:
+    """But for classifiers; norms that a focal network gets for its outputs are new."""
+    with torch.device("meta"):
+        theirs, options = timm.create_model(name).state_dict(), BackboneConfig(name, layout)
+        backbone = options.build()
+        found = options.weights(theirs, backbone)
+    new = {n for n in backbone.state_dict() if layout == "focal" and re.match(r"norm\d", n)}
+    assert found.keys() == backbone.state_dict().keys() - new
 
 
 @pytest.mark.parametrize("layout", all_layouts())

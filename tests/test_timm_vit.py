@@ -72,7 +72,7 @@ def test_its_map_is_the_last_one_of_timm_normed() -> None:
     [
         ("mixer_s16_224", {}, "is no vision transformer with one map"),
         ("resnet10t", {}, "is no vision transformer with one map"),
-        ("beit_base_patch16_224", SIZES, r"takes no images .* kwargs.img_size=\[height,width\]"),
+        ("beit_base_patch16_224", SIZES, r"takes no images .*kwargs.img_size=\[height,width\]"),
         ("vit_tiny_patch16_225", {}, "timm has no such model"),
     ],
 )

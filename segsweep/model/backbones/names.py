@@ -93,7 +93,7 @@ def taken(found: State, backbone: nn.Module, file: State) -> State:
             f"{known if theirs else f'{first}, ...'}); choose weights of such a one, or another "
             "model.backbone"
         )
-    transformer = any(name.endswith(PATCHES) for name in own)
+    transformer = all(any(n.endswith(PATCHES) for n in names) for names in (own, found))
     if transformer and sizes(found) != sizes(own):
         raise UserError(
             f"model.weights: the file has {sizes(found)}, the backbone of the model {sizes(own)}; "
@@ -111,14 +111,10 @@ def taken(found: State, backbone: nn.Module, file: State) -> State:
 def sizes(state: State) -> str:
     """Say the sizes of a transformer under our names in words."""
     blocks = sum(name.endswith(".norm1.weight") for name in state)
-    said = []
-    for name, tensor in state.items():
-        if name.endswith(PATCHES):
-            patch = " x ".join(map(str, tensor.shape[2:]))
-            said += [f"{blocks} blocks of {len(tensor)} channels", f"patches of {patch}"]
-        if name.endswith("reg_token"):
-            said.append(f"{tensor.shape[1]} registers")
-    return ", ".join(sorted(said))
+    shape = next(tensor.shape for name, tensor in state.items() if name.endswith(PATCHES))
+    tokens = [tensor.shape[1] for name, tensor in state.items() if name.endswith("reg_token")]
+    patch, registers = " x ".join(map(str, shape[2:])), tokens[0] if tokens else 0
+    return f"{blocks} blocks of {shape[0]} channels, patches of {patch}, {registers} registers"
 
 
 def layout_of(names: Iterable[str]) -> str:

@@ -36,10 +36,10 @@ def _from_mmdetection(state: State) -> State:
     if MMDETECTION_SIGN not in state:
         return state
     renamed = from_mmpretrain(state, MMDETECTION)
-    return {n: in_order(n, t) if ".downsample." in n else t for n, t in renamed.items()}
+    return {n: _in_order(t) if ".downsample." in n else t for n, t in renamed.items()}
 
 
-def in_order(name: str, weight: Tensor) -> Tensor:
+def _in_order(weight: Tensor) -> Tensor:
     """Bring the 4 C inputs of a merging of 2 x 2 cells into the authors' order.
 
     mmdetection has the cells of a channel behind each other, row by row; the authors have the
