@@ -19,7 +19,8 @@ from segsweep.peft.lora import LoRA
 from segsweep.verbs import plan
 
 SIZES: dict[str, Any] = {"embed_dim": 16, "depth": 2, "num_heads": 2}
-KINDS: dict[str, dict[str, Any]] = {  # one of each class, of the newer ones one of each way to code positions
+# one of each class, of the newer ones one of each way to code positions
+KINDS: dict[str, dict[str, Any]] = {
     "vit_base_patch16_siglip_224": {},  # a head that pools by attention
     "vit_base_patch14_reg4_dinov2": {},
     "vit_small_patch16_dinov3": {},
