@@ -8,6 +8,9 @@ Each has one function and one example:
 A layout whose maps do not stand at STRIDES says so: `PYRAMID = False`. One whose backbones are
 transformers with places in their blocks (`host`) says `BLOCKS = True`. One that adds norms to its
 maps, `norm0` to `norm3`, which files of a classifier lack, says `OUTPUT_NORMS = True`.
+
+Where weights have other names in files than in the module, a function `weights` finds them
+(`names`); `SIGN` is a pattern of a name by which files of this kind are known, whoever wrote them.
 """
 
 from __future__ import annotations
