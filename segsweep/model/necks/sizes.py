@@ -1,0 +1,58 @@
+"""How large the levels of a simple feature pyramid are. Needs no torch: a config may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from segsweep.base.errors import UserError
+from segsweep.base.explain import choices
+
+SCALES = (4, 2, 1, 0.5, 0.25)  # of the map: what levels may be
+TOPS = ("pool", "subsample", "none")  # how the last level is halved into one more
+
+
+def check_levels(scales: Sequence[float], top: str) -> None:
+    """Refuse scales and tops that there are not.
+
+    Raises:
+        UserError: names the key, its value and the choices.
+    """
+    if not scales or list(scales) != [scale for scale in SCALES if scale in scales]:
+        each = ", ".join(map(str, SCALES))
+        raise UserError(
+            f"model.neck.kwargs.scales={list(scales)}: must be some of {each}, in this order"
+        )
+    if top not in TOPS:
+        message = f"model.neck.kwargs.top={top}: there is no such level"
+        raise UserError(message + choices(top, TOPS))
+
+
+def check_size(
+    height: int, width: int, stride: int, scales: Sequence[float], top: str = "none"
+) -> None:
+    """Refuse an input of which a level of the pyramid has no cell.
+
+    Args:
+        height, width: of the input in pixels, as the network gets it.
+        stride: of the map that the levels are made of.
+        scales, top: see `SimpleFeaturePyramid`.
+
+    Raises:
+        UserError: names the level, its size, and the least input that has a cell of each.
+    """
+    parts = [min(scale, 1) for scale in scales]
+    strides = [stride / scale for scale in scales]
+    if top == "pool":  # subsampling keeps the first cell
+        parts, strides = [*parts, parts[-1] / 2], [*strides, 2 * strides[-1]]
+    grid = ceil(height / stride), ceil(width / stride)
+    least = ceil(1 / min(parts)) * stride
+    for level, (part, coarse) in enumerate(zip(parts, strides, strict=True), start=1):
+        rows, columns = (int(cells * part) for cells in grid)
+        if not rows or not columns:
+            raise UserError(
+                f"data.size: an input of {height} x {width} leaves level {level} of the neck, at "
+                f"stride {coarse:g}, {rows} x {columns} cells; the least input is "
+                f"{least} x {least}: data.size=[{least},{least}] or larger, or a neck without that "
+                "level (model.neck.kwargs)"
+            )
