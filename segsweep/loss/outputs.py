@@ -69,3 +69,9 @@ class Masks(NamedTuple):
 
     logits: Tensor  # (B, M, h, w), bilinear to the input's size
     classes: Tensor | None  # (B, M, K + 1), "no object" last; None of one foreground
+
+
+class PixelLogits(NamedTuple):
+    """Raw outputs of a head that tells the class of every pixel."""
+
+    logits: Tensor  # (B, K, h, w), bilinear to the input's size; the background is one of the K

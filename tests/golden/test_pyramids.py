@@ -1,15 +1,24 @@
-"""Necks agree with mmdet and VFM-Adapter in outputs, gradients, names and numbers of weights."""
+"""Necks and SegFormer's head agree with their programs: outputs, losses, gradients, names, sizes.
+
+The programs are mmdet, VFM-Adapter, mmseg and NVlabs/SegFormer.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from recorded import FOLDER
 from sam_models import Heads, gradients
+from torch import nn
 
-from segsweep.model.necks import fpn, sfp
+from segsweep.data.base import IGNORE, Subject
+from segsweep.data.loader import Target
+from segsweep.loss.outputs import PixelLogits
+from segsweep.model.necks import fpn, none, sfp
+from segsweep.model.segformer import Average, HeadForm, SegFormer
 
 pytestmark = pytest.mark.golden
 SFP = {"atss": [2, 1, 0.5, 0.25], "vitdet": [4, 2, 1, 0.5]}
@@ -27,12 +36,34 @@ WIDTHS = {
 READ = {
     "sfp": r"in/x|\w+/(sd/.+|grad_in|cotangent\d|out\d(_detectron2_lastlevelmaxpool)?)",
     "fpn": r"in/x\d|\w+/(sd/.+|grad_in3|out\d)",
+    "segformer": r"in/(label|x\d)|(mm|nv)/(sd/.+|(eval_logits|train_logits_nodropout)"
+    r"|loss_ce(_avg_non_ignore)?|acc_seg|grad_in1|pred_argmax\d|running_mean_after)",
 }
+FORMS = {"mm": HeadForm["mmseg"], "nv": HeadForm["nvidia"]}
 
 
 @pytest.fixture(scope="module")
 def heads() -> Heads:
     return Heads(FOLDER / "heads")
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def segformer(heads, request) -> tuple[str, SegFormer, nn.Module]:
+    """One of both forms with the recorded weights, without dropout, and its family."""
+    case, config = request.param, heads.config("segformer")
+    family = SegFormer(name="x", form=FORMS[case], channels=config["ch"], dropout=0)
+    neck = none.build(config["ins"], [4, 8, 16, 32])
+    head = family.head(neck, subject_of(config["K"]))
+    state = heads.state("segformer", f"{case}/sd/")
+    unused = {n for n in state if case == "nv" and n.startswith("conv_seg.")}
+    missing = head.load_state_dict({n: t for n, t in state.items() if n not in unused}, False)
+    assert {name.rpartition(".")[2] for name in missing.missing_keys} == {"num_batches_tracked"}
+    assert not missing.unexpected_keys
+    return case, family, head
+
+
+def subject_of(classes: int) -> Subject:
+    return Subject(tuple(map(str, range(classes))), "semantic", background=False)
 
 
 def compare_norms(heads: Heads, file: str, case: str, model: torch.nn.Module) -> None:
@@ -78,6 +109,64 @@ def test_feature_pyramid_network(heads, case):
     (sum((level**2).sum() for level in levels) / 2).backward()
     heads.check("fpn", f"{case}/grad_in3", last.grad)
     compare_norms(heads, "fpn", case, neck)
+
+
+@torch.no_grad()
+def test_segformer_predicts(heads, segformer):
+    case, _, head = segformer
+    arrays, config = heads.arrays("segformer"), heads.config("segformer")
+    output = head.eval()([arrays[f"in/x{i}"] for i in range(4)])
+    heads.check("segformer", f"{case}/eval_logits", output.logits)
+    size = tuple(config["img"])
+    views = [(size, size, tuple(original)) for original in config["ori"]]
+    for i, found in enumerate(head.predict(output, views)):
+        heads.check("segformer", f"{case}/pred_argmax{i}", found.label_map(background=True))
+
+
+def test_segformer_trains(heads, segformer):
+    """One step: logits by the statistics of the batch, which move the running ones, and losses."""
+    case, family, head = segformer
+    head.load_state_dict(heads.state("segformer", f"{case}/sd/"), strict=False)
+    head.train().zero_grad()
+    arrays = heads.arrays("segformer")
+    maps = [arrays[f"in/x{i}"] for i in range(4)]
+    read = maps[1] = maps[1].clone().requires_grad_()
+    output = head(maps)
+    heads.check("segformer", f"{case}/train_logits_nodropout", output.logits)
+    none_ = torch.zeros(0)
+    targets = [Target(none_, none_, none_, label_map=m) for m in arrays["in/label"][:, 0]]
+    assert (arrays["in/label"] == IGNORE).any()
+    losses = {}
+    for average in Average:
+        criterion = replace(family, average=average).criterion(head.neck, subject_of(1))
+        losses[average.name] = criterion(output, targets)["loss_ce"]
+    heads.check("segformer", f"{case}/loss_ce", losses["all"])
+    heads.check("segformer", f"{case}/loss_ce_avg_non_ignore", losses["known"])
+    losses["all"].backward()
+    heads.check("segformer", f"{case}/grad_in1", read.grad)
+    compare_norms(heads, "segformer", case, head)
+    last = [m for m in head.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    heads.check("segformer", f"{case}/running_mean_after", last.running_mean)
+    size = tuple(heads.config("segformer")["img"])
+    found = head.predict(PixelLogits(output.logits.detach()), [(size, size, size)] * 2)
+    right = torch.stack([f.classes for f in found]) == arrays["in/label"][:, 0]
+    known = arrays["in/label"][:, 0] != IGNORE
+    heads.check("segformer", f"{case}/acc_seg", 100 * right[known].float().mean()[None])
+
+
+def test_segformer_has_the_published_sizes(heads):
+    counts, seen = heads.json("param_counts"), 0
+    named = r"SegformerHead (in 4x256|Swin-B) channels=(\d+) K=(\d+)"
+    for name, count in counts.items():
+        if match := re.fullmatch(named, name):
+            seen += 1
+            widths = WIDTHS.get(match[1], [256] * 4)
+            with torch.device("meta"):
+                family = SegFormer(name="x", channels=int(match[2]))
+                neck = none.build(widths, [4, 8, 16, 32])
+                head = family.head(neck, subject_of(int(match[3])))
+            assert sum(p.numel() for p in head.parameters()) == count, name
+    assert seen == sum(name.startswith("SegformerHead") for name in counts) == 7
 
 
 def test_necks_have_the_published_sizes(heads):

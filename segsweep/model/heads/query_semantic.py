@@ -38,26 +38,18 @@ def best_classes(
     is `certain` of what becomes of `masks` at the original size. Where there is one class, nothing
     stands against that sum, and hundreds of queries at 0.01 make it 1: there the score is the
     largest such product, what is left of 1 is the background's.
-    Neither Q masks nor K scores of a whole image are there at once: resizing is linear, so strips
-    of rows are made by a matrix, then their columns as ever.
+    Neither Q masks nor K scores of a whole image are there at once, see `frames.strips`.
     """
-    (size, padded_size, original), height = view, masks.shape[1]
-    unit = torch.eye(height, device=masks.device)[None, None]
-    heights = (size[0], height), (padded_size[0], height), (original[0], height)
-    rows = frames.to_original(unit, *heights, resize)[0, 0]  # (H, h)
+    original = view[2]
     best = torch.empty(original, dtype=torch.uint8, device=masks.device)
     scores = masks.new_empty(original)
-    step = max(1, frames.CELLS // (sum(probabilities.shape) * original[1]))
-    for top, strip in zip(range(0, original[0], step), rows.split(step), strict=True):
-        used, n = strip.any(0), len(strip)
-        few = torch.einsum("rh,qhw->qrw", strip[:, used], masks[:, used])[None]
-        widths = (n, size[1]), (n, padded_size[1]), (n, original[1])
-        few = certain(frames.to_original(few, *widths, resize)[0])
+    for rows, few in frames.strips(masks, view, resize, room=probabilities.shape[1]):
+        few = certain(few)
         if probabilities.shape[1] == 1:
             found = few.mul_(probabilities[:, :, None]).amax(0, keepdim=True)
         else:
             found = torch.einsum("qk,qrw->krw", probabilities, few)
-        scores[top : top + n], best[top : top + n] = found.max(0)
+        scores[rows], best[rows] = found.max(0)
     return SemanticMap(best, scores.clamp_(max=1))
 
 
