@@ -54,12 +54,14 @@ def segformer(heads, request) -> tuple[str, SegFormer, nn.Module]:
     family = SegFormer(name="x", form=FORMS[case], channels=config["ch"], dropout=0)
     neck = none.build(config["ins"], [4, 8, 16, 32])
     head = family.head(neck, subject_of(config["K"]))
-    state = heads.state("segformer", f"{case}/sd/")
-    unused = {n for n in state if case == "nv" and n.startswith("conv_seg.")}
-    missing = head.load_state_dict({n: t for n, t in state.items() if n not in unused}, False)
-    assert {name.rpartition(".")[2] for name in missing.missing_keys} == {"num_batches_tracked"}
-    assert not missing.unexpected_keys
+    head.load_state_dict(recorded_weights(heads, case))
     return case, family, head
+
+
+def recorded_weights(heads: Heads, case: str) -> dict[str, torch.Tensor]:
+    """All that are used: NVlabs' head has `conv_seg` from its base class, and never calls it."""
+    state = heads.state("segformer", f"{case}/sd/")
+    return {n: t for n, t in state.items() if case != "nv" or not n.startswith("conv_seg.")}
 
 
 def subject_of(classes: int) -> Subject:
@@ -121,12 +123,15 @@ def test_segformer_predicts(heads, segformer):
     views = [(size, size, tuple(original)) for original in config["ori"]]
     for i, found in enumerate(head.predict(output, views)):
         heads.check("segformer", f"{case}/pred_argmax{i}", found.label_map(background=True))
+    # recorded weights hold the statistics that the recorded step has left: its own cannot be redone
+    last = [m for m in head.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    heads.check("segformer", f"{case}/running_mean_after", last.running_mean)
 
 
 def test_segformer_trains(heads, segformer):
-    """One step: logits by the statistics of the batch, which move the running ones, and losses."""
+    """One step: logits by the statistics of the batch, losses, gradients, accuracy."""
     case, family, head = segformer
-    head.load_state_dict(heads.state("segformer", f"{case}/sd/"), strict=False)
+    head.load_state_dict(recorded_weights(heads, case))
     head.train().zero_grad()
     arrays = heads.arrays("segformer")
     maps = [arrays[f"in/x{i}"] for i in range(4)]
@@ -145,8 +150,6 @@ def test_segformer_trains(heads, segformer):
     losses["all"].backward()
     heads.check("segformer", f"{case}/grad_in1", read.grad)
     compare_norms(heads, "segformer", case, head)
-    last = [m for m in head.modules() if isinstance(m, nn.BatchNorm2d)][-1]
-    heads.check("segformer", f"{case}/running_mean_after", last.running_mean)
     size = tuple(heads.config("segformer")["img"])
     found = head.predict(PixelLogits(output.logits.detach()), [(size, size, size)] * 2)
     right = torch.stack([f.classes for f in found]) == arrays["in/label"][:, 0]
