@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
@@ -26,7 +26,6 @@ HeadForm = Enum("HeadForm", {"mmseg": "mmseg", "nvidia": "nvidia"})
 Average = Enum("Average", {"all": "all", "known": "known"})
 
 FUSING = {HeadForm["mmseg"]: "fusion_conv.", HeadForm["nvidia"]: "linear_fuse."}
-CLASSIFIERS = {HeadForm["mmseg"]: "conv_seg", HeadForm["nvidia"]: "linear_pred"}
 
 
 @dataclass
@@ -42,7 +41,9 @@ class SegFormer(Pyramid):
     prefix: ClassVar[str] = "decode_head."
     tasks: ClassVar[tuple[str, ...]] = ("semantic",)
     class_tensors: ClassVar[tuple[str, ...]] = tuple(
-        f"{HEAD}{layer}.{part}" for layer in CLASSIFIERS.values() for part in ("weight", "bias")
+        f"{HEAD}{layer}.{part}"
+        for layer in ("conv_seg", "linear_pred")
+        for part in ("weight", "bias")
     )
 
     form: HeadForm = HeadForm["mmseg"]
@@ -70,20 +71,11 @@ class SegFormer(Pyramid):
         return PixelCriterion(background, known=self.average is Average["known"])
 
     def draw_classes(self, model: Segmenter, seed: int) -> None:
-        """Draw `class_tensors` anew, as each of both programs does."""
+        """Draw `class_tensors` anew."""
         import torch
 
-        layer = model.get_submodule(HEAD + CLASSIFIERS[self.form])
-        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-        draws = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            if self.form is HeadForm["mmseg"]:
-                weight.normal_(std=0.01, generator=draws)
-                bias.zero_()
-            else:
-                bound = weight.shape[1] ** -0.5
-                for parameter in (weight, bias):
-                    parameter.uniform_(-bound, bound, generator=draws)
+        head = cast("SegFormerHead", model.sem_seg_head)
+        head.draw_classifier(torch.Generator().manual_seed(seed))
 
     def named(self, state: State, backbone: Backbone) -> State:
         """Give what a file holds our names; a head of the other form is refused."""
