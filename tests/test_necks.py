@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from segsweep.base.errors import UserError
+from segsweep.data.base import DataSet, Transform
 from segsweep.model.necks import fpn, sfp
-from segsweep.model.necks.sizes import check_size
+from segsweep.model.necks.sizes import check_input, check_size
 
 LEAST = [  # scales, top, cells of the map that leave each level one
     ([2, 1, 0.5, 0.25], "pool", 8),
@@ -36,6 +37,18 @@ def test_an_input_that_leaves_a_level_empty_is_refused(scales, top, least):
             neck([torch.zeros(1, 8, rows, columns)])
         with pytest.raises(UserError, match=said):
             check_size(16 * rows, 16 * columns, 16, scales, top)
+
+
+def test_what_a_config_alone_tells_is_refused_before_a_model_is_built():
+    said = "leaves level 5 of the neck, at stride 128, 0 x 0 cells; the least input is 128 x 128"
+    known = [("samvit_base_patch16", {}), ("VisionTransformer", {"patch_size": 16})]
+    for name, kwargs in known:
+        with pytest.raises(UserError, match=said):
+            check_input(name, kwargs, DataSet("x", size=[96, 96]))
+        check_input(name, kwargs, DataSet("x", size=[97, 97]))  # padded to 128
+        check_input(name, kwargs, DataSet("x", size=[96, 96], transform=Transform["lsj"]))
+        check_input(name, kwargs, DataSet("x", size=[64, 64]), top="subsample", out=8)
+    check_input("of_ones_own", {}, DataSet("x", size=[96, 96]))  # the forward will tell
 
 
 def test_one_cell_is_enough_for_a_feature_pyramid_network():

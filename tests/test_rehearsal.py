@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segsweep.base.config import compose
+from segsweep.base.config import compose, words
 from segsweep.base.errors import UserError
 from segsweep.base.words import files
 from segsweep.peft.apply import apply
@@ -56,7 +56,7 @@ def test_refused_before_anything_is_drawn(message: str, file: str, tmp_path: Pat
 
 @pytest.mark.parametrize("word", files("model"))
 def test_every_model_takes_the_recipe_that_it_brings(word: str) -> None:
-    data = "digits_binary" if word.startswith("sam") else "digits"
+    data = {"instances": "digits", "semantic": "digits_binary"}[words("model")[word].tasks[0]]
     config = compose([f"model={word}", f"data={data}", "model.weights=null"])
     rehearse(config, config.data.classes(), config.data.subject())
 

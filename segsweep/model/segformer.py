@@ -40,10 +40,9 @@ class SegFormer(Pyramid):
     architecture: ClassVar[str] = "SegFormer"
     prefix: ClassVar[str] = "decode_head."
     tasks: ClassVar[tuple[str, ...]] = ("semantic",)
-    class_tensors: ClassVar[tuple[str, ...]] = tuple(
-        f"{HEAD}{layer}.{part}"
-        for layer in ("conv_seg", "linear_pred")
-        for part in ("weight", "bias")
+    class_tensors: ClassVar[tuple[str, ...]] = (  # of both forms
+        *(f"{HEAD}conv_seg.weight", f"{HEAD}conv_seg.bias"),
+        *(f"{HEAD}linear_pred.weight", f"{HEAD}linear_pred.bias"),
     )
 
     form: HeadForm = HeadForm["mmseg"]
@@ -78,15 +77,18 @@ class SegFormer(Pyramid):
         head.draw_classifier(torch.Generator().manual_seed(seed))
 
     def named(self, state: State, backbone: Backbone) -> State:
-        """Give what a file holds our names; a head of the other form is refused."""
-        ours = super().named(state, backbone)
+        """Give what a file holds our names; see `Pyramid.named` and `fitting`."""
+        return self.fitting(super().named(state, backbone))
+
+    def fitting(self, state: State) -> State:
+        """Return weights under our names; raises UserError for a head of the other form."""
         for form, layer in FUSING.items():
-            if form is not self.form and any(name.startswith(HEAD + layer) for name in ours):
+            if form is not self.form and any(name.startswith(HEAD + layer) for name in state):
                 raise UserError(
-                    f"model.weights={self.weights} has a head with other layers, of which "
-                    f"model.form={self.form.name} knows nothing; choose model.form={form.name}"
+                    f"model.weights={self.weights} has a head with other layers than that of "
+                    f"model.form={self.form.name} has; choose model.form={form.name}"
                 )
-        return ours
+        return state
 
 
 def class_count(subject: Subject) -> int:

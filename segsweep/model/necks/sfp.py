@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from segsweep.model.layers.norm2d import LayerNorm2d
 from segsweep.model.necks.base import Neck
-from segsweep.model.necks.sizes import check_levels, check_size
+from segsweep.model.necks.sizes import LEVELS, check_levels, check_size
 
 
 def build(
     channels: list[int],
     strides: list[int],
-    scales: Sequence[float] = (2, 1, 0.5, 0.25),
+    scales: Sequence[float] = LEVELS,
     out: int = 256,
     top: str = "pool",
 ) -> SimpleFeaturePyramid:

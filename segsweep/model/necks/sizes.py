@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
 
+if TYPE_CHECKING:
+    from segsweep.data.base import DataSet
+
+LEVELS = (2, 1, 0.5, 0.25)  # scales, unless others are asked for
 SCALES = (4, 2, 1, 0.5, 0.25)  # of the map: what levels may be
 TOPS = ("pool", "subsample", "none")  # how the last level is halved into one more
+DIVISOR = 32  # of the sides of an input, see `collate`
 
 
 def check_levels(scales: Sequence[float], top: str) -> None:
@@ -28,9 +35,29 @@ def check_levels(scales: Sequence[float], top: str) -> None:
         raise UserError(message + choices(top, TOPS))
 
 
-def check_size(
-    height: int, width: int, stride: int, scales: Sequence[float], top: str = "none"
+def check_input(
+    backbone: str,
+    kwargs: Mapping[str, Any],
+    data: DataSet,
+    scales: Sequence[float] = LEVELS,
+    top: str = "pool",
+    **other: Any,
 ) -> None:
+    """Refuse data of which a level has no cell, where a config alone tells: raises as `check_size`.
+
+    Args:
+        backbone, kwargs: `model.backbone.name` and `.kwargs`, which may say the size of patches.
+        data: of which `data.size` is that of every input if it is squashed to it.
+        scales, top, other: `model.neck.kwargs`.
+    """
+    named = re.search(r"patch(\d+)", backbone)
+    patch = kwargs.get("patch_size", named and int(named[1]))
+    if isinstance(patch, int) and data.transform.name == "squash":
+        height, width = (-(-side // DIVISOR) * DIVISOR for side in data.size)
+        check_size(height, width, patch, scales, top)
+
+
+def check_size(height: int, width: int, stride: int, scales: Sequence[float], top: str) -> None:
     """Refuse an input of which a level of the pyramid has no cell.
 
     Args:
