@@ -28,7 +28,7 @@ from segsweep.bench.clock import Estimate, Times, rounds, spread
 from segsweep.bench.count import count
 from segsweep.bench.variants import Variant, variants
 from segsweep.data.base import Subject
-from segsweep.data.loader import DIVISOR
+from segsweep.data.geometry import DIVISOR
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import git, now, versions
 from segsweep.run.machine import arithmetic, machine_facts

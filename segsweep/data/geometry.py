@@ -15,6 +15,7 @@ from segsweep.data.base import DataSet, Record, Resample, Segmentation
 if TYPE_CHECKING:
     import numpy as np
 
+DIVISOR = 32  # of the padded frame: the stride of the coarsest feature map
 Size = tuple[int, int]  # (height, width)
 View = tuple[Size, Size, Size]  # an image as the network saw it, with padding, at original size
 

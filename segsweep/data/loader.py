@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from segsweep.base.errors import UserError
 from segsweep.base.signals import deaf
 from segsweep.data.base import IGNORE, DataSet, Record, trainable
-from segsweep.data.geometry import Size, View
+from segsweep.data.geometry import DIVISOR, Size, View
 from segsweep.data.transforms import Sample, evaluation_geometry, sample, training_geometry
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     Decoded = tuple[np.ndarray, np.ndarray | None]  # (H, W, 3) pixels, (H, W) label map
 
-DIVISOR = 32  # of the padded frame: the stride of the coarsest feature map
 CACHE = 256 << 20  # bytes of decoded images that a loader keeps, over all its workers
 Key = tuple[int, int]  # epoch, index of the record
 

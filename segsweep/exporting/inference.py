@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import DataSet
-from segsweep.data.loader import DIVISOR
+from segsweep.data.geometry import DIVISOR
 
 if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import UserError
 from segsweep.base.explain import choices
+from segsweep.data.geometry import DIVISOR
 
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 LEVELS = (2, 1, 0.5, 0.25)  # scales, unless others are asked for
 SCALES = (4, 2, 1, 0.5, 0.25)  # of the map: what levels may be
 TOPS = ("pool", "subsample", "none")  # how the last level is halved into one more
-DIVISOR = 32  # of the sides of an input, see `collate`
 
 
 def check_levels(scales: Sequence[float], top: str) -> None:
