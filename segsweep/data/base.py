@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import Choice, neutral, outside
 from segsweep.base.errors import UserError
+from segsweep.base.fields import default_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,7 @@ Segmentation = dict[str, Any] | Sequence[Sequence[float]]
 Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj"})
 Resample = Enum("Resample", {"bilinear": "bilinear", "bicubic": "bicubic"})
 Negatives = Enum("Negatives", {"drop": "drop", "keep": "keep"})
+Boxes = Enum("Boxes", {"mask": "mask", "annotation": "annotation"})
 
 
 @dataclass
@@ -108,7 +110,9 @@ class DataSet(Choice):
     are interpolated.
     `prompts` are texts by class name, for language-driven models; a class without one is told by
     its name. `negatives` says whether pictures without objects are trained on, too; they are
-    evaluated in any case. Label maps are all trained on.
+    evaluated in any case. Label maps are all trained on. `boxes` are what is learnt as an object's
+    box: what is tight around its mask as seen, or the annotated box cut at the edges of what is
+    seen (they differ where an object is partly hidden); what has no such box is not learnt.
     """
 
     size: list[int] = field(default_factory=lambda: [512, 512])  # height, width of the input
@@ -119,6 +123,7 @@ class DataSet(Choice):
     resample: Resample = neutral(Resample["bilinear"])
     prompts: dict[str, str] = neutral(default_factory=dict)
     negatives: Negatives = neutral(Negatives["drop"])
+    boxes: Boxes = neutral(Boxes["mask"])
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
 
     task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
@@ -134,14 +139,18 @@ class DataSet(Choice):
         self._check("std", 3, low=1e-3)
         if self.scale[0] > self.scale[1]:
             raise UserError(f"data.scale={self.scale}: the first factor must not be the larger one")
-        if self.negatives.name != "drop" and self.task != DataSet.task:
-            raise UserError(
-                f"data.negatives={self.negatives.name}: is for sets of instances; data={self.name} "
-                "has label maps, and all its pictures are trained on"
-            )
+        if self.task != DataSet.task:
+            self._refuse("negatives", "has label maps, and all its pictures are trained on")
+            self._refuse("boxes", "has label maps, whose regions have no annotated boxes")
         for name, text in self.prompts.items():
             if not isinstance(text, str):  # OmegaConf lets lists and dicts pass
                 raise UserError(f"data.prompts: {name!r} has {text!r}, must be one text")
+
+    def _refuse(self, key: str, why: str) -> None:
+        if (value := getattr(self, key)) != default_of(type(self).__dataclass_fields__[key]):
+            raise UserError(
+                f"data.{key}={value.name}: is for sets of instances; data={self.name} {why}"
+            )
 
     def _check(self, key: str, length: int, low: float) -> None:
         values = getattr(self, key)

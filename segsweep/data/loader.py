@@ -140,7 +140,7 @@ class Samples(Dataset[Sample]):
             draws = generator(self.seed, epoch, index)
             geometry = training_geometry(self.data, record, draws)
         pixels, label_map = self.decoded(index)
-        return sample(pixels, record, geometry, label_map)
+        return sample(pixels, record, geometry, label_map, self.data.boxes)
 
     def decoded(self, index: int) -> Decoded:
         """Return an image and its label map, if any, from memory if they were there and fitted."""

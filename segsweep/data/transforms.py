@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record
+from segsweep.data.base import BACKGROUND, IGNORE, Annotation, Boxes, DataSet, Record
 from segsweep.data.geometry import (
     Geometry,
     evaluation_geometry,
@@ -32,8 +32,8 @@ class Sample:
     """One image as the network sees it, and its instances, or the regions of its classes.
 
     `image` (3, h, w) uint8; `labels` (n,) int64; `boxes` (n, 4) cxcywh in parts of (h, w), tight
-    around `masks` (n, h, w) bool; `record` is where it came from; `label_map` (h, w) uint8 of a
-    semantic image: class, BACKGROUND or IGNORE.
+    around `masks` (n, h, w) bool or as annotated; `record` is where it came from; `label_map`
+    (h, w) uint8 of a semantic image: class, BACKGROUND or IGNORE.
     """
 
     image: Tensor
@@ -66,33 +66,68 @@ def training_views(data: DataSet) -> int | None:
 
 
 def sample(
-    pixels: np.ndarray, record: Record, geometry: Geometry, label_map: np.ndarray | None = None
+    pixels: np.ndarray,
+    record: Record,
+    geometry: Geometry,
+    label_map: np.ndarray | None = None,
+    boxes: Boxes = Boxes["mask"],
 ) -> Sample:
     """Apply a geometry to an image (H, W, 3) uint8, and to its instances or its label map (H, W).
 
-    Whatever has no pixel left is left out.
+    Whatever has no pixel left, or nothing of its annotated box where that is wanted, is left out.
     """
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     image = F.horizontal_flip(image) if geometry.flip else image
     how = InterpolationMode(geometry.resample.value)
     image = cut(F.resize(image, list(geometry.resized), how, antialias=True), geometry)
     if label_map is None:
-        labels, stack = instances(record, geometry)
-        return Sample(image, labels, tight_boxes(stack), stack, record)
+        return Sample(image, *instances(record, geometry, boxes), record)
     seen = torch.from_numpy(nearest(label_map, geometry, fill=IGNORE))
     labels, stack = regions(seen)
     return Sample(image, labels, tight_boxes(stack), stack, record, seen)
 
 
-def instances(record: Record, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Return classes and masks of the instances that are no crowd. -> (n,), (n, *size) bool"""
-    listed = [a for a in record.annotations if not a.iscrowd]
+def instances(record: Record, geometry: Geometry, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what is seen of the instances that are no crowd, without those that are not.
+
+    -> classes (n,), boxes (n, 4) cxcywh in 0..1, masks (n, *size) bool
+    """
+    listed = objects(record)
     labels = torch.tensor([a.category for a in listed], dtype=torch.int64)
     stack = torch.zeros((len(listed), *geometry.size), dtype=torch.bool)
     for mask, instance in zip(stack, listed, strict=True):
         mask[:] = torch.from_numpy(rasterised(instance.segmentation, record, geometry))
     alive = stack.view(torch.uint8).flatten(1).amax(1).bool()
-    return labels[alive], stack[alive]
+    if boxes is Boxes["mask"]:
+        return labels[alive], tight_boxes(stack[alive]), stack[alive]
+    annotated = boxes_of(record, geometry)
+    alive &= (annotated[:, 2:] > 0).all(1)
+    return labels[alive], annotated[alive], stack[alive]
+
+
+def objects(record: Record) -> list[Annotation]:
+    """Return the instances of a record that are no crowd."""
+    return [a for a in record.annotations if not a.iscrowd]
+
+
+def boxes_of(record: Record, geometry: Geometry) -> Tensor:
+    """Return where a sample shows the annotated boxes of its `objects`, cut at the image's edges.
+
+    -> (n, 4) float32 cxcywh in parts of `size`; nothing is seen of a box if a side of it is 0.
+    """
+    image, resized, size, offset = (
+        torch.tensor(pair[::-1], dtype=torch.float64)  # (x, y)
+        for pair in (
+            (record.height, record.width), geometry.resized, geometry.size, geometry.offset
+        )
+    )  # fmt: skip
+    given = torch.tensor([a.bbox for a in objects(record)], dtype=torch.float64)
+    corners = given.view(len(given), 2, 2).cumsum(1) * resized / image  # (n, near/far, x/y)
+    if geometry.flip:
+        corners[..., 0] = resized[0] - corners[..., 0].flip(1)
+    room = torch.minimum(size, resized - offset)  # what is beyond it is padding
+    near, far = (corners - offset).clamp(min=0).minimum(room).unbind(1)
+    return (torch.cat([near + far, 2 * (far - near)], 1) / (2 * size).repeat(2)).float()
 
 
 def regions(label_map: Tensor) -> tuple[Tensor, Tensor]:
