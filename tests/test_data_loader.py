@@ -18,15 +18,10 @@ from torch import Tensor
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record, Resample, Transform
 from segsweep.data.formats import masks
+from segsweep.data.geometry import Geometry, evaluation_geometry
 from segsweep.data.loader import Batch, EvalLoader, TrainLoader, collate, generator
 from segsweep.data.sets.digits import Digits
-from segsweep.data.transforms import (
-    Geometry,
-    evaluation_geometry,
-    sample,
-    tight_boxes,
-    training_geometry,
-)
+from segsweep.data.transforms import sample, tight_boxes, training_geometry
 from segsweep.loss.boxes import bitmask, xyxy_to_cxcywh
 from tests.small_coco import HEIGHT, WIDTH, content, real, write
 

@@ -19,8 +19,9 @@ from segsweep.base.config import compose, fingerprint
 from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND, IGNORE, SPLITS, Record
 from segsweep.data.formats import masks
+from segsweep.data.geometry import evaluation_geometry
 from segsweep.data.source import Source
-from segsweep.data.transforms import evaluation_geometry, sample
+from segsweep.data.transforms import sample
 from segsweep.run.record import data_facts
 from tests.layouts import BLOCK, HEIGHT, WIDTH, kind, make, ndd20, picture, source
 from tests.small_coco import real_folder

@@ -24,8 +24,9 @@ from segsweep.data.base import (
     trainable,
 )
 from segsweep.data.formats import masks
+from segsweep.data.geometry import Geometry, evaluation_geometry
 from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
-from segsweep.data.transforms import Geometry, evaluation_geometry, sample, training_geometry
+from segsweep.data.transforms import sample, training_geometry
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.loss.seem import SEEMCriterion
 from segsweep.model.found import SemanticMap

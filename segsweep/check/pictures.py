@@ -189,7 +189,8 @@ def instances(look: Look, data: DataSet) -> None:
     objects = [a for a in record.annotations if not a.iscrowd]
     codes = [masks.to_rle(a.segmentation, frame) for a in objects]
     areas = [masks.area(code) for code in codes]
-    geometry, (height, width) = evaluation_geometry(data, record), data.size
+    geometry = evaluation_geometry(data, record)
+    height, width = geometry.size
     for annotation, area in zip(objects, areas, strict=True):
         look.objects.append((annotation.category, area))
         if not rasterised(annotation.segmentation, record, geometry).any():

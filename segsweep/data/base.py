@@ -35,7 +35,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 Segmentation = dict[str, Any] | Sequence[Sequence[float]]
 """RLE {"size": [h, w], "counts": runs or their compressed string}, or polygons [x1, y1, ...]."""
 
-Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj"})
+Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj", "fit": "fit", "crop": "crop"})
 Resample = Enum("Resample", {"bilinear": "bilinear", "bicubic": "bicubic"})
 Negatives = Enum("Negatives", {"drop": "drop", "keep": "keep"})
 Boxes = Enum("Boxes", {"mask": "mask", "annotation": "annotation"})
@@ -106,6 +106,12 @@ class DataSet(Choice):
     `transform=squash` resizes to exactly `size`, aspect ratio lost, and flips half of the training
     images (what remains of the paper's pipeline); `transform=lsj` keeps the aspect ratio, scales
     by a random factor out of `scale` and crops (Ghiasi 2021, the COCO recipe of Mask DINO).
+    For the other two `size` is a short and a long side, upright or lying: the aspect ratio is kept
+    by the largest scale at which neither side of the image is longer. Each side of a training image
+    that is longer than `crop` says is cut to it at a random place, and half are flipped.
+    `transform=fit` does no more (mmdet: 1333 x 800); `transform=crop` takes a random factor out of
+    `scale` of that size, mixed classes where there are label maps, pads to `crop`, and changes
+    colours at random (mmseg).
     `resample` is how pixels are resized, with antialias as Pillow does; masks and label maps never
     are interpolated.
     `prompts` are texts by class name, for language-driven models; a class without one is told by
@@ -117,13 +123,14 @@ class DataSet(Choice):
 
     size: list[int] = field(default_factory=lambda: [512, 512])  # height, width of the input
     transform: Transform = Transform["squash"]
-    scale: list[float] = field(default_factory=lambda: [0.1, 2.0])  # of `size`, for lsj
+    scale: list[float] = field(default_factory=lambda: [0.1, 2.0])  # of `size`, for lsj and crop
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))  # of pixels, 0..255 RGB
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
     resample: Resample = neutral(Resample["bilinear"])
     prompts: dict[str, str] = neutral(default_factory=dict)
     negatives: Negatives = neutral(Negatives["drop"])
     boxes: Boxes = neutral(Boxes["mask"])
+    crop: list[int] | None = neutral(None)  # height, width, for fit and crop
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
 
     task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
@@ -139,6 +146,17 @@ class DataSet(Choice):
         self._check("std", 3, low=1e-3)
         if self.scale[0] > self.scale[1]:
             raise UserError(f"data.scale={self.scale}: the first factor must not be the larger one")
+        if self.crop is not None:
+            self._check("crop", 2, low=1)
+        if self.crop is not None and self.transform.name in ("squash", "lsj"):
+            raise UserError(
+                f"data.crop={self.crop}: data.transform={self.transform.name} does not cut by it; "
+                "choose data.transform=fit or crop, or data.crop=null"
+            )
+        if self.crop is None and self.transform.name == "crop":
+            raise UserError(
+                "data.transform=crop: to which height and width? data.crop=[512,512], say"
+            )
         if self.task != DataSet.task:
             self._refuse("negatives", "has label maps, and all its pictures are trained on")
             self._refuse("boxes", "has label maps, whose regions have no annotated boxes")

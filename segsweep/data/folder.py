@@ -12,6 +12,7 @@ from segsweep.base.errors import UserError
 from segsweep.data import video
 from segsweep.data.base import DataSet, Record
 from segsweep.data.formats.images import Levels, read_image
+from segsweep.data.geometry import evaluation_geometry
 from segsweep.data.inputs import InputFile
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Folder:
 
     def _batch(self) -> Batch:
         from segsweep.data.loader import collate
-        from segsweep.data.transforms import evaluation_geometry, sample
+        from segsweep.data.transforms import sample
 
         samples = []
         for shot in self.shots.values():

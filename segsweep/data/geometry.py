@@ -32,16 +32,52 @@ class Geometry:
 
 
 def evaluation_geometry(data: DataSet, record: Record) -> Geometry:
-    """Return the fixed resize of evaluation: to `size` for squash, into it for lsj."""
-    height, width = data.size
-    resized = (height, width) if data.transform.name == "squash" else fitted(record, data.size)
+    """Return the fixed resize of evaluation, which shows an image as a whole."""
+    resized = resize(data, record)
     return Geometry(resized, resized, resample=data.resample)
 
 
-def fitted(record: Record, size: list[int], factor: float = 1.0) -> tuple[int, int]:
+def resize(data: DataSet, record: Record, factor: float = 1.0) -> Size:
+    """Return the size to which an image is resized, `factor` of it drawn where that is random."""
+    if data.transform.name == "squash":
+        return data.size[0], data.size[1]
+    if data.transform.name == "lsj":
+        return fitted(record, data.size, factor)
+    return rescaled(record, data.size, factor if data.transform.name == "crop" else 1.0)
+
+
+def evaluation_frame(data: DataSet) -> Size:
+    """Return a height and width that hold every image of evaluation."""
+    boxed = data.transform.name in ("squash", "lsj")
+    height, width = data.size if boxed else [max(data.size)] * 2
+    return height, width
+
+
+def resize_in_words(data: DataSet) -> str:
+    """Say how evaluation resizes an image, to those who have to do it themselves."""
+    if data.transform.name == "squash":
+        return "to this height and width"
+    short, long = sorted(data.size)
+    within = f"a long side of at most {long} and a short side of at most {short}"
+    return f"{'to fit' if data.transform.name == 'lsj' else f'to {within}'}, aspect ratio kept"
+
+
+def fitted(record: Record, size: list[int], factor: float = 1.0) -> Size:
     """Return the largest (h, w) of the image's aspect ratio within `factor` times `size`."""
     scale = factor * min(size[0] / record.height, size[1] / record.width)
     return max(round(record.height * scale), 1), max(round(record.width * scale), 1)
+
+
+def rescaled(record: Record, sides: list[int], factor: float = 1.0) -> Size:
+    """Return the largest (h, w) of the image's aspect ratio by two sides, upright or lying.
+
+    Its longer side is within `factor` times the longer of the two, its shorter one within the
+    shorter; rounded as mmcv's `rescale_size` does.
+    """
+    short, long = sorted(int(side * factor) for side in sides)
+    height, width = record.height, record.width
+    scale = min(long / max(height, width), short / min(height, width))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
 def rasterised(segmentation: Segmentation, record: Record, geometry: Geometry) -> np.ndarray:

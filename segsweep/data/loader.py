@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from segsweep.base.errors import UserError
 from segsweep.base.signals import deaf
 from segsweep.data.base import IGNORE, DataSet, Record, trainable
-from segsweep.data.geometry import DIVISOR, Size, View
-from segsweep.data.transforms import Sample, evaluation_geometry, sample, training_geometry
+from segsweep.data.geometry import DIVISOR, Size, View, evaluation_geometry
+from segsweep.data.photometric import distorted
+from segsweep.data.transforms import Sample, sample, training_geometry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,12 +95,16 @@ def generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def collate(samples: list[Sample], data: DataSet) -> Batch:
-    """Normalise and pad samples to the largest, rounded up to a multiple of 32, into one batch."""
+def collate(samples: list[Sample], data: DataSet, least: list[int] | None = None) -> Batch:
+    """Normalise and pad samples to the largest, rounded up to a multiple of 32, into one batch.
+
+    `least` is a height and width that they are padded to in any case.
+    """
     mean = torch.tensor(data.mean).view(3, 1, 1)
     std = torch.tensor(data.std).view(3, 1, 1)
     sizes = [(s.image.shape[1], s.image.shape[2]) for s in samples]
-    height, width = (-(-max(side) // DIVISOR) * DIVISOR for side in zip(*sizes, strict=True))
+    sides = zip(*sizes, least or sizes[0], strict=True)
+    height, width = (-(-max(side) // DIVISOR) * DIVISOR for side in sides)
     images = torch.zeros(len(samples), 3, height, width)
     targets = []
     for image, (h, w), s in zip(images, sizes, samples, strict=True):
@@ -133,14 +138,17 @@ class Samples(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        record = self.records[index]
-        if self.seed is None:
-            geometry = evaluation_geometry(self.data, record)
-        else:
-            draws = generator(self.seed, epoch, index)
-            geometry = training_geometry(self.data, record, draws)
+        data, record = self.data, self.records[index]
         pixels, label_map = self.decoded(index)
-        return sample(pixels, record, geometry, label_map, self.data.boxes)
+        if self.seed is None:
+            geometry = evaluation_geometry(data, record)
+            return sample(pixels, record, geometry, label_map, data.boxes)
+        draws = generator(self.seed, epoch, index)
+        geometry = training_geometry(data, record, draws, label_map)
+        seen = sample(pixels, record, geometry, label_map, data.boxes)
+        if data.transform.name == "crop":
+            seen.image = distorted(seen.image, draws)
+        return seen
 
     def decoded(self, index: int) -> Decoded:
         """Return an image and its label map, if any, from memory if they were there and fitted."""
@@ -167,10 +175,11 @@ def loader(
 
     Its own generator keeps the global one, which the model draws from, untouched.
     """
+    cut = seed is not None and data.transform.name == "crop"
     return DataLoader(
         Samples(data, records, seed, CACHE // max(workers, 1)),
         batch_sampler=keys,
-        collate_fn=partial(collate, data=data),
+        collate_fn=partial(collate, data=data, least=data.crop if cut else None),
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator(),

@@ -7,6 +7,7 @@ models train on it as on instances.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,15 +17,10 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from segsweep.data.base import BACKGROUND, IGNORE, Annotation, Boxes, DataSet, Record
-from segsweep.data.geometry import (
-    Geometry,
-    evaluation_geometry,
-    fitted,
-    nearest,
-    rasterised,
-)
+from segsweep.data.geometry import Geometry, Size, nearest, rasterised, resize
 
 PADDING = 128  # grey of what lsj has to add (detectron2's FixedSizeCrop)
+TRIES, FULL = 10, 0.75  # of places for a cut; of it, for one class (mmseg's RandomCrop)
 
 
 @dataclass
@@ -44,20 +40,48 @@ class Sample:
     label_map: Tensor | None = None
 
 
-def training_geometry(data: DataSet, record: Record, generator: torch.Generator) -> Geometry:
-    """Draw how one training image is seen: the flip, then for lsj scale, row and column."""
+def training_geometry(
+    data: DataSet,
+    record: Record,
+    generator: torch.Generator,
+    label_map: np.ndarray | None = None,
+) -> Geometry:
+    """Draw how one training image is seen: the flip, the scale, row and column of the cut.
+
+    For `crop` the cut of a label map (H, W) is drawn again while one class fills too much of it, at
+    most TRIES times (mmseg's RandomCrop).
+    """
     draw = torch.rand(4, generator=generator).tolist()
-    flip = draw[0] < 0.5
-    if data.transform.name == "squash":
-        return replace(evaluation_geometry(data, record), flip=flip)
     low, high = data.scale
-    resized = fitted(record, data.size, low + (high - low) * draw[1])
-    offset = [
+    resized = resize(data, record, low + (high - low) * draw[1])
+    height, width = (
+        data.size if data.transform.name == "lsj" else map(min, resized, data.crop or resized)
+    )
+    size = (height, width)
+    geometry = Geometry(resized, size, place(resized, size, draw[2:]), draw[0] < 0.5, data.resample)
+    if data.transform.name != "crop" or label_map is None:
+        return geometry
+    for _ in range(TRIES):
+        if mixed(nearest(label_map, geometry, fill=IGNORE)):
+            break
+        parts = torch.rand(2, generator=generator).tolist()
+        geometry = replace(geometry, offset=place(resized, size, parts))
+    return geometry
+
+
+def place(resized: Size, size: Size, parts: Sequence[float]) -> tuple[int, int]:
+    """Return row and column of a cut, each at its part (0..1) of the room that there is."""
+    row, column = (
         int(part * (max(available - needed, 0) + 1))
-        for part, available, needed in zip(draw[2:], resized, data.size, strict=True)
-    ]
-    size, place = (data.size[0], data.size[1]), (offset[0], offset[1])
-    return Geometry(resized, size, place, flip, data.resample)
+        for part, available, needed in zip(parts, resized, size, strict=True)
+    )
+    return row, column
+
+
+def mixed(label_map: np.ndarray) -> bool:
+    """Say whether each class fills less than FULL of the pixels of which something is known."""
+    counts = np.bincount(label_map.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    return bool(counts.max() < FULL * counts.sum())
 
 
 def training_views(data: DataSet) -> int | None:

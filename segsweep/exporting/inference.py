@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import DataSet
-from segsweep.data.geometry import DIVISOR
+from segsweep.data.geometry import DIVISOR, evaluation_frame, evaluation_geometry
 
 if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter
@@ -44,7 +44,7 @@ class Inference(nn.Module):
 
 def frame(data: DataSet) -> tuple[int, int]:
     """Return height and width that hold every image of evaluation, in multiples of 32."""
-    height, width = (-(-side // DIVISOR) * DIVISOR for side in data.size)
+    height, width = (-(-side // DIVISOR) * DIVISOR for side in evaluation_frame(data))
     return height, width
 
 
@@ -54,7 +54,7 @@ def examples(data: DataSet, count: int) -> tuple[Tensor, str]:
     They are the first validation images, resized as for evaluation and padded with the mean, or
     noise where the data are not here.
     """
-    from segsweep.data.transforms import evaluation_geometry, sample
+    from segsweep.data.transforms import sample
 
     pixels = torch.tensor(data.mean).view(3, 1, 1).repeat(count, 1, *frame(data))
     try:

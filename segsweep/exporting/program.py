@@ -138,17 +138,15 @@ def described(
     restored: Restored, tensors: dict[str, Tensor], gaps: dict[str, float]
 ) -> dict[str, Any]:
     """Return what one must know to use a program: classes, input, outputs."""
+    from segsweep.data.geometry import resize_in_words
     from segsweep.exporting.labels import facts, labels
 
     data = restored.config.data
-    squash = data.transform.name == "squash"
     means = {
-        INPUT: "RGB pixels 0..255; "
-        + ("resized to this height and width" if squash else "resized to fit, aspect ratio kept, "
-           f"at the top left; the rest filled with {data.mean}")
-        + f", {data.resample.name} with antialias",
+        INPUT: f"RGB pixels 0..255; resized {resize_in_words(data)}, {data.resample.name} with "
+        f"antialias; at the top left, the rest filled with {data.mean}",
         **restored.model.sem_seg_head.meanings,
-    }  # fmt: skip
+    }
     described = [
         {"name": n, "shape": list(t.shape), "type": "float32", "meaning": means[n]}
         for n, t in tensors.items()

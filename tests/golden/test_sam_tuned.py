@@ -11,8 +11,9 @@ from sam_models import Heads, gradients
 from torch import Tensor
 
 from segsweep.data.base import BACKGROUND, IGNORE, DataSet, Record, Resample, Subject
+from segsweep.data.geometry import evaluation_geometry
 from segsweep.data.loader import Target, collate
-from segsweep.data.transforms import evaluation_geometry, regions, sample, tight_boxes
+from segsweep.data.transforms import regions, sample, tight_boxes
 from segsweep.loss.foreground import (
     BalancedBCE,
     ForegroundCriterion,

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from segsweep.base.config import compose
 from segsweep.data.base import DataSet, Record, Subject, Transform
+from segsweep.data.geometry import evaluation_geometry
 from segsweep.data.loader import collate
-from segsweep.data.transforms import evaluation_geometry, sample
+from segsweep.data.transforms import sample
 from segsweep.model.heads.frames import to_original
 from segsweep.model.sam import SAM, NormEps
 from segsweep.model.sam_names import from_official, official, ours, segment_anything
