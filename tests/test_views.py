@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Boxes, DataSet, Record, Transform
-from segsweep.data.geometry import Geometry
-from segsweep.data.loader import collate, generator
+from segsweep.data.geometry import Geometry, evaluation_geometry, nearest
+from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
+from segsweep.data.photometric import distorted, saturated
 from segsweep.data.sets.digits_semantic import DigitsSemantic
 from segsweep.data.transforms import boxes_of, sample, tight_boxes, training_geometry
 
@@ -107,3 +110,158 @@ def test_boxes_that_are_out_of_sight_are_dropped_with_their_objects() -> None:
 def test_label_maps_have_no_annotated_boxes() -> None:
     with pytest.raises(UserError, match=r"data\.boxes=annotation: .*data=digits_semantic"):
         DigitsSemantic(name="digits_semantic", boxes=Boxes["annotation"])
+
+
+FIT = {"transform": Transform["fit"], "size": [80, 133], "crop": [102, 102]}
+CROP = {"transform": Transform["crop"], "size": [64, 256], "crop": [64, 64], "scale": [0.5, 2.0]}
+
+
+def drawn(data: DataSet, height: int, width: int, count: int = 60) -> list[Geometry]:
+    """How an image of this size is seen in training, so many times."""
+    record = Record(1, "", height, width, [])
+    return [training_geometry(data, record, generator(0, index)) for index in range(count)]
+
+
+@pytest.mark.parametrize(("height", "width", "resized"), [
+    (480, 640, (80, 107)), (640, 480, (107, 80)),  # the short side tells, upright or lying
+    (300, 900, (44, 133)), (900, 300, (133, 44)),  # the long one
+    (427, 640, (80, 120)), (24, 40, (80, 133)), (1, 1000, (1, 133)),
+])  # fmt: skip
+def test_fit_is_the_largest_that_two_sides_allow(
+    height: int, width: int, resized: tuple[int, int]
+) -> None:
+    data = DataSet("", "x", **FIT)
+    record = Record(1, "", height, width, [])
+    assert evaluation_geometry(data, record) == Geometry(resized, resized)
+    turned = DataSet("", "x", **FIT | {"size": [133, 80]})
+    assert evaluation_geometry(turned, record) == Geometry(resized, resized)
+    seen = drawn(data, height, width)
+    cut = tuple(min(side, 102) for side in resized)
+    assert {g.resized for g in seen} == {resized}
+    assert {g.size for g in seen} == {cut}
+    room = [side - kept for side, kept in zip(resized, cut, strict=True)]
+    for axis in (0, 1):
+        places = {g.offset[axis] for g in seen}
+        assert min(places) <= 0.2 * room[axis]
+        assert 0.8 * room[axis] <= max(places) <= room[axis]
+    assert 0.3 < np.mean([g.flip for g in seen]) < 0.7
+    whole = DataSet("", "x", **FIT | {"crop": None})
+    assert {g.size for g in drawn(whole, height, width, 5)} == {resized}
+
+
+def test_the_published_sizes_of_coco_and_ade20k() -> None:
+    """mmdet's 1333 x 800 and mmseg's 2048 x 512, as their own resizing gives them."""
+    coco = DataSet("", "x", transform=Transform["fit"], size=[800, 1333])
+    ade = DataSet("", "x", transform=Transform["crop"], size=[512, 2048], crop=[512, 512])
+    sizes = {
+        (480, 640): ((800, 1067), (512, 683)),
+        (375, 1242): ((402, 1333), (512, 1696)),
+        (683, 512): ((1067, 800), (683, 512)),
+        (100, 1000): ((133, 1333), (205, 2048)),
+    }
+    for (height, width), expected in sizes.items():
+        record = Record(1, "", height, width, [])
+        found = [evaluation_geometry(data, record).resized for data in (coco, ade)]
+        assert tuple(found) == expected
+
+
+def test_crop_draws_scale_and_place() -> None:
+    data = DataSet("", "x", **CROP)
+    seen = drawn(data, 48, 64, 200)
+    heights = np.array([g.resized[0] for g in seen])  # 64 at a factor of 1
+    assert heights.min() < 36
+    assert heights.max() > 124
+    assert np.mean(heights) == pytest.approx(80, abs=6)
+    assert all(g.size == tuple(min(side, 64) for side in g.resized) for g in seen)
+    record = Record(1, "", 48, 64, [])
+    assert evaluation_geometry(data, record).size == (64, 85)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_no_class_fills_a_cut_where_there_is_a_better_place(seed: int) -> None:
+    """A strip of one class in another one, beside what is unknown."""
+    data = DataSet("", "x", **CROP | {"scale": [1.0, 1.0]})
+    labels = np.full((64, 256), 255, np.uint8)
+    labels[:, :200], labels[:, 140:170] = 3, 7
+    record = Record(1, "", 64, 256, [], labels="x")
+    geometry = training_geometry(data, record, generator(seed), labels)
+    plain = training_geometry(data, record, generator(seed))
+    tries = [torch.rand(2, generator=g) for g in [after(seed)] for _ in range(10)]
+    row = [plain.offset, *((0, int(float(t[1]) * 193)) for t in tries)]
+    good = [offset for offset in row[:10] if share(labels, geometry, offset) < 0.75]
+    assert geometry.offset == (good or row)[0 if good else -1]
+    assert geometry == geometry.__class__(plain.resized, (64, 64), geometry.offset, plain.flip)
+
+
+def after(seed: int) -> torch.Generator:
+    """The generator behind the first draws of a geometry."""
+    draws = generator(seed)
+    torch.rand(4, generator=draws)
+    return draws
+
+
+def share(labels: np.ndarray, geometry: Geometry, offset: tuple[int, int]) -> float:
+    """The largest part of the known pixels of a cut that one class fills."""
+    seen = nearest(labels, replace(geometry, offset=offset)).ravel()
+    known = seen[seen != 255]
+    return max(np.unique(known, return_counts=True)[1], default=1) / max(len(known), 1)
+
+
+def test_views_are_functions_of_seed_epoch_and_index() -> None:
+    """Pixels, too, whose colours change; evaluation sees whole images as they are."""
+    options = CROP | {"size": [64, 64], "crop": [32, 48]}
+    data = DigitsSemantic(name="digits_semantic", train=4, val=3, side=64, **options)
+    batches = [list(TrainLoader(data, 2, seed=5).batches(0, 4)) for _ in range(2)]
+    for a, b in zip(*batches, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert a.images.shape == (2, 3, 32, 64)  # as data.crop, to multiples of 32
+        assert all(h <= 32 and w <= 48 for h, w in a.sizes)
+        assert all(t.label_map is not None and (t.label_map[32:] == 255).all() for t in a.targets)
+    assert not torch.equal(batches[0][0].images, batches[0][2].images)
+    first = next(iter(EvalLoader(data, "val", 3)))
+    assert first.sizes == [(64, 64)] * 3
+    pixels = torch.from_numpy(data.image(data.records("val")[0])).permute(2, 0, 1)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (data.mean, data.std))
+    torch.testing.assert_close(first.images[0] * std + mean, pixels.float(), atol=1e-3, rtol=0)
+
+
+@given(st.integers(0, 2**32), st.floats(0.5, 1.5))
+@settings(max_examples=20, deadline=None)
+def test_saturation_is_that_of_hsv(seed: int, factor: float) -> None:
+    image = torch.randint(0, 256, (3, 4, 5), generator=generator(seed), dtype=torch.uint8)
+    image[:, 0] = image[0, 0]  # grey
+    found = saturated(image, factor).flatten(1).T.tolist()
+    for before, now in zip(image.flatten(1).T.tolist(), found, strict=True):
+        h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in before))
+        expected = colorsys.hsv_to_rgb(h, min(s * factor, 1), v)
+        assert now == pytest.approx([255 * c for c in expected], abs=0.51)
+
+
+def test_colours_change_as_often_and_as_far_as_they_should() -> None:
+    """Half of the time each: nothing at all in one of 16; grey knows brightness and contrast."""
+    grey, red = torch.full((3, 2, 2), 100, dtype=torch.uint8), torch.zeros(3, 2, 2).byte()
+    red[0] = 100
+    seen = [distorted(grey, generator(1, k))[:, 0, 0] for k in range(400)]
+    assert all(len(set(pixel.tolist())) == 1 for pixel in seen)
+    values = torch.stack(seen)[:, 0].tolist()
+    assert 0.15 < np.mean([v == 100 for v in values]) < 0.35
+    assert 34 <= min(values) < 45  # (100 - 32) / 2
+    assert 170 < max(values) <= 198
+    hues = [distorted(red, generator(1, k))[:, 0, 0].tolist() for k in range(400)]
+    turned = [colorsys.rgb_to_hsv(*(c / 255 for c in p))[0] for p in hues]
+    turned = [h - round(h) for h in turned]
+    assert 0.4 < np.mean([abs(h) < 1e-6 for h in turned]) < 0.6
+    assert -0.105 < min(turned) < -0.08
+    assert 0.08 < max(turned) < 0.105
+    assert torch.equal(distorted(grey, generator(3)), distorted(grey, generator(3)))
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"crop": [64, 64]}, r"data\.crop=\[64, 64\]: data\.transform=squash does not cut"),
+    ({"transform": Transform["crop"]}, r"data\.transform=crop: .*data\.crop=\[512,512\]"),
+    ({"transform": Transform["fit"], "crop": [64]}, r"data\.crop=\[64\]: must be 2 numbers"),
+])  # fmt: skip
+def test_sizes_that_cannot_be_cut_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        DataSet("", "x", **options)

@@ -77,6 +77,12 @@ class Hparams(Choice):
     warmup_from: float | None = neutral(None, below=1)
     # factor on parameters of the base that train inside the backbone
     backbone_lr: float = II("peft.backbone_lr")
+    # factor on what a method adds, wherever it stands
+    added_lr: float = neutral(1.0)
+    # factor on the backbone for each of its blocks that is nearer to the head (run/module.py)
+    layer_decay: float = neutral(1.0, above=0)
+    # whether weight decay is for absolute position codes of transformers (pos_embed), too
+    decay_pos_embed: bool = neutral(True)
     # validations without a better metric before stopping early
     patience: int | None = within(None, least=1)
     # decay of a moving average of what trains, which is validated and kept in place of the weights

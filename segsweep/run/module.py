@@ -18,6 +18,7 @@ from segsweep.base.config import Config, Hparams, Optimizer, Schedule
 from segsweep.base.errors import UserError
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Evaluator
+from segsweep.model.backbones.host import Host
 from segsweep.model.family import Roles
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.delta import delta_state_dict, load_state
@@ -61,24 +62,30 @@ def learning_rate_factor(hparams: Hparams, step: int, total: int) -> float:
 def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[dict[str, Any]]:
     """Return the optimizer's groups of what trains, with the canonical names of their tensors.
 
-    Weights of the backbone learn at `backbone_lr` times the rate; norms, embeddings and position
-    embeddings do not decay; biases and LoRA factors do, as in the Mask DINO recipe and its PEFT
-    fork. What a method added learns at the full rate, wherever it stands, times the factor that its
-    module has for it. `lr_factors` and `decays` come before these rules (`peft.sites.assign`).
+    Weights of the backbone learn at `backbone_lr` times the rate, by `layer_decay` less the nearer
+    they are to the image; norms, embeddings and position embeddings do not decay; biases and LoRA
+    factors do, as in the Mask DINO recipe and its PEFT fork. What a method added learns at
+    `added_lr` times the rate, wherever it stands, times the factor that its module has for it.
+    `lr_factors` and `decays` come before these rules (`peft.sites.assign`).
 
-    Raises UserError for an entry that names nothing in the model.
+    Raises UserError for an entry that names nothing in the model, and for `layer_decay` of a
+    backbone that is no transformer.
     """
     factors = assign(model, hparams.lr_factors, roles, "hparams.lr_factors")
     decays = assign(model, hparams.decays, roles, "hparams.decays")
+    layers = layer_factors(model, hparams.layer_decay)
     groups: dict[tuple[float, float], dict[nn.Parameter, str]] = {}
     for name, site in named_weights(model).items():
         weight = site.parameter
         if not weight.requires_grad:
             continue
-        own = getattr(site.module, "lr_factors", {}).get(site.attribute, 1.0)
-        in_backbone = name.startswith("backbone.") and not site.added
-        factor = factors.get(weight, hparams.backbone_lr if in_backbone else own)
-        decay = decays.get(weight, 0.0 if undecayed(site) else hparams.weight_decay)
+        factor = getattr(site.module, "lr_factors", {}).get(site.attribute, 1.0)
+        if site.added:
+            factor *= hparams.added_lr
+        elif name.startswith("backbone."):
+            factor = hparams.backbone_lr * layers.get(weight, 1.0)
+        factor = factors.get(weight, factor)
+        decay = decays.get(weight, 0.0 if undecayed(site, hparams) else hparams.weight_decay)
         groups.setdefault((hparams.lr * factor, decay), {}).setdefault(weight, name)
     return [
         {
@@ -92,9 +99,29 @@ def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[d
     ]
 
 
-def undecayed(site: Site) -> bool:
+def layer_factors(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """Return decay^(L + 1 - i) for step i of a transformer of L blocks (BEiT, ViTDet).
+
+    Step 0 is the patch embedding, with position code and class token, steps 1 to L are the blocks;
+    what follows them, such as a final norm, learns like the head.
+    """
+    if decay == 1:
+        return {}
+    if not isinstance(model.backbone, Host):
+        raise UserError(f"hparams.layer_decay={decay}: is for transformers; choose 1")
+    steps = model.backbone.steps()
+    return {
+        weight: decay ** (len(steps) - 1 - i)
+        for i, step in enumerate(steps)
+        for module in step.modules
+        for weight in module.parameters()
+    }
+
+
+def undecayed(site: Site, hparams: Hparams) -> bool:
     """Say whether a weight is a norm's, an embedding or a position embedding."""
-    return isinstance(site.module, NORMS) or site.attribute in POSITIONS
+    positions = POSITIONS if hparams.decay_pos_embed else (*POSITIONS, "pos_embed")
+    return isinstance(site.module, NORMS) or site.attribute in positions
 
 
 class Module(pl.LightningModule):
