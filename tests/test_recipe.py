@@ -18,7 +18,13 @@ from segsweep.peft.delta import trained
 from segsweep.run.callbacks import Progress
 from segsweep.run.fit import train_loader
 from segsweep.run.identity import Run
-from segsweep.run.module import Module, learning_rate_factor, parameter_groups, step_seed
+from segsweep.run.module import (
+    Module,
+    layer_factors,
+    learning_rate_factor,
+    parameter_groups,
+    step_seed,
+)
 from segsweep.run.restore import assemble
 from segsweep.story import train
 from tests.runs import curve
@@ -88,14 +94,76 @@ def test_the_words_of_a_published_recipe_bring_its_rate() -> None:
             fixed = (h.weight_decay, h.batch_size, h.micro_batch, h.clip, h.schedule.name)
             assert fixed == (1e-4, 4, 1, 1.0, "linear"), word
             assert (h.warmup, h.backbone_lr, h.patience, h.optimizer.name) == (0, 1, 10, "adamw")
+        if h.lr != 0.5:
             found[word] = (h.lr, h.epochs)
-        elif word != "miniature":  # which has a rate of its own, too
-            assert h.lr == 0.5, word
     assert found == {
         "convlora": (1e-4, 30), "convlora_camo": (1e-4, 20), "convlora_leaf": (3e-4, 30),
-        "convlora_road": (3e-4, 20), "convlora_sbu": (1e-4, 10),
+        "convlora_road": (3e-4, 20), "convlora_sbu": (1e-4, 10), "miniature": (1e-3, 10),
+        "vfm": (1e-4, 12), "vfm_full": (2.5e-5, 12), "vfm_sgd": (1e-2, 12),
+        "segformer": (6e-5, 127),
     }  # fmt: skip
     assert compose(["hparams=convlora_road", "hparams.lr=1e-3"]).hparams.lr == 1e-3
+
+
+@pytest.mark.parametrize("word", ["vfm", "vfm_full", "vfm_sgd"])
+def test_the_rate_of_detectors_falls_after_epochs_8_and_11(word: str) -> None:
+    h = compose([f"hparams={word}"]).hparams
+    epoch = 117_266 // 16  # pictures of COCO with objects
+    at = {e: [learning_rate_factor(h, e * epoch + d, 12 * epoch) for d in (-1, 0)] for e in (8, 11)}
+    assert at[8] == pytest.approx([1, 0.1])
+    assert at[11] == pytest.approx([0.1, 0.01])
+    warm = [learning_rate_factor(h, t, 12 * epoch) for t in (0, 250, 499, 500)]
+    assert warm == pytest.approx([0.001, 0.001 + 0.999 * 250 / 499, 1, 1])
+
+
+def test_segformer_warms_up_and_falls_to_0_over_its_steps() -> None:
+    h = compose(["hparams=segformer"]).hparams
+    steps = h.epochs * (20_210 // h.batch_size)
+    assert 160_000 <= steps < 161_000
+    found = [learning_rate_factor(h, t, steps) for t in (0, 1499, 1500, (steps + 1500) // 2, steps)]
+    assert found == pytest.approx([1e-6, 1, 1, 0.5, 0], abs=1e-5)
+
+
+def grouped(*entries: str) -> dict[str, tuple[float, float]]:
+    """Rate and decay of every trained tensor of a small SAM."""
+    config = compose(["model=sam_tiny", "data=digits_binary", "model.weights=null", *entries])
+    model = assemble(config, config.data.classes(), config.data.subject())[0]
+    groups = parameter_groups(model, config.hparams, config.model.roles)
+    return {name: (g["lr"], g["weight_decay"]) for g in groups for name in g["names"]}
+
+
+def test_what_a_method_adds_learns_at_a_tenth_by_the_recipe_of_detectors() -> None:
+    found = grouped("hparams=vfm", "peft=lora_plus", "peft.ratio=4")
+    for name, (rate, decay) in found.items():
+        factor = 0.1 if name.endswith("lora_A") else 0.4 if name.endswith("lora_B") else 1.0
+        assert rate == pytest.approx(1e-4 * factor), name
+        assert decay == 0.1 or factor == 1, name
+    assert len({rate for rate, _ in found.values()}) == 3
+
+
+def test_the_rate_falls_from_block_to_block() -> None:
+    """So it does not for what an option names; biases decay, norms and position codes do not."""
+    found = grouped("hparams=vfm_full", "peft=full_ft", "hparams.lr_factors={*.blocks.1.*: 3}")
+    powers = {
+        "patch_embed.proj.weight": 5, "pos_embed": 5, "blocks.0.attn.qkv.bias": 4,
+        "blocks.3.norm2.weight": 1, "blocks.3.attn.proj.weight": 1, "neck.0.weight": 0,
+    }  # fmt: skip
+    for name, power in powers.items():
+        decay = 0.0 if "norm" in name or name == "pos_embed" else 0.1
+        assert found[f"backbone.{name}"] == (pytest.approx(2.5e-5 * 0.7**power), decay), name
+    assert found["backbone.blocks.1.attn.qkv.weight"] == (pytest.approx(7.5e-5), 0.1)
+    assert {rate for name, (rate, _) in found.items() if "backbone." not in name} == {2.5e-5}
+    with pytest.raises(UserError, match=r"hparams\.layer_decay=0\.7: is for transformers"):
+        layer_factors(nn.ModuleDict({"backbone": nn.Identity()}), 0.7)
+
+
+def test_recipes_of_one_rate_and_of_ten_for_the_head() -> None:
+    assert set(grouped("hparams=vfm_sgd", "peft=full_ft").values()) == {(0.01, 1e-4)}
+    found = grouped("hparams=segformer", "peft=full_ft")
+    for name, (rate, _) in found.items():
+        assert rate == pytest.approx(6e-5 if name.startswith("backbone.") else 6e-4), name
+    assert found["backbone.pos_embed"][1] == found["backbone.blocks.0.attn.qkv.bias"][1] == 0.01
+    assert found["backbone.blocks.0.norm1.weight"][1] == found["backbone.neck.3.weight"][1] == 0
 
 
 def settings(folder: Path, *more: str) -> Config:

@@ -19,7 +19,7 @@ from segsweep.data.geometry import Geometry, evaluation_geometry, nearest
 from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
 from segsweep.data.photometric import distorted, saturated
 from segsweep.data.sets.digits_semantic import DigitsSemantic
-from segsweep.data.transforms import boxes_of, sample, tight_boxes, training_geometry
+from segsweep.data.transforms import boxes_of, sample, tight_boxes, training_geometry, training_views
 
 HEIGHT, WIDTH = 48, 64
 SHAPE = [12.0, 6, 50, 10, 44, 40, 20, 30]
@@ -147,6 +147,7 @@ def test_fit_is_the_largest_that_two_sides_allow(
     assert 0.3 < np.mean([g.flip for g in seen]) < 0.7
     whole = DataSet("", "x", **FIT | {"crop": None})
     assert {g.size for g in drawn(whole, height, width, 5)} == {resized}
+    assert training_views(whole) is training_views(data) is None
 
 
 def test_the_published_sizes_of_coco_and_ade20k() -> None:
