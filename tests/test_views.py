@@ -19,7 +19,13 @@ from segsweep.data.geometry import Geometry, evaluation_geometry, nearest
 from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
 from segsweep.data.photometric import distorted, saturated
 from segsweep.data.sets.digits_semantic import DigitsSemantic
-from segsweep.data.transforms import boxes_of, sample, tight_boxes, training_geometry, training_views
+from segsweep.data.transforms import (
+    boxes_of,
+    sample,
+    tight_boxes,
+    training_geometry,
+    training_views,
+)
 
 HEIGHT, WIDTH = 48, 64
 SHAPE = [12.0, 6, 50, 10, 44, 40, 20, 30]
