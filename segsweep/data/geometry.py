@@ -54,12 +54,14 @@ def evaluation_frame(data: DataSet) -> Size:
 
 
 def resize_in_words(data: DataSet) -> str:
-    """Say how evaluation resizes an image, to those who have to do it themselves."""
+    """Say to what evaluation resizes an image, for those who have to do it themselves."""
+    height, width = data.size
     if data.transform.name == "squash":
-        return "to this height and width"
+        return f"height {height}, width {width}"
+    if data.transform.name == "lsj":
+        return f"fit into height {height}, width {width}, aspect ratio kept"
     short, long = sorted(data.size)
-    within = f"a long side of at most {long} and a short side of at most {short}"
-    return f"{'to fit' if data.transform.name == 'lsj' else f'to {within}'}, aspect ratio kept"
+    return f"a long side of at most {long}, a short one of at most {short}, aspect ratio kept"
 
 
 def fitted(record: Record, size: list[int], factor: float = 1.0) -> Size:

@@ -143,7 +143,7 @@ def described(
 
     data = restored.config.data
     means = {
-        INPUT: f"RGB pixels 0..255; resized {resize_in_words(data)}, {data.resample.name} with "
+        INPUT: f"RGB pixels 0..255; resized to {resize_in_words(data)}, {data.resample.name} with "
         f"antialias; at the top left, the rest filled with {data.mean}",
         **restored.model.sem_seg_head.meanings,
     }
