@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Boxes, DataSet, Record, Transform
-from segsweep.data.geometry import Geometry, evaluation_geometry, nearest
+from segsweep.data.geometry import Geometry, evaluation_geometry, nearest, resize_in_words
 from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
 from segsweep.data.photometric import distorted, saturated
 from segsweep.data.sets.digits_semantic import DigitsSemantic
@@ -26,6 +26,7 @@ from segsweep.data.transforms import (
     training_geometry,
     training_views,
 )
+from segsweep.exporting.inference import frame
 
 HEIGHT, WIDTH = 48, 64
 SHAPE = [12.0, 6, 50, 10, 44, 40, 20, 30]
@@ -154,6 +155,17 @@ def test_fit_is_the_largest_that_two_sides_allow(
     whole = DataSet("", "x", **FIT | {"crop": None})
     assert {g.size for g in drawn(whole, height, width, 5)} == {resized}
     assert training_views(whole) is training_views(data) is None
+
+
+@pytest.mark.parametrize("options", [FIT, CROP, {"size": [80, 130], "transform": Transform["lsj"]}])
+def test_an_exported_program_holds_every_picture(options: dict[str, Any]) -> None:
+    data = DataSet("", "x", **options)
+    room = frame(data)
+    shapes = (480, 640), (640, 480), (1, 1000), (1000, 1)
+    sizes = [evaluation_geometry(data, Record(1, "", *shape, [])).size for shape in shapes]
+    largest = [max(side) for side in zip(*sizes, strict=True)]
+    assert [-(-side // 32) * 32 for side in largest] == list(room)
+    assert all(str(side) in resize_in_words(data) for side in data.size)
 
 
 def test_the_published_sizes_of_coco_and_ade20k() -> None:
