@@ -110,6 +110,9 @@ def test_boxes_that_are_out_of_sight_are_dropped_with_their_objects() -> None:
         seen = sample(pixels, record, corner, boxes=boxes)
         assert seen.labels.tolist() == labels
         assert len(seen.masks) == len(seen.boxes) == len(labels)
+    beyond = replace(record, annotations=[replace(wide, bbox=[50.0, 40, 30, 20])])
+    cut = boxes_of(beyond, Geometry((48, 64), (96, 128)))  # what is padded is no image
+    torch.testing.assert_close(cut, torch.tensor([[57 / 128, 44 / 96, 14 / 128, 8 / 96]]))
     empty = sample(pixels, replace(record, annotations=[]), corner, boxes=Boxes["annotation"])
     assert empty.boxes.shape == (0, 4)
 
@@ -202,7 +205,7 @@ def test_no_class_fills_a_cut_where_there_is_a_better_place(seed: int) -> None:
     """A strip of one class in another one, beside what is unknown."""
     data = DataSet("", "x", **CROP | {"scale": [1.0, 1.0]})
     labels = np.full((64, 256), 255, np.uint8)
-    labels[:, :200], labels[:, 140:170] = 3, 7
+    labels[:, :200], labels[:, :30] = 3, 7
     record = Record(1, "", 64, 256, [], labels="x")
     geometry = training_geometry(data, record, generator(seed), labels)
     plain = training_geometry(data, record, generator(seed))
