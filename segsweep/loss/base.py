@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -22,3 +23,12 @@ class BaseCriterion(nn.Module):
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Sum the terms of `forward`, each with its weight, by default 1. -> ()"""
         return torch.stack(list(terms.values())).sum()
+
+
+def over_ranks(count: float, device: torch.device) -> Tensor:
+    """Return the mean of a number over all processes that train together. -> ()"""
+    mean = torch.tensor(float(count), device=device)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(mean)
+        mean /= dist.get_world_size()
+    return mean

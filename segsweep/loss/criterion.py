@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from segsweep.loss.base import BaseCriterion
+from segsweep.loss.base import BaseCriterion, over_ranks
 from segsweep.loss.pairs import Truth
 from segsweep.loss.points import PointLosses, draw_points, sample, uncertain_points
 
@@ -119,11 +118,7 @@ class Criterion(BaseCriterion):
 
 def num_masks(truth: Truth) -> Tensor:
     """Count the targets, averaged over the ranks, at least 1. -> ()"""
-    count = torch.tensor(float(sum(truth.counts)), device=truth.labels.device)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(count)
-        count /= dist.get_world_size()
-    return count.clamp(min=1)
+    return over_ranks(sum(truth.counts), truth.labels.device).clamp(min=1)
 
 
 def mask_logits(embeddings: Tensor, features: Tensor, counts: Sequence[int]) -> Tensor:
