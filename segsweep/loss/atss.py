@@ -76,7 +76,7 @@ class ATSSCriterion(BaseCriterion):
             classes, boxes, centerness, weight = sums.unbind(1)
             found = (assignment.labels < self.classes).sum(1).clamp(min=1).sum()
             average = over_ranks(found, weight.device)
-            central = over_ranks(weight.sum(), weight.device).clamp(min=1)
+            central = over_ranks(weight.sum().detach(), weight.device).clamp(min=1)
         return {
             "loss_cls": classes / average,
             "loss_bbox": boxes / central,
