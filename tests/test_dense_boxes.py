@@ -20,7 +20,7 @@ from segsweep.data.loader import Target
 from segsweep.loss.anchors import centrality, decode, square_anchors
 from segsweep.loss.assign import assign
 from segsweep.loss.atss import ATSSCriterion, ATSSOutput
-from segsweep.loss.boxes import iou, xyxy_to_cxcywh
+from segsweep.loss.boxes import cxcywh_to_xyxy, iou, xyxy_to_cxcywh
 from segsweep.model.atss import ATSS
 from segsweep.model.heads.atss import ATSSHead, BoxReader
 from segsweep.model.necks.none import Same
@@ -208,9 +208,9 @@ def test_tensors_say_what_is_found():
     scores = tensors["logits"].sigmoid() * tensors["centerness"].sigmoid()[..., None]
     for b, found in enumerate(model.predict(maps, [(FRAME, FRAME, FRAME)] * 2)):
         anchor, label = (scores[b] == found.scores[0]).nonzero()[0].tolist()
-        box = tensors["boxes"][b, anchor].clamp(min=0)
         assert label == found.labels[0]
-        torch.testing.assert_close(box.minimum(torch.tensor([96.0, 64] * 2)), found.boxes[0])
+        box = cxcywh_to_xyxy(tensors["boxes"][b, anchor]).clamp(0, 1)
+        torch.testing.assert_close(box * torch.tensor([96.0, 64] * 2), found.boxes[0])
 
 
 def family(word: str, **changes: Any) -> ATSS:

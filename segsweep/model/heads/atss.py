@@ -17,6 +17,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from segsweep.loss.anchors import decode, square_anchors
 from segsweep.loss.atss import ATSSOutput, cells
+from segsweep.loss.boxes import xyxy_to_cxcywh
 from segsweep.model.found import Instances
 from segsweep.model.heads.pyramid import PyramidHead
 from segsweep.model.layers.tower import tower
@@ -116,7 +117,7 @@ class ATSSHead(PyramidHead):
         """What the tensors are, in words."""
         return {
             "logits": "of each anchor and class; scores are their sigmoid times that of centerness",
-            "boxes": "of each anchor: x1, y1, x2, y2 in pixels of the input",
+            "boxes": "of each anchor: centre x, centre y, width, height in parts of the input",
             "centerness": "logit of each anchor: how near to its middle the box is seen from",
         }
 
@@ -140,7 +141,9 @@ class ATSSHead(PyramidHead):
     def tensors(self, output: ATSSOutput) -> dict[str, Tensor]:
         """Return `logits` (B, N, K), `boxes` (B, N, 4) and `centerness` (B, N) of the anchors."""
         logits, deltas, centerness = (torch.cat([*map(cells, maps)], dim=1) for maps in output)
-        boxes = decode(torch.cat(self._anchors(output)), deltas)
+        boxes = xyxy_to_cxcywh(decode(torch.cat(self._anchors(output)), deltas))
+        height, width = (side * self.neck.strides[0] for side in output.grids[0])
+        boxes = boxes / boxes.new_tensor([width, height, width, height])
         return {"logits": logits, "boxes": boxes, "centerness": centerness[..., 0]}
 
     def _anchors(self, output: ATSSOutput) -> list[Tensor]:
