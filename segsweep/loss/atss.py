@@ -75,8 +75,8 @@ class ATSSCriterion(BaseCriterion):
             sums = torch.stack([*starmap(self._level, levels)])
             classes, boxes, centerness, weight = sums.unbind(1)
             found = (assignment.labels < self.classes).sum(1).clamp(min=1).sum()
-            average = over_ranks(found, weight.device)
-            central = over_ranks(weight.sum().detach(), weight.device).clamp(min=1)
+            average = over_ranks(found.item(), weight.device)
+            central = over_ranks(weight.sum().item(), weight.device).clamp(min=1)
         return {
             "loss_cls": classes / average,
             "loss_bbox": boxes / central,

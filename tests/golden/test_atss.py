@@ -221,7 +221,8 @@ def test_offsets(heads):
 @pytest.mark.parametrize("most", [0.5, 0.6])
 def test_suppression(heads, most):
     arrays = heads.arrays(PARTS)
-    kept = class_wise_nms(*(arrays[f"nms/{name}"] for name in ("boxes", "scores", "idx")), most)
+    boxes, scores, labels = (arrays[f"nms/{name}"] for name in ("boxes", "scores", "idx"))
+    kept = class_wise_nms(boxes, scores, labels, most)
     heads.check(PARTS, f"nms/keep_{most}", kept)
 
 
