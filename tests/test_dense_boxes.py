@@ -236,6 +236,7 @@ def test_classes_are_drawn_by_a_seed():
     assert float(draws[0].std()) == pytest.approx(0.01, rel=0.1)
     after = model.state_dict()
     assert {n for n in after if not after[n].equal(before[n])} == {f"{HEAD}atss_cls.weight"}
+    assert chosen.official(model)["bbox_head.atss_cls.weight"] is after[f"{HEAD}atss_cls.weight"]
 
 
 @pytest.mark.parametrize(("classes", "count"), [(80, 4918618), (20, 4780318), (1, 4736523)])

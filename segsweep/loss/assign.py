@@ -38,8 +38,8 @@ def assign(anchors: Sequence[Tensor], boxes: Tensor, topk: int = 9) -> Tensor:
     centres = xyxy_to_cxcywh(squares)[..., :2]
     overlaps, _ = iou(squares, boxes[:, None])
     enough = overlaps >= (overlaps.mean(1) + overlaps.std(1))[:, None]
-    distances = torch.cat([centres - boxes[:, None, :2], boxes[:, None, 2:] - centres], dim=-1)
-    chosen = enough & (distances.amin(-1) > INSIDE)
+    margins = torch.cat([centres - boxes[:, None, :2], boxes[:, None, 2:] - centres], dim=-1)
+    chosen = enough & (margins.amin(-1) > INSIDE)
     anchor, overlap, box = candidates[chosen], overlaps[chosen], chosen.nonzero()[:, 0]
     best = overlaps.new_zeros(first).scatter_reduce(0, anchor, overlap, "amax")
     largest = overlap == best[anchor]
