@@ -24,7 +24,7 @@ from segsweep.loss.boxes import cxcywh_to_xyxy, iou, xyxy_to_cxcywh
 from segsweep.model.atss import ATSS
 from segsweep.model.heads.atss import ATSSHead, BoxReader
 from segsweep.model.necks.none import Same
-from segsweep.model.pyramid import HEAD
+from segsweep.model.pyramid import HEAD, NeckConfig
 
 STRIDES, CLASSES, FRAME = [8, 16, 32], 3, (64, 96)
 GRIDS = [(FRAME[0] // s, FRAME[1] // s) for s in STRIDES]
@@ -236,7 +236,7 @@ def test_classes_are_drawn_by_a_seed():
     assert float(draws[0].std()) == pytest.approx(0.01, rel=0.1)
     after = model.state_dict()
     assert {n for n in after if not after[n].equal(before[n])} == {f"{HEAD}atss_cls.weight"}
-    assert chosen.official(model)["bbox_head.atss_cls.weight"] is after[f"{HEAD}atss_cls.weight"]
+    assert chosen.official(model)["bbox_head.atss_cls.weight"].equal(draws[2])
 
 
 @pytest.mark.parametrize(("classes", "count"), [(80, 4918618), (20, 4780318), (1, 4736523)])
@@ -249,6 +249,13 @@ def test_size_of_the_head(classes, count):
 def test_norms_must_part_the_width():
     with pytest.raises(UserError, match=r"model.channels=60 .* model.groups=8"):
         family("vit_tiny_atss", channels=60)
+
+
+def test_levels_of_unequal_widths_are_refused():
+    chosen = family("swin_tiny_atss")
+    chosen.neck = NeckConfig("none")
+    with pytest.raises(UserError, match=r"model.neck.name=none: .*\[32, 64, 128, 256\] channels"):
+        chosen.build(Subject(("a",)))
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ class ATSS(Pyramid):
         """Build what stands behind the backbone, drawn by torch's global generator."""
         from segsweep.model.heads.atss import ATSSHead, BoxReader
 
+        self.check_widths(neck)
         reader = BoxReader(self.score_threshold, self.nms, self.nms_pre, self.max_per_image)
         sizes = self.channels, self.convs, self.groups
         return ATSSHead(neck, len(subject.texts), *sizes, reader)

@@ -88,6 +88,15 @@ class Pyramid(Family):
                 "segsweep/model/necks, and what its build takes as model.neck.kwargs"
             ) from error
 
+    def check_widths(self, neck: Neck) -> None:
+        """Refuse levels of unequal widths for layers that all of them pass."""
+        if len({*neck.channels}) > 1:
+            raise UserError(
+                f"model.neck.name={self.neck.name}: gives levels of {neck.channels} channels, but "
+                f"model={self.name} leads all through the same layers; leave out model.neck.name, "
+                "or choose fpn"
+            )
+
     @property
     def roles(self) -> Roles:
         """Patterns of the weights and seams that a method may name by one word.
