@@ -138,6 +138,8 @@ def test_autocast_is_left():
         terms = [criterion(each, objects) for each in (maps, half)]
     assert terms[0] == criterion(maps, objects)
     assert all(term.dtype == torch.float32 for each in terms for term in each.values())
+    rounded = ATSSOutput(*([level.float() for level in levels] for levels in half))
+    assert terms[1] == criterion(rounded, objects)
 
 
 def check_share(rank: int, address: str, whole: dict[str, Tensor]) -> None:
