@@ -37,7 +37,7 @@ class Cells(NamedTuple):
     kernels: list[Tensor]  # (S*S, C), row by row
     biases: list[Tensor]  # (S*S,)
 
-    def masks(self, level: int, b: int, cells: Tensor) -> Tensor:
+    def masks(self, level: int, b: int, cells: Tensor | slice) -> Tensor:
         """Logits of the masks of some cells of a level, on image b. (m,) -> (m, 2h, 2w)"""
         kernels, biases = self.kernels[level][cells].float(), self.biases[level][cells].float()
         logits = torch.einsum("mc,chw->mhw", kernels, self.maps[level][b].float())
@@ -109,8 +109,9 @@ class SOLOCriterion(BaseCriterion):
     ) -> Tensor:
         """Dice loss of each cell's mask with its object's. (m,), (n, H, W), (m,) -> (m,)"""
         probabilities = output.masks(level, b, cells).sigmoid()
+        _, height, width = probabilities.shape
         seen, which = owners.unique(return_inverse=True)
-        truth = resized(masks[seen], self.strides[level] / 2, probabilities.shape[-2:])
+        truth = resized(masks[seen], self.strides[level] / 2, (height, width))
         return dice_loss(probabilities, truth[which].float())
 
 

@@ -73,12 +73,16 @@ class Pyramid(Family):
         head, criterion = self.head(neck, subject), self.criterion(neck, subject)
         return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
 
-    def build_neck(self, backbone: Backbone) -> Neck:
-        """Build the neck for the maps of a backbone."""
+    def chosen_neck(self) -> tuple[str, dict[str, Any]]:
+        """Return name and `kwargs` of the neck, those of `necks` but for what is given."""
         name, kwargs = self.necks(is_pyramid(self.backbone.layout))
         if self.neck.name and self.neck.name != name:
             name, kwargs = self.neck.name, {}
-        kwargs = {**kwargs, **self.neck.kwargs}
+        return name, {**kwargs, **self.neck.kwargs}
+
+    def build_neck(self, backbone: Backbone) -> Neck:
+        """Build the neck for the maps of a backbone."""
+        name, kwargs = self.chosen_neck()
         try:
             build = import_module(f"segsweep.model.necks.{name}").build
             return build(backbone.channels, backbone.strides, **kwargs)

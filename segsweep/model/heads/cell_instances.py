@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 class CellReader:
     """Finds the best instances of each image.
 
-    Those are cells that exceed their neighbours by a class score above `score_thr`. The pixels of
-    the mask are those above `mask_thr`; if there are no more of them than the stride of the level,
-    in pixels of the finest map, there is no object. The score is that of the class times the mean
-    probability of these pixels, after `nms`.
+    Those are cells that exceed their neighbours by a class score above `threshold`. The pixels of
+    the mask are those above `mask_threshold`; if there are no more of them than the stride of the
+    level, in pixels of the finest map, there is no object. The score is that of the class times the
+    mean probability of these pixels, after `nms`.
     """
 
-    score_thr: float = 0.1
-    mask_thr: float = 0.5
+    threshold: float = 0.1
+    mask_threshold: float = 0.5
     nms: MatrixNMS = field(default_factory=MatrixNMS)
     encoded: bool = True  # masks, as run lengths
 
@@ -64,7 +64,7 @@ class CellReader:
         """
         grids = [peaks(logits[b].float().sigmoid()) for logits in output.classes]
         scores = torch.cat([grid.flatten(1).T for grid in grids])
-        wanted = (scores > self.score_thr) & (scores >= scores.max().clamp(max=least))
+        wanted = (scores > self.threshold) & (scores >= scores.max().clamp(max=least))
         cells, labels = wanted.nonzero(as_tuple=True)
         return scores[cells, labels], cells, labels
 
@@ -73,7 +73,7 @@ class CellReader:
         sums = []
         for part in cells.split(at_once(*finest(output))):
             probabilities = probabilities_of(output, b, part)
-            inside = probabilities > self.mask_thr
+            inside = probabilities > self.mask_threshold
             sums.append(torch.stack([inside.sum((1, 2)), (probabilities * inside).sum((1, 2))]))
         area, certain = torch.cat(sums, dim=1)
         return area, certain / area.clamp(min=1)
@@ -81,7 +81,9 @@ class CellReader:
     def _masks(self, output: Cells, b: int, cells: Tensor) -> Tensor:
         """Masks in the finest map. (n,) -> (n, h, w) bool"""
         parts = cells.split(at_once(*finest(output)))
-        return torch.cat([probabilities_of(output, b, part) > self.mask_thr for part in parts])
+        return torch.cat(
+            [probabilities_of(output, b, part) > self.mask_threshold for part in parts]
+        )
 
     def _encoded(
         self, output: Cells, b: int, cells: Tensor, view: View
@@ -91,7 +93,7 @@ class CellReader:
         _, padded, original = view
         for part in cells.split(min(at_once(*padded), at_once(*original))):
             probabilities = probabilities_of(output, b, part)[:, None]
-            found = frames.to_original(probabilities, *view, "bilinear")[:, 0] > self.mask_thr
+            found = frames.to_original(probabilities, *view, "bilinear")[:, 0] > self.mask_threshold
             rles.append(masks.encode(found.cpu().numpy()) if self.encoded else [{}] * len(found))
             boxes.append(bitmask(found))
         return list(chain.from_iterable(rles)), torch.cat(boxes)

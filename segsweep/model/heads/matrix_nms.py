@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-Kernel = Literal["gaussian", "linear"]
 
 
 @dataclass(frozen=True)
@@ -19,28 +16,28 @@ class MatrixNMS:
 
     A score decays by the overlap with better masks of its class: by exp(-sigma iou^2), or, linear,
     by 1 - iou; less where those overlap better ones themselves. `candidates` are compared at most,
-    those that keep the score `least` are kept, `topk` of them at most.
+    those that keep the score `least` are kept, `most` of them.
     """
 
-    kernel: Kernel = "gaussian"
+    kernel: str = "gaussian"  # or "linear"
     sigma: float = 2.0
     candidates: int = 500
     least: float = 0.05
-    topk: int = 100
+    most: int = 100
 
     def __call__(
         self, scores: Tensor, labels: Tensor, masks: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return what is kept of N masks, best first: their scores and indices. (N,), (N,) -> 2x(m,)
+        """Return the scores and indices of those that are kept of N, best first.
 
-        `masks` gives those of some indices, (n,) -> (n, h, w) bool.
+        (N,), (N,) -> (m,), (m,); `masks` gives those of some indices, (n,) -> (n, h, w) bool.
         """
         scores, order = scores.sort(descending=True, stable=True)
         scores, order = scores[: self.candidates], order[: self.candidates]
         scores = scores * self.decay(labels[order], masks(order))
         scores, ranks = scores.sort(descending=True, stable=True)
-        kept = (scores >= self.least)[: self.topk]
-        return scores[: self.topk][kept], order[ranks[: self.topk][kept]]
+        kept = (scores >= self.least)[: self.most]
+        return scores[: self.most][kept], order[ranks[: self.most][kept]]
 
     def decay(self, labels: Tensor, masks: Tensor) -> Tensor:
         """Return the factor on the score of each mask, best first. (n,), (n, h, w) bool -> (n,)"""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from segsweep.loss.solo import Cells, strides_of
 from segsweep.model.heads.cell_instances import CellReader
 from segsweep.model.heads.pyramid import PyramidHead
+from segsweep.model.layers.tower import tower
 
 if TYPE_CHECKING:
     from segsweep.data.geometry import View
@@ -25,19 +25,6 @@ if TYPE_CHECKING:
     from segsweep.model.necks.base import Neck
 
 STD, PRIOR = 0.01, 0.01  # of weights; probability of a class, and of a pixel, at the start
-
-
-class Layer(nn.Module):
-    """Convolution without bias, group norm, ReLU; mmdet's `ConvModule`."""
-
-    def __init__(self, inputs: int, channels: int, groups: int):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, channels, 3, padding=1, bias=False)
-        self.gn = nn.GroupNorm(groups, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, channels, H, W)"""
-        return self.gn(self.conv(x)).relu()
 
 
 class SOLOHead(PyramidHead):
@@ -57,17 +44,15 @@ class SOLOHead(PyramidHead):
         reader: CellReader | None = None,
     ) -> None:
         super().__init__(neck)
-        widths = [neck.channels[0], *[channels] * convs]
-        self.cls_convs = nn.ModuleList(Layer(*pair, groups) for pair in pairwise(widths))
-        widths[0] += 2  # coordinates
-        self.mask_convs = nn.ModuleList(Layer(*pair, groups) for pair in pairwise(widths))
+        inputs = neck.channels[0]
+        self.cls_convs = tower(inputs, channels, convs, groups)
+        self.mask_convs = tower(inputs + 2, channels, convs, groups)  # 2 coordinates
         self.conv_mask_list = nn.ModuleList(nn.Conv2d(channels, s * s, 1) for s in grids)
         self.conv_cls = nn.Conv2d(channels, classes, 3, padding=1)
         self.grids, self.strides = list(grids), strides_of(neck.strides)
         self.reader = reader or CellReader()
-        for name, weight in self.named_parameters():
-            if not name.startswith("neck."):
-                draw(name, weight)
+        for part in (self.cls_convs, self.mask_convs, self.conv_mask_list, self.conv_cls):
+            part.apply(_reset)
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -87,13 +72,10 @@ class SOLOHead(PyramidHead):
         levels = resampled(levels)
         for x, grid, masks_of in zip(levels, self.grids, self.conv_mask_list, strict=True):
             cells = F.interpolate(x, (grid, grid), mode="bilinear", align_corners=False)
-            for layer in self.cls_convs:
-                cells = layer(cells)
-            output.classes.append(self.conv_cls(cells))
-            x = torch.cat([x, coordinates(x)], dim=1)
-            for layer in self.mask_convs:
-                x = layer(x)
-            output.maps.append(x)
+            output.classes.append(self.conv_cls(self.cls_convs(cells)))
+            output.maps.append(self.mask_convs(torch.cat([x, coordinates(x)], dim=1)))
+            assert isinstance(masks_of, nn.Conv2d)
+            assert masks_of.bias is not None
             output.kernels.append(masks_of.weight.flatten(1))
             output.biases.append(masks_of.bias)
         return output
@@ -101,10 +83,9 @@ class SOLOHead(PyramidHead):
     def tensors(self, output: Cells) -> dict[str, Tensor]:
         """Return logits of every level: `classes0` (B, K, S, S), `masks0` (B, S*S, 2h, 2w), ..."""
         named = {f"classes{level}": logits for level, logits in enumerate(output.classes)}
-        for level, cells in enumerate(map(len, output.kernels)):
-            every, images = torch.arange(cells), range(len(output.maps[level]))
-            masks = torch.stack([output.masks(level, b, every) for b in images])
-            named[f"masks{level}"] = masks
+        for level, maps in enumerate(output.maps):
+            masks = [output.masks(level, b, slice(None)) for b in range(len(maps))]
+            named[f"masks{level}"] = torch.stack(masks)
         return named
 
     def only_pixels(self) -> None:
@@ -113,8 +94,7 @@ class SOLOHead(PyramidHead):
 
     def reset_classes(self, generator: torch.Generator) -> None:
         """Draw the layer of the classes anew."""
-        for name, weight in self.conv_cls.named_parameters(prefix="conv_cls"):
-            draw(name, weight, generator)
+        _reset(self.conv_cls, generator)
 
     def predict(self, output: Cells, views: Sequence[View], least: float = 0.0) -> list[Instances]:
         """Return the instances of each image; boxes, which the original leaves 0, fit the masks."""
@@ -140,10 +120,9 @@ def coordinates(x: Tensor) -> Tensor:
     return torch.stack([columns, rows]).expand(len(x), -1, -1, -1)
 
 
-@torch.no_grad()
-def draw(name: str, weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw a parameter of the head as mmdet does; those of norms are left as torch makes them."""
-    if ".gn." not in name and weight.dim() > 1:
-        weight.normal_(std=STD, generator=generator)
-    elif ".gn." not in name:
-        weight.fill_(-math.log(1 / PRIOR - 1))
+def _reset(module: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Draw a convolution as mmdet does; only last layers have biases."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, std=STD, generator=generator)
+        if module.bias is not None:
+            nn.init.constant_(module.bias, -math.log(1 / PRIOR - 1))
