@@ -10,13 +10,16 @@ from recorded import FOLDER, Recorded
 from torch import Tensor
 
 from segsweep.data.formats import masks as formats
+from segsweep.data.geometry import View
 from segsweep.data.loader import Target
 from segsweep.loss.boxes import xyxy_to_cxcywh
 from segsweep.loss.solo import NOTHING, SOLOCriterion, assigned, dice_loss, resized
+from segsweep.model.heads import frames
 from segsweep.model.heads.cell_instances import CellReader, probabilities_of
 from segsweep.model.heads.matrix_nms import MatrixNMS, peaks
 from segsweep.model.heads.solo import SOLOHead
 from segsweep.model.necks.none import Same
+from segsweep.model.solo import GRIDS
 
 pytestmark = pytest.mark.golden
 
@@ -196,11 +199,16 @@ def test_losses_and_gradients(given, situation):
             given.check(gradients[name.removeprefix("grad/")], name, "grad/*")
 
 
+def views(given: Given) -> list[View]:
+    """Sizes of both images as seen, as padded, and of their files."""
+    seen, original = given.config["img"], given.config["ori"]
+    return [(tuple(a), given.frame, tuple(b)) for a, b in zip(seen, original, strict=True)]
+
+
 @torch.no_grad()
 def test_instances(given):
-    head, c = given.head(), given.config
-    views = [(tuple(c["img"][b]), given.frame, tuple(c["ori"][b])) for b in range(2)]
-    for b, found in enumerate(head.predict(head(given.features()), views)):
+    head = given.head()
+    for b, found in enumerate(head.predict(head(given.features()), views(given))):
         name = f"pred/img{b}"
         given.check(found.scores, f"{name}_scores")
         assert found.labels.equal(given.arrays[f"{name}_labels"])
@@ -209,6 +217,46 @@ def test_instances(given):
         assert found.masks.shape == (count, *size)
         assert (found.masks == expected).float().mean() >= 0.999
         assert [formats.bbox(rle) for rle in found.rles] == [o["bbox"] for o in found.coco]
+
+
+@torch.no_grad()
+def test_few_masks_at_a_time_are_the_same_and_better_ones_need_no_worse(given, monkeypatch):
+    head = given.head()
+    output = head(given.features())
+    all_ = head.predict(output, views(given))
+    monkeypatch.setattr(frames, "CELLS", 2 * given.config["H"] * given.config["W"])
+    for whole, found in zip(all_, head.predict(output, views(given)), strict=True):
+        torch.testing.assert_close(found.scores, whole.scores)
+        assert found.rles == whole.rles
+    least = float(all_[0].scores[0])
+    for whole, found in zip(all_, head.predict(output, views(given), least), strict=True):
+        assert len(found.scores) < len(whole.scores)
+        torch.testing.assert_close(found.above(least).coco, whole.above(least).coco)
+
+
+@torch.no_grad()
+def test_half_precision_and_nothing_found(given):
+    head = given.head()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = head(given.features())
+        terms = given.criterion()(output, [given.target(b) for b in range(2)])
+    assert output.maps[0].dtype == torch.bfloat16
+    assert terms["loss_cls"] == pytest.approx(float(given.arrays["two/loss_cls"]), rel=0.05)
+    head.reader.threshold = 1.0
+    for found, view in zip(head.predict(output, views(given)), views(given), strict=True):
+        assert not found.rles
+        assert found.boxes.shape == (0, 4)
+        assert found.masks.shape == (0, *view[-1])
+
+
+@pytest.mark.parametrize("row", [f"SOLOHead K={k}" for k in (1, 20, 80)])
+def test_counts(given, row):
+    counts = given.recorded.json("param_counts")
+    for convs, form in ((7, "7 convs"), (4, "4 convs (class default)")):
+        with torch.device("meta"):
+            neck = Same([256] * 5, given.config["feature_strides"])
+            head = SOLOHead(neck, int(row.split("=")[1]), GRIDS, convs=convs)
+        assert sum(p.numel() for p in head.parameters()) == counts[f"{row} {form}"]
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
