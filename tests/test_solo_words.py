@@ -8,8 +8,9 @@ import torch
 from segsweep.base.errors import UserError
 from segsweep.data.base import Subject
 from segsweep.data.loader import TrainLoader
-from segsweep.loss.solo import NOTHING, assigned
+from segsweep.loss.solo import NOTHING, Cells, assigned
 from segsweep.model.family import BackboneConfig
+from segsweep.model.heads.cell_instances import CellReader
 from segsweep.model.pyramid import NeckConfig
 from segsweep.model.solo import SOLO
 from tests.words import compose, files
@@ -32,6 +33,8 @@ def test_levels_of_one_map_and_of_a_pyramid(word):
     finest = 4 if word.startswith("vit") else 8  # twice the neck's
     assert model.sem_seg_head.strides == [finest * factor for factor in (1, 1, 2, 4, 4)]
     assert set(family.class_tensors) < set(model.state_dict())
+    official = family.official(model)
+    assert "mask_head.conv_mask_list.0.weight" in official
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,16 @@ def test_the_last_object_has_a_cell_and_one_without_pixels_has_none():
     assert owners.unique().tolist() == [NOTHING, 1]
     (owners,) = assigned(masks, torch.tensor([[8.0, 8.0]] * 3), [8], [[9, 20]], 0.2)
     assert owners.unique().tolist() == [NOTHING]
+
+
+def test_masks_of_no_more_pixels_than_their_stride_are_no_objects():
+    corner = torch.tensor([[1.0, -1], [-1, -1]])  # 2 x 2 of 4 x 4 pixels
+    output = Cells([torch.full((1, 1, 1, 1), 5.0)], [corner[None, None]], [torch.tensor([[9.0]])],
+                   [torch.zeros(1)])  # fmt: skip
+    view = ((4, 4),) * 3
+    for stride, boxes in ((4, []), (3, [[0, 0, 2, 2]])):
+        found = CellReader().read(output, [stride], 0, view, 0.0)
+        assert found.boxes.tolist() == boxes
 
 
 def test_it_learns():
