@@ -91,11 +91,7 @@ class SOLO(Pyramid):
         from segsweep.model.heads.solo import SOLOHead
 
         self._refuse_levels(len(neck.strides))
-        if len(set(neck.channels)) > 1:
-            raise UserError(
-                f"model.neck gives levels of {neck.channels} channels; model={self.name} reads all "
-                "of them by the same layers, so choose a neck of one width: model.neck.name=fpn"
-            )
+        self.check_widths(neck)
         rules = self.nms_kernel.name, self.nms_sigma, self.nms_pre, self.nms_threshold
         nms = MatrixNMS(*rules, self.max_per_image)
         reader = CellReader(self.score_threshold, self.mask_threshold, nms)
