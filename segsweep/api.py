@@ -94,7 +94,8 @@ class TrainedModel:
 
         Returns:
             By path, `scores` (M,), `labels` (M,), `boxes` (M, 4) x1 y1 x2 y2, `masks` (M, H, W) of
-            objects; or of a label map `classes` and their `scores`, both (H, W).
+            objects (None where the model finds boxes alone); or of a label map `classes` and their
+            `scores`, both (H, W).
 
         Raises:
             UserError: there is no such file, or none is a picture.

@@ -93,7 +93,7 @@ def test_label_maps_are_exact_and_parts_apart(tmp_path: Path, name: str) -> None
 def test_metrics_and_facts_fit(name: str) -> None:
     config = compose([f"data={name}", "data.longest=512"])
     assert type(config.data) is KINDS[name]
-    config.metrics.check(config.data)
+    config.metrics.check(config.data, config.model)
     facts = config.data.facts
     assert all((facts.title, facts.licence, facts.citation, facts.obtain))
     assert {*SPLITS} <= {*facts.images}

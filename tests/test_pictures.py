@@ -35,7 +35,8 @@ from segsweep.model.found import SemanticMap
 from segsweep.pages import difference
 from segsweep.pages.compared.base import labels, stored_runs
 from segsweep.pages.found import LabelMapForm, shares
-from segsweep.pages.painter import RIM, Outline, overlay, scaled, tinted
+from segsweep.pages.outlines import RIM, Outline
+from segsweep.pages.painter import overlay, scaled, tinted
 from segsweep.pages.palette import BASE, BLACK, WHITE, colour, luminance, palette
 from segsweep.peft import delta
 from segsweep.run import predictions

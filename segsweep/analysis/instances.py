@@ -25,7 +25,7 @@ def analysis(
 ) -> Analysis:
     """Match the objects of the images and say what follows; see `study.analyse`."""
     max_dets = getattr(config.metrics, "max_dets", 100)  # other metrics than COCO's set none
-    matches = match(config.data, predicted, iou, max_dets)
+    matches = match(config.data, predicted, iou, max_dets, predicted.masks)
     best = numbers.best_score(matches)
     if score is None:
         score = best.score if best else HALF
@@ -38,6 +38,7 @@ def analysis(
 
     values = {
         "iou": iou,
+        "matched": "masks" if matches.by_masks else "boxes",
         "score": score,
         "images": len(matches.images),
         "best": best._asdict() if best else None,

@@ -1,7 +1,7 @@
 """Which predictions are right and which objects were found: what every analysis begins with.
 
-hotcoco matches masks as COCO evaluation does, at one IoU threshold: class by class, best score
-first, each object once, crowds count neither way.
+hotcoco matches masks, or boxes where there are no masks, as COCO evaluation does, at one IoU
+threshold: class by class, best score first, each object once, crowds count neither way.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Matches:
     """
 
     iou: float
+    by_masks: bool  # else by boxes
     images: list[int]
     scores: np.ndarray  # (P,)
     right: np.ndarray  # (P,) bool
@@ -65,15 +66,21 @@ class Matches:
 
 
 def match(
-    data: DataSet, predicted: Iterable[tuple[int, Found]], iou: float, max_dets: int
+    data: DataSet,
+    predicted: Iterable[tuple[int, Found]],
+    iou: float,
+    max_dets: int,
+    by_masks: bool = True,
 ) -> Matches:
     """Match the predictions for images of the validation split with the objects on them.
 
-    `max_dets` predictions of an image and class count, the best ones.
+    `max_dets` predictions of an image and class count, the best ones. They are matched by masks, or
+    else by boxes.
     """
     records = {record.image_id: record for record in data.records("val")}
     objects: list[tuple[Record, Annotation]] = []
     images, truth, rows = [], [], []
+    other = "bbox" if by_masks else "segmentation"
     for image_id, instances in predicted:
         record = records.get(image_id)
         if record is None:
@@ -81,9 +88,10 @@ def match(
         images.append({"id": image_id, "height": record.height, "width": record.width})
         truth += truths(record, len(truth) + 1)
         objects += [(record, annotation) for annotation in record.annotations]
-        # with its box, a prediction's area would be that of the box
-        rows += [{"image_id": image_id} | {k: i[k] for k in i if k != "bbox"} for i in instances]
-    evaluation = _evaluation(data.classes(), images, truth, rows, iou, max_dets)
+        # with both, the area of a prediction would be that of its box
+        rows += [{"image_id": image_id} | {k: i[k] for k in i if k != other} for i in instances]
+    kind = "segm" if by_masks else "bbox"
+    evaluation = _evaluation(data.classes(), images, truth, rows, kind, iou, max_dets)
     judged = evaluation.image_diagnostics(iou_thr=iou)
     state, finder = judged["dt_status"], judged["gt_match"]
     counted = [number for number in range(1, len(rows) + 1) if number in state]
@@ -91,6 +99,7 @@ def match(
     scores = np.array([-1.0, *(row["score"] for row in rows)])  # predictions are numbered from 1
     return Matches(
         iou,
+        by_masks,
         [image["id"] for image in images],
         scores[counted],
         np.array([state[number] == "tp" for number in counted], bool),
@@ -101,12 +110,18 @@ def match(
 
 
 def _evaluation(
-    classes: list[str], images: list, truth: list, rows: list, iou: float, max_dets: int
+    classes: list[str],
+    images: list,
+    truth: list,
+    rows: list,
+    kind: str,
+    iou: float,
+    max_dets: int,
 ) -> COCOeval:
-    """Return COCO's evaluation of masks at one threshold, all sizes together."""
+    """Return COCO's evaluation of a kind at one threshold, all sizes together."""
     categories = [{"id": k, "name": name} for k, name in enumerate(classes)]
     annotations = COCO({"images": images, "annotations": truth, "categories": categories})
-    evaluation = COCOeval(annotations, annotations.load_res(rows), "segm")
+    evaluation = COCOeval(annotations, annotations.load_res(rows), kind)
     params = evaluation.params
     params.iou_thrs = [iou]
     params.max_dets = [max_dets]

@@ -214,8 +214,9 @@ def typed(cfg: DictConfig) -> Config:
     config = OmegaConf.to_object(OmegaConf.merge(schema, content))
     assert isinstance(config, Config)
     check(config)
+    config.data.needs_masks = config.model.masks
     config.model.check(config.data)
-    config.metrics.check(config.data)
+    config.metrics.check(config.data, config.model)
     config.peft.check(config.data, config.model)
     config.hparams.check(config.trainer)
     return config

@@ -118,16 +118,18 @@ def cleaned(
             new_id = number(annotation.id)
             raw = raw_annotations.get(id(annotation), {})
             segmentation = segmentation_of(annotation, record, copy, raw)
-            if segmentation is None:
+            if segmentation is None and annotation.segmentation is not None:
                 continue
             area = annotation.area
             if annotation.id in wrong_areas:
-                area = masks.area(masks.to_rle(segmentation, (record.height, record.width)))
+                shape = segmentation or annotation.shape
+                area = masks.area(masks.to_rle(shape, (record.height, record.width)))
             keeps = "masks-suspect" in by_code and is_box(raw.get("bbox"))  # which may be right
             box = raw["bbox"] if keeps else list(annotation.bbox)
             new = {"image_id": entry["id"], "bbox": box, "area": area}
             new |= {"category_id": categories[annotation.category]["id"]}
-            new |= {"iscrowd": int(annotation.iscrowd), "id": new_id, "segmentation": segmentation}
+            new |= {"iscrowd": int(annotation.iscrowd), "id": new_id}
+            new |= {"segmentation": segmentation} if segmentation else {}
             content["annotations"].append(written(copy, annotation.id, raw, new, ANNOTATION))
     return content
 
@@ -140,7 +142,9 @@ def bared(copy: Copy, record: Record) -> bool:
 
 
 def segmentation_of(annotation: Annotation, record: Record, copy: Copy, raw: dict[str, Any]) -> Any:
-    """Return a segmentation for JSON, cut at the frame, or None if nothing of it is inside."""
+    """Return a segmentation for JSON, cut at the frame; None of a box, or if nothing is inside."""
+    if annotation.segmentation is None:
+        return None
     polygons = masks.listed(annotation.segmentation)
     if raw and polygons != raw["segmentation"]:
         copy.log("mask-form", annotation.id, "written as COCO does, without useless polygons")

@@ -15,10 +15,10 @@ from segsweep.check.parts import JoinedFinding, Part
 from segsweep.check.pictures import Look
 from segsweep.data.base import Record
 from segsweep.data.findings import LEVELS, SHOWN
-from segsweep.data.formats import masks
 from segsweep.data.kinds import KINDS
 from segsweep.pages import painter
-from segsweep.pages.painter import Outline, data_url, tinted
+from segsweep.pages.outlines import Outline, mask_of
+from segsweep.pages.painter import data_url, tinted
 from segsweep.pages.palette import colour
 from segsweep.results.wording import elided
 
@@ -136,13 +136,9 @@ def overlay(part: Part, record: Record, marked: Collection[Any] = ()) -> str:
         pixels = part.data.image(record)
         if record.labels is not None:
             return data_url(tinted(pixels, part.data.label_map(record), span=SPAN))
+        size = (record.height, record.width)
         outlines = [
-            Outline(
-                a.category,
-                masks.to_rle(a.segmentation, (record.height, record.width)),
-                box=a.bbox,
-                marked=a.id in marked,
-            )
+            Outline(a.category, mask_of(a, size), box=a.bbox, marked=a.id in marked)
             for a in record.annotations
         ]
         return data_url(painter.overlay(pixels, outlines, SPAN))

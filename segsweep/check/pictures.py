@@ -183,17 +183,20 @@ def edges(grey: np.ndarray) -> np.ndarray | None:
 
 
 def instances(look: Look, data: DataSet) -> None:
-    """Look at the masks of a record: areas, overlaps, objects that are there twice."""
+    """Look at the masks of a record: areas, overlaps, objects that are there twice.
+
+    What is a box alone counts as the rectangle of its box.
+    """
     record = look.record
     frame = (record.height, record.width)
     objects = [a for a in record.annotations if not a.iscrowd]
-    codes = [masks.to_rle(a.segmentation, frame) for a in objects]
+    codes = [masks.to_rle(a.shape, frame) for a in objects]
     areas = [masks.area(code) for code in codes]
     geometry = evaluation_geometry(data, record)
     height, width = geometry.size
     for annotation, area in zip(objects, areas, strict=True):
         look.objects.append((annotation.category, area))
-        if not rasterised(annotation.segmentation, record, geometry).any():
+        if not rasterised(annotation.shape, record, geometry).any():
             size_text = f"{annotation.id} has {area} of {record.width}x{record.height} pixels"
             look.add("tiny", annotation.id, f"{size_text}, shown at {width}x{height}")
         if abs(annotation.area - area) > max(SOME, OFF * area):

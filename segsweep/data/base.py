@@ -46,11 +46,19 @@ class Annotation:
     """One instance. `category` is contiguous (0..K-1); `bbox` is [x, y, w, h] and in pixels."""
 
     category: int
-    segmentation: Segmentation
+    segmentation: Segmentation | None  # None of an object that is annotated as a box alone
     bbox: list[float]
     area: float
     iscrowd: bool = False
     id: int = 0
+
+    @property
+    def shape(self) -> Segmentation:
+        """Its mask, or the rectangle of its box where it has none."""
+        if self.segmentation is not None:
+            return self.segmentation
+        x, y, w, h = self.bbox
+        return [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
 @dataclass
@@ -135,6 +143,7 @@ class DataSet(Choice):
 
     task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
     background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
+    needs_masks = True  # objects that are boxes alone are left out: what the model says (`typed`)
     pictures_of: ClassVar[str] = ""  # word of the set that shows the same pictures, if there is one
     not_hashed: ClassVar[str] = "what its class leaves out"  # of the content, by `fingerprint`
 

@@ -168,7 +168,7 @@ def coco_entry(
     annotation: Annotation, before: tuple[int, int], size: tuple[int, int]
 ) -> dict[str, Any] | None:
     """Return an instance as a COCO entry at a new size, None if no pixel of it is left."""
-    segmentation, box, area = annotation.segmentation, annotation.bbox, annotation.area
+    segmentation, box, area = annotation.shape, annotation.bbox, annotation.area
     if before != size:
         segmentation, box, area = resized(segmentation, before, size), [], 0
     rle = masks.to_rle(segmentation, size)
@@ -179,7 +179,7 @@ def coco_entry(
         box = masks.bbox(rle) if isinstance(segmentation, dict) else extent(segmentation, size)
     return {
         "category": annotation.category,
-        "segmentation": masks.listed(segmentation),
+        "segmentation": annotation.segmentation and masks.listed(segmentation),
         "bbox": box,
         "area": float(area or pixels),
         "iscrowd": int(annotation.iscrowd),

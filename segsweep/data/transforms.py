@@ -120,7 +120,7 @@ def instances(record: Record, geometry: Geometry, boxes: Boxes) -> tuple[Tensor,
     labels = torch.tensor([a.category for a in listed], dtype=torch.int64)
     stack = torch.zeros((len(listed), *geometry.size), dtype=torch.bool)
     for mask, instance in zip(stack, listed, strict=True):
-        mask[:] = torch.from_numpy(rasterised(instance.segmentation, record, geometry))
+        mask[:] = torch.from_numpy(rasterised(instance.shape, record, geometry))
     alive = stack.view(torch.uint8).flatten(1).amax(1).bool()
     if boxes is Boxes["mask"]:
         return labels[alive], tight_boxes(stack[alive]), stack[alive]

@@ -82,7 +82,7 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         semantic=task.dense,
         background=restored.background,
         nothing=BACKGROUND,
-        kind=task.finds,
+        kind=task.finds if config.model.masks else f"{task.finds}, as boxes without masks",
         size="x".join(map(str, config.data.size)),
         delta=human(delta.stat().st_size) if delta.is_file() else "none",
         base=base(config) | {"licence": record.get("weights", {}).get("licence", "")},

@@ -17,6 +17,7 @@ from segsweep.base.errors import Unfit, UserError
 if TYPE_CHECKING:
     from segsweep.data.base import DataSet
     from segsweep.data.loader import Batch
+    from segsweep.model.family import Family
 
 
 class Evaluator(Protocol):
@@ -55,6 +56,7 @@ class Metric(Choice):
     key: str = ""
 
     tasks: ClassVar[tuple[str, ...]] = ("instances",)  # that it can judge
+    masks: ClassVar[bool] = True  # it asks for masks of instances; else boxes alone are enough
     values: ClassVar[Mapping[str, tuple[str, str]]] = {}  # see `names`
     quantities: ClassVar[Mapping[str, str]] = {}  # see `quantity`
     rules: ClassVar[str] = ""  # see `protocol`
@@ -64,22 +66,27 @@ class Metric(Choice):
         if self.key not in self.names():
             raise UserError(f"metrics.key={self.key}: must be one of {', '.join(self.names())}")
 
-    def check(self, data: DataSet) -> None:
-        """Raise Unfit for a data set whose images this metric cannot judge."""
-        if data.task in self.tasks:
-            return
-        from segsweep.task.base import kind
-
-        fitting = [
-            word
+    def check(self, data: DataSet, model: Family) -> None:
+        """Raise Unfit for a data set and for a model whose results this metric cannot judge."""
+        judges = [
+            (word, metric)
             for word, metric in words("metrics").items()
             if issubclass(metric, Metric) and data.task in metric.tasks
         ]
-        judged = " or ".join(kind(task).finds for task in self.tasks)
-        raise Unfit(
-            f"metrics={self.name} judges {judged}, but data={data.name} has "
-            f"{kind(data.task).finds} (choices: {', '.join(fitting)})"
-        )
+        if data.task not in self.tasks:
+            from segsweep.task.base import kind
+
+            judged = " or ".join(kind(task).finds for task in self.tasks)
+            raise Unfit(
+                f"metrics={self.name} judges {judged}, but data={data.name} has "
+                f"{kind(data.task).finds} (choices: {', '.join(word for word, _ in judges)})"
+            )
+        if self.masks and not model.masks:
+            fitting = (f"metrics={word}" for word, metric in judges if not metric.masks)
+            raise Unfit(
+                f"metrics={self.name} judges masks, but model={model.name} finds boxes alone; "
+                f"choose {' or '.join(fitting)}"
+            )
 
     def names(self) -> dict[str, tuple[str, str]]:
         """Return unit and direction ("higher" or "lower" is better) of each value by its name."""

@@ -197,7 +197,7 @@ def ceiling(config: Config, split: str = "val", title: str = "") -> Ceiling | No
             both.add(record.image_id, both.judge(truth, back, back < BACKGROUND))
             objects, gone = objects + regions, gone + lost
             continue
-        found = brought_back(record, geometry)
+        found = brought_back(record, geometry, metric.masks)
         back = [each for each in found if each]
         both.add(record.image_id, room.best(back, frequency))
         if crowding.over:

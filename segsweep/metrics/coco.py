@@ -6,9 +6,10 @@ what stays in memory is scores and matches, no masks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import within
 from segsweep.metrics.base import Metric
@@ -25,11 +26,17 @@ SIZES = ("s", "m", "l")  # areas below 32^2, below 96^2, from 96^2 pixels on
 ENDS = ("AP", "AP50", "AP75", *(f"AP{size}" for size in SIZES))
 
 
+def quantities_of(*kinds: str) -> dict[str, str]:
+    """Return what the values of some of KINDS measure, by name."""
+    return {f"{kind}_{end}": f"{KINDS[kind]} {end}" for kind in kinds for end in ENDS}
+
+
 @dataclass
 class CocoAP(Metric):
     """AP, AP50, AP75 and AP by size of masks and boxes; `max_dets` counts per image and class."""
 
-    quantities = {f"{kind}_{end}": f"{what} {end}" for kind, what in KINDS.items() for end in ENDS}
+    kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    quantities = quantities_of(*kinds)
     values = dict.fromkeys(quantities, ("%", "higher"))
 
     key: str = "segm_AP"
@@ -46,19 +53,36 @@ class CocoAP(Metric):
 
     def evaluator(self, data: DataSet, split: str) -> CocoEvaluator:
         """Return an empty evaluator for a split."""
-        return CocoEvaluator(data, split, self.max_dets)
+        return CocoEvaluator(data, split, self.kinds, self.max_dets)
+
+
+@dataclass
+class CocoBoxes(CocoAP):
+    """The same of boxes alone, which needs no masks.
+
+    Sizes are by the areas of the annotations: of masks, or of boxes where there are no others.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("bbox",)
+    quantities = quantities_of(*kinds)
+    values = dict.fromkeys(quantities, ("%", "higher"))
+    masks: ClassVar[bool] = False
+
+    key: str = "bbox_AP"
 
 
 class CocoEvaluator:
-    """Ground truth of a split, met by predictions image by image."""
+    """Ground truth of a split, met by predictions image by image: by masks, boxes, or both."""
 
-    def __init__(self, data: DataSet, split: str, max_dets: int = 100) -> None:
+    def __init__(
+        self, data: DataSet, split: str, kinds: Sequence[str] = CocoAP.kinds, max_dets: int = 100
+    ) -> None:
         from hotcoco import Params, StreamingEval
 
         self.records = {record.image_id: record for record in data.records(split)}
         categories = [{"id": k, "name": name} for k, name in enumerate(data.classes())]
         self.streams: dict[str, StreamingEval] = {}
-        for kind in KINDS:
+        for kind in kinds:
             params = Params(kind)
             params.max_dets = [1, min(10, max_dets), max_dets]
             self.streams[kind] = StreamingEval(categories, kind, params=params)
@@ -100,7 +124,7 @@ class CocoEvaluator:
         return values
 
     def each_class(self) -> list[dict[str, Any]]:
-        """Return AP of masks and boxes of each class; see `base.of_classes`."""
+        """Return AP of each class, of masks and boxes; see `base.of_classes`."""
         precision = self._precision
         return [
             {"class": name} | {f"{kind}_AP": mean(p[:, :, k, 0]) for kind, p in precision.items()}
@@ -123,21 +147,25 @@ class CocoEvaluator:
 
 
 def truths(record: Record, first: int) -> list[dict[str, Any]]:
-    """Return the annotations of an image in the COCO form, numbered from `first` on."""
+    """Return the annotations of an image in the COCO form, numbered from `first` on.
+
+    What is a box alone has no segmentation.
+    """
     from segsweep.data.formats import masks
 
-    return [
-        {
+    entries: list[dict[str, Any]] = []
+    for number, a in enumerate(record.annotations, start=first):
+        entry: dict[str, Any] = {
             "id": number,
             "image_id": record.image_id,
             "category_id": a.category,
-            "segmentation": masks.to_rle(a.segmentation, (record.height, record.width)),
-            "bbox": a.bbox,
-            "area": a.area,
-            "iscrowd": int(a.iscrowd),
         }
-        for number, a in enumerate(record.annotations, start=first)
-    ]
+        entry |= {"bbox": a.bbox, "area": a.area, "iscrowd": int(a.iscrowd)}
+        if a.segmentation is not None:
+            rle = masks.to_rle(a.segmentation, (record.height, record.width))
+            entry["segmentation"] = rle
+        entries.append(entry)
+    return entries
 
 
 def mean(precision: np.ndarray) -> float | None:

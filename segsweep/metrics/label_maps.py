@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from segsweep.data.base import DataSet
     from segsweep.data.loader import Batch
+    from segsweep.model.family import Family
     from segsweep.model.found import SemanticMap
 
 
@@ -83,9 +84,9 @@ class BinaryMetric(Metric):
 
     tasks: ClassVar[tuple[str, ...]] = ("semantic",)
 
-    def check(self, data: DataSet) -> None:
+    def check(self, data: DataSet, model: Family) -> None:
         """Raise Unfit for a data set with several classes, or without label maps."""
-        super().check(data)
+        super().check(data, model)
         if len(data.classes()) != 1:
             raise Unfit(
                 f"metrics={self.name} judges one foreground, but data={data.name} has "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segsweep.data.base import DataSet
+    from segsweep.model.family import Family
 
 
 @dataclass
@@ -39,9 +40,9 @@ class MIoU(Metric):
 
     key: str = "mIoU_fg"
 
-    def check(self, data: DataSet) -> None:
+    def check(self, data: DataSet, model: Family) -> None:
         """Raise Unfit for a set that is not semantic, or lacks the background that counts."""
-        super().check(data)
+        super().check(data, model)
         if self.key.endswith("_bg") and not data.background:
             raise Unfit(
                 f"metrics.key={self.key}: data={data.name} has no background; choose "

@@ -25,11 +25,15 @@ Prediction = dict[str, Any]
 
 
 def prediction(annotation: Annotation, rle: dict[str, Any], score: float) -> Prediction:
-    """Return a mask as a prediction of an annotated object."""
+    """Return a mask as a prediction of an annotated object.
+
+    What is a box alone comes back as it is: numbers are learnt, whatever the pixels are.
+    """
     from segsweep.data.formats import masks
 
+    box = annotation.bbox if annotation.segmentation is None else masks.bbox(rle)
     what = {"category_id": annotation.category, "score": score}
-    return what | {"bbox": masks.bbox(rle), "segmentation": rle}
+    return what | {"bbox": box, "segmentation": rle}
 
 
 def unchanged(record: Record) -> list[Prediction]:
@@ -38,13 +42,16 @@ def unchanged(record: Record) -> list[Prediction]:
 
     size = (record.height, record.width)
     objects = [a for a in record.annotations if not a.iscrowd]
-    return [prediction(a, masks.to_rle(a.segmentation, size), 1.0) for a in objects]
+    return [prediction(a, masks.to_rle(a.shape, size), 1.0) for a in objects]
 
 
-def brought_back(record: Record, geometry: Geometry) -> list[Prediction | None]:
-    """Return each object as it comes back, as sure as it is right (IoU); None where nothing does.
+def brought_back(
+    record: Record, geometry: Geometry, by_masks: bool = True
+) -> list[Prediction | None]:
+    """Return each object as it comes back, as sure as it is right (IoU of its mask or of its box).
 
-    What has pixels at the input size but none when it is brought back has a score of 0.
+    None stands where nothing does. What has pixels at the input size but none when it is brought
+    back has a score of 0.
     """
     import hotcoco
 
@@ -52,13 +59,15 @@ def brought_back(record: Record, geometry: Geometry) -> list[Prediction | None]:
 
     size, results = (record.height, record.width), []
     for annotation in (a for a in record.annotations if not a.iscrowd):
-        mask = rasterised(annotation.segmentation, record, geometry)
+        mask = rasterised(annotation.shape, record, geometry)
         if not mask.any():
             results.append(None)
             continue
-        rle, truth = enlarged(mask, size), masks.to_rle(annotation.segmentation, size)
-        iou = float(hotcoco.mask.iou([rle], [truth], [False])[0][0])
-        results.append(prediction(annotation, rle, iou))
+        back = prediction(annotation, enlarged(mask, size), 0.0)
+        pair: Any = (back["segmentation"], masks.to_rle(annotation.shape, size))
+        pair = pair if by_masks else (back["bbox"], annotation.bbox)
+        iou = hotcoco.mask.iou([pair[0]], [pair[1]], [False])
+        results.append(back | {"score": float(iou[0][0])})
     return results
 
 

@@ -119,6 +119,7 @@ class Family(Choice):
     envelope: ClassVar[str] = ""
     language: ClassVar[bool] = False
     tasks: ClassVar[tuple[str, ...]] = ("instances", "semantic")  # files of segsweep/task
+    masks: ClassVar[bool] = True  # its instances have them; else they are boxes alone
     layouts: ClassVar[tuple[str, ...]] = ()
     pyramid: ClassVar[bool] = False
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes

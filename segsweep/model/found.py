@@ -21,18 +21,21 @@ class Instances:
     scores: Tensor  # (M,)
     labels: Tensor  # (M,) int64
     boxes: Tensor  # (M, 4) x1 y1 x2 y2 in pixels, far side past the last one, not clipped
-    rles: list[dict[str, Any]]  # M masks
+    rles: list[dict[str, Any]] | None  # M masks; None of a model that finds boxes alone
     size: Size  # of the image
 
     def above(self, least: float) -> Instances:
         """Return the objects of score `least` and more."""
         sure = self.scores >= least
-        rles = [rle for rle, kept in zip(self.rles, sure.tolist(), strict=True) if kept]
+        kept, rles = sure.nonzero().flatten().tolist(), self.rles
+        rles = None if rles is None else [rles[k] for k in kept]
         return Instances(self.scores[sure], self.labels[sure], self.boxes[sure], rles, self.size)
 
     @cached_property
-    def masks(self) -> Tensor:
-        """The masks as pixels, made when they are asked for. (M, H, W) bool"""
+    def masks(self) -> Tensor | None:
+        """The masks as pixels, made when they are asked for, if there are any. (M, H, W) bool"""
+        if self.rles is None:
+            return None
         pixels = torch.zeros((len(self.rles), *self.size), dtype=torch.bool)
         for mask, rle in zip(pixels, self.rles, strict=True):
             mask[:] = torch.from_numpy(masks.to_mask(rle, self.size))
@@ -40,17 +43,20 @@ class Instances:
 
     @cached_property
     def coco(self) -> list[dict[str, Any]]:
-        """The same in the COCO form: class, score, box [x, y, w, h], RLE.
+        """The same in the COCO form: class, score, box [x, y, w, h], RLE if there are masks.
 
         The metric and the file of predictions share it.
         """
         boxes = self.boxes.cpu().clone()
         boxes[:, 2:] -= boxes[:, :2]
-        columns = (self.labels.tolist(), self.scores.tolist(), boxes.tolist(), self.rles)
-        return [
-            {"category_id": label, "score": score, "bbox": box, "segmentation": rle}
-            for label, score, box, rle in zip(*columns, strict=True)
+        columns = (self.labels.tolist(), self.scores.tolist(), boxes.tolist())
+        found: list[dict[str, Any]] = [
+            {"category_id": label, "score": score, "bbox": box}
+            for label, score, box in zip(*columns, strict=True)
         ]
+        for entry, rle in zip(found, self.rles or (), strict=self.rles is not None):
+            entry["segmentation"] = rle
+        return found
 
 
 @dataclass

@@ -53,7 +53,8 @@ def _errors(ax: Axes, numbers: dict[str, Any]) -> None:
     labels = [f"{gain:.1f}  ({n})" for gain, n in zip(gains, counts, strict=True)]
     _labelled(ax, bars, labels, 1.3 * max(*gains, 1.0))
     ap = f"{errors['base']['AP']:.1f}" if errors else "not defined"
-    ax.set_title(f"Errors: AP at IoU {numbers['iou']:g} is {ap}", loc="left", pad=14)
+    boxes = "box " if numbers.get("matched") == "boxes" else ""
+    ax.set_title(f"Errors: AP at {boxes}IoU {numbers['iou']:g} is {ap}", loc="left", pad=14)
     ax.set_xlabel("gain in AP without them, points (number of errors)")
 
 

@@ -21,8 +21,8 @@ Analyses = Mapping[str, Analysis]
 LEFT = ("run", "column", "value", "class", "true", "taken for")
 FIRST = 12  # classes and confusions of a run that the terminal shows
 ERRORS = (
-    "dAP: points of AP that each type of error costs (Cls: wrong class, Loc: imprecise mask, Both, "
-    "Dupe: found twice, Bkg: nothing there, Miss: not found)"
+    "dAP: points of AP that each type of error costs (Cls: wrong class, Loc: imprecise outline, "
+    "Both, Dupe: found twice, Bkg: nothing there, Miss: not found)"
 )
 
 
@@ -37,6 +37,7 @@ def of_objects(numbers: dict[str, Any]) -> dict[str, Any]:
     errors, recall = numbers["errors"] or {}, numbers["recall"]
     return {
         "IoU": numbers["iou"],
+        **({"IoU of": "boxes"} if numbers.get("matched") == "boxes" else {}),
         "score": numbers["score"],
         f"AP{100 * numbers['iou']:.0f}": errors.get("base", {}).get("AP"),
         **{f"recall {size}": objects["recall"] for size, objects in recall.items()},

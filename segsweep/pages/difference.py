@@ -1,7 +1,7 @@
 """Which objects one run finds and another loses, and whether that could be chance.
 
 An object is found by a run if, of its predictions with at least the run's score, one is matched
-with it as in COCO evaluation at one IoU threshold.
+with it as in COCO evaluation at one IoU threshold of masks, or of boxes where there are no masks.
 """
 
 from __future__ import annotations
@@ -105,13 +105,16 @@ class LostObject(NamedTuple):
 def compared_runs(stored: Sequence[StoredRun], score: float | str, iou: float) -> list[ComparedRun]:
     """Match the predictions of runs with the objects of their images.
 
-    They count from a score on; "best" is each run's own threshold, that of its best F1.
+    They count from a score on; "best" is each run's own threshold, that of its best F1. All are
+    matched by boxes where some run has found no masks.
 
     Raises UserError where they were evaluated on other images.
     """
     data, runs = stored[0].config.data, []
+    by_masks = all(run.predicted.masks for run in stored)
     for run in stored:
-        matches = match(data, run.predicted, iou, getattr(run.config.metrics, "max_dets", 100))
+        most = getattr(run.config.metrics, "max_dets", 100)
+        matches = match(data, run.predicted, iou, most, by_masks)
         least = (
             threshold(run.directory, run.config, run.record)
             if score == "best"

@@ -14,7 +14,8 @@ from PIL import Image
 
 from segsweep.base.files import file_name, write_atomically
 from segsweep.data.base import BACKGROUND
-from segsweep.pages.painter import Outline, label, overlay, tinted, with_legend
+from segsweep.pages.outlines import Outline, outlined
+from segsweep.pages.painter import overlay, tinted, with_legend
 from segsweep.pages.palette import colour, palette
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class ResultForm(Protocol):
 
 @dataclass
 class InstanceForm:
-    """Objects from a score on: outlines, and COCO results that name classes by `category_ids`.
+    """Objects from a score on: outlines of masks or of boxes, and COCO results.
+
+    The latter name classes by `category_ids`.
 
     With a folder of `crops` each object is cut out, into the folder of its class.
     """
@@ -79,6 +82,7 @@ class InstanceForm:
     category_ids: list[int]
     threshold: float
     crops: Path | None = None
+    masks: bool = True  # else they are boxes alone
     results: list[dict[str, Any]] = field(default_factory=list)
     best: tuple[float, str] = (0.0, "")  # of all that were seen: score, and what it is
 
@@ -99,7 +103,7 @@ class InstanceForm:
             head = {"image_id": shot.image_id, "file_name": shot.name}
             self.results.append(head | x | {"category_id": self.category_ids[x["category_id"]]})
             scores.setdefault(name, []).append(x["score"])
-            outlines.append(Outline(x["category_id"], x["segmentation"], label(self.classes, x)))
+            outlines.append(outlined(self.classes, x))
             if self.crops:
                 cut = self.crops / file_name(name) / f"{stem}-{len(outlines)}.png"
                 save_crop(shot.pixels, x["bbox"], cut)
@@ -126,7 +130,8 @@ class InstanceForm:
 
     def summary(self) -> str:
         """Say which objects are kept."""
-        return f"Objects of score {self.threshold:.2f} and more"
+        boxes = "" if self.masks else ", as boxes: this model finds no masks"
+        return f"Objects of score {self.threshold:.2f} and more{boxes}"
 
     def hint(self) -> str:
         """Say which threshold would have found something."""
@@ -207,7 +212,8 @@ def result_form(
     classes = restored.record["data"]["classes"]
     if kind(restored.config.data.task).dense:
         return LabelMapForm(classes, restored.background, out / "labels")
-    return InstanceForm(classes, category_ids, threshold, out / "crops" if crops else None)
+    cut = out / "crops" if crops else None
+    return InstanceForm(classes, category_ids, threshold, cut, restored.config.model.masks)
 
 
 def save_crop(pixels: np.ndarray, box: list[float], path: Path) -> None:

@@ -1,8 +1,6 @@
 """Objects and label maps drawn on pictures, to be looked at on screens of any size.
 
-An outline runs outside its mask and has a dark rim: it shows on light and on dark pictures, and
-however small an object is, its own pixels stay visible. Small pictures are enlarged, huge ones are
-reduced.
+Small pictures are enlarged, huge ones are reduced.
 """
 
 from __future__ import annotations
@@ -10,61 +8,31 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, floor
-from typing import Any
+from math import ceil
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from segsweep.data.base import BACKGROUND
 from segsweep.data.formats import masks
+from segsweep.pages.outlines import RIM, Outline, Stencil, paint, stencil
 from segsweep.pages.palette import BLACK, RGB, WHITE, colour, ink
 
 Span = tuple[int, int]  # least and most pixels of the longer side
 
 SPAN: Span = (720, 2048)
 PANEL: Span = (420, 420)  # of pictures beside one another
-FILL = 0.28  # weight of the colour inside a mask
-SMALL = 24**2  # pixels on the drawing below which nothing is filled
-RIM = 0.25  # what is left of the brightness beside an outline
 CROWDED = 0.3  # part of a label that others may cover
 MARK: RGB = (255, 40, 40)  # of a box that something is said of
 QUALITY = 82  # of pictures inside a page
 
 
-@dataclass(frozen=True)
-class Outline:
-    """One object: its class, its mask at the picture's size, what to write beside it, its box."""
-
-    category: int
-    mask: dict[str, Any]  # RLE
-    text: str = ""
-    box: Sequence[float] | None = None  # [x, y, w, h], drawn if given
-    marked: bool = False  # the box is drawn so that it is seen first
-
-
-@dataclass(frozen=True)
-class Stencil:
-    """A mask on the drawing: its pixels (h, w) bool, the first of them at (top, left)."""
-
-    outline: Outline
-    top: int
-    left: int
-    pixels: np.ndarray
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom; the latter two past the last pixel."""
-        height, width = self.pixels.shape
-        return self.left, self.top, self.left + width, self.top + height
-
-
 def overlay(pixels: np.ndarray, outlines: Sequence[Outline], span: Span = SPAN) -> Image.Image:
     """Draw objects, in order of importance, on a picture (H, W, 3) uint8."""
     picture = scaled(pixels, span)
-    stencils = [stencil(outline, picture.size) for outline in outlines if masks.area(outline.mask)]
+    seen = (each for each in outlines if each.mask is None or masks.area(each.mask))
+    stencils = [stencil(each, picture.size, pixels.shape) for each in seen]
     painted = np.array(picture)
     width = line_width(picture)
     for each in sorted(stencils, key=lambda s: -s.pixels.sum()):  # small ones on top
@@ -79,7 +47,7 @@ def frame(picture: Image.Image, outlines: Sequence[Outline], across: float, down
     """Draw the boxes that are given: thin in the colour of the class, marked ones red on white."""
     draw = ImageDraw.Draw(picture)
     for outline in sorted(outlines, key=lambda o: o.marked):
-        if outline.box is None:
+        if outline.box is None or not (outline.mask or outline.marked):
             continue
         x, y, w, h = outline.box
         corners = (across * x, down * y, across * (x + w), down * (y + h))
@@ -88,13 +56,6 @@ def frame(picture: Image.Image, outlines: Sequence[Outline], across: float, down
             draw.rectangle(corners, outline=MARK, width=3)
         else:
             draw.rectangle(corners, outline=colour(outline.category))
-
-
-def label(classes: Sequence[str], instance: dict[str, Any]) -> str:
-    """Return what stands beside an object: its class, if there are several, and its score."""
-    score = f"{instance['score']:.2f}" if "score" in instance else ""
-    name = "" if len(classes) == 1 else classes[instance["category_id"]]
-    return f"{name} {score}".strip()
 
 
 def data_url(picture: Image.Image) -> str:
@@ -125,60 +86,6 @@ def line_width(picture: Image.Image) -> int:
 def font_size(picture: Image.Image) -> int:
     """Return the pixels of a letter's height."""
     return min(28, max(13, max(picture.size) // 45))
-
-
-def stencil(outline: Outline, size: tuple[int, int]) -> Stencil:
-    """Bring a mask that has pixels to a drawing of `size` (width, height)."""
-    height, width = outline.mask["size"]
-    across, down = size[0] / width, size[1] / height
-    x, y, w, h = (int(v) for v in masks.bbox(outline.mask))
-    left, top = floor(x * across), floor(y * down)
-    right, bottom = ceil((x + w) * across), ceil((y + h) * down)
-    # zeros around it: a pixel of the drawing may reach beyond the box
-    pad = 1 + ceil(1 / min(across, down))
-    inside = masks.to_mask(outline.mask, (height, width))[y : y + h, x : x + w]
-    grey = Image.fromarray(np.pad(inside, pad).astype(np.uint8) * 255)
-    box = (left / across - x + pad, top / down - y + pad)
-    box += (right / across - x + pad, bottom / down - y + pad)
-    resized = np.asarray(grey.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box))
-    # what gets thinner than a pixel is kept
-    threshold = min(128, max(1, int(resized.max()) // 2))
-    return Stencil(outline, top, left, resized >= threshold)
-
-
-def paint(painted: np.ndarray, form: Stencil, width: int) -> None:
-    """Tint a mask and draw its outline on a drawing (H, W, 3) uint8."""
-    left, top, right, bottom = form.box
-    margin = width + 1
-    inside = np.pad(form.pixels, margin)
-    line = dilated(inside, width)
-    rim = dilated(line, 1) & ~line
-    line &= ~inside
-    # the part of all this that lies on the drawing
-    rows = slice(max(top - margin, 0), min(bottom + margin, painted.shape[0]))
-    columns = slice(max(left - margin, 0), min(right + margin, painted.shape[1]))
-    part = painted[rows, columns]
-    shift = np.s_[
-        rows.start - top + margin : rows.stop - top + margin,
-        columns.start - left + margin : columns.stop - left + margin,
-    ]
-    rgb = np.array(colour(form.outline.category))
-    if form.pixels.sum() >= SMALL:
-        part[inside[shift]] = (1 - FILL) * part[inside[shift]] + FILL * rgb
-    part[rim[shift]] = RIM * part[rim[shift]]
-    part[line[shift]] = rgb
-
-
-def dilated(mask: np.ndarray, steps: int) -> np.ndarray:
-    """Let a mask grow by some pixels in the four directions. (h, w) bool"""
-    grown = mask.copy()
-    for _ in range(steps):
-        before = grown.copy()
-        grown[1:] |= before[:-1]
-        grown[:-1] |= before[1:]
-        grown[:, 1:] |= before[:, :-1]
-        grown[:, :-1] |= before[:, 1:]
-    return grown
 
 
 def write(picture: Image.Image, stencils: Sequence[Stencil]) -> None:

@@ -48,6 +48,7 @@ class Candidate:
     measures: dict[str, float] = field(default_factory=dict)
     outcomes: list[list[OperatingPoint]] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)  # names of their folders
+    boxes: bool = False  # its objects were matched by boxes: it finds no masks
 
     @property
     def values(self) -> list[float]:
@@ -174,6 +175,7 @@ def _candidate(
         measures=_means(item for record in details for item in measures(record, key).items()),
         outcomes=[points for record in details if (points := outcomes(record.get("analysis")))],
         runs=[str(run.get("name") or run["id"]) for run in values],
+        boxes=any((r.get("analysis") or {}).get("matched") == "boxes" for r in details),
     )
 
 

@@ -13,6 +13,10 @@ Schema 2    {"image_id": 7, "size": [h, w], "map": "base64 of zlib of h w bytes"
     the map. `measures` are what the run's metric made of scores, which are not kept; null is no
     number.
 
+Schema 3    {"image_id": 7, "found": [[category, score, [x, y, w, h]], ...]}
+
+    the instances of a model that finds boxes alone, best first.
+
 Classes are contiguous (0..K-1). Nothing here imports torch.
 """
 
@@ -34,7 +38,10 @@ from segsweep.metrics.label_maps import JudgedMap
 
 SIDE, VALUE = range(1, 2**16), range(BACKGROUND + 1)
 Found = list[dict[str, Any]]
-"""Instances of one image, best first: category_id, score, bbox [x, y, w, h], segmentation (RLE)."""
+"""Instances of one image, best first: category_id, score, bbox [x, y, w, h], segmentation (RLE).
+
+Boxes alone have no segmentation.
+"""
 
 
 class LineForm(NamedTuple):
@@ -75,6 +82,19 @@ def objects(line: dict[str, Any], classes: int, path: Path) -> Found:
     for instance in found:
         masks.area(instance["segmentation"])
     return found
+
+
+def of_boxes(found: Found) -> dict[str, Any]:
+    """Return the line of boxes alone in the COCO form."""
+    return {"found": [(x["category_id"], x["score"], x["bbox"]) for x in found]}
+
+
+def boxes(line: dict[str, Any], classes: int, path: Path) -> Found:
+    """Return the boxes of a line in the COCO form."""
+    return [
+        {"category_id": category, "score": score, "bbox": box}
+        for category, score, box in line["found"]
+    ]
 
 
 def of_map(judged: JudgedMap) -> dict[str, Any]:
@@ -125,6 +145,7 @@ def unpacked(line: dict[str, Any], classes: int, path: Path) -> np.ndarray:
     return labels
 
 
+BOXES = 3  # the schema of boxes alone
 FORMS = {
     1: LineForm(
         {
@@ -145,6 +166,11 @@ FORMS = {
         },
         of_map,
         label_map,
+    ),
+    BOXES: LineForm(
+        {"image_id": int, "found": [[range(2**16), float, [float] * 4]]},
+        of_boxes,
+        boxes,
     ),
 }
 """By the schema of the file."""

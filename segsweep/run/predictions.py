@@ -4,8 +4,9 @@
     ...
 
 One line per image in the order of evaluation; `run.lines` says what the lines of each schema hold,
-of objects (1) and of label maps (2). Whatever follows from them can be computed again, to the last
-bit, without the model. Equal predictions give equal bytes. Nothing here imports torch.
+of objects (1), of label maps (2) and of boxes alone (3). Whatever follows from them can be computed
+again, to the last bit, without the model. Equal predictions give equal bytes. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import checked, opened
 from segsweep.run.folder import PREDICTIONS, known_hash, verified
-from segsweep.run.lines import FORMS
+from segsweep.run.lines import BOXES, FORMS
 from segsweep.run.shapes import record_of
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]
         "classes": config.data.classes(),
         "data": config.data.fingerprint(),
     }
-    schema = kind(config.data.task).schema
+    schema = kind(config.data.task).schema(config.model.masks)
     with run.writing(FILE) as path, writing(path, head, schema) as writer:
 
         def keep(image_ids: Sequence[int], found: Sequence[Any]) -> None:
@@ -99,6 +100,11 @@ class PredictionFile:
 
     path: Path
     head: dict[str, Any]
+
+    @property
+    def masks(self) -> bool:
+        """Whether what it holds has masks, or is label maps: else it is boxes alone."""
+        return self.head["schema"] != BOXES
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Yield (image_id, what was found). Raises UserError for a damaged file."""
@@ -121,7 +127,7 @@ def read(path: Path) -> PredictionFile:
     head = next(_lines(path), None)
     schema = head.get("schema") if isinstance(head, dict) else None
     if head is None or schema not in FORMS:
-        known = " and ".join(map(str, FORMS))
+        known = ", ".join(map(str, FORMS))
         raise UserError(f"{path}: predictions of schema {schema}, this version reads {known}")
     return PredictionFile(path, head)
 

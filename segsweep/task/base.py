@@ -15,8 +15,15 @@ class Task:
     """What general code must know of a task."""
 
     finds: ClassVar[str]  # in words
-    schema: ClassVar[int]  # of the file of predictions of a run; see run.lines
     dense: ClassVar[bool] = False  # every pixel gets a class, or none where sets have background
+
+    @classmethod
+    def schema(cls, masks: bool) -> int:
+        """Return that of the file of predictions of a run, whose model finds masks or does not.
+
+        See run.lines.
+        """
+        raise NotImplementedError
 
 
 def kind(word: str) -> type[Task]:

@@ -1,4 +1,4 @@
-"""The task of instances: scored masks and boxes of single objects."""
+"""The task of instances: scored masks and boxes of single objects, or boxes alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ class InstanceTask(Task):
     """Finds the best instances of each image."""
 
     finds: ClassVar[str] = "instances"
-    schema: ClassVar[int] = 1
+
+    @classmethod
+    def schema(cls, masks: bool) -> int:
+        """Return 1, or 3 of boxes alone."""
+        return 1 if masks else 3
 
 
 TASK = InstanceTask

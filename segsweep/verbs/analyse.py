@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         help="results by the values of this column, beside data.slices; may be repeated",
     )
     parser.add_argument("--score", type=share, help="of recall; default: that of the best F1")
-    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask; default: 0.5")
+    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask or box (0.5)")
     parser.add_argument("--out", type=Path, help="default: analysis below the results")
     options = parser.parse_args(argv)
     console = printer()

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         default="best",
         help="least score, as in 0.5; default: best, that of each run's best F1",
     )
-    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask (0.5)")
+    parser.add_argument("--iou", type=share, default=0.5, help="of a right mask or box (0.5)")
     parser.add_argument("--out", type=Path, help="default: compare below the results")
     options = spoken(parser, argv)
     runs = chosen(options.results, options.runs)

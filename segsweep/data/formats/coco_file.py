@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segsweep.base.config import words
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Record
 from segsweep.data.findings import Finding, Findings, accept
@@ -34,7 +35,8 @@ VAST = 4 << 30  # bytes of a packed file; unpacked ones may be larger
 class CocoFile:
     """What can be used of an annotation file; categories of annotations are the ids of the file.
 
-    `by_entry` has the annotation of each entry of the file, None for what is left out.
+    `by_entry` has the annotation of each entry of the file, None for what is left out: boxes
+    alone, too, where it `needs_masks`.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class CocoFile:
     records: list[Record]
     findings: Findings
     by_entry: list[Annotation | None] = field(default_factory=list)
+    needs_masks: bool = True
 
     def listed(self) -> list[Finding]:
         """Return what is wrong, the worst first; a copy helps only if it has objects."""
@@ -56,12 +59,12 @@ def read(path: Path) -> CocoFile:
     return file
 
 
-def survey(path: Path, pictures: Pictures | None = None) -> CocoFile:
+def survey(path: Path, pictures: Pictures | None = None, needs_masks: bool = True) -> CocoFile:
     """Read an annotation file and find what is wrong with it, without raising.
 
     With `pictures`, its images are those that are there, and their files are paths.
     """
-    file = CocoFile(path, {}, [], Findings(str(path)))
+    file = CocoFile(path, {}, [], Findings(str(path)), needs_masks=needs_masks)
     try:
         content = parse(path)
         if "images" in content:  # lists of test images have no annotations at all
@@ -177,7 +180,7 @@ def attach(file: CocoFile, entries: list[Any], records: dict[Id, Record | None])
             record = home(entry, file.categories, records)
             number_checked(number, known_ids, file.findings)
             if record is not None:
-                usable = annotation(entry, record, file.findings)
+                usable = annotation(entry, record, file.findings, file.needs_masks)
                 usable.category, usable.id = valid_id(entry["category_id"]), number or 0
                 record.annotations.append(usable)
         except Defect as defect:
@@ -223,8 +226,8 @@ def judge(file: CocoFile, entries: list[Any]) -> None:
     crowds = [a.iscrowd for record in file.records for a in record.annotations]
     if not entries:
         findings.add("no-annotations")
-    elif not has_mask:
-        findings.add("boxes-only")
+    elif not has_mask and file.needs_masks:
+        findings.add("boxes-only", detail=models_of_boxes())
     elif dropped == len(entries):
         findings.add("nothing-usable")
     elif all(crowds):
@@ -236,6 +239,12 @@ def judge(file: CocoFile, entries: list[Any]) -> None:
             findings.add("image-empty", record.image_id)
         elif record.annotations and all(a.iscrowd for a in record.annotations):
             findings.add("image-crowd-only", record.image_id)
+
+
+def models_of_boxes() -> str:
+    """Name the models that find boxes alone."""
+    able = [word for word, family in words("model").items() if not getattr(family, "masks", True)]
+    return "model=" + ", ".join(able) if able else ""
 
 
 def divided(file: CocoFile, keys: Mapping[str, Iterable[str]]) -> dict[str, CocoFile]:

@@ -1,4 +1,4 @@
-"""One annotation of a COCO file: its mask can be trusted, or it is said why not.
+"""One annotation of a COCO file: its mask or its box can be trusted, or it is said why not.
 
 Nothing is rasterised before its coordinates are known to be finite and near the image.
 """
@@ -30,13 +30,18 @@ class Defect(Exception):
         self.code, self.detail = code, detail
 
 
-def annotation(entry: dict[str, Any], image: Record, findings: Findings) -> Annotation:
+def annotation(
+    entry: dict[str, Any], image: Record, findings: Findings, needs_masks: bool
+) -> Annotation:
     """Return a usable annotation; a box that is missing or wrong comes from the mask.
 
-    Raises Defect for a mask that covers nothing of the image or is none.
+    Without a mask it is a box alone, or a Defect where it `needs_masks`. Raises Defect for what
+    covers nothing of the image or is neither mask nor box.
     """
     name = valid_id(entry.get("id"))
     box, area = entry.get("bbox"), entry.get("area")
+    if not entry.get("segmentation") and not needs_masks:
+        return box_alone(entry, image, findings)
     segmentation, bounds = trusted(entry.get("segmentation"), area, image, findings, name)
     if not {"bbox", "area", "iscrowd"} <= entry.keys():
         findings.add("filled-in", name)
@@ -46,10 +51,33 @@ def annotation(entry: dict[str, Any], image: Record, findings: Findings) -> Anno
         box = masks.bbox(masks.to_rle(segmentation, (image.height, image.width)))
     if not is_number(area) or area <= 0:
         area = masks.area(masks.to_rle(segmentation, (image.height, image.width)))
+    crowd = is_crowd(entry, findings)
+    return Annotation(entry["category_id"], segmentation, box, area, crowd)
+
+
+def box_alone(entry: dict[str, Any], image: Record, findings: Findings) -> Annotation:
+    """Return an annotation without a mask: its box as it is told. Raises Defect."""
+    name, box, area = valid_id(entry.get("id")), entry.get("bbox"), entry.get("area")
+    if not isinstance(box, list) or len(box) != 4:
+        raise Defect("box-missing")
+    x, y, width, height = box
+    if all(map(is_number, box)) and min(width, height) <= 0:
+        raise Defect("no-area")
+    try:
+        polygon([x, y, x + width, y, x + width, y + height, x, y + height], image)
+    except TypeError as error:
+        raise Defect("box-missing") from error
+    findings.add("box-alone", name)
+    area = area if is_number(area) and area > 0 else width * height
+    return Annotation(entry["category_id"], None, box, area, is_crowd(entry, findings))
+
+
+def is_crowd(entry: dict[str, Any], findings: Findings) -> bool:
+    """Tell, and note, whether an annotation is of a crowd."""
     crowd = str(entry.get("iscrowd", 0)).lower() in ("1", "1.0", "true")
     if crowd:
-        findings.add("crowd", name)
-    return Annotation(entry["category_id"], segmentation, box, area, crowd)
+        findings.add("crowd", valid_id(entry.get("id")))
+    return crowd
 
 
 def trusted(

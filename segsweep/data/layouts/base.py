@@ -38,6 +38,7 @@ class DrawnObject:
     name: str
     label: Any
     segmentation: Any  # polygons or RLE; None of a box alone
+    box: list[float] | None = None  # [x, y, w, h] of such
 
 
 @dataclass
@@ -59,12 +60,14 @@ class Layout:
 
     `parts` are the annotation files of each split ("train", and where they are "val" and "test"),
     `pictures` those pictures that belong to a split although no annotation names them.
+    Objects that are boxes alone are left out where it `needs_masks`.
     """
 
     root: Path
     title: str  # "" for files that lie where they are looked for first, or that somebody named
     parts: dict[str, list[Path]]
     pictures: dict[str, list[Path]] = field(default_factory=dict)
+    needs_masks: bool = True
 
     hint: ClassVar[str]  # what such a folder holds, for those who have none
     weak: ClassVar[bool] = False  # counts only where no other format is found
@@ -100,12 +103,16 @@ class Layout:
         from segsweep.data.formats.coco_file import CocoFile, examine
 
         paths = {split: self.place(split) for split in places}
-        files = {s: CocoFile(path, {}, [], Findings(str(path))) for s, path in paths.items()}
+        files = {
+            s: CocoFile(path, {}, [], Findings(str(path)), needs_masks=self.needs_masks)
+            for s, path in paths.items()
+        }
         pictures = {s: [*self.pictured(s, places[s], f.findings)] for s, f in files.items()}
         labelled(pictures, {split: file.findings for split, file in files.items()})
         classes = self.classes({o.label for several in pictures.values() for o in drawn(several)})
         for split, file in files.items():
-            if boxes([one.segmentation for one in drawn(pictures[split])]):
+            outlines = [one.segmentation for one in drawn(pictures[split])]
+            if self.needs_masks and boxes(outlines):
                 file.findings.add("four-corners")
             examine(file, content(pictures[split], classes), places[split])
             incomplete = {picture.file for picture in pictures[split] if not picture.complete}
@@ -205,6 +212,7 @@ def content(pictures: list[AnnotatedPicture], classes: Classes) -> dict[str, lis
         for one in picture.objects:
             category = classes[one.label][0] if one.label in classes else one.label
             entry = {"id": one.name, "image_id": number, "category_id": category}
+            entry |= {"bbox": one.box} if one.box else {}
             annotations.append(entry | {"segmentation": one.segmentation})
     categories = [{"id": number, "name": name} for number, name in classes.values()]
     return {"images": images, "annotations": annotations, "categories": categories}

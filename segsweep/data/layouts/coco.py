@@ -68,7 +68,8 @@ class CocoLayout(Layout):
         """Return what can be used of files that are of COCO's form already."""
         from segsweep.data.formats.coco_file import survey
 
-        return {s: survey(self.parts[s][0], pictures) for s, pictures in places.items()}
+        files = {split: self.parts[split][0] for split in places}
+        return {s: survey(path, places[s], self.needs_masks) for s, path in files.items()}
 
     def original(self, split: str) -> dict[str, Any]:
         """Return the content of the file."""

@@ -59,7 +59,7 @@ class MaskFolders(Layout):
         pictures = by_split(masks, tree.root)
         whole = {tree.root / path: [tree.root / m for m in masks[path]] for path in masks}
         parts = {s: [m for path in paths for m in whole[path]] for s, paths in pictures.items()}
-        return cls(tree.root, "folders of masks", parts, pictures, whole)
+        return cls(tree.root, "folders of masks", parts, pictures, masks=whole)
 
     def pictured(
         self, split: str, places: Pictures, findings: Findings

@@ -34,7 +34,7 @@ BOX = (4, 5)  # numbers of a box, and of one with a track
 
 @dataclass(frozen=True)
 class YoloLayout(Layout):
-    """Pictures with text files of polygons; `names` of the classes by their number."""
+    """Pictures with text files of polygons or boxes; `names` of the classes by their number."""
 
     names: dict[int, str] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class YoloLayout(Layout):
             {split: [tree.root / path for path in paths] for split, paths in several.items()}
             for several in (parts, pictures)
         )
-        return cls(tree.root, title, parts, pictures, names)
+        return cls(tree.root, title, parts, pictures, names=names)
 
     def pictured(
         self, split: str, places: Pictures, findings: Findings
@@ -190,8 +190,9 @@ def _object(line: str, name: str, size: tuple[int, int]) -> DrawnObject:
         number = words[0] if words[0].isdigit() else ""
         return DrawnObject(name, int(number) if number else None, line)
     number = int(label) if label.is_integer() else None
-    if len(values) in BOX:
-        return DrawnObject(name, number, None)
     height, width = size
+    if len(values) in BOX:
+        x, y, w, h = (v * (height if k % 2 else width) for k, v in enumerate(values[:4]))
+        return DrawnObject(name, number, None, [x - w / 2, y - h / 2, w, h])
     polygon = [value * (height if k % 2 else width) for k, value in enumerate(values)]
     return DrawnObject(name, number, [polygon])

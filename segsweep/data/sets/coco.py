@@ -241,7 +241,7 @@ class Coco(DataSet):
         if self.found.title:
             tell(self.root, str(self.found))
         wanted = {s: of_split(pictures, s, parts[s]) for s in splits if s in parts}
-        files = self.found.read(wanted)
+        files = replace(self.found, needs_masks=self.needs_masks).read(wanted)
         for file in files.values():
             number(file, files["train"].categories)
         return files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Any
 
@@ -16,7 +16,8 @@ from segsweep.data.formats import masks
 from segsweep.pages import difference
 from segsweep.pages.compared.base import TRUTH, ImageRow, PairTable, StoredRun
 from segsweep.pages.difference import ComparedRun, LostObject
-from segsweep.pages.painter import PANEL, Outline, data_url, label, overlay
+from segsweep.pages.outlines import Outline, annotated, label, outlined
+from segsweep.pages.painter import PANEL, data_url, overlay
 
 CROP = 200  # pixels of a longer side
 AROUND = 0.6  # of an object's longer side that a crop shows on each side of it
@@ -46,15 +47,24 @@ class ObjectComparison:
         """Say what is compared, what its columns mean, and which images are shown."""
         first = self.runs[0]
         own = "; it is that of the best F1 on the validation images, where nothing else is said"
+        counts = "mask counts" if first.matches.by_masks else "box counts"
+        lacking = "" if first.matches.by_masks else "; not all of these runs find masks"
         return (
             f"{first.config.data.name}: {len(first.objects)} objects on "
-            f"{len(first.matches.images)} validation images; a predicted mask counts as right "
-            f"where it overlaps an object's by {first.matches.iou:g} or more (IoU).",
+            f"{len(first.matches.images)} validation images; a predicted {counts} as right "
+            f"where it overlaps an object's by {first.matches.iou:g} or more (IoU){lacking}.",
             f"Score: predictions with this score or more count{own if first.reason else ''}. False "
             "alarms: predictions that are no object.",
             "The images on whose objects the runs disagree most; predictions of each run from its "
-            f"score on{', that of best F1 where nothing else is said' if first.reason else ''}.",
+            f"score on{', that of best F1 where nothing else is said' if first.reason else ''}."
+            f"{self._boxes()}",
         )
+
+    def _boxes(self) -> str:
+        """Say which runs are drawn as boxes."""
+        alone = [run.label for run in self.runs if not run.predicted.masks]
+        who = ", ".join(alone) if len(alone) < len(self.runs) else "They"
+        return f" {who} found boxes without masks, which are outlined and not filled." * bool(alone)
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return what each run found altogether, by column."""
@@ -124,9 +134,9 @@ class ComparedImage:
         left, top, right, bottom = box
         pixels, span = self.pixels[top:bottom, left:right], (CROP, CROP)
         size = self.record.height, self.record.width
-        alone = Outline(annotation.category, masks.to_rle(annotation.segmentation, size))
+        alone = annotated(annotation, size)
         return [
-            overlay(pixels, [cut(outline, box) for outline in outlines], span)
+            overlay(pixels, [part for o in outlines if (part := cut(o, box))], span)
             for outlines in ([alone], *self.predicted)
         ]
 
@@ -137,18 +147,11 @@ def compared_image(
     """Return an image with what each run found on it (COCO form, above the run's score)."""
     names, size = first.record["data"]["classes"], (record.height, record.width)
     truth = [
-        Outline(
-            a.category,
-            masks.to_rle(a.segmentation, size),
-            label(names, {"category_id": a.category}),
-        )
+        annotated(a, size, label(names, {"category_id": a.category}))
         for a in record.annotations
         if not a.iscrowd
     ]
-    outlines = [
-        [Outline(x["category_id"], x["segmentation"], label(names, x)) for x in instances]
-        for instances in predicted
-    ]
+    outlines = [[outlined(names, x) for x in instances] for instances in predicted]
     return ComparedImage(record, first.config.data.image(record), truth, outlines)
 
 
@@ -162,9 +165,16 @@ def around(annotation: Annotation, record: Record) -> tuple[int, int, int, int]:
     return min(left, right - 1), min(top, bottom - 1), right, bottom
 
 
-def cut(outline: Outline, box: tuple[int, int, int, int]) -> Outline:
-    """Return the part of an object inside a box."""
+def cut(outline: Outline, box: tuple[int, int, int, int]) -> Outline | None:
+    """Return the part of an object inside a box, None of a box alone that lies elsewhere."""
     left, top, right, bottom = box
+    if outline.mask is None and outline.box:
+        x, y, w, h = outline.box
+        near, far = (max(x, left), max(y, top)), (min(x + w, right), min(y + h, bottom))
+        sides = [b - a for a, b in zip(near, far, strict=True)]
+        inside = replace(outline, box=[near[0] - left, near[1] - top, *sides])
+        return inside if min(sides) > 0 else None
+    assert outline.mask is not None
     part = masks.to_mask(outline.mask, outline.mask["size"])[top:bottom, left:right]
     text = outline.text if part.any() else ""
     return Outline(outline.category, masks.encode(part[None])[0], text)

@@ -275,7 +275,8 @@ def number(text: str) -> str:
 def measured(contest: Contest) -> dict[str, Any]:
     """Return the table of what the analyses tell: sizes, errors, calibration, slices."""
     known = {*SIZES.values(), "precision", "calibration error"}
-    sized = {f"mask AP{size}" for size in ("s", "m", "l")}
+    boxes = any(c.boxes for c in contest.candidates)
+    sized = {f"{'box' if boxes else 'mask'} AP{size}" for size in ("s", "m", "l")}
     head = [
         name
         for name in contest.measures()
@@ -286,5 +287,6 @@ def measured(contest: Contest) -> dict[str, Any]:
         "head": [metric_name(name) for name in head],
         "rows": [(c.name, [c.measures.get(name) for name in head]) for c in contest.candidates],
         "analysed": analysed,
+        "boxes": boxes,
         "sliced": next((name for name in head if "=" in name and "recall" not in name), ""),
     }
