@@ -91,7 +91,7 @@ def test_a_broken_file_is_named(tmp_path: Path, broken: str) -> None:
     content: dict[str, Any] = {
         "cut": path.read_bytes()[:-20],
         "text": b"no archive",
-        "newer": gzip.compress(b'{"schema": 3, "data": "f"}\n'),
+        "newer": gzip.compress(b'{"schema": 99, "data": "f"}\n'),
         "no head": gzip.compress(b"[1]\n"),
     }
     path.write_bytes(content[broken]) if broken in content else path.unlink()

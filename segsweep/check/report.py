@@ -50,6 +50,7 @@ def chosen(words: list[str], images: Path | None) -> Config:
         config.data = replace(bare, size=config.model.input)
     elif folder:
         config.data = replace(config.data, root=str(folder))
+    config.data.needs_masks = config.model.masks
     return config
 
 
