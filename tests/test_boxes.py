@@ -311,6 +311,7 @@ def test_runs_of_boxes_are_matched_by_boxes_and_the_page_says_so(tmp_path: Path)
     assert not any(run.matches.by_masks for run in mixed.runs)
     assert "a predicted box counts as right" in mixed.about()[0]
     assert "not all of these runs find masks" in mixed.about()[0]
+    assert [s["metric"] for s in mixed.summaries()] == ["mask AP 49.00", "box AP 50.00"]
     assert "found boxes without masks" in mixed.about()[2]
     first, second = mixed.runs
     assert (first.matches.finders == second.matches.finders).all()  # the boxes are the same

@@ -122,8 +122,8 @@ def cleaned(
                 continue
             area = annotation.area
             if annotation.id in wrong_areas:
-                shape = segmentation or annotation.shape
-                area = masks.area(masks.to_rle(shape, (record.height, record.width)))
+                size = (record.height, record.width)
+                area = masks.area(masks.to_rle(annotation.shape, size))
             keeps = "masks-suspect" in by_code and is_box(raw.get("bbox"))  # which may be right
             box = raw["bbox"] if keeps else list(annotation.bbox)
             new = {"image_id": entry["id"], "bbox": box, "area": area}

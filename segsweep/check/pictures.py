@@ -199,7 +199,8 @@ def instances(look: Look, data: DataSet) -> None:
         if not rasterised(annotation.shape, record, geometry).any():
             size_text = f"{annotation.id} has {area} of {record.width}x{record.height} pixels"
             look.add("tiny", annotation.id, f"{size_text}, shown at {width}x{height}")
-        if abs(annotation.area - area) > max(SOME, OFF * area):
+        differs = abs(annotation.area - area) > max(SOME, OFF * area)
+        if differs and annotation.segmentation is not None:
             look.add("area-disagrees", annotation.id)
     if not 1 < len(codes) <= CROWDED:
         return

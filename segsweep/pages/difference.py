@@ -46,14 +46,21 @@ class ComparedRun:
         """All objects that are no crowds."""
         return self.matches.objects
 
-    def summary(self) -> dict[str, Any]:
-        """Return what it found altogether."""
-        key = self.config.metrics.key
+    @property
+    def quantity(self) -> str:
+        """What its metric measures."""
+        return self.config.metrics.quantity(self.config.metrics.key)
+
+    def summary(self, alike: bool) -> dict[str, Any]:
+        """Return what it found altogether; the metrics of the compared runs are `alike`, or not."""
+        value = self.record["metrics"][self.config.metrics.key]["value"]
+        told = "-" if value is None else f"{value:.2f}"
+        metric = {self.quantity: value} if alike else {"metric": f"{self.quantity} {told}"}
         counted = self.matches.scores >= self.score
         return {
             "run": self.label,
             "id": self.record["id"],
-            self.config.metrics.quantity(key): self.record["metrics"][key]["value"],
+            **metric,
             "score": self.score,
             "objects": len(self.objects),
             "found": int(self.found.sum()),

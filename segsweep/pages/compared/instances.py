@@ -68,7 +68,8 @@ class ObjectComparison:
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return what each run found altogether, by column."""
-        return [run.summary() for run in self.runs]
+        alike = len({run.quantity for run in self.runs}) == 1
+        return [run.summary(alike) for run in self.runs]
 
     def remarks(self) -> list[str]:
         """Return what a reader must know of scores."""
