@@ -114,6 +114,8 @@ def sample(
 def instances(record: Record, geometry: Geometry, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
     """Return what is seen of the instances that are no crowd, without those that are not.
 
+    What is annotated as a box alone has this box, and its rectangle as a mask.
+
     -> classes (n,), boxes (n, 4) cxcywh in 0..1, masks (n, *size) bool
     """
     listed = objects(record)
@@ -122,11 +124,13 @@ def instances(record: Record, geometry: Geometry, boxes: Boxes) -> tuple[Tensor,
     for mask, instance in zip(stack, listed, strict=True):
         mask[:] = torch.from_numpy(rasterised(instance.shape, record, geometry))
     alive = stack.view(torch.uint8).flatten(1).amax(1).bool()
-    if boxes is Boxes["mask"]:
+    told = [boxes is Boxes["annotation"] or a.segmentation is None for a in listed]
+    if not any(told):
         return labels[alive], tight_boxes(stack[alive]), stack[alive]
-    annotated = boxes_of(record, geometry)
-    alive &= (annotated[:, 2:] > 0).all(1)
-    return labels[alive], annotated[alive], stack[alive]
+    annotated, by_box = boxes_of(record, geometry), torch.tensor(told)
+    alive &= ~by_box | (annotated[:, 2:] > 0).all(1)
+    labels, annotated, stack, by_box = (x[alive] for x in (labels, annotated, stack, by_box))
+    return labels, torch.where(by_box[:, None], annotated, tight_boxes(stack)), stack
 
 
 def objects(record: Record) -> list[Annotation]:
