@@ -16,8 +16,9 @@ from torch import nn
 
 from segsweep.base.config import fingerprint
 from segsweep.base.errors import UserError
+from segsweep.base.package import installed
 from segsweep.peft.apply import Counts, apply, merge
-from segsweep.peft.borrowed import Borrowed, installed
+from segsweep.peft.borrowed import Borrowed
 from segsweep.peft.borrowed_layers import Layer
 from segsweep.peft.delta import delta_state_dict
 from segsweep.results import frame
@@ -260,15 +261,14 @@ def test_dropout_and_another_version_are_refused_while_composing():
         config("peft=vera", "peft.version=0.1")
 
 
-def test_a_folder_of_the_packages_name_is_not_the_package(monkeypatch):
-    monkeypatch.setattr("segsweep.peft.borrowed.LIBRARY", "json")  # can be imported, has no version
-    assert installed() == ""
+def test_a_folder_of_the_packages_name_is_not_the_package():
+    assert installed("json") == ""  # can be imported, has no version
 
 
 def test_the_librarys_version_is_a_part_of_the_identity_of_these_runs_alone(monkeypatch):
     words = [["peft=vera"], ["peft=lora"]]
     before = [fingerprint(config(*word)) for word in words]
-    monkeypatch.setattr("segsweep.peft.borrowed.version", lambda package: "99.0")
+    monkeypatch.setattr("segsweep.base.package.version", lambda package: "99.0")
     after = [fingerprint(config(*word)) for word in words]
     assert [a == b for a, b in zip(after, before, strict=True)] == [False, True]
 

@@ -1,7 +1,9 @@
-"""What comes with the package: its own files, and folders that a checkout holds beside it."""
+"""What comes with the package and beside it: its own files, folders, other packages."""
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -14,3 +16,11 @@ def packaged(folder: str) -> Path:
     """
     inside = PACKAGE / Path(folder).name
     return inside if inside.is_dir() else PACKAGE.parent / folder
+
+
+def installed(library: str) -> str:
+    """Return the version of another package, nothing where it is absent; it is not imported."""
+    try:
+        return version(library) if find_spec(library) else ""
+    except PackageNotFoundError:  # some folder has its name
+        return ""

@@ -93,15 +93,15 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
 
 def base(config: Config) -> dict[str, str]:
     """Return file and size of the base weights, and whether they come with the package."""
-    from segsweep.model.files import PACKAGED, locate
+    from segsweep.model.files import PACKAGED, BaseWeights, files_of, locate
 
     source = config.model.weights
     if source is None:
         return {"file": "none: random weights of the run's seed", "size": "", "have": ""}
     name = source.partition("#")[0].rsplit("/", 1)[-1]
-    have = source.startswith((PACKAGED, "http://", "https://"))
+    have = source.startswith(PACKAGED) or BaseWeights.of(source).remote
     try:
-        size = human(locate(source, download=False).stat().st_size)
+        size = human(sum(f.stat().st_size for f in files_of(locate(source, download=False))))
     except UserError:
         size = "not here"
     return {"file": name, "size": size, "have": "" if have else name}

@@ -100,10 +100,10 @@ def loaded(restored: Restored, file: Path, filled: bool) -> Segmenter:
 
     config, data = restored.config, restored.record["data"]
     backbone = replace(config.model.backbone, pretrained=False)
-    family = replace(config.model, weights=str(file), backbone=backbone)
+    family = replace(config.model, backbone=backbone)
     model = family.build(subject(restored.config, restored.record))
     if filled:
         apply(model, config.peft, family.roles)
         merge(model)  # what is folded has no names of its own
-    family.load(model, data["classes"], config.seed)
+    replace(family, weights=str(file)).load(model, data["classes"], config.seed)
     return model.eval()

@@ -21,6 +21,8 @@ from segsweep.model.backbones import STRIDES, is_pyramid, layouts
 from segsweep.model.files import BaseWeights, identity
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from segsweep.data.base import DataSet, Subject
@@ -207,7 +209,14 @@ class Family(Choice):
             return self.fitted(self.ours(state), model)
 
         draw = partial(self.draw_classes, model, seed)
-        return load(model, self.weights, rename, self.class_tensors, classes, draw, self.spare)
+        parts = self.class_tensors, classes, draw, self.spare
+        return load(model, self.weights, rename, *parts, reader=self.read)
+
+    def read(self, file: Path, mapped: bool) -> tuple[State, list[str] | None]:
+        """Read tensors and class names of weights, see `segsweep.model.weights.read`."""
+        from segsweep.model.weights import read
+
+        return read(file, mapped)
 
     def draw_classes(self, model: Segmenter, seed: int) -> None:
         """Draw `class_tensors` anew."""

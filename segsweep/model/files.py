@@ -1,6 +1,7 @@
 """Where base weights lie: a path, a packaged file, a folder of one's own, the cache, or a URL.
 
-A file is known by what it holds, an address by itself. Nothing here imports torch.
+They are a file, or a folder of two as transformers writes it (`hub`). Files are known by what they
+hold, an address by itself. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from segsweep.base.content import cache_dir, content_of
 from segsweep.base.errors import UserError
+from segsweep.model import hub
 from segsweep.model.download import complete, fetch, place, vouched
 
 PACKAGED = "segsweep://"
@@ -64,6 +66,8 @@ class BaseWeights:
 
     def refuse_secrets(self) -> None:
         """Refuse a user, a password or a query: they would stand in configs, records and logs."""
+        if self.on_hub:
+            hub.named(self.place)
         try:
             parts = urlsplit(self.place)
         except ValueError as error:
@@ -81,12 +85,18 @@ class BaseWeights:
     @property
     def remote(self) -> bool:
         """Whether it is an address."""
-        return self.place.startswith(("http://", "https://"))
+        return self.place.startswith(("http://", "https://", hub.HUB))
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it is the address of a model of huggingface.co."""
+        return self.place.startswith(hub.HUB)
 
     @property
     def name(self) -> str:
-        """The name of the file."""
-        return self.place.rsplit("/", 1)[-1]
+        """The name of the file, or of a model of huggingface.co."""
+        name = self.place.rsplit("/", 1)[-1]
+        return name.partition("@")[0] if self.on_hub else name
 
     @property
     def wanted(self) -> str:
@@ -96,10 +106,16 @@ class BaseWeights:
 
     def cost(self) -> str:
         """Say what it takes to have the file, "" where it is here."""
-        if not self.remote or any(path.is_file() for path in self.candidates()):
+        if not self.remote or self.here:
             return ""
         size = f"about {self.megabytes} MB" if self.megabytes else "its weights"
-        return f"fetches {size} from {urlsplit(self.place).hostname}"
+        host = "huggingface.co" if self.on_hub else urlsplit(self.place).hostname
+        return f"fetches {size} from {host}"
+
+    @property
+    def here(self) -> Path | None:
+        """The first place on this machine where they lie, None where there is none."""
+        return next((path for path in self.candidates() if path.is_file() or is_folder(path)), None)
 
     def candidates(self) -> list[Path]:
         """Return the places where the file may lie on this machine, the first ones first."""
@@ -107,13 +123,30 @@ class BaseWeights:
         own = [Path(folder) / self.name] if folder else []
         if self.place.startswith(PACKAGED):
             return [*own, Path(__file__).parents[1] / "weights" / self.name]
+        if self.on_hub:
+            return [*own, *filter(None, [hub.cached(self.place)])]
         if self.remote:
             return [*own, place(self.place, cache_dir())]
         return [Path(self.place).expanduser(), *own]
 
 
+def is_folder(path: Path) -> bool:
+    """Say whether weights are a folder as transformers writes it."""
+    return all((path / file).is_file() for file in hub.FILES)
+
+
+def files_of(weights: Path) -> list[Path]:
+    """Return what weights consist of: the file, or those of the folder, that of tensors first."""
+    return [weights / file for file in hub.FILES] if weights.is_dir() else [weights]
+
+
+def content(weights: Path) -> str:
+    """Return the SHA-256 of the files that weights consist of, joined."""
+    return "+".join(map(content_of, files_of(weights)))
+
+
 def locate(text: str, download: bool = True) -> Path:
-    """Return the file of a path, a URL or a packaged name (segsweep://file).
+    """Return the file or folder of a path, a URL or a packaged name (segsweep://file).
 
     A path that exists is taken as it is. Else the folder that SEGSWEEP_WEIGHTS names is searched
     for the file name, then the cache (~/.cache/segsweep), then the URL is fetched into the cache.
@@ -123,25 +156,33 @@ def locate(text: str, download: bool = True) -> Path:
     fetched.
     """
     source = BaseWeights.of(text)
-    candidates = source.candidates()
-    file = next((path for path in candidates if path.is_file()), None)
-    if source.remote and download and file in (None, cached := candidates[-1]):
+    candidates, file = source.candidates(), source.here
+    if source.on_hub:
+        file = file or (hub.fetch(source.place) if download else None)
+    elif source.remote and download and file in (None, cached := candidates[-1]):
         if not complete(cached, source.place, source.wanted):
             fetch(source.place, cached, source.wanted)
         file = cached
     if file is None:
         looked = ", ".join(map(str, candidates))
-        raise UserError(f"model.weights={source.place}: no such file; looked for {looked}")
-    if source.wanted and not content_of(file).startswith(source.wanted):
+        if source.on_hub:
+            raise UserError(f"model.weights={source.place}: is not here. {hub.cure(source.place)}")
+        no = (
+            f"a folder without {' or '.join(hub.FILES)}"
+            if Path(source.place).is_dir()
+            else "no such file"
+        )
+        raise UserError(f"model.weights={source.place}: {no}; looked for {looked}")
+    if source.wanted and not content(file).startswith(source.wanted):
         raise UserError(
-            f"{file}: sha256 is {content_of(file)}, expected {source.wanted}; delete the file and "
+            f"{file}: sha256 is {content(file)}, expected {source.wanted}; delete the file and "
             "fetch it again, or correct the hash in model.weights"
         )
     return file
 
 
 def recognised(file: Path) -> Path:
-    """Return a file of weights that begins and ends as one; its tensors are not looked at.
+    """Return weights whose file begins and ends as one; its tensors are not looked at.
 
     Raises UserError for what is cut short, is no checkpoint, or could run code when it is read.
     """
@@ -151,6 +192,8 @@ def recognised(file: Path) -> Path:
             "once: d = pickle.load(open(old, 'rb'), encoding='latin1'); torch.save({'model': {k: "
             "torch.as_tensor(v) for k, v in d['model'].items()}}, new)"
         )
+    if file.is_dir():
+        return recognised(files_of(file)[0]).parent
     with file.open("rb") as stream:
         head = stream.read(64)
     whole = head[:1] == PICKLE or zipfile.is_zipfile(file)
@@ -161,6 +204,12 @@ def recognised(file: Path) -> Path:
         begins = f"it begins with {head[:24]!r}" if head else "it is empty"
         raise UserError(f"{file}: damaged, cut short or no checkpoint ({begins}); fetch it again")
     return file
+
+
+def arrive(text: str | None) -> None:
+    """Fetch base weights that an address names and that are not here; raises as `locate`."""
+    if text is not None:
+        locate(text)
 
 
 def at_hand(text: str | None) -> None:
@@ -180,8 +229,8 @@ def identity(text: str | None) -> str | None:
     if text is None:
         return None
     source = BaseWeights.of(text)
-    content = source.sha256 or (source.place if source.remote else content_of(locate(text)))
-    return f"{content}#classes={source.classes}" if source.classes else content
+    held = source.sha256 or (source.place if source.remote else content(locate(text)))
+    return f"{held}#classes={source.classes}" if source.classes else held
 
 
 def provenance(text: str, file: Path) -> dict[str, Any]:
@@ -190,7 +239,7 @@ def provenance(text: str, file: Path) -> dict[str, Any]:
     by_name = "file name" if source.wanted else None
     by_server = vouched(file, source.place) if source.remote else None
     verified = "model.weights" if source.sha256 else by_name or by_server or UNVERIFIED
-    return {"source": source.place, "sha256": content_of(file), "verified": verified}
+    return {"source": source.place, "sha256": content(file), "verified": verified}
 
 
 def class_names(word: str) -> list[str]:

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
-from segsweep.model.files import BaseWeights, class_names, locate, provenance, recognised
+from segsweep.model.files import BaseWeights, class_names, files_of, locate, provenance, recognised
 
 Names = list[str] | None  # class names, where the file carries them
 State = dict[str, Tensor]
@@ -79,6 +79,7 @@ def load(
     draw: Callable[[], None] = lambda: None,
     spare: Sequence[str] = (),
     optional: Sequence[str] = (),
+    reader: Callable[[Path, bool], tuple[State, Names]] | None = None,
 ) -> LoadReport:
     """Load base weights into a model.
 
@@ -87,7 +88,7 @@ def load(
     `draw` is called to draw them anew. A file that names no classes has those that `source` says.
     What it holds beside, and `spare` patterns or `class_tensors` name, is left. Tensors that an
     `optional` pattern names stay as they were built where the file has none of the pattern. For a
-    model on the meta device names and shapes alone are read.
+    model on the meta device names and shapes alone are read. `reader` takes the place of `read`.
 
     Raises:
         UserError: the file cannot be had, is damaged, or belongs to another model.
@@ -96,7 +97,7 @@ def load(
         return LoadReport(None)
     file, said = locate(source), BaseWeights.of(source).classes
     entries = tensors(model)
-    state, names = read(file, mapped=any(tensor.is_meta for tensor in entries.values()))
+    state, names = (reader or read)(file, any(tensor.is_meta for tensor in entries.values()))
     if names is None and said:
         names = class_names(said)
     state = rename(state)
@@ -172,6 +173,7 @@ def read(file: Path, mapped: bool = False) -> tuple[State, Names]:
         UserError: the file is damaged, is no checkpoint, or can only be read by running its code.
     """
     recognised(file)
+    file = files_of(file)[0]
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as stream:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import outside, within
 from segsweep.base.errors import UserError
+from segsweep.base.package import installed
 from segsweep.peft.lora import Fused, split
 from segsweep.peft.method import Method
 
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
     from segsweep.peft.places import Places
 
 LIBRARY = "peft"
-
-
-def installed() -> str:
-    """Return the version of the package, nothing where it is absent; it is not imported."""
-    try:
-        return version(LIBRARY) if find_spec(LIBRARY) else ""
-    except PackageNotFoundError:  # some folder has its name
-        return ""
 
 
 @dataclass
@@ -65,7 +56,7 @@ class Borrowed(Method):
     """Of the library, that installed when the config was composed: part of a run's identity."""
 
     def __post_init__(self) -> None:
-        self.version = self.version or installed()
+        self.version = self.version or installed(LIBRARY)
 
     @property
     def identity(self) -> bool:
@@ -75,7 +66,7 @@ class Borrowed(Method):
     def check(self, data: DataSet, model: Family) -> None:
         """Raise UserError as every method, without the library, and for options of no use here."""
         super().check(data, model)
-        if not (here := installed()):
+        if not (here := installed(LIBRARY)):
             raise UserError(
                 f"peft={self.name} is a method of the package {LIBRARY}, which is not installed: "
                 "pip install 'segsweep[peft]'"

@@ -74,6 +74,8 @@ def _check(model: Segmenter, config: Config, where: str) -> None:
             f"{option}: model.backbone.drop_path={config.model.backbone.drop_path} draws other "
             f"maps each time; choose model.backbone.drop_path=0 or {cure}"
         )
+    if not model.backbone.steps():
+        raise UserError(f"{option}: model={config.model.name} has no backbone of its own; {cure}")
     if not at_rest(model.backbone.steps()):
         trained = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
         raise UserError(

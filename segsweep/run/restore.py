@@ -24,7 +24,7 @@ from segsweep.base.fields import refuse_references
 from segsweep.base.files import misfit
 from segsweep.base.words import GROUPS
 from segsweep.data.base import Subject
-from segsweep.model.files import at_hand
+from segsweep.model.files import arrive, at_hand
 from segsweep.run.folder import DELTA, verified
 from segsweep.run.identity import Run
 from segsweep.run.shapes import config_text, record_of
@@ -176,6 +176,7 @@ def assemble(
 
     from segsweep.peft.apply import apply
 
+    arrive(config.model.weights)
     torch.manual_seed(config.seed)
     model = config.model.build(subject)
     loaded = config.model.load(model, classes, config.seed)
@@ -192,6 +193,7 @@ def rehearse(config: Config, classes: list[str], subject: Subject) -> None:
     from segsweep.peft.apply import apply
     from segsweep.run.module import parameter_groups
 
+    arrive(config.model.weights)  # files that may say the sizes of the model
     backbone = replace(config.model.backbone, pretrained=False)
     family = replace(config.model, backbone=backbone)
     with contextlib.suppress(NotImplementedError, RuntimeError):  # in earnest, it may be possible

@@ -1,0 +1,196 @@
+"""A universal head of the package transformers with its backbone, lent whole: see `model/hf.py`.
+
+Its forward and its loss are transformers' own; targets, and what is found, are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CONFIG_MAPPING, AutoModelForUniversalSegmentation, logging
+
+from segsweep.base.errors import UserError
+from segsweep.loss.base import BaseCriterion
+from segsweep.loss.outputs import Output, PredictionSets
+from segsweep.model.heads.base import Head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from segsweep.data.geometry import View
+    from segsweep.data.loader import Target
+    from segsweep.model.heads.query import Reader
+
+CODE = re.compile("attn_implementation|auto_map")  # keys of a configuration that name code
+UNNAMED = re.compile(r"LABEL_\d+")  # what transformers calls a class that has no name
+
+
+class Answer(NamedTuple):
+    """Raw outputs of queries: the last prediction set, and in training the loss of all."""
+
+    logits: Tensor  # (B, Q, K + 1), "no object" last
+    masks: Tensor  # (B, Q, h, w), bilinear to the input's size
+    loss: Tensor | None
+
+
+class HFHead(Head):
+    """The model of transformers, and what reads its queries.
+
+    Of a network for images of one size, `side` x `side`, smaller ones are padded with zeros at the
+    bottom and right, and so are their targets; 0 means that it takes images of any size.
+    """
+
+    def __init__(self, network: PreTrainedModel, reader: Reader, side: int = 0) -> None:
+        super().__init__()
+        self.network, self.reader, self.side = network, reader, side
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What the tensors are, in words."""
+        return {
+            "logits": f"of each query and class; scores are their {self.reader.classify.meaning}",
+            "masks": "logits of each query's mask, bilinear to the input's size",
+        }
+
+    def forward(self, features: list[Tensor], targets: Sequence[Target] | None = None) -> Answer:
+        """Images (B, 3, H, W) -> Answer; targets are those of training, which give it a loss"""
+        (images,) = features
+        truth = {}
+        if targets is not None:
+            truth["mask_labels"] = [self._padded(target.masks).float() for target in targets]
+            truth["class_labels"] = [target.labels for target in targets]
+        # which of its predictions have a loss, it asks of itself alone; its parts are at rest or not
+        self.network.training = targets is not None
+        output = self.network(pixel_values=self._padded(images), **truth)
+        masks = output.masks_queries_logits
+        if self.side:
+            rows, columns = (s * masks.shape[2] // self.side for s in images.shape[2:])
+            masks = masks[..., :rows, :columns]
+        return Answer(output.class_queries_logits, masks, output.loss)
+
+    def predict(self, output: Answer, views: Sequence[View], least: float = 0.0) -> list[Any]:
+        """Return what the reader finds on each image: masks are factors times themselves."""
+        images, queries = output.masks.shape[:2]
+        each = torch.eye(queries, device=output.masks.device).expand(1, images, -1, -1)
+        sets = PredictionSets(output.logits[None], None, each)
+        found = Output(sets, None, None, None, output.masks)
+        return [self.reader.read(found, b, view, least) for b, view in enumerate(views)]
+
+    def tensors(self, output: Answer) -> dict[str, Tensor]:
+        """Return `logits` (B, Q, K + 1), "no object" last, and `masks` (B, Q, h, w) logits."""
+        return {"logits": output.logits, "masks": output.masks}
+
+    def only_pixels(self) -> None:
+        """Leave out the run lengths of masks."""
+        self.reader.encoded = False
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """(..., H, W) -> (..., side, side); UserError for larger ones"""
+        if not self.side:
+            return images
+        below, right = (self.side - side for side in images.shape[-2:])
+        if min(below, right) < 0:
+            height, width = images.shape[-2:]
+            raise UserError(
+                f"images of {height} x {width} are larger than the {self.side} x {self.side} that "
+                f"this model takes; say data.size=[{self.side},{self.side}]"
+            )
+        return F.pad(images, (0, right, 0, below))
+
+
+class NetworkLoss(BaseCriterion):
+    """The loss that the network computed of its forward pass."""
+
+    def forward(self, output: Answer, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Return it, a weighted sum already. -> ()"""
+        assert output.loss is not None
+        return {"loss_sets": output.loss}
+
+
+def configuration(model_type: str, said: dict[str, Any]) -> PreTrainedConfig:
+    """Return the configuration of which all that is `said` differs from its class's.
+
+    Raises UserError for what the class does not take.
+    """
+    try:
+        return CONFIG_MAPPING[model_type].from_dict(_without_code(said))
+    except Exception as error:  # of strict classes, of values: a library's own, unlisted
+        raise UserError(
+            f"model.options, model.sizes or config.json: transformers cannot read them as those of "
+            f"{model_type} ({_line(error)}); correct them"
+        ) from error
+
+
+def network(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a model with random weights. Raises UserError for sizes that do not fit each other."""
+    try:
+        return AutoModelForUniversalSegmentation.from_config(config, dtype=torch.float32)
+    except (ValueError, RuntimeError, TypeError, AssertionError, KeyError) as error:
+        raise UserError(
+            f"model.options, model.sizes or config.json: transformers builds no {config.model_type} "
+            f"of them ({_line(error)}); correct them"
+        ) from error
+
+
+def pretrained(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
+    """Build the model of a folder, under the names of the installed transformers.
+
+    Raises UserError where the tensors are not those of the configuration.
+    """
+    kind = AutoModelForUniversalSegmentation._model_mapping[type(config)]
+    options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+    with silent():
+        try:
+            model, report = kind.from_pretrained(
+                folder, config=config, output_loading_info=True, **options
+            )
+        except Exception as error:  # a library's own, unlisted
+            raise UserError(
+                f"{folder}: is no {config.model_type} of its {config.model_type} configuration "
+                f"({_line(error)}); fetch it again, or leave out model.options"
+            ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"{folder}: lacks {len(missing)} tensors of a {config.model_type} ({missing[0]}, ...); "
+            "choose a model that was saved whole"
+        )
+    return model
+
+
+def classes_of(config: PreTrainedConfig) -> list[str] | None:
+    """Return the names of the classes that a configuration says, None where it says none."""
+    names = [config.id2label[i] for i in range(config.num_labels)]
+    return None if all(map(UNNAMED.fullmatch, names)) else names
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Leave out bars and reports of transformers."""
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _without_code(said: Any) -> Any:
+    """Return what is said, without keys that would have code fetched: files are anybody's."""
+    if not isinstance(said, dict):
+        return said
+    return {key: _without_code(value) for key, value in said.items() if not CODE.search(str(key))}
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().replace("\n", " ")[:200]
