@@ -167,12 +167,9 @@ def locate(text: str, download: bool = True) -> Path:
         looked = ", ".join(map(str, candidates))
         if source.on_hub:
             raise UserError(f"model.weights={source.place}: is not here. {hub.cure(source.place)}")
-        no = (
-            f"a folder without {' or '.join(hub.FILES)}"
-            if Path(source.place).is_dir()
-            else "no such file"
-        )
-        raise UserError(f"model.weights={source.place}: {no}; looked for {looked}")
+        torn = f"a folder that lacks {' or '.join(hub.FILES)}"
+        what = torn if candidates[0].is_dir() else "no such file"
+        raise UserError(f"model.weights={source.place}: {what}; looked for {looked}")
     if source.wanted and not content(file).startswith(source.wanted):
         raise UserError(
             f"{file}: sha256 is {content(file)}, expected {source.wanted}; delete the file and "

@@ -93,8 +93,8 @@ class HF(Family):
         side = self.configuration.get("image_size", self.sizes.get("image_size"))
         if self.one_size and side is not None and max(data.size) > side:
             raise UserError(
-                f"data.size={data.size}: model={self.name} takes images of {side} x {side}, smaller "
-                f"ones padded; say data.size=[{side},{side}], or choose a model for any size"
+                f"data.size={data.size}: model={self.name} takes images of {side} x {side}, "
+                f"smaller ones padded; say data.size=[{side},{side}], or choose another model"
             )
 
     def build(self, subject: Subject) -> Segmenter:
@@ -149,8 +149,8 @@ class HF(Family):
         found = said.get("model_type") if isinstance(said, dict) else None
         if not isinstance(said, dict) or found != self.model_type:
             raise UserError(
-                f"{folder / CONFIG}: model_type is {found}, model={self.name} is {self.model_type}; "
-                "choose other model.weights, or the model that they are of"
+                f"{folder / CONFIG}: model_type is {found}, that of model={self.name} is "
+                f"{self.model_type}; choose other model.weights, or the model that they are of"
             )
         return said
 

@@ -50,9 +50,8 @@ def fetch(place: str) -> Path:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*FILES]))
     except Exception as error:  # of the network, the server, the disk: a library's own, unlisted
         reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"model.weights={place}: cannot be fetched ({reason}). {cure(place)}"
-        ) from error
+        said = f"model.weights={place}: cannot be fetched ({reason}). {cure(place)}"
+        raise UserError(said) from error
     if missing := [file for file in FILES if not (folder / file).is_file()]:
         raise UserError(f"model.weights={place}: has no {missing[0]}; choose another model")
     return folder

@@ -66,7 +66,7 @@ class HFHead(Head):
         if targets is not None:
             truth["mask_labels"] = [self._padded(target.masks).float() for target in targets]
             truth["class_labels"] = [target.labels for target in targets]
-        # which of its predictions have a loss, it asks of itself alone; its parts are at rest or not
+        # which predictions have a loss it asks of itself alone, whatever of its parts is at rest
         self.network.training = targets is not None
         output = self.network(pixel_values=self._padded(images), **truth)
         masks = output.masks_queries_logits
@@ -134,8 +134,8 @@ def network(config: PreTrainedConfig) -> PreTrainedModel:
         return AutoModelForUniversalSegmentation.from_config(config, dtype=torch.float32)
     except (ValueError, RuntimeError, TypeError, AssertionError, KeyError) as error:
         raise UserError(
-            f"model.options, model.sizes or config.json: transformers builds no {config.model_type} "
-            f"of them ({_line(error)}); correct them"
+            f"model.options, model.sizes or config.json: transformers builds no "
+            f"{config.model_type} of them ({_line(error)}); correct them"
         ) from error
 
 
@@ -144,17 +144,16 @@ def pretrained(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
 
     Raises UserError where the tensors are not those of the configuration.
     """
-    kind = AutoModelForUniversalSegmentation._model_mapping[type(config)]
-    options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+    safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     with silent():
         try:
-            model, report = kind.from_pretrained(
-                folder, config=config, output_loading_info=True, **options
+            model, report = AutoModelForUniversalSegmentation.from_pretrained(
+                folder, config=config, dtype=torch.float32, output_loading_info=True, **safe
             )
         except Exception as error:  # a library's own, unlisted
             raise UserError(
-                f"{folder}: is no {config.model_type} of its {config.model_type} configuration "
-                f"({_line(error)}); fetch it again, or leave out model.options"
+                f"{folder}: transformers cannot load it as the {config.model_type} that its "
+                f"config.json says ({_line(error)}); fetch it again, or leave out model.options"
             ) from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(
@@ -166,7 +165,7 @@ def pretrained(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
 
 def classes_of(config: PreTrainedConfig) -> list[str] | None:
     """Return the names of the classes that a configuration says, None where it says none."""
-    names = [config.id2label[i] for i in range(config.num_labels)]
+    names = [name for _, name in sorted((config.id2label or {}).items())]
     return None if all(map(UNNAMED.fullmatch, names)) else names
 
 
