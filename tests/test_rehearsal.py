@@ -17,6 +17,7 @@ from segsweep.run.identity import Run
 from segsweep.run.restore import rehearse
 from segsweep.story import train
 from tests.small_sam import FOUR, ONE, built, family
+from tests.words import need_package_of
 
 UNSEEDED = 987654
 WORDS = [
@@ -56,6 +57,7 @@ def test_refused_before_anything_is_drawn(message: str, file: str, tmp_path: Pat
 
 @pytest.mark.parametrize("word", files("model"))
 def test_every_model_takes_the_recipe_that_it_brings(word: str) -> None:
+    need_package_of(word)
     data = {"instances": "digits", "semantic": "digits_binary"}[words("model")[word].tasks[0]]
     config = compose([f"model={word}", f"data={data}", "model.weights=null"])
     rehearse(config, config.data.classes(), config.data.subject())

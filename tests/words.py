@@ -10,12 +10,22 @@ import os
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 from segsweep.base.config import class_of, compose
+from segsweep.base.package import installed
 from segsweep.base.words import add_folder, files
 
 __all__ = ["class_of", "compose", "files"]
 
 FOLDER = os.environ.get("SEGSWEEP_TEST_WORDS", "")
+
+
+def need_package_of(model: str) -> None:
+    """Skip a test of a model whose package is not installed."""
+    package = getattr(class_of("model", model), "package", "")
+    if package and not installed(package):
+        pytest.skip(f"could not import '{package}'")
 
 
 def join(folder: Path) -> None:

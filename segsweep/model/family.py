@@ -126,6 +126,7 @@ class Family(Choice):
     pyramid: ClassVar[bool] = False
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
     spare: ClassVar[tuple[str, ...]] = ()
+    package: ClassVar[str] = ""  # that it needs beside those of every installation
     scopes: ClassVar[tuple[str, ...]] = ("backbone",)  # roles: parts in which methods have places
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from segsweep.model.family import Roles, State
     from segsweep.model.segmenter import Segmenter
 
-LIBRARY = "transformers"
 LEAST, BELOW = (5, 20), (6, 0)  # versions: names of parameters change between minor ones
 NETWORK = "sem_seg_head.network."  # where the model of transformers stands in ours
 CLASSIFIER = f"{NETWORK}class_predictor"
@@ -42,6 +41,7 @@ class HF(Family):
     deviation of the data, ImageNet's unless they say otherwise.
     """
 
+    package: ClassVar[str] = "transformers"
     sign: ClassVar[str] = "class_predictor.weight"
     layouts: ClassVar[tuple[str, ...]] = ("none",)
     scopes: ClassVar[tuple[str, ...]] = ("decoder", "head")
@@ -80,14 +80,14 @@ class HF(Family):
     def check(self, data: DataSet) -> None:
         """Raise UserError as every family, without the package, and for images of no such size."""
         super().check(data)
-        if not (version := installed(LIBRARY)):
+        if not (version := installed(self.package)):
             raise UserError(
-                f"model={self.name} is a model of the package {LIBRARY}, which is not installed: "
+                f"model={self.name} is a model of the package {self.package}, which is not installed: "
                 "pip install 'segsweep[hf]'"
             )
         if not LEAST <= tuple(map(int, version.split(".")[:2])) < BELOW:
             raise UserError(
-                f"model={self.name}: installed is {LIBRARY} {version}, whose weights have other "
+                f"model={self.name}: installed is {self.package} {version}, whose weights have other "
                 "names; pip install 'segsweep[hf]'"
             )
         side = self.configuration.get("image_size", self.sizes.get("image_size"))
