@@ -150,8 +150,7 @@ def test_methods_edit_it_learn_and_are_merged(word: str) -> None:
     chosen = family(word)
     model, seen = built(chosen).eval(), batch()
     names, before = model.state_dict().keys(), model(seen.images)
-    targets = ["attention", *(["deformable"] if chosen.roles["deformable"] else [])]
-    counts = apply(model, LoRA(targets=targets, rank=2), chosen.roles)
+    counts = apply(model, LoRA(rank=2), chosen.roles)
     assert counts.added > 0
     start = model.eval()(seen.images)
     assert (start.masks - before.masks).abs().max() < 1e-5
@@ -231,7 +230,7 @@ def test_a_folder_is_trained_for_two_steps_and_found_again(tmp_path: Path) -> No
     assert body["optimizer"]
     assert body["weights"]["drawn"]
     assert len(body["weights"]["sha256"].split("+")) == 2
-    assert "bbox" in str(body["metrics"]) or body["metrics"]
+    assert body["metrics"]
 
 
 @needs_package
