@@ -220,7 +220,7 @@ def test_a_folder_is_trained_for_two_steps_and_found_again(tmp_path: Path) -> No
     """Of images that are smaller than the square that the model takes."""
     folder = saved("hf_eomt_l", tmp_path / "base")
     run = Run(compose([
-        "model=hf_eomt_l", f"model.weights={folder}", "peft=lora", "peft.targets=[attention]",
+        "model=hf_eomt_l", f"model.weights={folder}", "peft=lora",
         "data=digits", "data.size=[32,64]", "data.train=2", "data.val=1", "hparams.batch_size=1",
         "hparams.epochs=1", "trainer.accelerator=cpu", "io.progress=false",
         f"io.results={tmp_path / 'results'}",
