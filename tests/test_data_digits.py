@@ -50,11 +50,13 @@ def test_scene_has_the_same_bytes_in_every_run(domain: str) -> None:
 def test_scene_has_the_same_bytes_on_a_lesser_processor() -> None:
     cpu = np._core._multiarray_umath  # type: ignore[attr-defined]
     extras = [name for name in cpu.__cpu_dispatch__ if cpu.__cpu_features__[name]]
-    program = "from tests.test_data_digits import *; print({d: digest(d) for d in DOMAINS})"
+    program = "from tests.test_data_digits import *; print({d: digest(d) for d in DOMAINS}); "
+    program += "assert 'sklearn' not in sys.modules"  # slow to import, and not needed
     environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(extras)}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.stdout.strip() == str(SHA), done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_handwriting_is_in_both_splits() -> None:

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import distribution
 from math import cos, pi, sin
 
 import numpy as np
@@ -82,10 +83,13 @@ def spline(grid: np.ndarray, samples: int) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def glyphs(split: str) -> list[list[np.ndarray]]:
-    """Return the glyphs of a split, by digit. -> 10 lists of (8, 8), ink in 0..16"""
-    from sklearn.datasets import load_digits
+    """Return the glyphs of a split, by digit. -> 10 lists of (8, 8), ink in 0..16
 
-    pixels, labels = load_digits(return_X_y=True)
+    The file is read without its library, whose import takes longer than drawing many scenes.
+    """
+    file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    table = np.loadtxt(str(file), delimiter=",")
+    pixels, labels = table[:, :-1], table[:, -1]
     cut = len(labels) * 4 // 5
     part = slice(0, cut) if split == "train" else slice(cut, None)
     images = pixels[part].reshape(-1, 8, 8)
