@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def segsweep(*words: str, cwd: Path, **more) -> tuple[int, str]:
 
 def here(*words: str, cwd: Path) -> None:
     """Train in this process, which has imported everything: what others began, it takes up."""
-    Run(compose([*words, f"io.results={cwd / 'results'}"])).once(train)
+    with chdir(cwd):
+        Run(compose(list(words))).once(train)
 
 
 def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
