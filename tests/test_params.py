@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -185,11 +183,10 @@ def test_check_exits_with_1_on_a_difference(reported, capsys):
         "000: 1 settings compared, 0 differences, 0 declared, 0 not yet" in capsys.readouterr().out
     )
     change(reported / "params_000.csv", lambda line: True, classes="80")
-    command = [sys.executable, "-m", "segsweep", "params", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "peft=full_head: params.trainable is printed as 28.56, computed 28.60" in done.stdout
-    assert "1 settings compared, 3 differences" in done.stdout
+    assert params.main(words) == 1
+    out = capsys.readouterr().out
+    assert "peft=full_head: params.trainable is printed as 28.56, computed 28.60" in out
+    assert "1 settings compared, 3 differences" in out
 
 
 def test_what_is_open_is_counted_and_is_a_difference_once_it_could_be_checked(reported, capsys):
