@@ -128,7 +128,8 @@ def layout_of(names: Iterable[str]) -> str:
 
 
 def _module(name: str) -> str:
-    return _plain(name).partition(".")[0]
+    first = name.removeprefix("model.").partition(".")[0]
+    return re.sub(r"_\d+$", "", first)
 
 
 def _plain(name: str) -> str:
