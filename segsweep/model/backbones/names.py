@@ -86,7 +86,7 @@ def taken(found: State, backbone: nn.Module, file: State) -> State:
     """
     own = backbone.state_dict()
     theirs, ours = layout_of(file), layout_of(own)
-    if not own.keys() & found.keys() or (theirs and ours and theirs != ours):
+    if (own and not own.keys() & found.keys()) or (theirs and ours and theirs != ours):
         known, first = f"those of model.backbone.layout={theirs}", ", ".join(list(file)[:3])
         raise UserError(
             "model.weights: the file holds no backbone such as the model has (its names are "
