@@ -15,6 +15,7 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.data.base import BACKGROUND, IGNORE, Subject
 from segsweep.data.loader import Target
+from segsweep.exporting import checkpoint
 from segsweep.loss.outputs import PixelLogits
 from segsweep.model.family import BackboneConfig
 from segsweep.model.heads import frames
@@ -178,3 +179,12 @@ def test_a_head_of_the_other_form_is_refused() -> None:
         (other,) = set(HeadForm) - {form}
         with pytest.raises(UserError, match=rf"a.pth.* model.form={form.name} "):
             family(form=form, weights="a.pth").fitting(family(form=other).build(THREE).state_dict())
+
+
+def test_a_merged_file_holds_them(run: Run, tmp_path: Path) -> None:
+    """It is written only if a new model that loads it gives the outputs of the run."""
+    delta, file = load_file(run.directory / "delta.safetensors"), tmp_path / "merged.safetensors"
+    checkpoint.write(restore(run.directory), file)
+    merged = load_file(file)
+    for name in statistics(restore(run.directory).model):
+        assert torch.equal(merged[name.replace("sem_seg_head.", "decode_head.")], delta[name])
