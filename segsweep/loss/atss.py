@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segsweep.data.loader import DIVISOR
+from segsweep.data.geometry import DIVISOR
 from segsweep.loss.anchors import centrality, decode, square_anchors
 from segsweep.loss.assign import assign
 from segsweep.loss.base import BaseCriterion, over_ranks
