@@ -21,7 +21,9 @@ VIT = {"name": "VisionTransformer", "layout": "vit"}
 
 def test_every_word_has_a_grid_for_each_level():
     for word in WORDS:
-        family = compose([f"model={word}", "data=digits"]).model
+        config = compose([f"model={word}", "data=digits"])
+        assert config.hparams.name == ("miniature" if "_tiny_" in word else "vfm")
+        family = config.model
         assert family.level_count() == len(family.grids) == 5, word
 
 
@@ -35,6 +37,7 @@ def test_levels_of_one_map_and_of_a_pyramid(word):
     assert set(family.class_tensors) < set(model.state_dict())
     official = family.official(model)
     assert "mask_head.conv_mask_list.0.weight" in official
+    assert set(family.named(official, model.backbone)) == set(model.state_dict())
 
 
 @pytest.mark.parametrize(
