@@ -40,6 +40,12 @@ def built(layout: str) -> Backbone:
     return small(layout).build()
 
 
+@pytest.fixture
+def stepping(built: Backbone) -> Backbone:
+    """One that does something."""
+    return built if built.steps() else pytest.skip("no steps")
+
+
 def images(count: int = 2) -> Tensor:
     return torch.randn(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
 
@@ -63,27 +69,27 @@ def test_maps_are_a_function_of_each_image(built: Backbone) -> None:
 
 
 @torch.no_grad()
-def test_any_number_of_steps_may_be_run_image_by_image(built: Backbone) -> None:
+def test_any_number_of_steps_may_be_run_image_by_image(stepping: Backbone) -> None:
     """States are batch first, hold no more than is needed, and are not changed by later steps."""
-    steps, whole = built.eval().steps(), built(images())
+    steps, whole = stepping.eval().steps(), stepping(images())
     state = {}
     for done in range(len(steps) + 1):
         state = each_alone(steps[:done], images())
         kept = {name: tensor.clone() for name, tensor in state.items()}
         state = passed(steps[done:], state)
-        for a, b in zip(built.maps(state), whole, strict=True):
+        for a, b in zip(stepping.maps(state), whole, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
         again = each_alone(steps[:done], images())
         assert all(torch.equal(again[name], kept[name]) for name in kept | again)
-    assert sorted(state) == [str(i) for i in range(len(built.strides))]
+    assert sorted(state) == [str(i) for i in range(len(stepping.strides))]
 
 
-def test_a_weight_is_used_in_steps_that_hold_it_only(built: Backbone) -> None:
+def test_a_weight_is_used_in_steps_that_hold_it_only(stepping: Backbone) -> None:
     """What trains gets its gradient although the steps at rest keep no graph."""
-    steps = built.requires_grad_(False).steps()
+    steps = stepping.requires_grad_(False).steps()
     assert at_rest(steps) == len(steps)
     first: dict[int, list[tuple[str, nn.Parameter]]] = {}
-    for name, parameter in built.named_parameters():
+    for name, parameter in stepping.named_parameters():
         parameter.requires_grad_(True)
         first.setdefault(at_rest(steps), []).append((name, parameter))
         parameter.requires_grad_(False)
@@ -93,15 +99,15 @@ def test_a_weight_is_used_in_steps_that_hold_it_only(built: Backbone) -> None:
             parameter.requires_grad_(True)
         with torch.no_grad():
             state = passed(steps[:resting], {"images": images(1)})
-        maps = built.maps(passed(steps[resting:], state))
+        maps = stepping.maps(passed(steps[resting:], state))
         torch.stack([m.square().sum() for m in maps]).sum().backward()
         assert [name for name, parameter in parameters if parameter.grad is None] == []
-        built.requires_grad_(False)
+        stepping.requires_grad_(False)
 
 
-def test_every_parameter_learns(built: Backbone) -> None:
-    torch.stack([m.square().mean() for m in built.train()(images())]).sum().backward()
-    assert [name for name, p in built.named_parameters() if p.grad is None] == []
+def test_every_parameter_learns(stepping: Backbone) -> None:
+    torch.stack([m.square().mean() for m in stepping.train()(images())]).sum().backward()
+    assert [name for name, p in stepping.named_parameters() if p.grad is None] == []
 
 
 def test_drop_path_and_the_meta_device_are_taken(layout: str) -> None:

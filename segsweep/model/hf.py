@@ -82,13 +82,13 @@ class HF(Family):
         super().check(data)
         if not (version := installed(self.package)):
             raise UserError(
-                f"model={self.name} is a model of the package {self.package}, which is not installed: "
-                "pip install 'segsweep[hf]'"
+                f"model={self.name} is a model of the package {self.package}, which is not "
+                "installed: pip install 'segsweep[hf]'"
             )
         if not LEAST <= tuple(map(int, version.split(".")[:2])) < BELOW:
             raise UserError(
-                f"model={self.name}: installed is {self.package} {version}, whose weights have other "
-                "names; pip install 'segsweep[hf]'"
+                f"model={self.name}: installed is {self.package} {version}, whose weights have "
+                "other names; pip install 'segsweep[hf]'"
             )
         side = self.configuration.get("image_size", self.sizes.get("image_size"))
         if self.one_size and side is not None and max(data.size) > side:
