@@ -122,8 +122,18 @@ def test_label_maps_have_no_annotated_boxes() -> None:
         DigitsSemantic(name="digits_semantic", boxes=Boxes["annotation"])
 
 
-FIT = {"transform": Transform["fit"], "size": [80, 133], "crop": [102, 102]}
-CROP = {"transform": Transform["crop"], "size": [64, 256], "crop": [64, 64], "scale": [0.5, 2.0]}
+FIT: dict[str, Any] = {"transform": Transform["fit"], "size": [80, 133], "crop": [102, 102]}
+CROP: dict[str, Any] = {
+    "transform": Transform["crop"],
+    "size": [64, 256],
+    "crop": [64, 64],
+    "scale": [0.5, 2.0],
+}
+
+
+def shown(options: dict[str, Any], **changes: Any) -> DataSet:
+    """A set whose images are seen so."""
+    return DataSet("", "x", **{**options, **changes})
 
 
 def drawn(data: DataSet, height: int, width: int, count: int = 60) -> list[Geometry]:
@@ -140,10 +150,10 @@ def drawn(data: DataSet, height: int, width: int, count: int = 60) -> list[Geome
 def test_fit_is_the_largest_that_two_sides_allow(
     height: int, width: int, resized: tuple[int, int]
 ) -> None:
-    data = DataSet("", "x", **FIT)
+    data = shown(FIT)
     record = Record(1, "", height, width, [])
     assert evaluation_geometry(data, record) == Geometry(resized, resized)
-    turned = DataSet("", "x", **FIT | {"size": [133, 80]})
+    turned = shown(FIT, size=[133, 80])
     assert evaluation_geometry(turned, record) == Geometry(resized, resized)
     seen = drawn(data, height, width)
     cut = tuple(min(side, 102) for side in resized)
@@ -155,14 +165,14 @@ def test_fit_is_the_largest_that_two_sides_allow(
         assert min(places) <= 0.2 * room[axis]
         assert 0.8 * room[axis] <= max(places) <= room[axis]
     assert 0.3 < np.mean([g.flip for g in seen]) < 0.7
-    whole = DataSet("", "x", **FIT | {"crop": None})
+    whole = shown(FIT, crop=None)
     assert {g.size for g in drawn(whole, height, width, 5)} == {resized}
     assert training_views(whole) is training_views(data) is None
 
 
 @pytest.mark.parametrize("options", [FIT, CROP, {"size": [80, 130], "transform": Transform["lsj"]}])
 def test_an_exported_program_holds_every_picture(options: dict[str, Any]) -> None:
-    data = DataSet("", "x", **options)
+    data = shown(options)
     room = frame(data)
     shapes = (480, 640), (640, 480), (1, 1000), (1000, 1)
     sizes = [evaluation_geometry(data, Record(1, "", *shape, [])).size for shape in shapes]
@@ -188,7 +198,7 @@ def test_the_published_sizes_of_coco_and_ade20k() -> None:
 
 
 def test_crop_draws_scale_and_place() -> None:
-    data = DataSet("", "x", **CROP)
+    data = shown(CROP)
     seen = drawn(data, 48, 64, 200)
     heights = np.array([g.resized[0] for g in seen])  # 64 at a factor of 1
     assert heights.min() < 36
@@ -203,7 +213,7 @@ def test_crop_draws_scale_and_place() -> None:
 @settings(max_examples=40, deadline=None)
 def test_no_class_fills_a_cut_where_there_is_a_better_place(seed: int) -> None:
     """A strip of one class in another one, beside what is unknown."""
-    data = DataSet("", "x", **CROP | {"scale": [1.0, 1.0]})
+    data = shown(CROP, scale=[1.0, 1.0])
     labels = np.full((64, 256), 255, np.uint8)
     labels[:, :200], labels[:, :30] = 3, 7
     record = Record(1, "", 64, 256, [], labels="x")
@@ -232,7 +242,7 @@ def share(labels: np.ndarray, geometry: Geometry, offset: tuple[int, int]) -> fl
 
 def test_views_are_functions_of_seed_epoch_and_index() -> None:
     """Pixels, too, whose colours change; evaluation sees whole images as they are."""
-    options = CROP | {"size": [64, 64], "crop": [32, 48]}
+    options: dict[str, Any] = {**CROP, "size": [64, 64], "crop": [32, 48]}
     data = DigitsSemantic(name="digits_semantic", train=4, val=3, side=64, **options)
     batches = [list(TrainLoader(data, 2, seed=5).batches(0, 4)) for _ in range(2)]
     for a, b in zip(*batches, strict=True):
@@ -286,4 +296,4 @@ def test_colours_change_as_often_and_as_far_as_they_should() -> None:
 ])  # fmt: skip
 def test_sizes_that_cannot_be_cut_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        DataSet("", "x", **options)
+        shown(options)
