@@ -14,9 +14,10 @@ from segsweep.base.config import within
 from segsweep.base.errors import UserError
 from segsweep.model.backbones import has_output_norms, is_pyramid
 from segsweep.model.family import BLOCK_ROLES, Family
+from segsweep.model.necks.sizes import check_input
 
 if TYPE_CHECKING:
-    from segsweep.data.base import Subject
+    from segsweep.data.base import DataSet, Subject
     from segsweep.loss.base import BaseCriterion
     from segsweep.model.backbones.base import Backbone
     from segsweep.model.family import Roles, State
@@ -51,6 +52,13 @@ class Pyramid(Family):
     prefix: ClassVar[str] = "head."
 
     neck: NeckConfig = field(default_factory=NeckConfig)
+
+    def check(self, data: DataSet) -> None:
+        """Raise as for any family, and UserError for inputs so small that a level vanishes."""
+        super().check(data)
+        _, kwargs = self.chosen_neck()
+        if "scales" in kwargs:
+            check_input(self.backbone.name, self.backbone.kwargs, data, **kwargs)
 
     def necks(self, pyramid: bool) -> tuple[str, dict[str, Any]]:
         """Return name and `kwargs` of the neck for maps at STRIDES, or for one map."""
