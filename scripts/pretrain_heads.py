@@ -23,7 +23,7 @@ from segsweep.model.weights import tensors
 HEADS = {"atss": "digits", "solo": "digits", "segformer": "digits_semantic"}  # and their data
 WEIGHTS = {"atss": 1.0, "solo": 1.0, "segformer": 1.0}  # of the losses
 RECIPE = {"steps": 2000, "batch": 8, "scenes": 4000, "lr": 1e-3, "warmup": 200, "clip": 1.0}
-RECIPES = dict.fromkeys(("vit_tiny", "samenc_tiny", "swin_tiny"), RECIPE)
+RECIPES = {"vit_tiny": RECIPE, "samenc_tiny": RECIPE, "swin_tiny": RECIPE}
 OVERRIDES = (
     "model.weights=null data.domain=source data.val=64 hparams.schedule=cosine "
     "hparams.weight_decay=0.05 hparams.backbone_lr=1.0"
@@ -42,19 +42,20 @@ def composed(a: argparse.Namespace) -> dict[str, Config]:
     return found
 
 
-def together(configs: dict[str, Config]) -> nn.ModuleDict:
+def together(configs: dict[str, Config]) -> dict[str, Segmenter]:
     """Build the models of all heads around one backbone."""
     models = {h: c.model.build(c.data.subject()) for h, c in configs.items()}
     first, *others = models.values()
     for model in others:
         model.backbone = first.backbone
-    return nn.ModuleDict(models)
+    return models
 
 
 def label_maps(config: Config, a: argparse.Namespace) -> Iterator[Batch]:
     """Yield the batches of label maps, of the same scenes as those of instances."""
-    resumed = a.state is not None and a.state.exists()
-    done = torch.load(a.state, map_location="cpu", weights_only=True)["step"] if resumed else 0
+    done = 0
+    if a.state is not None and a.state.exists():
+        done = torch.load(a.state, map_location="cpu", weights_only=True)["step"]
     yield from TrainLoader(config.data, a.batch, a.seed, a.workers).batches(done)
 
 
@@ -86,7 +87,7 @@ def main() -> None:
             total = total + WEIGHTS[head] * model.loss(output, targets)["loss"]
         return total
 
-    pretrain(models, loss_of, configs["atss"], a)
+    pretrain(nn.ModuleDict(models), loss_of, configs["atss"], a)
     reached, state = {}, {}
     for head, model in models.items():
         config, prefix = configs[head], configs[head].model.prefix

@@ -124,7 +124,7 @@ def match(record: Record, truths: list[Annotation], guesses: list[dict[str, Any]
     coded = [(g["score"], masks.to_rle(g["segmentation"], size)) for g in guesses]
     visible = [(score, rle) for score, rle in coded if masks.area(rle)]
     predicted = [rle for _, rle in visible]
-    true = [masks.to_rle(t.segmentation, size) for t in truths]
+    true = [masks.to_rle(t.shape, size) for t in truths]
     void = [] if record.void is None else [masks.to_rle(record.void, size)]
 
     area = np.array([masks.area(rle) for rle in predicted], int)  # (n,)
