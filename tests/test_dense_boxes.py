@@ -256,7 +256,7 @@ def test_norms_must_part_the_width():
 def test_levels_of_unequal_widths_are_refused():
     chosen = family("swin_tiny_atss")
     chosen.neck = NeckConfig("none")
-    with pytest.raises(UserError, match=r"model.neck.name=none: .*\[32, 64, 128, 256\] channels"):
+    with pytest.raises(UserError, match=r"model.neck.name=none: .*\[24, 48, 96, 192\] channels"):
         chosen.build(Subject(("a",)))
 
 

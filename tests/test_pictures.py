@@ -624,7 +624,7 @@ def test_where_nothing_is_right_all_pages_count_from_the_same_score(
 def test_the_best_score_is_each_runs_own(rivals: list[Path]) -> None:
     for side in difference.compared_runs(stored_runs(rivals, []), "best", 0.5):
         assert side.score == best_score(side.matches).score
-        hits = side.summary()["found"]
+        hits = side.summary(alike=True)["found"]
         assert hits == side.matches.right[side.matches.scores >= side.score].sum() > 0
 
 

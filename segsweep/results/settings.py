@@ -39,7 +39,8 @@ ABOUT = (
     *("config.model.name", "config.peft.name", "config.data.name"),
     *("model", "data_set", "data.fingerprint", "data.classes", "status"),
 )
-SAID = re.compile(r"[#&](knows|larger|megabytes)=[^&]*")  # of weights (model/files.py): for people
+SAID = re.compile(r"[#&](knows|larger|licence|megabytes)=[^&]*")
+"""What words say of weights to people (model/files.py)."""
 
 
 @dataclass(frozen=True)
