@@ -29,6 +29,8 @@ PROBES = (0, -1, math.nan, math.inf)
 HARMLESS = {  # what may be 0, and does no harm even if all of it is 0 at once
     "data.longest": 0, "data.labels": {}, "data.ignore_label": [], "data.background_label": [],
     "data.mean": [0, 0, 0], "peft.backbone_lr": 0, "hparams.backbone_lr": 0, "hparams.clip": 0,
+    "hparams.added_lr": 0, "model.score_threshold": 0, "model.mask_threshold": 0,
+    "model.nms_threshold": 0, "model.mask_weight": 0, "model.dropout": 0,
     "hparams.decays": {"head": 0}, "hparams.gamma": 0, "hparams.lr": 0,
     "hparams.lr_factors": {"head": 0},
     "hparams.milestones": [0, 0], "hparams.warmup": 0, "hparams.warmup_from": 0,
@@ -76,8 +78,9 @@ def numbers(kind: type, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
     for f in fields(kind):
         if is_dataclass(inner := hints[f.name]):
             yield from numbers(inner, (*path, f.name))  # pyright: ignore[reportArgumentType]
-        elif NUMBER.search(str(hints[f.name])):
-            yield (*path, f.name), default_of(f)
+        elif NUMBER.search(hint := str(hints[f.name])):
+            default = default_of(f)
+            yield (*path, f.name), [1, 1] if default is None and "list" in hint else default
 
 
 def probed(default: Any, probe: float) -> Any:

@@ -57,14 +57,14 @@ class SOLO(Pyramid):
     nms_pre: int = within(500, least=1)  # candidates that Matrix NMS compares
     nms_threshold: float = within(0.05, below=1)  # score that remains after it
     nms_kernel: NMSKernel = NMSKernel["gaussian"]
-    nms_sigma: float = 2.0
+    nms_sigma: float = within(2.0, above=0)
     max_per_image: int = within(100, least=1)
 
     def __post_init__(self) -> None:
         """Refuse dimensions that do not fit each other."""
         multiple("model.channels", self.channels, {"model.groups": self.groups})
         ranges = f"model.scale_ranges={self.scale_ranges}"
-        if any(len(pair) != 2 or pair[0] > pair[1] for pair in self.scale_ranges):
+        if not all(map(_is_range, self.scale_ranges)):
             raise UserError(f"{ranges}: each must be the least and the largest size of objects")
         if len(self.grids) != len(self.scale_ranges):
             raise UserError(
@@ -130,3 +130,8 @@ class SOLO(Pyramid):
 
         assert isinstance(model.sem_seg_head, SOLOHead)
         model.sem_seg_head.reset_classes(torch.Generator().manual_seed(seed))
+
+
+def _is_range(pair: Any) -> bool:
+    """Say whether it is the least and the largest size of objects."""
+    return isinstance(pair, list) and len(pair) == 2 and 0 <= pair[0] <= pair[1]
