@@ -10,7 +10,7 @@ and why others are refused.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import warnings
 from collections import Counter, defaultdict
 
@@ -26,6 +26,7 @@ KINDS = {"is no vision": "no ViT", "takes no images": "one size", "gives a map":
 
 def main() -> None:
     """Try all models of the files that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
     warnings.filterwarnings("ignore")
     tags = defaultdict(list)
     for name in timm.list_pretrained():
@@ -33,8 +34,9 @@ def main() -> None:
     files = defaultdict(list)
     for name in tags:
         files[model_entrypoint(name).__module__.rpartition(".")[2]].append(name)
+    parser.add_argument("file", nargs="*", choices=[*sorted(files), []], metavar="file")
     total = Counter()
-    for file in sys.argv[1:] or sorted(files):
+    for file in parser.parse_args().file or sorted(files):
         counts, licences = Counter(), Counter()
         for name in files[file]:
             kind = outcome(name)

@@ -1,4 +1,4 @@
-"""Pretrain a tiny backbone under its three heads at once, on the source domain (`make base`).
+"""Pretrain a tiny backbone under its three heads at once, on the source domain.
 
 Boxes (ATSS), masks (SOLO) and label maps (SegFormer) of the same scenes: what the backbone gives is
 read by all three, their losses are added. One file holds the backbone once, and each neck and head

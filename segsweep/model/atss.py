@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from segsweep.loss.base import BaseCriterion
     from segsweep.model.heads.pyramid import PyramidHead
     from segsweep.model.necks.base import Neck
-    from segsweep.model.segmenter import Segmenter
 
 
 @dataclass
@@ -75,13 +74,3 @@ class ATSS(Pyramid):
         from segsweep.loss.atss import ATSSCriterion
 
         return ATSSCriterion(len(subject.texts), neck.strides, self.topk)
-
-    def draw_classes(self, model: Segmenter, seed: int) -> None:
-        """Draw `class_tensors` anew."""
-        import torch
-
-        from segsweep.model.heads.atss import ATSSHead
-
-        head = model.sem_seg_head
-        assert isinstance(head, ATSSHead)
-        head.reset_classes(torch.Generator().manual_seed(seed))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import Enum
 from functools import partial
 from importlib import import_module
@@ -110,7 +111,8 @@ class Family(Choice):
     """One word of `conf/model`: dimensions, how the parts are put together, official names.
 
     `sign` is a weight that checkpoints of this family have under every layout, and no others: the
-    end of its name. `spare` are patterns of names, as ours, of what a checkpoint may hold beside.
+    end of its name. `spare` are patterns of names, as ours, of what a checkpoint may hold beside,
+    `optional` of what it may lack, which then stays as it was built.
     `language` says whether classes are told by texts, not by numbers alone. The official program
     has backbones of `layouts`, and reads torch files whose weights stand under the key `envelope`,
     if that is not empty. `pyramid` says that what stands behind the backbone reads maps at STRIDES.
@@ -126,6 +128,7 @@ class Family(Choice):
     pyramid: ClassVar[bool] = False
     class_tensors: ClassVar[tuple[str, ...]] = ()  # of one shape or another by the classes
     spare: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[tuple[str, ...]] = ()
     package: ClassVar[str] = ""  # that it needs beside those of every installation
     scopes: ClassVar[tuple[str, ...]] = ("backbone",)  # roles: parts in which methods have places
 
@@ -170,7 +173,7 @@ class Family(Choice):
             raise Unfit(
                 f"model={self.name} serves the task {' or '.join(self.tasks)}, that of "
                 f"data={data.name} is {data.task}; choose other data, or a model such as "
-                + ", ".join(able)
+                + ", ".join(get_close_matches(self.name, able, n=4, cutoff=0))
             )
         if self.pyramid and not is_pyramid(self.backbone.layout):
             wanted, fitting = ", ".join(map(str, STRIDES)), "|".join(filter(is_pyramid, layouts()))
@@ -210,7 +213,7 @@ class Family(Choice):
             return self.fitted(self.ours(state), model)
 
         draw = partial(self.draw_classes, model, seed)
-        parts = self.class_tensors, classes, draw, self.spare
+        parts = self.class_tensors, classes, draw, self.spare, self.optional
         return load(model, self.weights, rename, *parts, reader=self.read)
 
     def read(self, file: Path, mapped: bool) -> tuple[State, list[str] | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,8 @@ from segsweep.model.family import BLOCK_ROLES, Family
 from segsweep.model.necks.sizes import check_input
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from segsweep.data.base import DataSet, Subject
     from segsweep.loss.base import BaseCriterion
     from segsweep.model.backbones.base import Backbone
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from segsweep.model.heads.pyramid import PyramidHead
     from segsweep.model.necks.base import Neck
     from segsweep.model.segmenter import Segmenter
-    from segsweep.model.weights import LoadReport
 
 HEAD, NECK = "sem_seg_head.", "sem_seg_head.neck."
 OUTPUT_NORMS = "backbone.norm[0-3].*"
@@ -50,6 +52,7 @@ class Pyramid(Family):
 
     scopes: ClassVar[tuple[str, ...]] = ("backbone", "neck", "head")
     prefix: ClassVar[str] = "head."
+    optional: ClassVar[tuple[str, ...]] = (f"{HEAD}*", OUTPUT_NORMS)
 
     neck: NeckConfig = field(default_factory=NeckConfig)
 
@@ -91,14 +94,16 @@ class Pyramid(Family):
     def build_neck(self, backbone: Backbone) -> Neck:
         """Build the neck for the maps of a backbone."""
         name, kwargs = self.chosen_neck()
+        maps = backbone.channels, backbone.strides
         try:
             build = import_module(f"segsweep.model.necks.{name}").build
-            return build(backbone.channels, backbone.strides, **kwargs)
+            signature(build).bind(*maps, **kwargs)
         except (ImportError, AttributeError, TypeError) as error:
             raise UserError(
                 f"model.neck: {name} cannot be built with {kwargs} ({error}); choose a neck of "
                 "segsweep/model/necks, and what its build takes as model.neck.kwargs"
             ) from error
+        return build(*maps, **kwargs)
 
     def check_widths(self, neck: Neck) -> None:
         """Refuse levels of unequal widths for layers that all of them pass."""
@@ -128,18 +133,25 @@ class Pyramid(Family):
             **BLOCK_ROLES,
         }
 
-    def load(self, model: Segmenter, classes: list[str], seed: int) -> LoadReport:
-        """Load `weights`, of the whole model or of the backbone alone; see `Family.load`."""
-        from functools import partial
+    def draw_classes(self, model: Segmenter, seed: int) -> None:
+        """Draw `class_tensors` anew."""
+        import torch
 
-        from segsweep.model.weights import load
+        from segsweep.model.heads.pyramid import PyramidHead
 
-        draw = partial(self.draw_classes, model, seed)
-        optional = [f"{HEAD}*", OUTPUT_NORMS]
-        rename = partial(self.named, backbone=model.backbone)
-        return load(
-            model, self.weights, rename, self.class_tensors, classes, draw, optional=optional
-        )
+        assert isinstance(model.sem_seg_head, PyramidHead)
+        model.sem_seg_head.reset_classes(torch.Generator().manual_seed(seed))
+
+    def refuse_other_family(self, names: Iterable[str]) -> None:
+        """Refuse none: of a file of another family the backbone is taken, if it fits."""
+
+    def ours(self, state: State) -> State:
+        """Leave names as they are: which are the backbone's, `fitted` tells by the model."""
+        return state
+
+    def fitted(self, state: State, model: Segmenter) -> State:
+        """Return what of a file the model has, under our names; see `named`."""
+        return self.named(state, model.backbone)
 
     def named(self, state: State, backbone: Backbone) -> State:
         """Give what a file holds our names: backbone, neck and head; all else is left.
@@ -158,7 +170,10 @@ class Pyramid(Family):
         return ours
 
     def official(self, model: Segmenter) -> State:
-        """Return the whole state dict under the names of mmdet and mmsegmentation."""
+        """Return the whole state dict: neck and head under the names of mmdet and mmsegmentation.
+
+        The backbone keeps ours, which are timm's.
+        """
         pairs = (NECK, "neck."), (HEAD, self.prefix)
         return {_renamed(name, pairs): tensor for name, tensor in model.state_dict().items()}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from segsweep.base.config import within
 from segsweep.base.errors import UserError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from segsweep.model.family import State
     from segsweep.model.heads.segformer import SegFormerHead
     from segsweep.model.necks.base import Neck
-    from segsweep.model.segmenter import Segmenter
 
 HeadForm = Enum("HeadForm", {"mmseg": "mmseg", "nvidia": "nvidia"})
 Average = Enum("Average", {"all": "all", "known": "known"})
@@ -68,13 +67,6 @@ class SegFormer(Pyramid):
 
         background = class_count(subject) - 1 if subject.background else None
         return PixelCriterion(background, known=self.average is Average["known"])
-
-    def draw_classes(self, model: Segmenter, seed: int) -> None:
-        """Draw `class_tensors` anew."""
-        import torch
-
-        head = cast("SegFormerHead", model.sem_seg_head)
-        head.draw_classifier(torch.Generator().manual_seed(seed))
 
     def named(self, state: State, backbone: Backbone) -> State:
         """Give what a file holds our names; see `Pyramid.named` and `fitting`."""

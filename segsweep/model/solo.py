@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from segsweep.loss.base import BaseCriterion
     from segsweep.model.heads.pyramid import PyramidHead
     from segsweep.model.necks.base import Neck
-    from segsweep.model.segmenter import Segmenter
 
 NMSKernel = Enum("NMSKernel", {"gaussian": "gaussian", "linear": "linear"})
 LEAST_LEVELS = 3  # the first is halved, the last doubled
@@ -121,15 +120,6 @@ class SOLO(Pyramid):
         return SOLOCriterion(
             strides_of(neck.strides), self.scale_ranges, self.pos_scale, self.mask_weight
         )
-
-    def draw_classes(self, model: Segmenter, seed: int) -> None:
-        """Draw `class_tensors` anew."""
-        import torch
-
-        from segsweep.model.heads.solo import SOLOHead
-
-        assert isinstance(model.sem_seg_head, SOLOHead)
-        model.sem_seg_head.reset_classes(torch.Generator().manual_seed(seed))
 
 
 def _is_range(pair: Any) -> bool:

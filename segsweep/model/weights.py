@@ -53,8 +53,8 @@ class LoadReport:
             text += f"; not needed are {len(self.left)} ({self.left[0]} ... {self.left[-1]})"
         if self.built:
             text += (
-                f"; it has no {' and '.join(parts_of(self.built))}, which start at random "
-                f"({len(self.built)} tensors)"
+                f"; it lacks {len(self.built)} that start at random ({self.built[0]} ... "
+                f"{self.built[-1]})"
             )
         if self.drawn:
             why = "the classes are others" if self.classes else "the file has none"
@@ -117,11 +117,6 @@ def load(
             entries[name].copy_(value)
     unnamed = per_class and names is None and not drawn
     return LoadReport(source, file, len(state), drawn, built, left, per_class, unnamed)
-
-
-def parts_of(names: Sequence[str]) -> list[str]:
-    """Return the modules two levels deep that tensors are in: sem_seg_head.neck, backbone.norm0."""
-    return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
 
 
 def _absent(state: State, entries: State, patterns: Sequence[str]) -> list[str]:

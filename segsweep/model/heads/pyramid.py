@@ -10,6 +10,8 @@ from torch import Tensor
 from segsweep.model.heads.base import Head
 
 if TYPE_CHECKING:
+    import torch
+
     from segsweep.data.loader import Target
     from segsweep.model.necks.base import Neck
 
@@ -30,4 +32,8 @@ class PyramidHead(Head):
 
     def read(self, levels: list[Tensor]) -> Any:
         """Levels (B, C_l, H_l, W_l), fine ones first -> raw outputs"""
+        raise NotImplementedError
+
+    def reset_classes(self, generator: torch.Generator | None = None) -> None:
+        """Draw the layer of the classes anew."""
         raise NotImplementedError

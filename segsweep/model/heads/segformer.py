@@ -48,10 +48,6 @@ class SegFormerHead(PyramidHead):
         """Levels (B, C_l, H_l, W_l), from fine to coarse -> logits (B, K, H_0, W_0)"""
         raise NotImplementedError
 
-    def draw_classifier(self, draws: torch.Generator | None = None) -> None:
-        """Draw the layer of the classes as the form's program does."""
-        raise NotImplementedError
-
     def tensors(self, output: PixelLogits) -> dict[str, Tensor]:
         """Return `logits` (B, K, h, w)."""
         return {"logits": output.logits}
@@ -86,11 +82,11 @@ class MMSegForm(SegFormerHead):
         self.fusion_conv = normed(channels * len(neck.channels), channels)
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = nn.Conv2d(channels, classes, 1)
-        self.draw_classifier()
+        self.reset_classes()
 
-    def draw_classifier(self, draws: torch.Generator | None = None) -> None:
-        """Draw `conv_seg`; see `SegFormerHead`."""
-        nn.init.normal_(self.conv_seg.weight, std=0.01, generator=draws)
+    def reset_classes(self, generator: torch.Generator | None = None) -> None:
+        """Draw `conv_seg`; see `PyramidHead`."""
+        nn.init.normal_(self.conv_seg.weight, std=0.01, generator=generator)
         nn.init.zeros_(self.conv_seg.get_parameter("bias"))
 
     def read(self, levels: list[Tensor]) -> PixelLogits:
@@ -113,11 +109,11 @@ class NVlabsForm(SegFormerHead):
         self.dropout = nn.Dropout2d(dropout)
         self.linear_pred = nn.Conv2d(channels, classes, 1)
 
-    def draw_classifier(self, draws: torch.Generator | None = None) -> None:
-        """Draw `linear_pred` as torch draws it; see `SegFormerHead`."""
+    def reset_classes(self, generator: torch.Generator | None = None) -> None:
+        """Draw `linear_pred` as torch draws it; see `PyramidHead`."""
         bound = self.linear_pred.in_channels**-0.5
         for parameter in self.linear_pred.parameters():
-            nn.init.uniform_(parameter, -bound, bound, generator=draws)
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def read(self, levels: list[Tensor]) -> PixelLogits:
         """Compute the logits; see `SegFormerHead`."""

@@ -92,7 +92,7 @@ class SOLOHead(PyramidHead):
         """Leave out the run lengths of masks."""
         self.reader.encoded = False
 
-    def reset_classes(self, generator: torch.Generator) -> None:
+    def reset_classes(self, generator: torch.Generator | None = None) -> None:
         """Draw the layer of the classes anew."""
         _reset(self.conv_cls, generator)
 
