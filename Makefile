@@ -35,6 +35,8 @@ base: setup      ## pretrain the tiny base models again (weights that ship with 
 	$(PY) scripts/pretrain_tiny.py --model maskdino_tiny
 	$(PY) scripts/pretrain_sam.py
 	$(PY) scripts/pretrain_tiny.py --model seem_tiny --device $(DEVICE) --workers $(WORKERS)
+	for model in vit_tiny samenc_tiny swin_tiny; do \
+	  $(PY) scripts/pretrain_heads.py --model $$model --device $(DEVICE) || exit 1; done
 
 bench: setup     ## measure speed and memory side by side with the alternatives
 	$(PY) -m benchmarks

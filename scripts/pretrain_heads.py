@@ -1,8 +1,10 @@
 """Pretrain a tiny backbone under its three heads at once, on the source domain.
 
 Boxes (ATSS), masks (SOLO) and label maps (SegFormer) of the same scenes: what the backbone gives is
-read by all three, their losses are added. One file holds the backbone once, and each neck and head
-under the prefix of its official program.
+read by all three, their losses are added. That teaches SegFormer's head figure and ground, and
+hardly a class: it goes on alone, on the backbone as it is then, with most of the background left
+out. One file holds the backbone once, and each neck and head under the prefix of its official
+program.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ from pretrain_tiny import arguments, pretrain, recolour, words, write
 from torch import Tensor, nn
 
 from segsweep.base.config import Config, compose
+from segsweep.data.base import BACKGROUND, IGNORE
 from segsweep.data.loader import Batch, EvalLoader, TrainLoader
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import tensors
 
 HEADS = {"atss": "digits", "solo": "digits", "segformer": "digits_semantic"}  # and their data
 WEIGHTS = {"atss": 1.0, "solo": 1.0, "segformer": 1.0}  # of the losses
-RECIPE = {"steps": 2000, "batch": 8, "scenes": 4000, "lr": 1e-3, "warmup": 200, "clip": 1.0}
+RECIPE = {
+    "steps": 2000, "batch": 8, "scenes": 4000, "lr": 1e-3,
+    "warmup": 200, "clip": 1.0, "map_steps": 2500, "map_lr": 3e-3, "map_background": 0.15,
+}  # fmt: skip
 RECIPES = {"vit_tiny": RECIPE, "samenc_tiny": RECIPE, "swin_tiny": RECIPE}
 OVERRIDES = (
     "model.weights=null data.domain=source data.val=64 hparams.schedule=cosine "
@@ -38,6 +44,7 @@ def composed(a: argparse.Namespace) -> dict[str, Config]:
         a.model = f"{backbone}_{head}"
         sizes = [f"data={data}", f"data.train={a.scenes}"]
         found[head] = compose([*words(a), *sizes, *OVERRIDES.split()])
+    found["segformer"].hparams.lr = a.map_lr
     a.model = backbone
     return found
 
@@ -57,6 +64,15 @@ def label_maps(config: Config, a: argparse.Namespace) -> Iterator[Batch]:
     if a.state is not None and a.state.exists():
         done = torch.load(a.state, map_location="cpu", weights_only=True)["step"]
     yield from TrainLoader(config.data, a.batch, a.seed, a.workers).batches(done)
+
+
+def without_background(batch: Batch, share: float) -> Batch:
+    """Let only a share of the pixels of no class be known."""
+    for target in batch.targets:
+        assert target.label_map is not None
+        hidden = torch.rand(target.label_map.shape).to(target.label_map.device) >= share
+        target.label_map[(target.label_map == BACKGROUND) & hidden] = IGNORE
+    return batch
 
 
 def score(config: Config, model: Segmenter, device: str) -> dict[str, float | None]:
@@ -87,7 +103,17 @@ def main() -> None:
             total = total + WEIGHTS[head] * model.loss(output, targets)["loss"]
         return total
 
+    def loss_of_map(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            features = models["segformer"].features(recolour(batch.images))
+        targets = without_background(batch, a.map_background).targets
+        output = models["segformer"].sem_seg_head(features, targets)
+        return models["segformer"].loss(output, targets)["loss"]
+
     pretrain(nn.ModuleDict(models), loss_of, configs["atss"], a)
+    alone = {"steps": a.map_steps, "state": a.state and a.state.with_suffix(".maps.pt")}
+    of_maps = argparse.Namespace(**vars(a) | alone)
+    pretrain(models["segformer"].sem_seg_head, loss_of_map, configs["segformer"], of_maps)
     reached, state = {}, {}
     for head, model in models.items():
         config, prefix = configs[head], configs[head].model.prefix
