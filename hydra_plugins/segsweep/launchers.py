@@ -18,13 +18,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from segsweep.base.config import Config, typed
 from segsweep.base.errors import UserError
 from segsweep.base.hydra_parts import job_return, open_dicts, sweep_config
 from segsweep.base.queue import queue
 from segsweep.run.identity import LIVE, Run, State
 from segsweep.story import all_ready
 from segsweep.sweeps.board import Board, last_words
+from segsweep.sweeps.composer import Composer
 from segsweep.sweeps.local import Local, state_or_failed, train_all
 from segsweep.sweeps.options import Slurm
 from segsweep.sweeps.pull import freeze
@@ -68,9 +68,9 @@ for name, conf in (("local", LocalConf), ("slurm", SlurmConf), ("queue", QueueCo
     ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="segsweep")
 
 
-def typed_job(context: HydraContext, config: DictConfig, overrides: Combination) -> Config:
-    """Compose one job of a sweep into typed objects."""
-    return typed(sweep_config(context, config, overrides))
+def composer(context: HydraContext, config: DictConfig) -> Composer:
+    """Return what composes the jobs of a sweep into typed objects."""
+    return Composer(partial(sweep_config, context, config))
 
 
 class RunLauncher(Launcher):
@@ -87,7 +87,7 @@ class RunLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep what composes one job; check the options, whose mistakes are the user's."""
-        self.compose = partial(typed_job, hydra_context, config)
+        self.compose = composer(hydra_context, config)
         self.word = config.hydra.runtime.choices["hydra/launcher"]
         self.options = OmegaConf.to_object(
             OmegaConf.merge(OmegaConf.structured(self.kind), self.given)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -12,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.segsweep.launchers import Job, RunLauncher, typed_job
+from hydra_plugins.segsweep.launchers import Job, RunLauncher, composer
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.hydra_parts import chosen_launcher, failure
 from segsweep.run.identity import Run
@@ -44,7 +43,7 @@ class ProductSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Make the launcher, and what composes one job."""
-        self.compose = partial(typed_job, hydra_context, config)
+        self.compose = composer(hydra_context, config)
         self.name: str | None = config.hydra.runtime.choices.get("sweep")
         self.jobs: Launcher = chosen_launcher(hydra_context, task_function, config)
 

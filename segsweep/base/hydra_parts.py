@@ -41,6 +41,23 @@ def parsed(words: Sequence[str]) -> list[Override]:
     return OverridesParser.create(loader).parse_overrides(list(words))
 
 
+def plain_value(word: str) -> tuple[str, Any] | None:
+    """Return key and value of a word that sets one value of what is there; None for any other.
+
+    Words that add, delete or sweep, name a package or cannot be read are others.
+    """
+    from hydra.core.override_parser.types import OverrideType
+    from hydra.errors import HydraException
+
+    try:
+        (override,) = parsed([word])
+    except HydraException:
+        return None
+    if override.type is not OverrideType.CHANGE or override.package is not None:
+        return None
+    return None if override.is_sweep_override() else (override.key_or_group, override.value())
+
+
 def overrides_of(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the overrides of a command line, and the options on it that Hydra does not have."""
     from hydra._internal.utils import get_args_parser

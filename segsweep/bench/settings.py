@@ -12,7 +12,8 @@ from segsweep.base.errors import UserError
 from segsweep.base.explain import explained
 from segsweep.base.terminal import human, printer
 from segsweep.data.base import Subject
-from segsweep.sweeps.sweeper import Combination, composing, config_of, fitting
+from segsweep.sweeps.composer import Composer
+from segsweep.sweeps.sweeper import Combination, composer, composing, fitting
 
 COLUMNS = ("ms", "IQR", "to base", "CPU to base", "GFLOP", "peak", "delta", "trained")
 
@@ -35,16 +36,19 @@ def comparisons(overrides: Sequence[str]) -> list[Comparison]:
         words.append("model.weights=null")
     by_base: dict[str, Comparison] = {}
     with explained(), composing(words) as (_, combinations):
-        for combination, config in fitting(combinations, config_of):
-            _add(combination, config, by_base)
+        compose = composer()
+        for combination, config in fitting(combinations, compose):
+            _add(combination, config, compose, by_base)
     return list(by_base.values())
 
 
-def _add(combination: Combination, config: Config, by_base: dict[str, Comparison]) -> None:
+def _add(
+    combination: Combination, config: Config, compose: Composer, by_base: dict[str, Comparison]
+) -> None:
     """Add one setting to its base, unless that has its method already."""
     method = [word for word in combination if word.startswith(("peft=", "peft."))]
     others = [word for word in combination if word not in method]
-    base = config_of([*others, "peft=frozen"])
+    base = compose([*others, "peft=frozen"])
     parts = [plain(part) for part in (base.model, base.data, base.trainer)]
     settings = by_base.setdefault(json.dumps(parts), Comparison(base)).settings
     if config.peft not in (base.peft, *(known.peft for known in settings.values())):

@@ -25,12 +25,13 @@ from segsweep.data.base import trainable
 from segsweep.metrics.ceiling import Ceiling, ceiling
 from segsweep.model.files import locate, recognised
 from segsweep.run.identity import LIVE, Run, State, state_of
+from segsweep.sweeps.composer import Composer
 from segsweep.sweeps.cost import Cost, estimate, finished_runs, probe
 from segsweep.sweeps.names import directories
 from segsweep.sweeps.options import Slurm
 from segsweep.sweeps.slurm import alike, script
 from segsweep.sweeps.status import UNREADABLE, jobs
-from segsweep.sweeps.sweeper import Combination, composing, config_of, left_out
+from segsweep.sweeps.sweeper import Combination, composer, composing, left_out
 
 
 @dataclass
@@ -72,17 +73,18 @@ def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Pl
     Raises UserError for words that say no sweep.
     """
     with explained(), composing(overrides) as (hydra_config, combinations):
-        plan = [_composed(words) for words in combinations]
+        compose = composer()
+        plan = [_composed(words, compose) for words in combinations]
     if all(entry.unfit for entry in plan):
         plan = [Planned(entry.words, faults=[entry.unfit or ""]) for entry in plan]
     _check(plan, fetch)
     return hydra_config, plan
 
 
-def _composed(words: Combination) -> Planned:
+def _composed(words: Combination, compose: Composer) -> Planned:
     try:
         with explained():
-            return Planned(words, Run(config_of(words)))
+            return Planned(words, Run(compose(words)))
     except Unfit as reason:
         return Planned(words, state="left out", unfit=str(reason))
     except UserError as error:

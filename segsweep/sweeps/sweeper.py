@@ -20,15 +20,17 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from omegaconf import DictConfig
 
-from segsweep.base.config import Config, typed
+from segsweep.base.config import Config
 from segsweep.base.errors import Unfit
 from segsweep.base.hydra_parts import initialized, parsed
 from segsweep.base.overrides import readable
 from segsweep.base.words import without_folders
+from segsweep.sweeps.composer import Composer
 
 Combination = list[str]  # override strings of one run
 T = TypeVar("T")
@@ -135,11 +137,11 @@ def configs(arguments: Sequence[str]) -> Iterator[tuple[Combination, Config]]:
     Raises as `fitting`.
     """
     with composing(arguments) as (_, combinations):
-        yield from fitting(combinations, config_of)
+        yield from fitting(combinations, composer())
 
 
-def config_of(words: Combination) -> Config:
-    """Compose one run inside `composing`."""
+def composer() -> Composer:
+    """Return what composes the runs of a command line inside `composing`."""
     import hydra
 
-    return typed(hydra.compose("train", overrides=words))
+    return Composer(partial(hydra.compose, "train"))
