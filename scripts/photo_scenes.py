@@ -13,17 +13,13 @@ flickr.com); brick, grass, gravel, camera, chelsea, coffee (CC0), astronaut, moo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from importlib.util import find_spec
 from math import cos, pi, sin
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-
-from segsweep.data.base import Annotation, DataSet, Record
-from segsweep.data.formats import masks as rle
 
 PACKAGES = {
     "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
@@ -72,7 +68,9 @@ class Brush:
     def noise(self, side: int, cells: int) -> np.ndarray:
         """Draw a smooth field with about `cells` bumps along a side. -> (side, side) in 0..1"""
         grid = self.dice.integers(0, 256, (cells + 1, cells + 1), dtype=np.uint8)
-        return np.asarray(Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC)) / 255
+        return (
+            np.asarray(Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC)) / 255
+        )
 
     def photograph(self, side: int) -> np.ndarray:
         """Cut a square out of a photograph. -> (side, side, 3) 0..255"""
@@ -191,7 +189,9 @@ class Canvas:
         )
         window = self.pixels[rows, columns]
         if depth > 0:
-            cast = np.roll(blurred(alpha, 0.5 + 0.06 * h), (round(0.07 * h), round(0.05 * h)), (0, 1))
+            cast = np.roll(
+                blurred(alpha, 0.5 + 0.06 * h), (round(0.07 * h), round(0.05 * h)), (0, 1)
+            )
             window *= 1 - depth * cast[own][..., None]
         window += alpha[own][..., None] * (surface[own] - window)
         inside = alpha > 0.5
@@ -255,35 +255,3 @@ def draw(split: str, index: int, side: int) -> tuple[np.ndarray, np.ndarray]:
             lay(canvas, brush)
         if len(objects := canvas.objects()):
             return finished(canvas.pixels, brush), objects
-
-
-@dataclass
-class Scenes(DataSet):
-    """Held scenes as a data set, for evaluators; training draws its own as it goes."""
-
-    val: int = 48
-    side: int = 128
-    semantic: bool = field(default=False)
-
-    def classes(self) -> list[str]:
-        """Return the one class."""
-        return ["object"]
-
-    def records(self, split: str) -> list[Record]:
-        """Return the held scenes, whatever the split."""
-        return self._records
-
-    def image(self, record: Record) -> np.ndarray:
-        """Return the pixels of a scene. (side, side, 3) uint8 RGB"""
-        return draw("val", record.image_id, self.side)[0]
-
-    @cached_property
-    def _records(self) -> list[Record]:
-        return [self._record(index) for index in range(1, self.val + 1)]
-
-    def _record(self, index: int) -> Record:
-        objects = rle.encode(draw("val", index, self.side)[1])
-        annotations = [
-            Annotation(0, o, rle.bbox(o), float(rle.area(o)), id=k) for k, o in enumerate(objects, 1)
-        ]
-        return Record(index, str(index), self.side, self.side, annotations)

@@ -17,19 +17,21 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from photo_scenes import Scenes, draw
+from photo_scenes import draw
 from pretrain_tiny import keep, restore
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segsweep.base.config import Config, compose
-from segsweep.data.base import BACKGROUND, Record
-from segsweep.data.formats.masks import area
+from segsweep.data.base import BACKGROUND, Annotation, DataSet, Record
+from segsweep.data.formats import masks as rle
 from segsweep.data.loader import Batch, EvalLoader, collate
 from segsweep.data.transforms import Sample
 from segsweep.model.segmenter import Segmenter
@@ -46,15 +48,53 @@ WARMUP, FALL = 100, 0.2  # steps, and the part of all at whose end the rate is 0
 SURE = 0.5  # score of what is counted as found
 
 
+@dataclass
+class Scenes(DataSet):
+    """Held scenes as a data set, for evaluators; training draws its own as it goes."""
+
+    val: int = 48
+    side: int = 128
+
+    def classes(self) -> list[str]:
+        """Return the one class."""
+        return ["object"]
+
+    def records(self, split: str) -> list[Record]:
+        """Return the held scenes, whatever the split."""
+        return self._records
+
+    def image(self, record: Record) -> np.ndarray:
+        """Return the pixels of a scene. (side, side, 3) uint8 RGB"""
+        return draw("val", record.image_id, self.side)[0]
+
+    @cached_property
+    def _records(self) -> list[Record]:
+        return [self._record(index) for index in range(1, self.val + 1)]
+
+    def _record(self, index: int) -> Record:
+        objects = rle.encode(draw("val", index, self.side)[1])
+        annotations = [
+            Annotation(0, o, rle.bbox(o), float(rle.area(o)), id=k)
+            for k, o in enumerate(objects, 1)
+        ]
+        return Record(index, str(index), self.side, self.side, annotations)
+
+
+@dataclass
+class SceneMaps(Scenes):
+    """The same for models of label maps; what is judged is read off the objects all the same."""
+
+    task: ClassVar[str] = "semantic"
+
+
 def composed(a: argparse.Namespace) -> Config:
     """Compose the config, and put the held scenes in its place of data."""
     rates = [f"hparams.{name}={value}" for name, value in RECIPES[a.model].items()]
-    semantic = ["data=digits_semantic"] if a.model == "photo_segformer" else ["data=digits"]
-    config = compose(["--config-dir", str(WORDS), f"model={a.model}", *semantic, *rates])
-    held = Scenes(name="scenes", val=a.held, side=a.side, size=[a.side, a.side])
-    if semantic == ["data=digits_semantic"]:
-        held.task = "semantic"
-    config.data = held
+    maps = a.model == "photo_segformer"
+    data = "digits_semantic" if maps else "digits"  # a place for the scenes, and its metrics
+    config = compose(["--config-dir", str(WORDS), f"model={a.model}", f"data={data}", *rates])
+    kind = SceneMaps if maps else Scenes
+    config.data = kind(name="scenes", val=a.held, side=a.side, size=[a.side, a.side])
     return config
 
 
@@ -102,7 +142,7 @@ def score(config: Config, model: Segmenter, side: int) -> dict[str, Any]:
         if evaluator is not None:
             evaluator.update(batch, found)
             masks = [rle for one in found for rle in one.rles]
-            empty, total = empty + sum(area(m) == 0 for m in masks), total + len(masks)
+            empty, total = empty + sum(rle.area(m) == 0 for m in masks), total + len(masks)
             sure = [one.above(SURE).masks for one in found]
             there = torch.stack([m.any(0) if len(m) else torch.zeros(side, side) > 0 for m in sure])
         else:
@@ -152,7 +192,7 @@ def train(config: Config, model: Segmenter, a: argparse.Namespace) -> None:
 
 def main() -> None:
     """Train, write the whole model."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--model", choices=RECIPES, required=True)
     parser.add_argument("--lite0", type=Path, required=True, help="the backbone's weights")
     parser.add_argument("--steps", type=int, required=True, help="of all, those done included")

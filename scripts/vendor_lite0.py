@@ -24,6 +24,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save
+from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
@@ -85,7 +86,7 @@ def best_word(network: nn.Module, picture: Path) -> str:
     mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.no_grad():
         best = network.eval()(((pixels - mean) / deviation)[None]).argmax(1)
-    return timm.data.ImageNetInfo().index_to_description(int(best))
+    return ImageNetInfo().index_to_description(int(best))
 
 
 def classifier(wheel: Path) -> nn.Module:
@@ -104,7 +105,7 @@ def backbone(network: nn.Module) -> State:
 
 def main() -> None:
     """Write the backbone and its notice."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segsweep.base.config import compose
+from segsweep.base.config import compose, words
 from segsweep.base.errors import UserError
 from segsweep.base.words import files
 from segsweep.data.base import Subject
@@ -146,6 +146,12 @@ def test_official_weights_know_their_classes(tmp_path):
     assert report.facts()["drawn"] == report.drawn
 
 
+def sizes_fetched(kind: type) -> list[int]:
+    """Megabytes of the whole models of a family that are fetched."""
+    named = [weights_of(word) for word in files("model") if issubclass(words("model")[word], kind)]
+    return [int(w.megabytes) for w in map(BaseWeights.of, named) if w.remote and w.megabytes]
+
+
 def test_a_base_that_knows_other_data_only_says_what_would_help(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SEGSWEEP_WEIGHTS", raising=False)
@@ -160,6 +166,7 @@ def test_a_base_that_knows_other_data_only_says_what_would_help(tmp_path, monkey
             assert config.model.advice(data) == ""
         (line,) = config.model.advice(other).splitlines()
         larger = BaseWeights.of(weights_of(source.larger))
+        assert int(larger.megabytes) == min(sizes_fetched(type(config.model)))  # the smallest
         for part in (f"data={source.knows}", f"model={source.larger}", f"{larger.megabytes} MB"):
             assert part in line
         assert "fetches" in line

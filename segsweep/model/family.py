@@ -187,14 +187,26 @@ class Family(Choice):
 
     def advice(self, data: DataSet) -> str:
         """Say that the base weights know other data only, and which word knows more; else ""."""
+        if not (instead := self.instead(data)):
+            return ""
+        knows = BaseWeights.of(self.weights or "").knows
+        return (
+            f"model={self.name} was pretrained on data={knows} only: expect scores near 0. "
+            f"For real results: {instead}"
+        )
+
+    def instead(self, data: DataSet) -> str:
+        """Say what to choose in place of a base that knows other data only; else "".
+
+        It is the official model that it is a miniature of, and what fetching this one takes.
+        """
         source = BaseWeights.of(self.weights) if self.weights is not None else BaseWeights("")
         if source.knows in ("", data.name, data.pictures_of):
             return ""
-        said = f"model={self.name} was pretrained on data={source.knows} only: expect scores near 0"
         if not source.larger:
-            return f"{said}. For real results name other weights: model.weights=FILE"
+            return "model.weights=FILE"
         cost = BaseWeights.of(weights_of(source.larger)).cost()
-        return f"{said}. For real results: model={source.larger}{cost and f' ({cost})'}"
+        return f"model={source.larger}{cost and f' ({cost})'}"
 
     def build(self, subject: Subject) -> Segmenter:
         """Build the model with random weights."""

@@ -76,11 +76,12 @@ def unlearnt(config: Config, metric: dict[str, Any] | None) -> str:
         return ""
     if learnt(metric["value"], metric["unit"], metric["direction"]):
         return ""
+    model, instead = config.model, config.model.instead(config.data)
+    base = f"model={model.name} now{instead and f'; better: {instead}'}"
     return (
         f"nothing has been learnt ({config.metrics.key} is below {FLOOR:g}): more epochs "
         f"(hparams.epochs={config.hparams.epochs} now), a larger learning rate "
-        f"(hparams.lr={config.hparams.lr:g} now) or a base that knows such images "
-        f"(model={config.model.name} now) may help"
+        f"(hparams.lr={config.hparams.lr:g} now) or a base that knows such images ({base}) may help"
     )
 
 
