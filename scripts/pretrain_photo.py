@@ -130,13 +130,14 @@ def rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARMUP, (steps - step) / (FALL * steps))
 
 
-def score(config: Config, model: Segmenter, side: int) -> dict[str, Any]:
+def score(config: Config, model: Segmenter, device: str) -> dict[str, Any]:
     """Return what is reached on held scenes, in percent: AP, AP50, empty masks, IoU of all."""
     model.eval()
     instances = config.data.task == "instances"
     evaluator = config.metrics.evaluator(config.data, "val") if instances else None
     empty = total = both = either = 0
     for batch in EvalLoader(config.data, "val", 8):
+        batch = batch.to(device)
         found = model.find(batch)
         truth = torch.stack([t.masks.any(0) for t in batch.targets])
         if evaluator is not None:
@@ -144,7 +145,7 @@ def score(config: Config, model: Segmenter, side: int) -> dict[str, Any]:
             masks = [rle for one in found for rle in one.rles]
             empty, total = empty + sum(rle.area(m) == 0 for m in masks), total + len(masks)
             sure = [one.above(SURE).masks for one in found]
-            there = torch.stack([m.any(0) if len(m) else torch.zeros(side, side) > 0 for m in sure])
+            there = torch.stack([m.any(0) for m in sure])
         else:
             there = torch.stack([one.label_map(True) != BACKGROUND for one in found])
         both, either = both + int((there & truth).sum()), either + int((there | truth).sum())
@@ -173,6 +174,7 @@ def train(config: Config, model: Segmenter, a: argparse.Namespace) -> None:
         torch.manual_seed(step_seed(a.seed, step))
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate_factor(step, a.steps)
+        batch = batch.to(a.device)
         loss = model.loss(model(batch.images, batch.targets), batch.targets)["loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -184,7 +186,7 @@ def train(config: Config, model: Segmenter, a: argparse.Namespace) -> None:
             continue
         facts = {"model": a.model, "side": a.side, "step": step + 1, "steps": a.steps}
         seconds = {"cpu": round((time.process_time() - begun) / count, 3)}  # of a step
-        tell(a, {**facts, **seconds, "loss": total / count, **score(config, model, a.side)})
+        tell(a, {**facts, **seconds, "loss": total / count, **score(config, model, a.device)})
         if full:
             keep(a.state, step + 1, model, optimizer)
         begun, total, count = time.process_time(), 0.0, 0
@@ -198,6 +200,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True, help="of all, those done included")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=128, help="pixels of a scene")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=200, help="steps between scores")
     parser.add_argument("--held", type=int, default=48, help="scenes that are scored")
@@ -210,12 +213,14 @@ def main() -> None:
     plain = load_file(a.lite0)
     model.backbone.load_state_dict(config.model.backbone.weights(plain, model.backbone))
     model.backbone.requires_grad_(False)
+    model.to(a.device)
     if a.steps:
         train(config, model, a)
-    state = {n: t.half() if t.is_floating_point() else t for n, t in tensors(model).items()}
+    state = {n: t.cpu().contiguous() for n, t in tensors(model).items()}
+    state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
     recipe = {k: str(v) for k, v in vars(a).items() if k not in ("lite0", "state", "out")}
     facts = {"recipe": json.dumps(recipe), "classes": json.dumps(config.data.classes())}
-    save_file({n: t.contiguous() for n, t in state.items()}, a.out, metadata=facts)
+    save_file(state, a.out, metadata=facts)
     print(f"{a.out}  {a.out.stat().st_size / 1e6:.1f} MB")
 
 
