@@ -9,6 +9,7 @@ warm-up, and falls to 0 over the last fifth of the steps; the state file is writ
 full only, so that the same command with more steps, or another side, goes on from there. Beside it
 lies the learning curve (.jsonl): scores on held scenes by step and by seconds of the processor that
 training took. `--steps 0` writes the backbone under a head as it is drawn, to compare with.
+The file names no classes: a set of one class takes what "object" has learnt for it.
 """
 
 from __future__ import annotations
@@ -219,8 +220,7 @@ def main() -> None:
     state = {n: t.cpu().contiguous() for n, t in tensors(model).items()}
     state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
     recipe = {k: str(v) for k, v in vars(a).items() if k not in ("lite0", "state", "out")}
-    facts = {"recipe": json.dumps(recipe), "classes": json.dumps(config.data.classes())}
-    save_file(state, a.out, metadata=facts)
+    save_file(state, a.out, metadata={"recipe": json.dumps(recipe)})
     print(f"{a.out}  {a.out.stat().st_size / 1e6:.1f} MB")
 
 
