@@ -19,6 +19,7 @@ TALK = (  # of libraries, about what is deliberate here or regards nobody who us
     r".*in eval mode at the start.*",
     r".*`srun` command is available.*",
     r".*does not have many workers.*",
+    r".*have no `val_dataloader`.*",
     r".*Tensor Cores.*",
     r".*Sparse invariant checks.*",
 )

@@ -1,7 +1,8 @@
 """All variants of one base measured in one process, and the record of each.
 
     {"kind": "bench", "config": {..., "bench": {"form", "size", "classes", "threads", "device"}},
-     "params": {...}, "bench": {"median_ms", "ratio": {"median", "low", "high"}, "flops", ...}}
+     "params": {...}, "bench": {"median_ms", "ratio": {"median", "low", "high"}, "flops", ...,
+                                "train": {"median_ms", "peak_mib", "total_s", ...}}}
 
 Records lie in results/bench/, apart from those of runs: nothing here was trained.
 """
@@ -13,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,12 +23,13 @@ import torch
 from torch import Tensor
 
 from segsweep.base.config import SCHEMA, Config, plain
-from segsweep.base.errors import UserError
 from segsweep.base.files import write_json
+from segsweep.base.terminal import watched
+from segsweep.bench import training
 from segsweep.bench.clock import Estimate, Times, rounds, spread
 from segsweep.bench.count import count
+from segsweep.bench.settings import Plan
 from segsweep.bench.variants import Variant, variants
-from segsweep.data.base import Subject
 from segsweep.data.geometry import DIVISOR
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import git, now, versions
@@ -37,25 +39,14 @@ from segsweep.run.restore import assemble
 ARRANGEMENT = "all variants in one process, which shares the tensors of the base, in turns"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How to measure: images of `size` (height, width), with models made for a `subject`."""
-
-    size: tuple[int, int]
-    subject: Subject
-    batches: list[int]  # images at once; 1 is the first
-    rounds: int
-    warmup: int
-    seconds: float  # per size of a batch, after which no round begins
-
-
 def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[dict[str, Any]]:
     """Measure a base and each of the settings of a method on it; return their records.
 
     Raises:
-        UserError: the model cannot be built, or takes no images of this size.
+        UserError: the model cannot be built, takes no images of this size, or cannot be trained.
     """
     started, start = now(), time.monotonic()
+    trained = _trained(settings, plan) if plan.train else {}
     device, cast = arithmetic(base.trainer)
     model, *_ = assemble(base, list(plan.subject.texts), plan.subject)
     model.sem_seg_head.only_pixels()
@@ -66,7 +57,7 @@ def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[di
         compared = [v for label, config in named.items() for v in variants(model, config, label)]
         costs = [_cost(variant.model, plan, device) for variant in compared]
         times = {n: _times(compared, n, plan, device) for n in plan.batches}
-    heads = [_head(v, plan, device) for v in compared]
+    heads = [_head(v, plan, device, v.setting in trained) for v in compared]
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     weights = {"weights": base.model.weights or "random", "base_bytes": size}
     common = {"base": heads[0]["id"], **weights, "arrangement": ARRANGEMENT, "warmup": plan.warmup}
@@ -79,6 +70,7 @@ def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[di
                 "images_per_s": {str(n): 1e3 * n / median(t[i].wall) for n, t in times.items()},
                 **costs[i],
                 "checkpoint_bytes": variant.delta_bytes,
+                **({"train": trained[variant.setting]} if variant.setting in trained else {}),
                 **common,
             },
             **ended,
@@ -86,6 +78,12 @@ def measure(base: Config, settings: Mapping[str, Config], plan: Plan) -> list[di
         }
         for i, variant in enumerate(compared)
     ]
+
+
+def _trained(settings: Mapping[str, Config], plan: Plan) -> dict[str, dict[str, Any]]:
+    """Measure training steps of each setting, before anything else takes memory."""
+    shown = watched(settings.items(), len(settings), "training steps")
+    return {label: training.measured(config, plan) for label, config in shown}
 
 
 def numbers(times: Times, base: Times) -> dict[str, Any]:
@@ -134,14 +132,8 @@ def _images(plan: Plan, number: int, device: torch.device) -> Tensor:
 
 
 def _first(model: Segmenter, plan: Plan, device: torch.device) -> None:
-    try:
+    with training.sized(plan):
         model(_images(plan, 1, device))
-    except (RuntimeError, UserError) as error:
-        height, width = plan.size
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"--size {height} {width}: the model takes no such images ({reason})"
-        ) from error
 
 
 def _cost(model: Segmenter, plan: Plan, device: torch.device) -> dict[str, float]:
@@ -179,7 +171,7 @@ def _call(model: Segmenter, images: Tensor, output: Any, plan: Plan) -> Callable
     return call
 
 
-def _head(variant: Variant, plan: Plan, device: torch.device) -> dict[str, Any]:
+def _head(variant: Variant, plan: Plan, device: torch.device, trained: bool) -> dict[str, Any]:
     """What a record says before anything is measured; its id names what is measured."""
     config, counts = variant.config, variant.counts
     conditions = {
@@ -189,6 +181,8 @@ def _head(variant: Variant, plan: Plan, device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
+    if trained:
+        conditions["train"] = training.conditions(config, plan)
     described = {**plain(config), "bench": conditions}
     groups = ("model", "peft", "data", "trainer", "bench")
     content = json.dumps([described[group] for group in groups], sort_keys=True)

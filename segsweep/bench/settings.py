@@ -11,11 +11,29 @@ from segsweep.base.config import Config, plain
 from segsweep.base.errors import UserError
 from segsweep.base.explain import explained
 from segsweep.base.terminal import human, printer
-from segsweep.data.base import Subject
+from segsweep.data.base import Subject, trainable
 from segsweep.sweeps.composer import Composer
 from segsweep.sweeps.sweeper import Combination, composer, composing, fitting
 
 COLUMNS = ("ms", "IQR", "to base", "CPU to base", "GFLOP", "peak", "delta", "trained")
+STEP = ("step ms", "step peak", "training")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure: images of `size` (height, width), with models made for a `subject`.
+
+    Training steps are measured where `train` says so; `images` are those of an epoch, if known.
+    """
+
+    size: tuple[int, int]
+    subject: Subject
+    batches: list[int]  # images at once; 1 is the first
+    rounds: int
+    warmup: int
+    seconds: float  # per size of a batch, after which no round begins
+    train: bool = False
+    images: int | None = None
 
 
 @dataclass
@@ -63,14 +81,23 @@ def show(records: Sequence[dict[str, Any]]) -> None:
     details = ", ".join(f"{key} {conditions[key]}" for key in ("size", "classes", "threads"))
     title = f"{records[0]['params']['base']}: {details}, {bench['rounds']} rounds"
     larger = [number for number in bench["images_per_s"] if number != "1"]
+    trained = next((r["config"]["bench"]["train"] for r in records if "train" in r["bench"]), None)
+    more = [*(f"images/s by {number}" for number in larger), *(STEP if trained else ())]
     grid = Table("setting", title=title, title_justify="left")
-    for name in (*COLUMNS, *(f"images/s by {number}" for number in larger)):
+    for name in (*COLUMNS, *more):
         grid.add_column(name, justify="right", no_wrap=True)
     for record in records:
         speed = [f"{record['bench']['images_per_s'][number]:.3g}" for number in larger]
-        grid.add_row(record["setting"], *_cells(record["bench"], record["params"]), *speed)
-    printer(width=160).print(grid)
+        step = _step(record["bench"].get("train")) if trained else []
+        grid.add_row(record["setting"], *_cells(record["bench"], record["params"]), *speed, *step)
+    printer(width=200 if trained else 160).print(grid)
     print("to base: median over rounds, [95 % interval]; weights: " + bench["weights"])
+    if trained:
+        print(
+            f"step: one of training, unmerged, of {trained['batch']} images, {trained['at_once']} "
+            "at once; peak: all that a process of its own holds then, on a GPU all its tensors; "
+            "training: as many steps as the epochs have, on one device"
+        )
 
 
 def _cells(bench: dict[str, Any], params: dict[str, Any]) -> list[str]:
@@ -86,10 +113,44 @@ def _cells(bench: dict[str, Any], params: dict[str, Any]) -> list[str]:
     ]
 
 
+def _step(train: dict[str, Any] | None) -> list[str]:
+    """Return the cells of `STEP`; the base has none."""
+    if train is None:
+        return [""] * len(STEP)
+    whole = "" if train["total_s"] is None else f"{train['total_s'] / 3600:,.2f} h"
+    return [f"{train['median_ms']:,.1f}", human(train["peak_mib"] * 2**20), whole]
+
+
 def _ratio(estimate: dict[str, float | None]) -> str:
     ends = [estimate["low"], estimate["high"]]
     interval = " ".join(f"{end:.3f}" for end in ends if end is not None)
     return f"{estimate['median']:.3f}" + (f" [{interval}]" if interval else "")
+
+
+def must_train(comparison: Comparison) -> None:
+    """Raise UserError where nothing but the frozen base is asked for, or several devices are."""
+    trainer = comparison.base.trainer
+    if (devices := trainer.devices * trainer.nodes) > 1:
+        raise UserError(
+            f"bench --train: measures steps on one device, not {devices}; leave trainer.devices "
+            "and trainer.nodes out"
+        )
+    if not comparison.settings:
+        base = comparison.base.model.name
+        raise UserError(
+            f"bench --train: peft=frozen has nothing to train on model={base}; choose a method, "
+            "as in peft=lora, or leave --train out"
+        )
+
+
+def images(base: Config, number: int | None) -> int | None:
+    """Return the images of an epoch: as many as is said, else those of the data, if at hand."""
+    if number:
+        return number
+    try:
+        return len(trainable(base.data))
+    except UserError:
+        return None
 
 
 def subject(base: Config, number: int | None) -> Subject:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from segsweep.base.config import Config, plain
+from segsweep.model.layers.seam import seams
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.apply import Counts, apply, merge
 from segsweep.peft.delta import delta_bytes
@@ -25,32 +26,39 @@ MERGED, UNMERGED = "merged", "unmerged"
 class Variant:
     """One model to measure; `form` tells the two of a method that can be merged apart."""
 
-    label: str
+    setting: str
     config: Config
     form: str | None
     model: Segmenter
     counts: Counts
     delta_bytes: int  # of the file that a run of this setting leaves
 
+    @property
+    def label(self) -> str:
+        """What it is called among the others."""
+        return f"{self.setting} {self.form}" if self.form else self.setting
 
-def variants(base: Segmenter, config: Config, label: str) -> Iterator[Variant]:
-    """Apply a method to copies of a base: as it trains, and merged where it edits weights.
 
-    `label` is what the setting is called.
+def variants(base: Segmenter, config: Config, setting: str) -> Iterator[Variant]:
+    """Apply a method to copies of a base: as it trains, and merged where something of it can be.
+
+    `setting` is what the method with its options is called.
     """
-    for form in (UNMERGED, MERGED):
-        model = _sharing(base)
-        counts = apply(model, config.peft, config.model.roles)
-        edits = any(parametrize.is_parametrized(module) for module in model.modules())
-        size = _size(model, config) if counts.trainable else 0
-        if edits and form == MERGED:
-            _detach(model)
-            merge(model)
+    unmerged, merged = _sharing(base), _sharing(base)
+    counts = [apply(model, config.peft, config.model.roles) for model in (merged, unmerged)][-1]
+    size = _size(unmerged, config) if counts.trainable else 0
+    forms = {UNMERGED: unmerged, MERGED: merged} if _folded(merged) else {None: unmerged}
+    for form, model in forms.items():
         model.requires_grad_(False).eval()
-        if not edits:
-            yield Variant(label, config, None, model, counts, size)
-            return
-        yield Variant(f"{label} {form}", config, form, model, counts, size)
+        yield Variant(setting, config, form, model, counts, size)
+
+
+def _folded(model: Segmenter) -> bool:
+    """Merge a model, and say whether there was anything to fold: edits or fillings."""
+    _detach(model)
+    edited = any(parametrize.is_parametrized(module) for module in model.modules())
+    filled = [name for name, seam in seams(model).items() if seam.filling is not None]
+    return merge(model) != filled or edited
 
 
 def _sharing(model: Segmenter) -> Segmenter:

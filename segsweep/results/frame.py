@@ -38,6 +38,7 @@ UNUSUAL = re.compile(rb"[\x80-\xff]|\\[^nt\"\\/]")
 """Bytes of a record that holds more than plain letters: only these may turn a terminal over."""
 
 LEFT_OUT = {"error.traceback", "files", "optimizer", "classes", "bench.all_ms", "bench.all_cpu_ms"}
+LEFT_OUT |= {"bench.train.all_ms"}
 """Long texts and lists, and hashes of files, which stay in the records."""
 
 WHOLE = {

@@ -10,6 +10,7 @@ from typing import Any
 from segsweep.results.cells import Key
 from segsweep.results.settings import LabelledRun, arrange, order
 from segsweep.results.spec import KEY, Spec
+from segsweep.results.sweeps import asked_by
 from segsweep.results.wording import (
     QUANTITIES,
     Values,
@@ -24,7 +25,7 @@ from segsweep.results.wording import (
 )
 
 ORIGINS = ("reported", "ours")
-BENCH = "bench."  # what metrics of the verb `bench` begin with
+BENCH = "bench."  # what metrics of the verb `bench` begin with; only its records have them
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,24 @@ def qualifying(spec: Spec, runs: list[Values]) -> list[Values]:
     """
     published = (run for run in runs if run["origin"] == "reported")
     printed = [run for run in published if table_of(run) == spec.reported]
-    timed = any(metric.startswith(BENCH) for metric in spec.metrics)  # a table of benchmarks
-    ours = [r for r in runs if r["origin"] == "ours" and timed == (r.get("kind") == "bench")]
+    benched = {metric.startswith(BENCH) for metric in spec.metrics}  # a table may ask for both
+    ours = [r for r in runs if r["origin"] == "ours" and _benched(r) in benched]
     if spec.reported:
         places = _places(printed, runs)
         sets = {data for data, _, _ in places}
         named = [run for run in ours if run["config.data.name"] in sets]
         known = {run.get("data.fingerprint"): run["config.data.name"] for run in named}
-        ours = [run for run in ours if not places.isdisjoint(_readings(run, known))]
+        ours = [run for run in ours if not places.isdisjoint(_readings(run, known, sets))]
     ours = [run for run in ours if _fits(run, spec.where)]
+    ours = asked_by(spec.sweep, ours) if spec.sweep else ours
     for key in spec.varies:
         ours = _varying(ours, key)
     return [*printed, *ours]
+
+
+def _benched(run: Values) -> bool:
+    """Say whether the verb `bench` made a record: its model was measured, not trained."""
+    return run.get("kind") == "bench"
 
 
 def _varying(runs: list[Values], key: str) -> list[Values]:
@@ -102,16 +109,18 @@ def _places(printed: list[Values], runs: list[Values]) -> set[Key]:
     }
 
 
-def _readings(run: Values, known: dict[Any, str]) -> list[Key]:
+def _readings(run: Values, known: dict[Any, str], sets: set[str]) -> list[Key]:
     """Return data, model and method of a run of ours; its model by word and by architecture.
 
     Data are what a set's own word declares, here or in a run on the same content (`known`, by
-    fingerprint): a folder's name proves nothing.
+    fingerprint): a folder's name proves nothing. What `bench` measured is of noise, so of each of
+    the `sets`.
     """
-    data: str = run["config.data.name"]
-    content = known.get(run.get("data.fingerprint") or data, data)
+    word: str = run["config.data.name"]
+    content = known.get(run.get("data.fingerprint") or word, word)
+    data = sets if _benched(run) else (word, content)
     models = run["config.model.name"], f"{run['architecture']} {run['backbone']}"
-    return [(word, model, run["config.peft.name"]) for word in (data, content) for model in models]
+    return [(word, model, run["config.peft.name"]) for word in data for model in models]
 
 
 def observations(spec: Spec, runs: list[Values], origins: Sequence[str]) -> list[Observation]:
@@ -181,10 +190,11 @@ def recorded(run: Values, key: str) -> Any:
 def _numbers(run: LabelledRun, spec: Spec) -> list[tuple[str, str, float | None]]:
     """Return what the table asks for with the run's name for it and its value.
 
-    A failed run lacks the first of them.
+    A failed run lacks the first of them. Beside runs, a benchmark gives what only it measures.
     """
     values = run.values
-    wanted = [_key(values) if metric == KEY else metric for metric in spec.metrics]
+    asked = [m for m in spec.metrics if m.startswith(BENCH) or not _benched(values)]
+    wanted = [_key(values) if metric == KEY else metric for metric in asked]
     if values["status"] != "done":
         return [(wanted[0], "", None)]
     numbers = [(metric, *_value(values, metric)) for metric in wanted]

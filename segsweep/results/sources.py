@@ -19,6 +19,23 @@ def mixed_code(runs: list[Values]) -> str:
     return f"Mixed code versions: {mixed}."
 
 
+def measured(runs: list[Values]) -> str:
+    """Say where and how steps of training were measured, if there are such numbers."""
+    conditions = (_condition(run) for run in runs if run.get("bench.train.median_ms") is not None)
+    return f"Measured: {first(told)}." if (told := dict.fromkeys(conditions)) else ""
+
+
+def _condition(run: Values) -> str:
+    def said(key: str) -> str:
+        return str(run.get(f"config.bench.{key}"))
+
+    return (
+        f"on {said('device')}, images of {said('size')}, steps of {said('train.batch')} "
+        f"({said('train.at_once')} at once, {said('train.objects')} objects each) in "
+        f"{run.get('config.trainer.precision')}, memory of the {run.get('bench.train.memory')}"
+    )
+
+
 def counted_elsewhere(table: Table) -> str:
     """Say which rows hold parameters as another package counts them, not by a formula."""
     if not any(fact.startswith("params.") for fact in table.spec.facts):

@@ -33,6 +33,7 @@ class Spec:
     metric: Any = KEY  # what is measured ("mask AP") or recorded ("segm_AP"); also several
     facts: list[str] = field(default_factory=list)  # recorded numbers in front of the metric
     where: dict[str, Any] = field(default_factory=dict)  # runs of ours that qualify: key -> values
+    sweep: str = ""  # only models and settings of methods that this sweep has (`+sweep=`)
     varies: list[str] = field(default_factory=list)  # only methods on models whose runs differ here
     reported: str = ""  # the published table that it stands for: "000 2a"
     reference: str = ""  # setting that the other rows are compared with
