@@ -1,27 +1,39 @@
 """The verb `bench`: costs of methods at inference, against counts by hand."""
 
+import csv
+import io
 import itertools
 import json
+import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
-from records import record, write
+from records import record, record_of, write
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from segsweep.base.config import compose
+from segsweep.base.config import compose, plain
 from segsweep.base.errors import UserError
+from segsweep.bench import training
 from segsweep.bench.clock import Estimate, Times, rounds
 from segsweep.bench.count import LiveTensors, count
 from segsweep.bench.measure import numbers
+from segsweep.bench.settings import Plan
 from segsweep.bench.variants import variants
-from segsweep.data.base import Subject
+from segsweep.data.base import BACKGROUND, Subject
 from segsweep.model.layers.deformable import DeformableAttention
+from segsweep.model.segmenter import Segmenter
 from segsweep.results import frame
 from segsweep.run.restore import assemble
 from segsweep.sweeps.names import directories
 from segsweep.verbs import bench, table
 
 CPU = torch.device("cpu")
+CPUS = ["model.weights=null", "trainer.accelerator=cpu"]
 SIZE = ["--size", "64", "64"]
 QUICK = [*SIZE, "--rounds", "6", "--warmup", "0", "--threads", "1", "--batches", "2"]
 WIDTH, QUERIES = 64, 40  # of the tiny model
@@ -217,9 +229,142 @@ def test_table_3_takes_lora_as_it_is_deployed(records, tmp_path, capsys):
     assert "333.3" not in shown
 
 
+def plan(config, **changes):
+    """A few steps on images of 64 x 64."""
+    conditions = {"rounds": 2, "warmup": 0, "seconds": math.inf, "train": True, "batches": [1]}
+    return Plan((64, 64), config.data.subject(), **conditions | changes)
+
+
+def test_a_measured_step_is_that_of_a_run():
+    """Forwards of the size of a run's, unmerged and in training; one update with its optimizer."""
+    config = compose(["peft=lora", "hparams.batch_size=4", "hparams.micro_batch=2", *CPUS])
+    forwards, updates = [], []
+
+    def forward(module, images, _):
+        if isinstance(module, Segmenter):
+            edited = any(parametrize.is_parametrized(m) for m in module.modules())
+            forwards.append((len(images[0]), module.training, edited))
+
+    def update(optimizer, *_):
+        trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+        updates.append((type(optimizer), trained, optimizer.param_groups[0]["weight_decay"]))
+
+    handles = [
+        nn.modules.module.register_module_forward_hook(forward),
+        register_optimizer_step_post_hook(update),
+    ]
+    try:
+        measured = training.steps(config, plan(config, images=33))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert forwards == [(2, True, True)] * 3 * 2  # the first step, and two rounds
+    assert updates == [(torch.optim.AdamW, 42_629, config.hparams.weight_decay)] * 3
+    assert (measured["rounds"], len(measured["all_ms"])) == (2, 2)
+    assert measured["steps"] == 33 // 4 * config.hparams.epochs
+    assert measured["total_s"] == pytest.approx(measured["steps"] * measured["median_ms"] / 1e3)
+    assert measured["images_per_s"] == pytest.approx(4e3 / measured["median_ms"])
+    assert (measured["memory"], measured["first_peak_mib"] > 0) == ("process", True)
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_steps_of_label_maps_have_classes_everywhere_or_ground(background):
+    config = compose(["model=vit_tiny_segformer", "data=digits_semantic", "peft=fix", *CPUS])
+    subject = Subject(["zero", "one", "two"], "semantic", background)
+    asked = replace(plan(config), subject=subject)
+    maps = [target.label_map for target in training._batch(config, asked).targets]
+    ground = {BACKGROUND} if background else set()
+    assert set(torch.stack(maps).unique().tolist()) == {0, 1, 2} | ground
+    assert len(training.steps(config, asked)["all_ms"]) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are reset on Linux")
+def test_each_step_has_a_peak_of_its_own():
+    clock, trainer, module = training.Clock(), None, pl.LightningModule()
+    for size in (256, 1, 1):
+        clock.on_train_batch_start(trainer, module, None, 0)
+        torch.ones(size * 2**18).sum()
+        clock.on_train_batch_end(trainer, module, None, None, 0)
+    first, second, third = (peaks["peak_rss_mib"] for peaks in clock.peaks)
+    assert first - second > 200
+    assert abs(second - third) < 20
+    assert len(clock.ms) == 3
+
+
+def test_what_trains_nothing_has_no_step():
+    config = compose(["peft=fix", "peft.train=[]", "model=vit_tiny_atss", *CPUS])
+    with pytest.raises(UserError, match="bench --train: peft=fix has nothing to train"):
+        training.steps(config, plan(config))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Records of a method that is folded into what reads it, and of its base; by form."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["model=vit_tiny_atss", "peft=arc", "peft.rank=4", "hparams.batch_size=2", *CPUS]
+    steps = ["--train", "--images", "117266", "--classes", "80", *SIZE, "--rounds", "2"]
+    assert bench.main([*words, *steps, "--warmup", "0", "--results", str(folder)]) == 0
+    rows = [json.loads(path.read_text()) for path in folder.glob("bench/*/record.json")]
+    return {(r["config"]["peft"]["name"], r["config"]["bench"]["form"]): r for r in rows}
+
+
+def test_what_can_be_folded_is_measured_both_ways_and_its_steps_once(trained):
+    assert trained.keys() == {("frozen", None), ("arc", "unmerged"), ("arc", "merged")}
+    base, unmerged, merged = (
+        trained[key]["bench"] for key in (("frozen", None), ("arc", "unmerged"), ("arc", "merged"))
+    )
+    assert merged["flops"] == base["flops"] < unmerged["flops"]
+    assert merged["train"] == unmerged["train"]
+    assert "train" not in base
+    assert trained["arc", "merged"]["config"]["bench"]["train"] == {
+        "batch": 2, "at_once": 2, "optimizer": "adamw", "objects": 7, "images": 117_266,
+        "epochs": compose(["model=vit_tiny_atss"]).hparams.epochs,
+    }  # fmt: skip
+    assert "train" not in trained["frozen", None]["config"]["bench"]
+
+
+def test_table_4_joins_benchmarks_and_runs_of_its_settings(trained, tmp_path, capsys):
+    words = ["model=vit_h_atss", "data=coco", "data.root=/mine/coco2017", "peft=arc"]
+    configs = {rank: compose([*words, f"peft.rank={rank}"]) for rank in (500, 50)}
+    for rank, config in configs.items():
+        run = record_of(config, ap=47.0 + rank / 1000)
+        run["config"]["data"]["name"] = "coco2017"
+        write(tmp_path, run)
+        for (method, form), row in trained.items():
+            for classes in (80, 81) if method == "arc" else ():
+                one = json.loads(json.dumps(row))
+                about = one["config"]["bench"]
+                one["config"] = plain(config) | {"bench": about | {"classes": classes}}
+                one["bench"]["images_per_s"]["1"] = float(f"{rank}{classes}")
+                one["name"] += f"{rank}{classes}{form}"
+                path = tmp_path / "bench" / one["name"] / "record.json"
+                path.parent.mkdir(parents=True)
+                path.write_text(json.dumps(one))
+    words = ["vfm_table4", "--origin", "ours", "--results", str(tmp_path)]
+    assert table.main([*words, "--format", "csv"]) == 0
+    lines = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    found = {line["metric"]: line for line in lines if line["value"]}
+    step = trained["arc", "unmerged"]["bench"]["train"]
+    assert {name: float(line["value"]) for name, line in found.items()} == pytest.approx(
+        {
+            "bench.train.peak_mib": step["peak_mib"] / 1024,
+            "bench.train.total_s": step["total_s"] / 3600,
+            "bench.images_per_s.1": 50080,
+            "box AP": 47.5,
+        }
+    )
+    assert {line["method"] for line in found.values()} == {"arc"}
+    assert table.main([*words, "--format", "md"]) == 0
+    shown = capsys.readouterr().out
+    assert "Measured: on cpu, images of 64x64, steps of 2 (2 at once, 7 objects each)" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--train", "peft=frozen"], "--train: peft=frozen has nothing to train"),
+        (["--train", "trainer.devices=2"], "--train: measures steps on one device, not 2"),
+        (["--train", "--images", "0"], "--images 0: must be at least 1"),
         (["peft=loar"], "peft=loar: there is no peft 'loar'; did you mean 'lora'"),
         (["peft=lora", "peft.rank=0"], "peft.rank=0: the rank must be at least 1"),
         (["data=coco"], r"data\.root.*--classes N"),

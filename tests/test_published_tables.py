@@ -190,6 +190,39 @@ def test_the_sweeps_of_conv_lora_fill_its_tables(
     }
 
 
+def on_coco(words: list[str]) -> dict[str, Any]:
+    """The record of a run of these words, as if on a set of the name of the published one."""
+    one = record_of(compose([*words, "data=coco", "data.root=/mine/coco2017"]))
+    one["config"]["data"]["name"] = "coco2017"
+    return one
+
+
+PARTS = ["model=sam_b_atss", "peft=vfm_adapter"]
+
+
+@pytest.mark.parametrize(
+    ("words", "entered"),
+    [
+        (["model=dinov2_b_atss", "peft=lora", "peft.targets=[ffn]"], ["vfm_table1"]),
+        (["model=dinov2_b_solo", "peft=arc", "peft.rank=131"], ["vfm_table1"]),
+        (["model=dinov2_b_atss", "peft=lora", "peft.targets=[ffn]", "peft.rank=64"], []),
+        (["model=dinov2_b_atss", "peft=lora"], []),  # of attention
+        (["model=dinov2_b_atss", "peft=fix", "peft.train=[head,norms]"], []),
+        (["model=vit_tiny_atss", "peft=lora", "peft.targets=[ffn]"], []),
+        (["model=vit_h_atss", "peft=fix", "hparams.epochs=12"], ["vfm_table4"]),
+        (PARTS, ["vfm_table1", "vfm_table3"]),
+        ([*PARTS, "peft.hom=false", "peft.dpg=none"], ["vfm_table3"]),
+        ([*PARTS, "peft.rank=16", "peft.hom=false", "peft.dpg=none"], []),
+    ],
+)  # fmt: skip
+def test_only_settings_of_its_sweep_enter_the_tables_of_vfm_adapter(
+    tmp_path: Path, words: list[str], entered: list[str]
+) -> None:
+    write(tmp_path, on_coco(words))
+    (run,) = frame.read(tmp_path).runs
+    assert [name for name in PAPERS if run in qualifying(load(name), [*PUBLISHED, run])] == entered
+
+
 def test_a_folder_that_is_called_like_a_set_does_not_push_it_out(tmp_path: Path) -> None:
     write(tmp_path, record(**STUDY), record(**STUDY | {"data": "coco", "domain": "/mine/NDD20"}))
     assert {run["data_set"] for run in frame.read(tmp_path).runs} == {"NDD20", "folder NDD20"}

@@ -41,26 +41,29 @@ CURE = "take a smaller --size, hparams.micro_batch=1 or a larger machine"
 
 
 class Clock(pl.Callback):
-    """Milliseconds of every step, its batch being there, and MiB at its peak."""
+    """Milliseconds of every step, wall time and that of all threads, and MiB at its peak."""
 
     def __init__(self) -> None:
         self.ms: list[float] = []
+        self.cpu_ms: list[float] = []
         self.peaks: list[dict[str, float | None]] = []
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         """Begin with what is held between two steps."""
-        _synchronize()
+        _synchronize(pl_module.device)
         reset_peaks()
-        self.began = time.perf_counter()
+        self.began = time.perf_counter(), time.process_time()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note what the step took."""
-        _synchronize()
-        self.ms.append(1e3 * (time.perf_counter() - self.began))
+        _synchronize(pl_module.device)
+        now = time.perf_counter(), time.process_time()
+        for times, begin, end in zip((self.ms, self.cpu_ms), self.began, now, strict=True):
+            times.append(1e3 * (end - begin))
         self.peaks.append(machine_facts()["memory"])
 
 
@@ -106,6 +109,7 @@ def steps(config: Config, plan: Plan) -> dict[str, Any]:
         "first_ms": first_ms,
         "median_ms": median(ms),
         "iqr_ms": spread(ms),
+        "cpu_ms": median(clock.cpu_ms[1:]),
         "rounds": len(ms),
         "first_peak_mib": first,
         "peak_mib": max(later),
@@ -196,7 +200,7 @@ def _annotation(plan: Plan, draws: np.random.Generator) -> Annotation:
     return replace(box, segmentation=box.shape)
 
 
-def _synchronize() -> None:
+def _synchronize(device: torch.device) -> None:
     """Wait for a GPU, so that what it is still about counts."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
