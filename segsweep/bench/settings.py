@@ -12,6 +12,7 @@ from segsweep.base.errors import UserError
 from segsweep.base.explain import explained
 from segsweep.base.terminal import human, printer
 from segsweep.data.base import Subject, trainable
+from segsweep.run.devices import visible
 from segsweep.sweeps.composer import Composer
 from segsweep.sweeps.sweeper import Combination, composer, composing, fitting
 
@@ -128,8 +129,9 @@ def _ratio(estimate: dict[str, float | None]) -> str:
 
 
 def must_train(comparison: Comparison) -> None:
-    """Raise UserError where nothing but the frozen base is asked for, or several devices are."""
+    """Raise UserError for the frozen base alone, several devices, or a GPU that is not here."""
     trainer = comparison.base.trainer
+    visible(trainer)
     if (devices := trainer.devices * trainer.nodes) > 1:
         raise UserError(
             f"bench --train: measures steps on one device, not {devices}; leave trainer.devices "

@@ -31,7 +31,7 @@ from segsweep.data.loader import Batch, collate
 from segsweep.data.transforms import Sample, sample
 from segsweep.run.ema import MovingAverage
 from segsweep.run.fit import machine, quiet
-from segsweep.run.machine import machine_facts, reset_peaks
+from segsweep.run.machine import machine_facts, require, reset_peaks
 from segsweep.run.module import Module, parameter_groups
 from segsweep.run.restore import assemble
 from segsweep.task.base import kind
@@ -91,8 +91,10 @@ def steps(config: Config, plan: Plan) -> dict[str, Any]:
     that its allocator has given.
 
     Raises:
-        UserError: nothing trains, images of this size are not taken, or memory does not suffice.
+        UserError: nothing trains, there is no GPU where one must be, images of this size are not
+            taken, or memory does not suffice.
     """
+    require(config.trainer)
     model, _, counts = assemble(config, list(plan.subject.texts), plan.subject)
     if not counts.trainable:
         raise UserError(f"bench --train: peft={config.peft.name} has nothing to train")

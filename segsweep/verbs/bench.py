@@ -6,7 +6,7 @@
     python -m segsweep bench --train peft=lora,full_head hparams.batch_size=8
     python -m segsweep table latency
 
-Each setting of the words is measured beside its base, a method that edits weights both as it trains
+Each setting of the words is measured beside its base, a method that can be merged both as it trains
 and merged: time from pixels to instances, operations and peak memory of the network, bytes of the
 checkpoint. All are there at once and take turns, so that other work on the machine tells on all
 alike; ratios to the base are of the same round. Weights are random unless model.weights= is said:
