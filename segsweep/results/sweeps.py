@@ -38,19 +38,20 @@ def _settings(sweep: str, words: set[Word]) -> dict[Word, list[Values]]:
     """Compose the settings that a sweep has of some models and methods; return their options."""
     from segsweep.base.errors import Unfit
     from segsweep.base.explain import explained
-    from segsweep.sweeps.sweeper import composing, config_of
+    from segsweep.sweeps.sweeper import composer, composing
 
     wanted = [{f"model={model}", f"peft={peft}"} for model, peft in words]
     settings: dict[Word, list[Values]] = {word: [] for word in words}
     composed: set[tuple[str, ...]] = set()
     with explained(), composing([f"+sweep={sweep}"]) as (_, combinations):
+        compose = composer()
         for combination in combinations:
             setting = tuple(w for w in combination if w.startswith(("model", "peft")))
             named = {w for w in setting if w.startswith(("model=", "peft="))}
             if setting in composed or not any(named <= both for both in wanted):
                 continue
             try:
-                config = config_of(combination)
+                config = compose(combination)
             except Unfit:  # with the data of this combination
                 continue
             composed.add(setting)
