@@ -54,6 +54,7 @@ WORDS = {
     "predict": ["split=val", X],
     "compare": [X, "results/runs/z"],
     "experts": [X],
+    "spectrum": [X, Y],
     "merge": [X],
     "export": [X],
     "bench": ["peft=lora", *SMALL, "--help"],

@@ -121,7 +121,9 @@ def resolve(words: Iterable[str], roles: Roles, key: str = "peft") -> list[str]:
     return patterns
 
 
-def match(model: nn.Module, patterns: Iterable[str], strict: bool = True) -> list[Site]:
+def match(
+    model: nn.Module, patterns: Iterable[str], strict: bool = True, key: str = "peft"
+) -> list[Site]:
     """Find the weights that any of the patterns names, in the order of the model.
 
     A pattern is a glob over the full dotted name, `:q`, `:k` or `:v` after it takes a third of
@@ -134,7 +136,7 @@ def match(model: nn.Module, patterns: Iterable[str], strict: bool = True) -> lis
     first = {id(site.parameter): site.name for site in reversed(weights.values())}
     for pattern in patterns:
         glob, _, rows = pattern.partition(":")
-        for name in names_of([glob], weights, "weights", strict):
+        for name in names_of([glob], weights, "weights", strict, key):
             site = weights[first[id(weights[name].parameter)]]
             site = site.third(rows) if rows else site
             sites[site.name] = site

@@ -172,15 +172,20 @@ def assemble(
     config: Config, classes: list[str], subject: Subject
 ) -> tuple[Segmenter, LoadReport, Counts]:
     """Build the model of a config, load the base weights, apply the method: ready to be trained."""
-    import torch
-
     from segsweep.peft.apply import apply
+
+    model, loaded = base(config, classes, subject)
+    return model, loaded, apply(model, config.peft, config.model.roles)
+
+
+def base(config: Config, classes: list[str], subject: Subject) -> tuple[Segmenter, LoadReport]:
+    """Build what a run of a config starts from: base weights, and what is drawn with its seed."""
+    import torch
 
     arrive(config.model.weights)
     torch.manual_seed(config.seed)
     model = config.model.build(subject)
-    loaded = config.model.load(model, classes, config.seed)
-    return model, loaded, apply(model, config.peft, config.model.roles)
+    return model, config.model.load(model, classes, config.seed)
 
 
 def rehearse(config: Config, classes: list[str], subject: Subject) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from segsweep.base import shell
 from segsweep.pages.report import charts, content
 from segsweep.pages.report.content import ReportContent
+from segsweep.pages.report.rank import rank_panel
 from segsweep.results.decision import decide
 from segsweep.results.details import legend
 from segsweep.results.grounds import WORDS, Grounds, brief, signed, terms
@@ -34,6 +35,7 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
         "tables": content.shown(report.tables),
         "prices": content.shown(report.prices()),
         "published": content.shown(report.published),
+        "rank": rank_panel(report.results, list(report.records.values())),
         "measured": [content.measured(contest) for contest in report.contests],
         "symbols": legend(report.runs),
         "short": charts.short,

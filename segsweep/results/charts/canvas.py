@@ -121,10 +121,12 @@ class Chart:
     remarks: Sequence[str] = ()
     size: tuple[float, float] = (3.7, 3.0)  # of a panel, inches
     notes: bool = True  # remarks, states and titles in full
+    across: int = 0  # panels side by side; 0: as many as look well
 
     def apart(self, size: tuple[float, float]) -> list[Chart]:
         """Return a chart for each panel, as for a page, which says the remarks itself."""
-        return [replace(self, painters=[p], notes=False, size=size) for p in self.painters]
+        alone = replace(self, notes=False, size=size, across=1)
+        return [replace(alone, painters=[painter]) for painter in self.painters]
 
     def save(self, stem: Path) -> list[Path]:
         """Write `stem`.png, .svg and .pdf; return their paths, none without panels."""
@@ -138,7 +140,8 @@ class Chart:
         """Paint at most 12 panels, the legend below them, then the labels."""
         from segsweep.results.charts.labels import place
 
-        with _grid(min(len(self.painters), MOST), self.size) as (figure, axes, width):
+        count = min(len(self.painters), MOST)
+        with _grid(count, self.size, self.across) as (figure, axes, width):
             panels = [(ax, paint(ax)) for ax, paint in zip(axes, self.painters, strict=False)]
             handles = {k: v for _, painted in panels for k, v in painted.handles.items()}
             if self.notes:
@@ -158,12 +161,14 @@ class Chart:
 
 
 @contextmanager
-def _grid(panels: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list[Axes], int]]:
+def _grid(
+    panels: int, size: tuple[float, float], across: int
+) -> Iterator[tuple[Figure, list[Axes], int]]:
     """Give a figure with that many axes, and how many stand side by side."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    width = 2 if panels == 4 else min(panels, COLUMNS)
+    width = across or (2 if panels == 4 else min(panels, COLUMNS))
     height = ceil(panels / width)
     whole = (0.4 + size[0] * width, LEGEND + size[1] * height)
     with rc_context(LOOK):
