@@ -116,8 +116,9 @@ def read(path: Path) -> Spectra | None:
             raise Damaged(path, f"{matrix['weight']}: no singular values, the largest first", AGAIN)
         own: dict[str, Any] = {key: matrix[key] for key in MATRIX}
         matrices.append(Spectrum(**own | {"shape": tuple(matrix["shape"]), "values": values}))
-    rest: dict[str, Any] = {key: kept[key] for key in SPECTRA}
-    return Spectra(**rest | {"matrices": matrices})
+    whole: dict[str, Any] = {key: kept[key] for key in SPECTRA}
+    whole["matrices"] = matrices
+    return Spectra(**whole)
 
 
 def spectra(
