@@ -22,6 +22,7 @@ from segsweep.data.base import Subject
 from segsweep.model.family import BackboneConfig
 from segsweep.pages.report.rank import rank_panel
 from segsweep.pages.spectrum import HEADS
+from segsweep.peft.apply import apply
 from segsweep.run.folder import DELTA
 from segsweep.run.identity import Run
 from segsweep.run.restore import base
@@ -192,19 +193,26 @@ def test_base_weights_that_are_others_now_are_refused(results: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("word", "first", "depth"),
+    ("words", "first", "depth"),
     [
-        ("sam_tiny", "backbone.blocks.0.attn.qkv.weight", 4),
-        ("swin_tiny_segformer", "backbone.layers.0.blocks.0.attn.qkv.weight", 8),
-        ("maskdino_tiny", "sem_seg_head.predictor.decoder.layers.0.self_attn.in_proj_weight", 3),
+        # the network beside the blocks has attention of its own
+        ("sam_tiny digits_binary lst", "backbone.blocks.0.attn.qkv.weight", 4),
+        ("swin_tiny_segformer digits_binary lora", "backbone.layers.0.blocks.0.attn.qkv.weight", 8),
+        (
+            "maskdino_tiny digits lora",
+            "sem_seg_head.predictor.decoder.layers.0.self_attn.in_proj_weight",
+            3,
+        ),
     ],
 )
 def test_attention_is_that_of_the_backbone_if_it_has_some(
-    word: str, first: str, depth: int
+    words: str, first: str, depth: int
 ) -> None:
-    config = compose([f"model={word}", f"data={'digits' if 'mask' in word else 'digits_binary'}"])
+    keys = zip(("model", "data", "peft"), words.split(), strict=True)
+    config = compose(["=".join(pair) for pair in keys])
     with torch.device("meta"):
         model = config.model.build(Subject(("a",), config.data.task))
+        apply(model, config.peft, config.model.roles)
     layers = numbered(chosen(model, config))
     assert (layers[1][0].name, len(layers)) == (first, depth)
 

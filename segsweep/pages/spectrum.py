@@ -63,7 +63,8 @@ def table(one: Spectra) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    title = Text(f"{one.of} of {one.run} ({one.depth} layers)")
+    first, last = one.matrices[0].weight, one.matrices[-1].weight.partition(":")[0]
+    title = Text(f"{one.of} of {one.run}: {first} ... {last}, of {one.depth} layers")
     grid = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     heads, *lines = rows([one])
     told = [k for k, name in enumerate(heads) if name not in UNTOLD]
