@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segsweep.base.errors import UserError
+from segsweep.task.base import kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,10 +49,12 @@ def analyse(
     Of objects, recall and missed ones hold at `score`, by default that of the best F1 of these
     predictions; errors and calibration regard all of them.
 
-    Raises UserError for columns that the data do not have, and for data that are others now.
+    Raises UserError for columns that the data do not have, for data that are others now, and where
+    nothing that is found has a place.
     """
     from segsweep.analysis import slices
 
+    refuse_unplaced(config, "analyse")
     if predicted.head["data"] != config.data.fingerprint():
         raise UserError(f"{predicted.path}: data={config.data.name} changed since the run")
     slices.values(config.data, columns)
@@ -59,9 +62,19 @@ def analyse(
     return task.analysis(config, predicted, columns, iou, score)
 
 
+def refuse_unplaced(config: Config, verb: str) -> None:
+    """Raise UserError where what is found is said of a picture as a whole: nothing to match."""
+    if not kind(config.data.task).placed:
+        raise UserError(
+            f"{verb}: data={config.data.name} has {kind(config.data.task).finds}, no objects and "
+            "no regions to match; the record has the accuracy of each class, predictions.jsonl.gz "
+            "the class of each picture"
+        )
+
+
 def recorded(config: Config, predicted: PredictionFile | None) -> dict[str, Any] | None:
     """Return what the record of a run says about its predictions, None where it keeps none."""
-    if predicted is None:
+    if predicted is None or not kind(config.data.task).placed:
         return None
     return analyse(config, predicted, columns=config.data.slices).numbers
 

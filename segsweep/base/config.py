@@ -51,7 +51,7 @@ Schedule = Enum(
     "Schedule",
     {"multistep": "multistep", "cosine": "cosine", "linear": "linear", "constant": "constant"},
 )
-Optimizer = Enum("Optimizer", {"adamw": "adamw", "sgd": "sgd"})
+Optimizer = Enum("Optimizer", {"adamw": "adamw", "sgd": "sgd", "lars": "lars"})
 Precision = Enum("Precision", {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"})
 Accelerator = Enum("Accelerator", {"auto": "auto", "cpu": "cpu", "gpu": "gpu"})
 CacheFeatures = Enum("CacheFeatures", {"off": "off", "memory": "memory", "disk": "disk"})
@@ -63,7 +63,9 @@ class Hparams(Choice):
 
     lr: float = II("peft.lr")  # each method brings the paper's default
     weight_decay: float = 0.05
-    optimizer: Optimizer = neutral(Optimizer["adamw"])  # sgd has momentum 0.9
+    optimizer: Optimizer = neutral(Optimizer["adamw"])  # sgd and lars have momentum 0.9
+    # images of a step that `lr` is for: with others it is in proportion; null = it is for any
+    lr_batch: int | None = neutral(None, least=1)
     batch_size: int = within(4, least=1)  # images per optimizer step, over all devices
     # images per forward; each has a loss of its own, a step learns from their mean; null = all
     micro_batch: int | None = neutral(None, least=1)
@@ -73,6 +75,7 @@ class Hparams(Choice):
     milestones: list[float] = field(default_factory=lambda: [0.88889, 0.96296])  # of training
     gamma: float = 0.1
     warmup: int = 0  # steps of linear warm-up
+    warmup_part: float = neutral(0.0, below=1)  # of training, in place of steps
     # factor on the rate at its first step, 1 at its last; null = from 1 / (warmup + 1), below 1
     warmup_from: float | None = neutral(None, below=1)
     # factor on parameters of the base that train inside the backbone
@@ -96,9 +99,19 @@ class Hparams(Choice):
         """Images of one forward, in training and in evaluation."""
         return self.micro_batch or self.batch_size
 
+    @property
+    def rate(self) -> float:
+        """The learning rate for a batch of this size."""
+        return self.lr * (self.batch_size / self.lr_batch if self.lr_batch else 1)
+
     def check(self, trainer: Trainer) -> None:
         """Raise UserError for values that do not fit each other, or the devices of a run."""
-        if self.warmup_from is not None and not self.warmup:
+        if self.warmup and self.warmup_part:
+            raise UserError(
+                f"hparams.warmup={self.warmup}: hparams.warmup_part={self.warmup_part} says "
+                "another one; let one of both be 0"
+            )
+        if self.warmup_from is not None and not (self.warmup or self.warmup_part):
             raise UserError(
                 f"hparams.warmup_from={self.warmup_from}: there is no warm-up; say of how many "
                 "steps: hparams.warmup=500"

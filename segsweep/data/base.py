@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from segsweep.base.config import Choice, neutral, outside
 from segsweep.base.errors import UserError
 from segsweep.base.fields import default_of
+from segsweep.data.shown import check_transform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,10 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 Segmentation = dict[str, Any] | Sequence[Sequence[float]]
 """RLE {"size": [h, w], "counts": runs or their compressed string}, or polygons [x1, y1, ...]."""
 
-Transform = Enum("Transform", {"squash": "squash", "lsj": "lsj", "fit": "fit", "crop": "crop"})
+Transform = Enum(
+    "Transform",
+    {"squash": "squash", "lsj": "lsj", "fit": "fit", "crop": "crop", "part": "part"},
+)
 Resample = Enum("Resample", {"bilinear": "bilinear", "bicubic": "bicubic"})
 Negatives = Enum("Negatives", {"drop": "drop", "keep": "keep"})
 Boxes = Enum("Boxes", {"mask": "mask", "annotation": "annotation"})
@@ -120,6 +124,10 @@ class DataSet(Choice):
     `transform=fit` does no more (mmdet: 1333 x 800); `transform=crop` takes a random factor out of
     `scale` of that size, mixed classes where there are label maps, pads to `crop`, and changes
     colours at random (mmseg).
+    `transform=part`, for sets that tell the class of a picture, trains on a random part of it: of
+    its area a part out of `scale`, at most 1, of its sides one out of 3/4 to 4/3, resized to
+    `size`, half of them flipped; evaluation cuts `size` out of the middle of the picture, whose
+    shorter side is 8/7 of it (torchvision's recipe: 256 and 224).
     `resample` is how pixels are resized, with antialias as Pillow does; masks and label maps never
     are interpolated.
     `prompts` are texts by class name, for language-driven models; a class without one is told by
@@ -141,7 +149,7 @@ class DataSet(Choice):
     crop: list[int] | None = neutral(None)  # height, width, for fit and crop
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
 
-    task: ClassVar[str] = "instances"  # or "semantic": a file of segsweep/task, what is learnt
+    task: ClassVar[str] = "instances"  # or another file of segsweep/task: what is learnt
     background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
     needs_masks = True  # objects that are boxes alone are left out: what the model says (`typed`)
     pictures_of: ClassVar[str] = ""  # word of the set that shows the same pictures, if there is one
@@ -153,22 +161,12 @@ class DataSet(Choice):
         self._check("scale", 2, low=1e-3)
         self._check("mean", 3, low=0)
         self._check("std", 3, low=1e-3)
-        if self.scale[0] > self.scale[1]:
-            raise UserError(f"data.scale={self.scale}: the first factor must not be the larger one")
         if self.crop is not None:
             self._check("crop", 2, low=1)
-        if self.crop is not None and self.transform.name in ("squash", "lsj"):
-            raise UserError(
-                f"data.crop={self.crop}: data.transform={self.transform.name} does not cut by it; "
-                "choose data.transform=fit or crop, or data.crop=null"
-            )
-        if self.crop is None and self.transform.name == "crop":
-            raise UserError(
-                "data.transform=crop: to which height and width? data.crop=[512,512], say"
-            )
+        check_transform(self.transform.name, self.task, self.scale, self.crop)
         if self.task != DataSet.task:
-            self._refuse("negatives", "has label maps, and all its pictures are trained on")
-            self._refuse("boxes", "has label maps, whose regions have no annotated boxes")
+            self._refuse("negatives", "has none, and all its pictures are trained on")
+            self._refuse("boxes", "has none")
         for name, text in self.prompts.items():
             if not isinstance(text, str):  # OmegaConf lets lists and dicts pass
                 raise UserError(f"data.prompts: {name!r} has {text!r}, must be one text")

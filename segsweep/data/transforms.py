@@ -7,6 +7,7 @@ models train on it as on instances.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from segsweep.data.base import BACKGROUND, IGNORE, Annotation, Boxes, DataSet, R
 from segsweep.data.geometry import Geometry, Size, nearest, rasterised, resize
 
 PADDING = 128  # grey of what lsj has to add (detectron2's FixedSizeCrop)
+ASPECTS = 3 / 4, 4 / 3  # least and largest width : height of a part (torchvision)
 TRIES, FULL = 10, 0.75  # of places for a cut; of it, for one class (mmseg's RandomCrop)
 
 
@@ -51,6 +53,8 @@ def training_geometry(
     For `crop` the cut of a label map (H, W) is drawn again while one class fills too much of it, at
     most TRIES times (mmseg's RandomCrop).
     """
+    if data.transform.name == "part":
+        return part_of(data, record, generator)
     draw = torch.rand(4, generator=generator).tolist()
     low, high = data.scale
     resized = resize(data, record, low + (high - low) * draw[1])
@@ -67,6 +71,33 @@ def training_geometry(
         parts = torch.rand(2, generator=generator).tolist()
         geometry = replace(geometry, offset=place(resized, size, parts))
     return geometry
+
+
+def part_of(data: DataSet, record: Record, generator: torch.Generator) -> Geometry:
+    """Draw a part of an image, resized to `size` (torchvision's RandomResizedCrop).
+
+    Area uniform in `scale` of the whole, log(width / height) uniform between those of ASPECTS, at
+    most TRIES times; then the largest part in the middle whose aspect is allowed. The image as a
+    whole is resized by the factors of the part, then cut: both are rounded to pixels.
+    """
+    whole, (low, high) = record.height * record.width, map(math.log, ASPECTS)
+    for _ in range(TRIES):
+        draw = torch.rand(4, generator=generator).tolist()
+        area = whole * (data.scale[0] + (data.scale[1] - data.scale[0]) * draw[0])
+        aspect = math.exp(low + (high - low) * draw[1])
+        height, width = math.sqrt(area / aspect), math.sqrt(area * aspect)
+        if height <= record.height and width <= record.width:
+            break
+    else:
+        draw = [0.0, 0.0, 0.5, 0.5]
+        height = min(record.height, record.width / ASPECTS[0])
+        width = min(record.width, record.height * ASPECTS[1])
+    size = data.size[0], data.size[1]
+    sides = zip(size, (record.height, record.width), (height, width), strict=True)
+    rows, columns = (max(round(side * all_ / part), side) for side, all_, part in sides)
+    flip = float(torch.rand(1, generator=generator)) < 0.5
+    return Geometry((rows, columns), size, place((rows, columns), size, draw[2:]), flip,
+                    data.resample)  # fmt: skip
 
 
 def place(resized: Size, size: Size, parts: Sequence[float]) -> tuple[int, int]:

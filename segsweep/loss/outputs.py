@@ -75,3 +75,9 @@ class PixelLogits(NamedTuple):
     """Raw outputs of a head that tells the class of every pixel."""
 
     logits: Tensor  # (B, K, h, w), bilinear to the input's size; the background is one of the K
+
+
+class PictureLogits(NamedTuple):
+    """Raw outputs of a head that tells the class of a picture."""
+
+    logits: Tensor  # (B, K)

@@ -26,6 +26,7 @@ from segsweep.metrics.round_trip import (
     map_brought_back,
     unchanged,
 )
+from segsweep.task.base import kind
 
 if TYPE_CHECKING:
     from segsweep.base.config import Config
@@ -177,13 +178,13 @@ def looked_at(records: Sequence[Record]) -> Sequence[Record]:
 def ceiling(config: Config, split: str = "val", title: str = "") -> Ceiling | None:
     """Return what the annotations of a split would score, None where nothing tells.
 
-    That is so of metrics that are no percentages or take no single images, and where there is
-    nothing to find. Progress is shown under the name `title`, if there is one.
+    That is so of metrics that are no percentages or take no single images, of the classes of
+    pictures, which no size costs, and where there is nothing to find. Progress is shown under the name `title`, if there is one.
     """
     data, metric = config.data, config.metrics
     unit, direction = metric.names()[metric.key]
     both, number = (metric.evaluator(data, split) for _ in range(2))
-    if unit != "%" or not hasattr(both, "add"):
+    if unit != "%" or not hasattr(both, "add") or not kind(data.task).placed:
         return None
     records, room = data.records(split), Room(config.model.limits, metric.limits)
     crowding = room.crowding([objects_of(record) for record in records])

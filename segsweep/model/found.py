@@ -1,4 +1,4 @@
-"""What is found on an image, at its own size: instances, or the class of every pixel."""
+"""What is found on an image: at its own size instances, or every pixel's class; or its own."""
 
 from __future__ import annotations
 
@@ -79,3 +79,20 @@ class SemanticMap:
         if self.final or not background:
             return self.classes
         return self.classes.masked_fill(self.scores < 0.5, BACKGROUND)
+
+
+@dataclass
+class PictureClass:
+    """The class of one image as a whole."""
+
+    scores: Tensor  # (K,) probabilities of all classes
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The most probable class, and its probability."""
+        score, label = self.scores.max(0)
+        return int(label), float(score)
+
+    def above(self, least: float) -> PictureClass:
+        """Return the same: every image has a class, however sure it is."""
+        return self

@@ -79,10 +79,14 @@ class Pyramid(Family):
         """Build the model with random weights; only number and kind of the classes matter."""
         from segsweep.model.segmenter import Segmenter
 
-        backbone = self.backbone.build()
+        backbone = self.build_backbone()
         neck = self.build_neck(backbone)
         head, criterion = self.head(neck, subject), self.criterion(neck, subject)
         return Segmenter(backbone, head, criterion, drop_path=self.backbone.drop_path > 0)
+
+    def build_backbone(self) -> Backbone:
+        """Build the backbone, with random weights unless it is `pretrained`."""
+        return self.backbone.build()
 
     def chosen_neck(self) -> tuple[str, dict[str, Any]]:
         """Return name and `kwargs` of the neck, those of `necks` but for what is given."""

@@ -52,7 +52,8 @@ def cache_features(model: Segmenter, config: Config) -> None:
         views = training_views(config.data) or 0
         entries += views * len(trainable(config.data))
     packages = {package: versions().get(package) for package in PACKAGES}
-    about = json.dumps([plain(config.model.backbone), packages], sort_keys=True)
+    backbone = [plain(config.model.backbone), model.backbone.gives]
+    about = json.dumps([*backbone, packages], sort_keys=True)
     room = None if config.io.features_gib is None else int(config.io.features_gib * GIB)
     if where == "disk":
         store = Disk(Path(config.io.features), room)

@@ -17,6 +17,10 @@ Schema 3    {"image_id": 7, "found": [[category, score, [x, y, w, h]], ...]}
 
     the instances of a model that finds boxes alone, best first.
 
+Schema 4    {"image_id": 7, "class": 3, "score": 0.91}
+
+    the best class of a picture as a whole, and its probability.
+
 Classes are contiguous (0..K-1). Nothing here imports torch.
 """
 
@@ -97,6 +101,18 @@ def boxes(line: dict[str, Any], classes: int, path: Path) -> Found:
     ]
 
 
+def of_label(best: tuple[int, float]) -> dict[str, Any]:
+    """Return the line of the class of a picture."""
+    return {"class": best[0], "score": best[1]}
+
+
+def label(line: dict[str, Any], classes: int, path: Path) -> tuple[int, float]:
+    """Return the class of a picture of a line, and its score."""
+    if line["class"] >= classes:
+        raise ValueError(f"has class {line['class']}, beyond the {classes} of the data")
+    return line["class"], line["score"]
+
+
 def of_map(judged: JudgedMap) -> dict[str, Any]:
     """Return the line of a label map."""
     labels = np.ascontiguousarray(judged.labels())
@@ -172,5 +188,6 @@ FORMS = {
         of_boxes,
         boxes,
     ),
+    4: LineForm({"image_id": int, "class": range(2**16), "score": float}, of_label, label),
 }
 """By the schema of the file."""

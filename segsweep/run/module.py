@@ -19,6 +19,7 @@ from segsweep.base.errors import UserError
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Evaluator
 from segsweep.model.backbones.host import Host
+from segsweep.model.backbones.timm import lars
 from segsweep.model.family import Roles
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.delta import delta_state_dict, load_state
@@ -30,7 +31,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNor
 POSITIONS = ("relative_position_bias_table", "positional_embedding")  # of Swin, of CLIP
 
 
-MOMENTUM = 0.9  # of SGD
+MOMENTUM = 0.9  # of SGD and LARS
 
 
 def step_seed(seed: int, step: int, forward: int = 0) -> int:
@@ -45,15 +46,16 @@ def step_seed(seed: int, step: int, forward: int = 0) -> int:
 
 def learning_rate_factor(hparams: Hparams, step: int, total: int) -> float:
     """Return what multiplies the learning rate at a step: a pure function, hence no state."""
-    if step < hparams.warmup:
+    warmup = hparams.warmup or round(hparams.warmup_part * total)
+    if step < warmup:
         if hparams.warmup_from is None:
-            return (step + 1) / (hparams.warmup + 1)
-        risen = step / max(1, hparams.warmup - 1)
+            return (step + 1) / (warmup + 1)
+        risen = step / max(1, warmup - 1)
         return hparams.warmup_from + (1 - hparams.warmup_from) * risen
     if hparams.schedule is Schedule["multistep"]:
         passed = sum(step >= int(milestone * total) for milestone in hparams.milestones)
         return hparams.gamma**passed
-    done = min(1.0, (step - hparams.warmup) / max(1, total - hparams.warmup))
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
     if hparams.schedule is Schedule["cosine"]:
         return 0.5 * (1 + math.cos(math.pi * done))
     return 1 - done if hparams.schedule is Schedule["linear"] else 1.0
@@ -86,7 +88,7 @@ def parameter_groups(model: nn.Module, hparams: Hparams, roles: Roles) -> list[d
             factor = hparams.backbone_lr * layers.get(weight, 1.0)
         factor = factors.get(weight, factor)
         decay = decays.get(weight, 0.0 if undecayed(site, hparams) else hparams.weight_decay)
-        groups.setdefault((hparams.lr * factor, decay), {}).setdefault(weight, name)
+        groups.setdefault((hparams.rate * factor, decay), {}).setdefault(weight, name)
     return [
         {
             "params": list(members),
@@ -146,9 +148,11 @@ class Module(pl.LightningModule):
         self.kinds: list[str] = []  # of devices on which earlier attempts trained
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW, or SGD, over what trains."""
+        """Return AdamW, SGD or LARS over what trains."""
         if self.config.hparams.optimizer is Optimizer["sgd"]:
             return torch.optim.SGD(self.groups, momentum=MOMENTUM)
+        if self.config.hparams.optimizer is Optimizer["lars"]:
+            return lars(self.groups, MOMENTUM)
         return torch.optim.AdamW(self.groups)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

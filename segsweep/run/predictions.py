@@ -4,9 +4,9 @@
     ...
 
 One line per image in the order of evaluation; `run.lines` says what the lines of each schema hold,
-of objects (1), of label maps (2) and of boxes alone (3). Whatever follows from them can be computed
-again, to the last bit, without the model. Equal predictions give equal bytes. Nothing here imports
-torch.
+of objects (1), of label maps (2), of boxes alone (3) and of pictures as a whole (4). Whatever
+follows from them can be computed again, to the last bit, without the model. Equal predictions give
+equal bytes. Nothing here imports torch.
 """
 
 from __future__ import annotations

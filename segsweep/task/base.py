@@ -16,6 +16,7 @@ class Task:
 
     finds: ClassVar[str]  # in words
     dense: ClassVar[bool] = False  # every pixel gets a class, or none where sets have background
+    placed: ClassVar[bool] = True  # what is found lies somewhere in the picture
 
     @classmethod
     def schema(cls, masks: bool) -> int:

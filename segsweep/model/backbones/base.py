@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from segsweep.base.errors import UserError
 from segsweep.model.layers.seam import Seam
 
+CLASS_TOKEN = "class token"
+NO_TOKEN = "model.pool=cls: the backbone has no class token; choose model.pool=avg"
 State = dict[str, Tensor]
 """What passes between steps, by name, batch first: all that later steps need, and no more.
 
@@ -42,6 +45,7 @@ class Backbone(nn.Module):
 
     channels: list[int]
     strides: list[int]
+    gives: str = "maps"  # in words, if it is something else for good
 
     def steps(self) -> list[Step]:
         """Return the steps in their order; every parameter stands in the modules of one or more."""
@@ -50,6 +54,16 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> maps (B, C_i, H_i, W_i) in the order of `strides`"""
         return self.maps(passed(self.steps(), {"images": images}))
+
+    def give_class_token(self) -> None:
+        """Give in place of the map, for good, the class token behind the final norm, (B, C, 1, 1).
+
+        Raises UserError where there is none.
+        """
+        raise UserError(NO_TOKEN)
+
+    def leave_neck(self) -> None:
+        """Give what comes before a neck of its own, for good, if it has one."""
 
     def maps(self, state: State) -> list[Tensor]:
         """Read the maps off the last state."""

@@ -96,6 +96,11 @@ class SAMEncoder(Host):
         """Return the neck."""
         return (self.neck,)
 
+    def leave_neck(self) -> None:
+        """Give the last tokens as a map; see `Backbone`."""
+        self.neck, self.channels = nn.Identity(), [self.side.width]
+        self.gives = "tokens"
+
     def read(self, x: Tensor, state: State) -> list[Tensor]:
         """(B, P + H W, C) -> the map (B, channels, H, W)"""
         return [self.neck(as_map(x, halved(state["embedded"], 0)))]

@@ -11,6 +11,7 @@ import torch
 from timm.layers import DropPath
 from timm.models import FeatureListNet
 from timm.models._features import FeatureGetterNet
+from timm.optim import Lars
 from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
@@ -140,6 +141,21 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> Any:
             f"model.backbone: timm's {name} cannot be built so ({type(error).__name__}: {error}); "
             "correct model.backbone.kwargs, or choose model.backbone.layout=timm"
         ) from error
+
+
+def lars(groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
+    """Return LARS (You 2017, arXiv:1708.03888) as MoCo v3 and MAE have it.
+
+    What has several dimensions learns at 0.001 |w| / |gradient| times its rate, also without decay;
+    biases and norms at their rate.
+    """
+    parts = [
+        {**group, "params": params, "always_adapt": adapted}
+        for group in groups
+        for adapted in (True, False)
+        if (params := [p for p in group["params"] if (p.ndim > 1) is adapted])
+    ]
+    return Lars(parts, momentum=momentum)
 
 
 def licence(name: str) -> str:

@@ -15,7 +15,14 @@ from torch import nn
 
 from segsweep.base.errors import UserError
 from segsweep.model.backbones import names, patches
-from segsweep.model.backbones.base import Backbone, State, Step, numbered
+from segsweep.model.backbones.base import (
+    CLASS_TOKEN,
+    NO_TOKEN,
+    Backbone,
+    State,
+    Step,
+    numbered,
+)
 from segsweep.model.backbones.host import Grid
 from segsweep.model.backbones.timm import SIZE, create, of_size, pair, shapes
 
@@ -73,13 +80,23 @@ class TimmViT(Backbone):
         """Return one step: only timm can lead through its modules."""
         return [Step((self.model,), self._map)]
 
+    def give_class_token(self) -> None:
+        """Give the class token; see `Backbone`."""
+        if getattr(self.model, "cls_token", None) is None:
+            raise UserError(NO_TOKEN)
+        self.gives = CLASS_TOKEN
+
     def _map(self, state: State) -> State:
         """Images, padded to whole patches -> the map (B, C, H, W)"""
         images, patch = state["images"], self.strides[0]
         images = F.pad(images, (0, -images.shape[3] % patch, 0, -images.shape[2] % patch))
         of_size(images, self.size)
         options = {"norm": True, "output_fmt": "NCHW", "intermediates_only": True}
-        return numbered(self.model.forward_intermediates(images, indices=1, **options))
+        if self.gives != CLASS_TOKEN:
+            return numbered(self.model.forward_intermediates(images, indices=1, **options))
+        options["return_prefix_tokens"] = True
+        ((_, ahead),) = self.model.forward_intermediates(images, indices=1, **options)
+        return numbered([ahead[:, 0, :, None, None]])
 
 
 def _refuse_others(name: str, model: nn.Module) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
 from segsweep.model.backbones import names, patches
-from segsweep.model.backbones.base import State
+from segsweep.model.backbones.base import CLASS_TOKEN, NO_TOKEN, State
 from segsweep.model.backbones.host import Host, as_map, halved, resampled
 from segsweep.model.backbones.timm import create
 from segsweep.model.layers.block import HostBlock, is_plain
@@ -105,9 +105,18 @@ class ViT(Host):
         """Return the final norm."""
         return (self.norm,)
 
+    def give_class_token(self) -> None:
+        """Give the class token; see `Backbone`."""
+        if self.cls_token is None:
+            raise UserError(NO_TOKEN)
+        self.gives = CLASS_TOKEN
+
     def read(self, x: Tensor, state: State) -> list[Tensor]:
-        """(B, P + H W, C) -> the map (B, C, H, W)"""
-        return [as_map(self.norm(x), halved(state["embedded"], 0))]
+        """(B, P + H W, C) -> the map (B, C, H, W), or the class token (B, C, 1, 1)"""
+        x = self.norm(x)
+        if self.gives == CLASS_TOKEN:
+            return [x[:, 0, :, None, None]]
+        return [as_map(x, halved(state["embedded"], 0))]
 
     def narrow(self, width: int, rel_pos: bool = True) -> list[HostBlock]:
         """Build new blocks of this width, see `Host.narrow`."""

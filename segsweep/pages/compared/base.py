@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from segsweep.analysis.study import refuse_unplaced
 from segsweep.base.errors import UserError
 from segsweep.run import predictions
 from segsweep.run.predictions import PredictionFile
@@ -100,6 +101,7 @@ def compared(
     Raises UserError where they kept none, or were evaluated on other images.
     """
     stored = stored_runs(directories, words)
+    refuse_unplaced(stored[0].config, "compare")
     task = import_module(f"segsweep.pages.compared.{stored[0].config.data.task}")
     return task.compared(stored, score, iou)
 
