@@ -179,7 +179,8 @@ def ceiling(config: Config, split: str = "val", title: str = "") -> Ceiling | No
     """Return what the annotations of a split would score, None where nothing tells.
 
     That is so of metrics that are no percentages or take no single images, of the classes of
-    pictures, which no size costs, and where there is nothing to find. Progress is shown under the name `title`, if there is one.
+    pictures, which no size costs, and where there is nothing to find. Progress is shown under the
+    name `title`, if there is one.
     """
     data, metric = config.data, config.metrics
     unit, direction = metric.names()[metric.key]

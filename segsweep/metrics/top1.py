@@ -28,7 +28,7 @@ class Top1(Metric):
     masks: ClassVar[bool] = False
     values = dict.fromkeys(("top1", "top1_classes"), ("%", "higher"))
     quantities = {"top1": "top-1 accuracy", "top1_classes": "top-1 accuracy by class"}
-    rules = "the best class of each picture"
+    rules = "one class a picture"
 
     key: str = "top1"
 

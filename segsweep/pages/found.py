@@ -21,7 +21,6 @@ from segsweep.pages.palette import colour, palette
 if TYPE_CHECKING:
     from segsweep.data.folder import Shot
     from segsweep.model.found import Instances, SemanticMap
-    from segsweep.run.restore import Restored
 
 Values = dict[str, list[float]]
 """By class: the score of each object, or the share of pixels in each picture."""
@@ -201,19 +200,6 @@ class LabelMapForm:
     def texts(self) -> dict[str, str]:
         """Return nothing: each picture has its file."""
         return {}
-
-
-def result_form(
-    restored: Restored, category_ids: list[int], threshold: float, out: Path, crops: bool
-) -> ResultForm:
-    """Return the form of what a run finds: of label maps where every pixel gets a class."""
-    from segsweep.task.base import kind
-
-    classes = restored.record["data"]["classes"]
-    if kind(restored.config.data.task).dense:
-        return LabelMapForm(classes, restored.background, out / "labels")
-    cut = out / "crops" if crops else None
-    return InstanceForm(classes, category_ids, threshold, cut, restored.config.model.masks)
 
 
 def save_crop(pixels: np.ndarray, box: list[float], path: Path) -> None:

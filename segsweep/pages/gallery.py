@@ -26,7 +26,8 @@ from segsweep.base.terminal import aligned
 from segsweep.data import annotated, video
 from segsweep.data.folder import Folder, Shot
 from segsweep.data.inputs import VIDEOS, InputFile, Inputs
-from segsweep.pages.found import ResultForm, Values, made, result_form
+from segsweep.pages.forms import result_form
+from segsweep.pages.found import ResultForm, Values, made
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -221,9 +222,10 @@ def predict_inputs(
         files = [*records]
     from segsweep.task.base import kind  # needs torch, which nothing so far does
 
-    objects = not kind(config.data.task).dense
+    task = kind(config.data.task)
+    objects = task.placed and not task.dense
     if crops and not objects:
-        raise UserError(f"crops=true: {directory.name} finds label maps, which have no objects")
+        raise UserError(f"crops=true: {directory.name} finds {task.finds}, which have no objects")
     restored = restore(directory, words=words)
     if threshold is None:
         threshold, reason = study.threshold(directory, config, record)
