@@ -12,7 +12,7 @@ from segsweep.data.base import BACKGROUND, Annotation, DataSet, Record
 from segsweep.data.formats import masks
 from segsweep.data.loader import Batch
 from segsweep.metrics.base import Metric, of_classes
-from segsweep.model.found import Instances, SemanticMap
+from segsweep.model.found import Instances, PictureClass, SemanticMap
 from tests.words import class_of, compose, files
 
 SIDE = 64
@@ -64,7 +64,18 @@ def semantic_map(there: np.ndarray) -> SemanticMap:
     return SemanticMap(torch.zeros(SIDE, SIDE, dtype=torch.uint8), torch.as_tensor(there).float())
 
 
-READ: dict[str, Any] = {"instances": instances, "semantic": semantic_map}
+def picture_class(there: np.ndarray) -> PictureClass:
+    """The class of what is there, another one where nothing is."""
+    return PictureClass(torch.tensor([0.9, 0.1] if there.any() else [0.1, 0.9]))
+
+
+READ: dict[str, Any] = {
+    "instances": instances, "semantic": semantic_map, "label": picture_class
+}  # fmt: skip
+DATA = {
+    "instances": ["data=digits"], "semantic": ["data=kvasir", "data.root=any"],
+    "label": ["data=digits_label", "model=vit_tiny_probe"],
+}  # fmt: skip
 
 
 @pytest.fixture(params=TASKS, ids=" ".join)
@@ -85,9 +96,7 @@ def judged(request: pytest.FixtureRequest) -> tuple[Metric, Any]:
 
 def metric_of(word: str) -> Metric:
     """A metric as its yaml makes it, with data of a task that it judges."""
-    task = class_of("metrics", word).tasks[0]
-    data = ["data=digits"] if task == "instances" else ["data=kvasir", "data.root=any"]
-    return compose([*data, f"metrics={word}"]).metrics
+    return compose([*DATA[class_of("metrics", word).tasks[0]], f"metrics={word}"]).metrics
 
 
 @pytest.mark.parametrize("word", WORDS)

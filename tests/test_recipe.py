@@ -100,7 +100,7 @@ def test_the_words_of_a_published_recipe_bring_its_rate() -> None:
         "convlora": (1e-4, 30), "convlora_camo": (1e-4, 20), "convlora_leaf": (3e-4, 30),
         "convlora_road": (3e-4, 20), "convlora_sbu": (1e-4, 10), "miniature": (1e-3, 10),
         "vfm": (1e-4, 12), "vfm_full": (2.5e-5, 12), "vfm_sgd": (1e-2, 12),
-        "segformer": (6e-5, 127),
+        "segformer": (6e-5, 127), "probe": (0.1, 90),
     }  # fmt: skip
     assert compose(["hparams=convlora_road", "hparams.lr=1e-3"]).hparams.lr == 1e-3
 

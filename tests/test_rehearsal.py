@@ -58,7 +58,8 @@ def test_refused_before_anything_is_drawn(message: str, file: str, tmp_path: Pat
 @pytest.mark.parametrize("word", files("model"))
 def test_every_model_takes_the_recipe_that_it_brings(word: str) -> None:
     need_package_of(word)
-    data = {"instances": "digits", "semantic": "digits_binary"}[words("model")[word].tasks[0]]
+    of_task = {"instances": "digits", "semantic": "digits_binary", "label": "digits_label"}
+    data = of_task[words("model")[word].tasks[0]]
     config = compose([f"model={word}", f"data={data}", "model.weights=null"])
     rehearse(config, config.data.classes(), config.data.subject())
 
