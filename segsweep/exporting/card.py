@@ -80,6 +80,7 @@ def render(file: str, restored: Restored, folder: Path, **values: Any) -> str:
         record=record,
         name=folder.name,
         semantic=task.dense,
+        placed=task.placed,
         background=restored.background,
         nothing=BACKGROUND,
         kind=task.finds if config.model.masks else f"{task.finds}, as boxes without masks",

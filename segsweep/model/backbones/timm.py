@@ -150,12 +150,12 @@ def lars(groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer
     biases and norms at their rate.
     """
     parts = [
-        {**group, "params": params, "always_adapt": adapted}
+        {**group, "params": params, "always_adapt": adapted, "momentum": momentum}
         for group in groups
         for adapted in (True, False)
         if (params := [p for p in group["params"] if (p.ndim > 1) is adapted])
     ]
-    return Lars(parts, momentum=momentum)
+    return Lars(parts)
 
 
 def licence(name: str) -> str:
