@@ -84,7 +84,7 @@ def test_pixels_are_resized_as_pillow_does(
     how = Image.Resampling[resample.name.upper()]
     expected = np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), how)).astype(int)
     assert np.abs(seen - expected).max() <= 1
-    for transform in Transform:
+    for transform in {*Transform} - {Transform["part"]}:  # which is for no set of instances
         crop = [20, 20] if transform.name == "crop" else None
         shown = replace(data, transform=transform, crop=crop)
         drawn = training_geometry(shown, record, generator(0))

@@ -211,11 +211,11 @@ def test_methods_act_on_a_probe(method: str) -> None:
 
 
 def test_parts_of_pictures_are_those_of_torchvision() -> None:
-    data = image_folder(Path("any"), "data.size=[28,28]")
+    data = image_folder(Path("any"), "data.size=[28,28]", "data.resample=bicubic")
     record = Record(1, "a.png", 60, 90, [filling(0, (60, 90))])
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
     seen = sample(pixels, record, evaluation_geometry(data, record)).image
-    steps = v2.Compose([v2.Resize(32, antialias=True), v2.CenterCrop(28)])
+    steps = v2.Compose([v2.Resize(32, v2.InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(28)])
     torch.testing.assert_close(seen, steps(torch.from_numpy(pixels).permute(2, 0, 1)))
     areas, aspects, flips = [], [], 0
     for k in range(400):
@@ -224,7 +224,7 @@ def test_parts_of_pictures_are_those_of_torchvision() -> None:
         areas.append(height * width / 5400)
         aspects.append(width / height)
         flips += geometry.flip
-        assert geometry.size == (28, 28)
+        assert (geometry.size, geometry.resample) == ((28, 28), data.resample)
         assert all(o + 28 <= r for o, r in zip(geometry.offset, geometry.resized, strict=True))
     assert 0.07 < min(areas) < 0.12
     assert max(areas) <= 1

@@ -33,7 +33,7 @@ HARMLESS = {  # what may be 0, and does no harm even if all of it is 0 at once
     "model.nms_threshold": 0, "model.mask_weight": 0, "model.dropout": 0,
     "hparams.decays": {"head": 0}, "hparams.gamma": 0, "hparams.lr": 0,
     "hparams.lr_factors": {"head": 0},
-    "hparams.milestones": [0, 0], "hparams.warmup": 0, "hparams.warmup_from": 0,
+    "hparams.milestones": [0, 0], "hparams.warmup": 0, "hparams.warmup_from": 0, "hparams.warmup_part": 0,
     "hparams.weight_decay": 0, "io.workers": 0,
     "model.backbone.drop_path": 0, "model.clip": 0, "model.dn_noise": 0, "model.dn_number": 0,
     "model.extra_levels": 0, "model.loss.bbox": 0, "model.loss.ce": 0, "model.loss.dice": 0,
