@@ -29,7 +29,7 @@ from segsweep.base.remarks import plainly
 if TYPE_CHECKING:
     import pandas as pd
 
-    from segsweep.model.found import Instances, SemanticMap
+    from segsweep.model.found import Instances, PictureClass, SemanticMap
     from segsweep.run.restore import Restored
 
 RESULTS = Path("results")
@@ -81,7 +81,7 @@ class TrainedModel:
         pictures: str | Path | Sequence[str | Path],
         threshold: float | None = None,
         every: int = 1,
-    ) -> dict[Path, Instances | SemanticMap]:
+    ) -> dict[Path, Instances | SemanticMap | PictureClass]:
         """Return what is found on each picture, at its own size.
 
         Args:
@@ -95,7 +95,7 @@ class TrainedModel:
         Returns:
             By path, `scores` (M,), `labels` (M,), `boxes` (M, 4) x1 y1 x2 y2, `masks` (M, H, W) of
             objects (None where the model finds boxes alone); or of a label map `classes` and their
-            `scores`, both (H, W).
+            `scores`, both (H, W); or of a picture as a whole its `best` class and score.
 
         Raises:
             UserError: there is no such file, or none is a picture.
