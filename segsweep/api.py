@@ -159,11 +159,13 @@ def sweep(words: Sequence[str], workers: int | None = None) -> pd.DataFrame:
     from segsweep.sweeps.board import last_words
     from segsweep.sweeps.local import Local, train_all
     from segsweep.sweeps.names import remember_launch
-    from segsweep.sweeps.plan import composed, unfitting
+    from segsweep.sweeps.plan import composed
+    from segsweep.sweeps.plan_lines import unfitting
 
     hydra_config, plan = composed(words, fetch=True)
-    if faults := [f"{' '.join(entry.words)}: {f}" for entry in plan for f in entry.faults]:
-        raise UserError("\n  ".join(["nothing was started:", *dict.fromkeys(faults)]))
+    faults = [(entry.words, f) for entry in plan for f in (*entry.faults, *entry.missing)]
+    if lines := dict.fromkeys(f"{' '.join(words)}: {fault}" for words, fault in faults):
+        raise UserError("\n  ".join(["nothing was started:", *lines]))
     for line in unfitting(plan):
         print(line)
     labels = {entry.run: " ".join(entry.words) for entry in plan if entry.run and not entry.same}

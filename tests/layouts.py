@@ -123,13 +123,21 @@ def zerowaste(root: Path) -> Path:
 
 def wixray(root: Path) -> Path:
     """Ids with gaps, masks over each other."""
-    from segsweep.data.sets.wixray import WIXray
+    return archives("wixray", root, root / "images")
 
-    names = {3 * k + 2: name for k, name in enumerate(WIXray.names)}
+
+def coco2017(root: Path) -> Path:
+    """The same with pictures in the folder itself."""
+    return archives("coco2017", root, root)
+
+
+def archives(name: str, root: Path, pictures: Path) -> Path:
+    """Write annotations and pictures as COCO's archives have them."""
+    names = {3 * k + 2: name for k, name in enumerate(kind(name).names)}
     for split, count in {"train": 3, "val": 1}.items():
         files = [f"{split}_{n}.jpg" for n in range(count)]
         for n, file in enumerate(files):
-            picture(root / "images" / f"{split}2017" / file, n)
+            picture(pictures / f"{split}2017" / file, n)
         path = root / "annotations" / f"instances_{split}2017.json"
         coco(path, files, names, [[v + k for v in BLOCK] for k in range(12)])
     return root

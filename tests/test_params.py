@@ -23,7 +23,7 @@ BY_DATA = ("loss", "mask_tokens")
 SWEEPS = [  # on few of their data sets, but with all models
     (["+sweep=table2", "data=ndd20,cityscapes"], "000", "2b"),
     (["+sweep=convlora", "data=kvasir"], "003", "main"),
-    (["+sweep=convlora_multiclass"], "003", "multi-class (Trans10K-style)"),
+    (["+sweep=convlora", "data=trans10k"], "003", "multi-class (Trans10K-style)"),
 ]
 
 

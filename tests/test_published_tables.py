@@ -168,7 +168,7 @@ def test_what_the_study_has_enters_its_tables(
     [
         ("convlora_main", [["+sweep=convlora", "data=kvasir"], ["+sweep=convlora", "peft=lora"]],
          {"S", "E_mean", "F_weighted", "BER_image", "IoU_image", "Dice_image"}),
-        ("convlora_multiclass", [["+sweep=convlora_multiclass"]], {"mIoU_fg"}),
+        ("convlora_multiclass", [["+sweep=convlora", "data=trans10k"]], {"mIoU_fg"}),
     ],
 )  # fmt: skip
 def test_the_sweeps_of_conv_lora_fill_its_tables(

@@ -77,8 +77,8 @@ def test_missing_data_and_weights_are_named_once(tmp_path: Path, capsys) -> None
     words = ["-m", f"io.results={tmp_path}", "model.weights=https://x.invalid/a.pt", "seed=1,2"]
     assert plan.main(words) == 1
     out = capsys.readouterr().out
-    assert out.count("https://x.invalid/a.pt: no such file") == 1
-    assert "(2 run(s), first io.results=" in out
+    assert out.count("https://x.invalid/a.pt: is not here") == 1
+    assert "2 runs wait for what is missing here" in out
     assert plan.main(["data=coco", "data.root=/nowhere"]) == 1
     assert "data.root=/nowhere" in capsys.readouterr().out
 

@@ -24,7 +24,7 @@ class ProductSweeperConf:
     """The sweeper's keys: named blocks of override lines (see segsweep/sweeps/sweeper.py)."""
 
     _target_: str = "hydra_plugins.segsweep.product_sweeper.ProductSweeper"
-    blocks: dict[str, list[str]] = field(default_factory=dict)
+    blocks: dict[str, list[Any]] = field(default_factory=dict)
 
 
 ConfigStore.instance().store(
@@ -35,7 +35,7 @@ ConfigStore.instance().store(
 class ProductSweeper(Sweeper):
     """Sweeps over a product of blocks times what the command line sweeps over."""
 
-    def __init__(self, blocks: dict[str, list[str]]) -> None:
+    def __init__(self, blocks: dict[str, list[Any]]) -> None:
         super().__init__()
         self.blocks = blocks
 

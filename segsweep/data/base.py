@@ -122,14 +122,12 @@ class DataSet(Choice):
     by the largest scale at which neither side of the image is longer. Each side of a training image
     that is longer than `crop` says is cut to it at a random place, and half are flipped.
     `transform=fit` does no more (mmdet: 1333 x 800); `transform=crop` takes a random factor out of
-    `scale` of that size, mixed classes where there are label maps, pads to `crop`, and changes
-    colours at random (mmseg).
+    `scale` of it, mixed classes where there are label maps, pads to `crop`, alters colours: mmseg.
     `transform=part`, for sets that tell the class of a picture, trains on a random part of it: of
     its area a part out of `scale`, at most 1, of its sides one out of 3/4 to 4/3, resized to
     `size`, half of them flipped; evaluation cuts `size` out of the middle of the picture, whose
     shorter side is 8/7 of it (torchvision's recipe: 256 and 224).
-    `resample` is how pixels are resized, with antialias as Pillow does; masks and label maps never
-    are interpolated.
+    `resample` is how pixels are resized, with antialias as Pillow does; masks are not interpolated.
     `prompts` are texts by class name, for language-driven models; a class without one is told by
     its name. `negatives` says whether pictures without objects are trained on, too; they are
     evaluated in any case. Label maps are all trained on. `boxes` are what is learnt as an object's
@@ -227,6 +225,10 @@ class DataSet(Choice):
     def splits(self) -> Sequence[str]:
         """Return the parts that can be checked: train and val, and test where a set has it."""
         return SPLITS
+
+    def expected(self) -> int | None:
+        """Return how many images one learns from if its publisher says it, without any files."""
+        return None
 
     def survey(self, split: str) -> tuple[list[Record], list[Finding]]:
         """Return what of a split can be used, and what is wrong with it; raises for neither."""

@@ -59,6 +59,10 @@ class Source(DataSet):
         """
         raise NotImplementedError
 
+    def expected(self) -> int | None:
+        """Return how many images its publisher says are in train, None of a split of one's own."""
+        return None if self.split else self.facts.images.get("train")
+
     def rule(self) -> str:
         """Return in words how pictures come into train and val without a split file."""
         return "published"

@@ -167,6 +167,12 @@ def locate(text: str, download: bool = True) -> Path:
         looked = ", ".join(map(str, candidates))
         if source.on_hub:
             raise UserError(f"model.weights={source.place}: is not here. {hub.cure(source.place)}")
+        if source.remote:
+            size = f" (about {source.megabytes} MB)" if source.megabytes else ""
+            raise UserError(
+                f"model.weights={source.place}: is not here{size}. A run fetches it, `plan "
+                f"--fetch` does at once; or put it at {' or '.join(map(str, candidates))}"
+            )
         torn = f"a folder that lacks {' or '.join(hub.FILES)}"
         what = torn if candidates[0].is_dir() else "no such file"
         raise UserError(f"model.weights={source.place}: {what}; looked for {looked}")

@@ -96,8 +96,11 @@ def _curve(run: Path) -> list[dict[str, Any]]:
         return []
 
 
-def estimate(config: Config, images: Callable[[], int], runs: Sequence[FinishedRun]) -> Cost:
-    """Estimate from the runs most like this one. `images` counts those that it would learn from."""
+def estimate(config: Config, images: Callable[[], int | None], runs: Sequence[FinishedRun]) -> Cost:
+    """Estimate from the runs most like this one.
+
+    `images` counts those that it would learn from; where nobody knows, nor are hours known.
+    """
     config_plain = plain(config)
     comparable = [run for run in runs if _comparable(config_plain, run.record["config"])]
     for description, key in ALIKE.items():
@@ -113,15 +116,16 @@ def _comparable(planned: Record, config: Record) -> bool:
 
 
 def _from(
-    planned: Record, images: Callable[[], int], alike: list[FinishedRun], source: str
+    planned: Record, images: Callable[[], int | None], alike: list[FinishedRun], source: str
 ) -> Cost:
     trainer = planned["trainer"]
     devices = trainer["devices"] * trainer.get("nodes", 1)
-    work = planned["hparams"]["epochs"] * images()
-    seconds = [_seconds(run.record, work) for run in alike]
+    number = images()
+    work = None if number is None else planned["hparams"]["epochs"] * number
+    seconds = [] if work is None else [_seconds(run.record, work) for run in alike]
     cuda = [m for run in alike if (m := run.record["memory"].get("peak_cuda_mib"))]
     return Cost(
-        hours=median(seconds) / 3600 * devices,
+        hours=median(seconds) / 3600 * devices if seconds else None,
         memory=max(run.record["memory"]["peak_rss_mib"] for run in alike) * MIB,
         cuda=max(cuda) * MIB if cuda else None,
         disk=max(run.disk for run in alike),

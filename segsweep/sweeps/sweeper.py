@@ -6,6 +6,8 @@
     seeds:                                           times
       - seed=0,1,2
 
+An alternative may have blocks of its own in the place of a line: what is their product.
+
 The command line narrows: `peft=lora` keeps the combinations that say so; a value that no
 combination has takes the key's place where it stands; a new key is added to all.
 
@@ -21,7 +23,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
@@ -33,6 +35,7 @@ from segsweep.base.words import without_folders
 from segsweep.sweeps.composer import Composer
 
 Combination = list[str]  # override strings of one run
+Line = str | Mapping[str, Sequence[Any]]  # words, or blocks inside of a block
 T = TypeVar("T")
 
 
@@ -54,13 +57,10 @@ def product(words: Sequence[str]) -> list[Combination]:
 
 
 def expand(
-    blocks: Mapping[str, Sequence[str]], command_line: Sequence[str] = ()
+    blocks: Mapping[str, Sequence[Line]], command_line: Sequence[str] = ()
 ) -> list[Combination]:
     """Expand blocks times the command line into one list of overrides per run, duplicates once."""
-    unions = [
-        [c for line in lines for c in product(shlex.split(line))] for lines in blocks.values()
-    ]
-    combinations = [list(itertools.chain(*parts)) for parts in itertools.product(*unions)]
+    combinations = multiplied(blocks)
     added: list[list[str]] = []
     for key, words in alternatives(command_line).items():
         having = [c for c in combinations if any(word.startswith(f"{key}=") for word in c)]
@@ -70,6 +70,16 @@ def expand(
             added.append(words)
     everything = [c + list(more) for c in combinations for more in itertools.product(*added)]
     return distinct(everything)
+
+
+def multiplied(blocks: Mapping[str, Sequence[Line]]) -> list[Combination]:
+    """Return the product of blocks, each the union of its lines and of blocks of its own."""
+    unions = [[c for line in lines for c in _of_line(line)] for lines in blocks.values()]
+    return [list(itertools.chain(*parts)) for parts in itertools.product(*unions)]
+
+
+def _of_line(line: Line) -> list[Combination]:
+    return multiplied(line) if isinstance(line, Mapping) else product(shlex.split(str(line)))
 
 
 def narrow(combinations: list[Combination], key: str, words: list[str]) -> list[Combination]:

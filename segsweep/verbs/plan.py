@@ -6,7 +6,8 @@
 
 The words are those of the command that would follow; `--dry-run` behind that command does the same.
 Every run is composed and checked: keys and values, data, base weights. Costs are those of finished
-runs like it (segsweep/sweeps/cost.py). Nothing is started and nothing written.
+runs like it (segsweep/sweeps/cost.py). Data and weights that are not here are listed once each,
+with where to get them; what waits for them is priced all the same. Nothing is started or written.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.base.parser import add_overrides, verb_parser
 from segsweep.sweeps import plan
+from segsweep.sweeps.plan_lines import header, lines
 from segsweep.sweeps.pull import freeze
 
 if TYPE_CHECKING:
@@ -54,15 +56,15 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(settling.described() | {"runs": runs} if settling else runs, indent=1))
     else:
         said = [*settling.lines(), ""] if settling else []
-        headers = [line for first, _ in composed[:1] for line in plan.header(first, starting)]
-        print("\n".join([*said, *plan.lines(entries, starting), *headers]))
+        headers = [line for first, _ in composed[:1] for line in header(first, starting)]
+        print("\n".join([*said, *lines(entries, starting), *headers]))
     if options.max_hours is not None:
         plan.refuse(entries, total, options.max_hours)
     if options.save:
         freeze(((e.words, e.run) for e in starting if e.run is not None), options.save)
         print(f"saved {len(starting)} runs; `python -m segsweep retry {options.save}` starts them")
     faults = list(settling.faults) if settling else []
-    faults += [fault for entry in entries for fault in entry.faults]
+    faults += [fault for entry in entries for fault in (*entry.faults, *entry.missing)]
     return 1 if faults else 0
 
 

@@ -58,6 +58,10 @@ class NDD20(Source):
         """Return the one class; species are known above water only."""
         return ["dolphin"]
 
+    def expected(self) -> int | None:
+        """Return how many images the rule takes for train."""
+        return None if self.split else self.train
+
     def rule(self) -> str:
         """Return the rule in words."""
         return f"blocks of {BLOCK} consecutive file numbers: {self._rule}"

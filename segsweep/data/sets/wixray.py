@@ -50,3 +50,7 @@ class WIXray(Published):
         unverified="layout and class names are from code that reads the set, not from its files; "
         "the numbers by split are about 4435 and 600",
     )
+
+    def expected(self) -> int | None:
+        """Return about how many images train has."""
+        return None if self.split else 4435
