@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
+from segsweep.base.words import conf_dir
 from segsweep.run.identity import Run, State, state_of
 from segsweep.sweeps.names import chosen
+from segsweep.sweeps.plan import composed, price
+from segsweep.sweeps.plan_lines import lines
 from segsweep.verbs import plan
 
 DATA = ["data.train=8", "data.val=4"]
@@ -81,6 +85,54 @@ def test_missing_data_and_weights_are_named_once(tmp_path: Path, capsys) -> None
     assert "2 runs wait for what is missing here" in out
     assert plan.main(["data=coco", "data.root=/nowhere"]) == 1
     assert "data.root=/nowhere" in capsys.readouterr().out
+
+
+STUDIES = {  # a setting that has a run on every set and every model of the study
+    "table2": ["peft=full_head"],
+    "convlora": ["peft=conv_lora"],
+    "vfm": ["peft=full_ft"],
+}
+
+
+def places_of(sweep: str) -> set[str]:
+    """The folders of data that a sweep names, read from its file."""
+    text = (Path(conf_dir()) / "sweep" / f"{sweep}.yaml").read_text()
+    return set(re.findall(r"data\.root=(data/\S+)", text))
+
+
+@pytest.mark.parametrize("sweep", STUDIES)
+def test_a_study_is_planned_whole_where_neither_data_nor_weights_are(
+    tmp_path: Path, sweep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
+    _, entries = composed([f"+sweep={sweep}", *STUDIES[sweep]], fetch=False)
+    price(entries, measure=False)
+    out = "\n".join(lines(entries, entries))
+    assert re.search(r"nothing is known of \d+ .* which learn from [\d.]+ million images\n", out)
+    assert {(entry.state, entry.to_run) for entry in entries} == {("missing", True)}
+    assert all(entry.images and not entry.faults for entry in entries)
+    lacks = {lack for entry in entries for lack in entry.missing}
+    listed = [line for line in out.splitlines() if re.match(r"  \d+: (data|model)\.", line)]
+    assert sorted(line.partition(": ")[2] for line in listed) == sorted(lacks)
+    data = {lack for lack in lacks if lack.startswith("data.root=")}
+    assert {lack.split(":")[0].removeprefix("data.root=") for lack in data} == places_of(sweep)
+    assert all("How to obtain it: " in lack for lack in data)
+    assert all("MB). A run fetches it" in lack for lack in lacks - data)
+    assert lacks - data
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_waits_for_its_data_is_priced_by_their_published_size(
+    tmp_path: Path, planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGSWEEP_CACHE", str(tmp_path / "cache"))
+    finished(tmp_path, "model=maskdino_r50", "seed=1", seconds=100)
+    words = ["model=maskdino_r50", "data=ndd20", "data.root=/nowhere", "data.train=1500"]
+    (entry,) = planned(*words, "hparams.epochs=15", status=1).values()
+    assert entry["source"] == "1 run(s) of the model"
+    assert entry["hours"] == pytest.approx((20 + 80 * 1500 * 15 / (8 * 10)) / 3600)
+    assert entry["images"] == 15 * 1500
 
 
 def test_costs_are_those_of_the_runs_most_like_it(tmp_path: Path, planned) -> None:

@@ -24,6 +24,8 @@ def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
         trimmed = entry.to_run and entry not in starting
         state = f"same as {entry.same}" if entry.same else "too much" if trimmed else entry.state
         cost = entry.cost if entry.to_run else Cost(source="")
+        if entry.missing and cost == Cost():
+            cost = Cost(source="unknown")  # there is nothing to probe
         hours = "" if cost.hours is None else f"{cost.hours:.2f}"
         sizes = ["" if s is None else human(s) for s in (cost.memory, cost.cuda, cost.disk)]
         words = " ".join(word for word in entry.words if word not in common)
@@ -73,7 +75,8 @@ def _summary(plan: Sequence[Planned], starting: Sequence[Planned]) -> str:
         text += f"; about {duration(3600 * known_hours)} of computing"
     if None in hours:
         unknown = [entry.images for entry in starting if entry.cost.hours is None]
-        text += f"; nothing is known of {len(unknown)} (--probe measures them)"
+        measured = "them" if all(not e.missing for e in starting) else "those that wait for nothing"
+        text += f"; nothing is known of {len(unknown)} (--probe measures {measured})"
         if images := sum(filter(None, unknown)):
             more = f", without {unknown.count(None)} whose data tell it" * (None in unknown)
             text += f", which learn from {images / 1e6:,.1f} million images{more}"
