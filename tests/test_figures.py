@@ -15,6 +15,7 @@ import pytest
 from segsweep.results import frame, reported
 from segsweep.results.charts.figures import (
     COSTS,
+    beside_printed,
     delta_figure,
     of_runs,
     studio,
@@ -27,8 +28,9 @@ from segsweep.results.charts.scatter import tradeoff_chart
 from segsweep.results.evidence import Evidence
 from segsweep.results.spec import load
 from segsweep.results.tables import ablation, build
+from segsweep.sweeps.sweeper import configs
 from segsweep.verbs.collect import main
-from tests.records import record, write
+from tests.records import record, record_of, write
 
 FORMS = ("md", "tex", "html", "csv")
 PUBLISHED = reported.read(Path(__file__).resolve().parent.parent / "results")
@@ -52,6 +54,25 @@ def test_figures_6_and_7_are_drawn_from_published_numbers(published: Path) -> No
         assert told in words(published / f"{name}.svg")
     assert "COCO &amp; Cityscapes" in words(published / "peft_figure6.svg")
     assert "Cityscapes" not in words(published / "peft_figure7.svg")  # of the larger backbone
+
+
+def test_figures_6_and_7_have_runs_of_ours_beside_the_printed_points(tmp_path: Path) -> None:
+    """Of settings of `+sweep=table2`; each is compared with the full head of its own kind."""
+    sweep = ["+sweep=table2", "data=ndd20,wixray", "model=maskdino_r50"]
+    for chosen, ap in {"peft=full_head": 50.0, "peft.rank=2": 45.0}.items():
+        write(tmp_path, *(record_of(config, ap) for _, config in configs([*sweep, chosen])))
+    (drawing,) = beside_printed([*PUBLISHED, *frame.read(tmp_path).runs], tmp_path / "figures")
+    assert isinstance(drawing, partial)
+    assert drawing.args[1].name == "peft_figure7"  # none is of SEEM
+    printed, ours = drawing.args[0]
+    assert [printed.title, ours.title] == ["maskdino_r50, as printed", "maskdino_r50, ours"]
+    for table, delta in ((printed, 100 * (74.72 - 78.98) / 78.98), (ours, -10.0)):
+        panel = next(panel for panel in panels(table) if panel.title() == "NDD20")
+        drawn = {point.row.setting: point.value for point in panel.points()}
+        assert drawn["LoRA (r=2)"] == pytest.approx(delta)
+        assert drawn["Full head"] == 0
+    svg = next(path for path in drawing() if path.suffix == ".svg")
+    assert words(svg).count("maskdino_r50, ours") == 2
 
 
 def test_delta_of_figure_6_is_equation_11() -> None:

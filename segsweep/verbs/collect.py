@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from segsweep.results.frame import Records
+    from segsweep.results.wording import Values
 
 GROUP = "results"
 ALSO = ("results", "gather", "aggregate")
@@ -55,7 +56,7 @@ def collect(results: Path, metric: str, *folders: Path) -> int:
     Raises UserError for a metric that no run has.
     """
     from segsweep.results import forms, frame, tables, typeset
-    from segsweep.results.charts.figures import of_runs, studio
+    from segsweep.results.charts.figures import beside_printed, of_runs, studio
 
     console = printer()
     with studio() as figures, frame.unwatched():
@@ -72,6 +73,8 @@ def collect(results: Path, metric: str, *folders: Path) -> int:
         ablation = tables.ablation(records.runs, metric)
         records.annotate(ablation)
         figures.draw(of_runs(ablation, results / "figures", *(f / "runs" for f in folders)))
+        both = [*_reported(results), *records.runs]
+        figures.draw(beside_printed(both, results / "figures"))
         for table in ablation:
             console.print(forms.terminal(table))
         texts = typeset.texts(ablation, results / "tables" / "ablation") if ablation else {}
@@ -97,10 +100,9 @@ def published(results: Path) -> int:
 def _named(results: Path, records: Records | None = None) -> dict[Path, str]:
     """Return the other tables of conf/table: those that ours belong to, without ours all."""
     from segsweep.results import spec, tables, typeset
-    from segsweep.results.reported import path_of, read
 
     ours = [*records.runs, *records.bench] if records else []
-    runs = [*(read(results) if path_of(results).is_file() else []), *ours]
+    runs = [*_reported(results), *ours]
     origins = ("reported", "ours") if ours else ("reported",)
     texts: dict[Path, str] = {}
     for name in spec.names():
@@ -110,6 +112,13 @@ def _named(results: Path, records: Records | None = None) -> dict[Path, str]:
         if any(row.origin == origins[-1] for table in built for row in table.rows):
             texts |= typeset.texts(built, results / "tables" / name)
     return texts
+
+
+def _reported(results: Path) -> list[Values]:
+    """Return the published numbers, none where nobody has the file."""
+    from segsweep.results.reported import path_of, read
+
+    return read(results) if path_of(results).is_file() else []
 
 
 def _write(console: Console, texts: Mapping[Path, str], figures: list[Path]) -> int:

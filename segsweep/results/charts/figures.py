@@ -30,6 +30,7 @@ from segsweep.results.charts.canvas import Style, styles
 from segsweep.results.charts.lines import curve_chart, curves, size_chart, sizes
 from segsweep.results.charts.panels import Panel, panels
 from segsweep.results.charts.scatter import delta_chart, tradeoff_chart
+from segsweep.results.pivot import ORIGINS
 from segsweep.results.spec import load
 from segsweep.results.tables import build
 from segsweep.results.wording import Values, published, table_of
@@ -40,6 +41,9 @@ COSTS = {
     "checkpoint": "delta.bytes",
     "gpu_memory": "memory.peak_cuda_mib",
 }
+
+SAID = {"reported": "{}, as printed", "ours": "{}, ours"}
+"""What a model is called in figures that have numbers of both origins."""
 
 Drawing = Callable[[], list[Path]]
 """Draws one figure and returns its files; it has to travel, as `functools.partial` does."""
@@ -92,17 +96,30 @@ def of_reported(runs: list[Values], folder: Path) -> Iterator[Drawing]:
     Its Figure 6 is the mean panel of SEEM, its Figure 7 that of Mask DINO with a ResNet-50, without
     Cityscapes.
     """
+    yield from beside_printed(runs, folder)
     cells = [run for run in runs if table_of(run) == "000 2a"]
     spec = replace(load("ablation"), reported="000 2a")
-    built = build(spec, _timed(cells, runs), ("reported",))
-    tables = {table.title: _light(table) for table in built}
-    for name, model in published("figure").items():
-        if model.word in tables:
-            yield partial(delta_figure, [tables[model.word]], folder / name)
+    tables = [_light(table) for table in build(spec, _timed(cells, runs), ("reported",))]
     alpha = build(replace(spec, reported="000 A1"), runs, ("reported",))
     families = [family for table in alpha for family in sizes(_light(table))]
     yield partial(size_chart(families).save, folder / "peft_alpha")
-    yield from _common(list(tables.values()), folder, "peft_")
+    yield from _common(tables, folder, "peft_")
+
+
+def beside_printed(runs: list[Values], folder: Path) -> Iterator[Drawing]:
+    """Yield the published figures of delta; those of which there are runs of ours have both.
+
+    Each is compared with its own full head: panels as printed, then panels of ours.
+    """
+    spec = replace(load("ablation"), reported="000 2a")
+    origins = [origin for origin in ORIGINS if any(run["origin"] == origin for run in runs)]
+    for name, model in published("figure").items():
+        about = [run for run in runs if run["config.model.name"] == model.word]
+        built = {origin: [*map(_light, build(spec, about, (origin,)))] for origin in origins}
+        if built and all(built.values()):
+            told = SAID if len(built) > 1 else dict.fromkeys(ORIGINS, "{}")
+            tables = [replace(t, title=told[o].format(t.title)) for o in built for t in built[o]]
+            yield partial(delta_figure, tables, folder / name)
 
 
 def draw_published(runs: list[Values], folder: Path) -> list[Path]:
