@@ -19,7 +19,7 @@ from segsweep.base.files import checked, read_bytes
 from segsweep.base.terminal import printable
 from segsweep.results.settings import locate
 from segsweep.results.union import united
-from segsweep.results.wording import Values, class_of, first
+from segsweep.results.wording import Values, class_of, first, published
 from segsweep.run.shapes import RECORD
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def _read(folder: Path, unreadable: dict[Path, str]) -> Iterator[tuple[str, Valu
         try:
             if (text := read_bytes(Path(path))) is None:  # a retry began just now
                 continue
-            run = flatten(_understood(checked(text, RECORD)))
+            record = _understood(checked(text, RECORD))
+            run = flatten(record) | _of_classes(record)
         except ValueError as error:
             unreadable[Path(path)] = str(error)
             continue
@@ -173,6 +174,24 @@ def _fill(values: Values, record: dict[str, Any], names: Names) -> None:
             _fill(values, value, below)
         elif name and (key != "label" or value):
             values[name] = as_text(value) if kind is dict or kind is list else value
+
+
+def _of_classes(record: dict[str, Any]) -> Values:
+    """Return what a run reached of single classes, as far as a published table has a column for it.
+
+    Such a column is called "IoU of cup"; of the other classes the record knows.
+    """
+    values: Values = {}
+    for one in record.get("classes") or ():
+        for name, value in one.items():
+            if (word := f"{name} of {one['class']}") in _printed():
+                values |= {f"metrics.{word}.value": value, f"metrics.{word}.unit": "%"}
+    return values
+
+
+@cache
+def _printed() -> set[str]:
+    return {name.word for name in published("metric").values()}
 
 
 def _deciding(runs: Path) -> Iterator[str]:
