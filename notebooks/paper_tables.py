@@ -12,12 +12,13 @@
 # %% [markdown]
 # # The papers' tables
 #
-# Published numbers and your own runs in the same tables: every number of
+# Published numbers of three studies and your own runs in the same tables: every number of
 # `results/reported/reported.csv`, and every record below `results/runs/`. Nothing is trained. Open
 # it with Jupyter in the folder that holds `results/`.
 
 # %%
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from IPython.display import Image, Markdown, display
@@ -25,11 +26,26 @@ from IPython.display import Image, Markdown, display
 from segsweep.audit.rules import audit
 from segsweep.results import forms, frame, reported, spec, tables
 from segsweep.results.charts import figures
+from segsweep.sweeps.plan import composed
+from segsweep.sweeps.plan_lines import wanted
 
 RESULTS = Path("results")
 published = reported.read(RESULTS)
 records = frame.read(RESULTS)
 print(f"{len(published)} published settings, {len(records.runs)} runs of ours")
+
+# %% [markdown]
+# ## What one word runs, and what it needs
+#
+# Each study is a sweep. Here those of its runs that have LoRA: `python -m segsweep plan
+# +sweep=table2` plans them all. What is missing, a set or a file of weights, stands there once.
+
+# %%
+for sweep in ("table2", "vfm", "convlora"):
+    _, runs = composed([f"+sweep={sweep}", "peft=lora"], fetch=False)
+    print(f"+sweep={sweep} peft=lora: {len(runs)} runs")
+    for line in wanted(runs)[1:]:
+        print(line.partition(". A run")[0])
 
 # %% [markdown]
 # ## Every table of `conf/table/`
@@ -53,6 +69,25 @@ with tempfile.TemporaryDirectory() as folder:
     for path in figures.draw_published(published, Path(folder)):
         if path.suffix == ".png":
             display(Markdown(f"**{path.stem}**"), Image(path.read_bytes(), width=800))
+
+# %% [markdown]
+# ## What each method costs, and what it reaches
+#
+# Detection of VFM-Adapter's Table 1 and two sets of Conv-LoRA's main table, against trained
+# parameters: settings that none of fewer parameters beats are joined.
+
+# %%
+PRINTED = {
+    "002 1": {"metric": "box AP"},
+    "003 main": {"metric": "IoU_image"},
+}
+with tempfile.TemporaryDirectory() as folder:
+    for title, asked in PRINTED.items():
+        wish = replace(spec.load("ablation"), reported=title, mean=False, **asked)
+        found = tables.build(wish, published, ("reported",))
+        for path in figures.tradeoff_figure(found, "params.trainable", Path(folder) / title):
+            if path.suffix == ".png":
+                display(Markdown(f"**{title}**"), Image(path.read_bytes(), width=800))
 
 # %% [markdown]
 # ## What in them contradicts itself
