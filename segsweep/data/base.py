@@ -130,9 +130,8 @@ class DataSet(Choice):
     `resample` is how pixels are resized, with antialias as Pillow does; masks are not interpolated.
     `prompts` are texts by class name, for language-driven models; a class without one is told by
     its name. `negatives` says whether pictures without objects are trained on, too; they are
-    evaluated in any case. Label maps are all trained on. `boxes` are what is learnt as an object's
-    box: what is tight around its mask as seen, or the annotated box cut at the edges of what is
-    seen (they differ where an object is partly hidden); what has no such box is not learnt.
+    evaluated in any case. Label maps are all trained on. `boxes` are learnt: those tight around
+    masks as seen, or the annotated ones cut to what is seen; an object without one is not learnt.
     """
 
     size: list[int] = field(default_factory=lambda: [512, 512])  # height, width of the input
