@@ -28,7 +28,7 @@ from segsweep.sweeps.composer import Composer
 from segsweep.sweeps.cost import Cost, estimate, finished_runs, probe
 from segsweep.sweeps.names import directories
 from segsweep.sweeps.status import UNREADABLE, jobs
-from segsweep.sweeps.sweeper import Combination, composer, composing, left_out
+from segsweep.sweeps.sweeper import Combination, composer, composing
 
 MISSING = "missing"
 """State of a run whose data or weights are not here, so that it has no name yet."""
