@@ -1,4 +1,7 @@
-"""The story of a run: config -> data -> model -> peft -> fit -> evaluate -> analyse -> record."""
+"""The story of a run: config -> data -> model -> peft -> fit -> evaluate -> analyse -> record.
+
+And that of a finished one on other data: config -> data -> model -> evaluate -> analyse -> record.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from segsweep.base.config import Config, plain
+from segsweep.base.files import json_text
 from segsweep.base.remarks import plainly
 from segsweep.data.items import MANIFEST
 from segsweep.metrics.ceiling import ceiling
 from segsweep.model.files import at_hand
 from segsweep.run import messages, record
 from segsweep.run.devices import visible
-from segsweep.run.folder import DELTA
-from segsweep.run.identity import Phases, Run, rank
+from segsweep.run.elsewhere import Elsewhere
+from segsweep.run.folder import DELTA, file_facts
+from segsweep.run.identity import Phases, Run, now, rank
 
 if TYPE_CHECKING:
     from segsweep.model.weights import LoadReport
@@ -42,7 +47,7 @@ def ready(config: Config) -> None:
 
     at_hand(config.model.weights)
     visible(config.trainer)
-    for split in ("train", "val"):
+    for split in ("train", "val", config.data.chosen_on):
         config.data.records(split)
     config.data.subject()
     if config.data.slices:
@@ -116,3 +121,48 @@ def before_training(
     limit = ceiling(config, title="ceiling" if config.io.progress else "")
     messages.announce(run.name, config.model, loaded, counts, data, limit)
     return {"ceiling": limit.facts()} if limit else {}
+
+
+@plainly()
+def judge(judged: Elsewhere) -> dict[str, Any]:
+    """Evaluate a finished run on other data; return the record, also one that is there already.
+
+    Raises UserError as `restore` does, and Busy where another process is at it.
+    """
+    if known := judged.known():
+        print(f"done already: {judged.directory}")
+        return known
+    from segsweep.analysis import slices, study
+    from segsweep.run import evaluate, machine, restore
+
+    config, trained, phase = judged.config, judged.trained_record, Phases()
+    machine.require(config.trainer)
+    slices.check(config)
+    machine.reset_peaks()
+    head = judged.head()
+    with phase("setup"):
+        restored = restore.restore(judged.trained)
+        if config.data.levels and restored.levels:
+            config.data.levels = restored.levels  # black and white as the model knows them
+    with judged.owning():
+        judged.delete("record.json")  # of other weights
+        with phase("evaluate"):
+            evaluation = evaluate.evaluate(judged, restored.model, f"{judged.name}")
+        with phase("analyse"):
+            analysis = study.recorded(config, evaluation.predictions)
+        judged.freeze()
+        body = {
+            "judges": judged.judges,
+            "metrics": record.metric_facts(config.metrics, evaluation.values),
+            "classes": evaluation.classes,
+            "analysis": analysis,
+            "params": trained["params"],
+            "data": record.judged_facts(config.data),
+            "seconds": phase.total(),
+            **machine.machine_facts(),
+            "files": file_facts(judged.directory),
+        }
+        whole = head | body | {"status": "done", "ended": now(), "error": None}
+        judged.write("record.json", json_text(whole).encode())
+    messages.conclude_elsewhere(judged, whole)
+    return whole

@@ -149,6 +149,7 @@ class DataSet(Choice):
     task: ClassVar[str] = "instances"  # or another file of segsweep/task: what is learnt
     background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
     needs_masks = True  # objects that are boxes alone are left out: what the model says (`typed`)
+    chosen_on = "val"  # the part by which the best epoch of a run is chosen
     pictures_of: ClassVar[str] = ""  # word of the set that shows the same pictures, if there is one
     not_hashed: ClassVar[str] = "what its class leaves out"  # of the content, by `fingerprint`
 

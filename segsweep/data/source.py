@@ -9,20 +9,26 @@ imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from segsweep.base.config import outside, plain
+from segsweep.base.config import neutral, outside, plain
 from segsweep.base.errors import UserError
+from segsweep.base.fields import default_of
 from segsweep.data.base import SPLITS, DataSet, Record
 from segsweep.data.items import MANIFEST, PALETTES, Content, Facts, Item
+from segsweep.data.splits import HELD, WITH_HELD
 
 if TYPE_CHECKING:
     import numpy as np
 
     from segsweep.data.findings import Finding
+
+Select = Enum("Select", {"val": "val", HELD: HELD})
 
 
 @dataclass
@@ -31,13 +37,15 @@ class Source(DataSet):
 
     `longest`: pictures are stored with a longest side of at most this many pixels (0: as they are).
     `split`: a split file (split, tab, key on each line) in place of the published or ruled one; its
-    content, not its place, is part of what a run is.
+    content, not its place, is part of what a run is. It may name a held list as well.
+    `select`: the best epoch is chosen on val, which results are of, or on that held list.
     """
 
     root: str | None = outside(None)
     cache: str | None = outside(None)  # default: $SEGSWEEP_CACHE, else ~/.cache/segsweep
     split: str | None = outside(None)
     longest: int = 0
+    select: Select = neutral(Select["val"])
 
     facts: ClassVar[Facts]
     not_hashed: ClassVar[str] = "pixels of pictures: only their names and sizes are hashed"
@@ -100,7 +108,9 @@ class Source(DataSet):
 
     def pictures(self) -> list[Path]:
         """Return the files of all pictures below `root`."""
-        return [self.folder / record.file for split in SPLITS for record in self._records[split]]
+        return [
+            self.folder / record.file for split in self._used for record in self._records[split]
+        ]
 
     def prepared(self) -> bool:
         """Tell whether the set is converted."""
@@ -116,9 +126,9 @@ class Source(DataSet):
         """Return the rule in words, the hash of the manifest and the number of pictures."""
         from segsweep.data import splits
 
-        keys = splits.read(self._folder / MANIFEST)
+        keys = splits.read(self._folder / MANIFEST, WITH_HELD)
         rule = f"file {Path(self.split).name}" if self.split else self.rule()
-        counts = {split: len(keys[split]) for split in SPLITS}
+        counts = {split: len(keys[split]) for split in self._used}
         return {"rule": rule, "hash": splits.digest(splits.text(keys)), **counts}
 
     def fingerprint(self) -> str:
@@ -149,9 +159,19 @@ class Source(DataSet):
     def _obtain(self) -> str:
         return f"How to obtain it: {self.facts.obtain}"
 
+    @property
+    def chosen_on(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The part by which the best epoch of a run is chosen."""
+        return self.select.name
+
+    @property
+    def _used(self) -> Sequence[str]:
+        """The parts that a run is about: train, val, and the list by which it chooses an epoch."""
+        return WITH_HELD if self.select is Select[HELD] else SPLITS
+
     @cached_property
     def _chosen(self) -> dict[str, list[Item]]:
-        """The pictures of train and val in the order of their keys, all of which exist."""
+        """The pictures of the parts in the order of their keys, all of which exist."""
         from segsweep.data import splits
 
         parts = self.items()
@@ -161,12 +181,18 @@ class Source(DataSet):
                 raise UserError(f"data.root={self.root}: {item.key} is named more than once")
         if self.split is not None:
             parts = splits.chosen(Path(self.split), pool)
-        for split in SPLITS:
+        if self.select is Select[HELD] and not parts.get(HELD):
+            raise UserError(
+                f"data.select={HELD}: {self.split or self.root} has no third list of "
+                f"data={self.name} to choose the best epoch by; say data.select=val, or name train, "
+                f"val and {HELD} in a file: data.split=FILE"
+            )
+        for split in self._used:
             if not parts[split]:
                 raise UserError(
                     f"data.root={self.root}: has no pictures of {split}. {self._obtain}"
                 )
-        chosen = {split: sorted(parts[split], key=lambda item: item.key) for split in SPLITS}
+        chosen = {split: sorted(parts[split], key=lambda item: item.key) for split in self._used}
         missing = [i.key for items in chosen.values() for i in items if not i.image.is_file()]
         if missing:
             names = splits.few(missing)
@@ -178,7 +204,10 @@ class Source(DataSet):
         """What beside the files decides on the outcome of a conversion."""
         shared = {f.name for f in fields(DataSet)}
         options = [
-            f for f in fields(self) if f.name not in shared and not f.metadata.get("outside")
+            f
+            for f in fields(self)
+            if f.name not in shared and not f.metadata.get("outside")
+            if not (f.metadata.get("neutral") and getattr(self, f.name) == default_of(f))
         ]
         return {
             # names of runs follow from this: as it was before sets had a folder of their own
@@ -201,7 +230,7 @@ class Source(DataSet):
 
         def hashed() -> list[str]:
             key = content_hash(self._recipe, self._chosen)
-            files = [self.file(item) for split in SPLITS for item in self._chosen[split]]
+            files = [self.file(item) for items in self._chosen.values() for item in items]
             return [key, layout_hash(key, files)]
 
         split = Path(self.split) if self.split else None
@@ -232,4 +261,4 @@ class Source(DataSet):
         from segsweep.data.store import read_records
 
         accept(self._findings())
-        return {split: read_records(self._folder / f"{split}.json") for split in SPLITS}
+        return {split: read_records(self._folder / f"{split}.json") for split in self._used}

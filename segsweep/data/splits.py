@@ -24,6 +24,9 @@ from segsweep.data.base import SPLITS
 if TYPE_CHECKING:
     from segsweep.data.items import Item
 
+HELD = "held"  # a third part: neither trained nor reported on, to choose the best epoch by
+WITH_HELD = (*SPLITS, HELD)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -181,8 +184,10 @@ def digest(manifest: str) -> str:
     return sha256(manifest.encode()).hexdigest()[:12]
 
 
-def read(path: Path) -> dict[str, list[str]]:
+def read(path: Path, parts: Sequence[str] = SPLITS) -> dict[str, list[str]]:
     """Read a manifest: keys by split. Empty lines and those that begin with # say nothing.
+
+    Of the `parts` that it may name train and val must have pictures; others are there if they have.
 
     Raises UserError with the line of a fault, for keys twice and for a split without pictures.
     """
@@ -196,8 +201,8 @@ def read(path: Path) -> dict[str, list[str]]:
         if not line.strip() or line.startswith("#"):
             continue
         split, tab, key = line.rstrip().partition("\t")
-        if not tab or split not in SPLITS:
-            form = f"a line is {' or '.join(SPLITS)}, a tab, a key"
+        if not tab or split not in parts:
+            form = f"a line is {' or '.join(parts)}, a tab, a key"
             raise UserError(f"data.split={path}: line {number} is {line!r}; {form}")
         if key in first:
             raise UserError(
@@ -205,7 +210,7 @@ def read(path: Path) -> dict[str, list[str]]:
                 "a picture is on one side only, once"
             )
         first[key] = number
-        keys_by_split[split].append(key)
+        keys_by_split.setdefault(split, []).append(key)
     for split, keys in keys_by_split.items():
         if not keys:
             raise UserError(f"data.split={path}: has no line of {split}")
@@ -217,9 +222,9 @@ def chosen(path: Path, pool: Mapping[str, Item]) -> dict[str, list[Item]]:
 
     Raises UserError for unknown keys; warns when pictures of a group are on both sides.
     """
-    keys = read(path)
+    keys = read(path, WITH_HELD)
     refuse_unknown(path, keys, pool)
-    items = {split: [pool[key] for key in keys[split]] for split in SPLITS}
+    items = {split: [pool[key] for key in several] for split, several in keys.items()}
     train, val = ({item.group for item in items[split] if item.group} for split in SPLITS)
     if train & val:
         warnings.warn(
@@ -266,7 +271,7 @@ def _beginning(path: Path) -> bytes:
 
 def refuse_unknown(path: Path, keys: Mapping[str, Sequence[str]], known: Collection[str]) -> None:
     """Raise UserError for keys of a manifest that are not in the set."""
-    unknown = [key for split in SPLITS for key in keys[split] if key not in known]
+    unknown = [key for several in keys.values() for key in several if key not in known]
     if unknown:
         raise UserError(
             f"data.split={path}: {few(unknown)} of its keys {'are' if unknown[1:] else 'is'} not "

@@ -95,7 +95,7 @@ def remembered(
     def digest(*more: Any) -> str:
         return sha256(json.dumps([VERSION, recipe, more]).encode()).hexdigest()[:16]
 
-    manifest = splits.text(splits.read(split)) if split else ""
+    manifest = splits.text(splits.read(split, splits.WITH_HELD)) if split else ""
     state = digest(manifest, sorted(_stats(root)))
     memo = cache / ".keys" / f"{name}-{digest(str(root.resolve()))}"
     with contextlib.suppress(OSError, ValueError):

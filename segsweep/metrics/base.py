@@ -8,7 +8,7 @@ and Cityscapes AP) are not comparable, so records and tables carry both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from segsweep.base.config import Choice, words
@@ -87,6 +87,15 @@ class Metric(Choice):
                 f"metrics={self.name} judges masks, but model={model.name} finds boxes alone; "
                 f"choose {' or '.join(fitting)}"
             )
+
+    @property
+    def at_input(self) -> bool:
+        """Whether images are judged at the size that the network sees, not at their own."""
+        return False
+
+    def framed(self, batch: Batch) -> Batch:
+        """Return a batch of evaluation whose images have the sizes at which they are judged."""
+        return replace(batch, original_sizes=batch.sizes) if self.at_input else batch
 
     def names(self) -> dict[str, tuple[str, str]]:
         """Return unit and direction ("higher" or "lower" is better) of each value by its name."""

@@ -179,13 +179,13 @@ def ceiling(config: Config, split: str = "val", title: str = "") -> Ceiling | No
     """Return what the annotations of a split would score, None where nothing tells.
 
     That is so of metrics that are no percentages or take no single images, of the classes of
-    pictures, which no size costs, and where there is nothing to find. Progress is shown under the
-    name `title`, if there is one.
+    pictures, which no size costs, where there is nothing to find, and of maps that are judged as
+    they are learnt. Progress is shown under the name `title`, if there is one.
     """
     data, metric = config.data, config.metrics
     unit, direction = metric.names()[metric.key]
     both, number = (metric.evaluator(data, split) for _ in range(2))
-    if unit != "%" or not hasattr(both, "add") or not kind(data.task).placed:
+    if unit != "%" or not hasattr(both, "add") or metric.at_input or not kind(data.task).placed:
         return None
     records, room = data.records(split), Room(config.model.limits, metric.limits)
     crowding = room.crowding([objects_of(record) for record in records])

@@ -1,29 +1,34 @@
 """What metrics of label maps share: how truth and prediction of each image meet.
 
-Both have the original size of the image. Pixels that nobody labelled (IGNORE) count nowhere.
+Both have the original size of the image, or that which the network sees (`at=input`): there truth
+is the pixel below the centre, as in training, and a map is resized once less. Pixels that nobody
+labelled (IGNORE) count nowhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from segsweep.base.config import neutral
 from segsweep.base.errors import Unfit, UserError
 from segsweep.data.base import IGNORE
+from segsweep.data.geometry import Size, evaluation_geometry, nearest
 from segsweep.metrics.base import Metric
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from segsweep.data.base import DataSet
+    from segsweep.data.base import DataSet, Record
     from segsweep.data.loader import Batch
     from segsweep.model.family import Family
     from segsweep.model.found import SemanticMap
 
 
 PIXELS = 2**20  # that are counted at once
-
+At = Enum("At", {"original": "original", "input": "input"})
 
 Measures = Mapping[str, Sequence[float]]
 """What a metric keeps of one image beside the counts of its pixels, by name."""
@@ -60,7 +65,7 @@ class LabelMaps:
         judged = []
         for image_id, semantic in zip(batch.image_ids, maps, strict=True):
             predicted = semantic.label_map(self.data.background).cpu().numpy()
-            truth = self.data.label_map(self.records[image_id])
+            truth = truth_at(self.data, self.records[image_id], predicted.shape)
             judged.append(self.judge(truth, predicted, semantic.scores.cpu().numpy()))
             self.add(image_id, judged[-1])
         return judged
@@ -79,10 +84,33 @@ class LabelMaps:
         raise NotImplementedError
 
 
-class BinaryMetric(Metric):
-    """A metric of sets with one class, the foreground."""
+def truth_at(data: DataSet, record: Record, size: Size) -> np.ndarray:
+    """Return a label map at the size of its picture, or at that which the network sees. (h, w)"""
+    whole = data.label_map(record)
+    return whole if whole.shape == size else nearest(whole, evaluation_geometry(data, record))
+
+
+@dataclass
+class MapMetric(Metric):
+    """A metric of label maps; `at` says at which size of an image they are compared."""
 
     tasks: ClassVar[tuple[str, ...]] = ("semantic",)
+
+    at: At = neutral(At["original"])
+
+    @property
+    def at_input(self) -> bool:
+        """Whether maps are compared at the size that the network sees."""
+        return self.at is At["input"]
+
+    def protocol(self) -> str:
+        """Return the rules, and that they hold at the size of the input where they do."""
+        return f"{self.rules} at the input's size" if self.at_input else self.rules
+
+
+@dataclass
+class BinaryMetric(MapMetric):
+    """A metric of sets with one class, the foreground."""
 
     def check(self, data: DataSet, model: Family) -> None:
         """Raise Unfit for a data set with several classes, or without label maps."""

@@ -13,11 +13,10 @@ out, as mmsegmentation does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from segsweep.base.errors import Unfit
-from segsweep.metrics.base import Metric
-from segsweep.metrics.label_maps import JudgedMap, LabelMaps, percent
+from segsweep.metrics.label_maps import JudgedMap, LabelMaps, MapMetric, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +26,9 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class MIoU(Metric):
+class MIoU(MapMetric):
     """mIoU, mAcc and aAcc of a semantic set, without background (_fg) and with it (_bg)."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
     values = {
         f"{name}_{ending}": ("%", "higher")
         for ending in ("fg", "bg")

@@ -39,8 +39,9 @@ class Saliency(BinaryMetric):
     key: str = "S"
     beta2: float = within(1.0, above=0)
 
-    def protocol(self) -> str:
-        """Return "saliency", and the weight in the F-measure where it is not 1."""
+    @property
+    def rules(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """ "saliency", and the weight in the F-measure where it is not 1."""
         return "saliency" if self.beta2 == 1 else f"saliency beta2 {self.beta2:g}"
 
     def evaluator(self, data: DataSet, split: str) -> GreyMaps:

@@ -60,7 +60,8 @@ def judged(
     batches = itertools.islice(loader, limit)
     if title:
         batches = watched(batches, min(len(loader), limit or len(loader)), f"{title}, batches")
-    for batch, results in predict_batches(config, model, batches):
+    framed = map(config.metrics.framed, batches)
+    for batch, results in predict_batches(config, model, framed):
         judged = evaluator.update(batch, results)
         if keep:
             keep(batch.image_ids, judged or [found.coco for found in results])

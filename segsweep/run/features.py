@@ -47,7 +47,8 @@ def cache_features(model: Segmenter, config: Config) -> None:
     if where == "off":
         return
     _check(model, config, where)
-    entries = len(config.data.records("val"))
+    evaluated = dict.fromkeys(("val", config.data.chosen_on))
+    entries = sum(len(config.data.records(split)) for split in evaluated)
     if any(parameter.requires_grad for parameter in model.parameters()):
         views = training_views(config.data) or 0
         entries += views * len(trainable(config.data))

@@ -44,7 +44,7 @@ def quiet() -> Iterator[None]:
 def fit(
     run: Run, model: Segmenter, groups: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Train; the model is left with the best weights by the validation metric.
+    """Train; the model is left with the best weights by the metric on `data.select`.
 
     Goes on from `last.ckpt` where there is one, with the same results as without the
     interruption. Returns epoch, step and value of the best validation, and the kinds of devices
@@ -70,7 +70,8 @@ def fit(
         )
         batches = Epochs(module, loader, per_epoch)
         last = resumable(run.directory / CHECKPOINT)
-        trainer.fit(module, batches, validation(config), ckpt_path=last)
+        chosen_on = validation(config, config.data.chosen_on)
+        trainer.fit(module, batches, chosen_on, ckpt_path=last)
     if best.exhausted and trainer.is_global_zero and module.global_step < total:
         times = f"{best.waited} validation{'s' * (best.waited > 1)}"
         print(f"  stopped early: no better {best.metric.key} in {times} (hparams.patience)")

@@ -19,6 +19,7 @@ CURVE = "metrics.jsonl"
 DELTA = "delta.safetensors"
 PREDICTIONS = "predictions.jsonl.gz"
 ATTEMPTS = "attempts.json"
+ELSEWHERE = "elsewhere"  # folder beside that of the runs: what they find on other data
 DESCRIBED = (DELTA, PREDICTIONS, CURVE)  # by a record, with their hashes
 OWN_FILES = ("record.json", "failed.json", ATTEMPTS, CHECKPOINT, *DESCRIBED)
 AGAIN = "bring that file back, or give the command line of the run again with force=true"

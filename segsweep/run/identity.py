@@ -114,8 +114,12 @@ class Run(RunFolder):
         with self.owning():
             self.delete(*OWN_FILES if self.config.force else ("failed.json",))
             self.config.force = False
-            frozen = OmegaConf.to_yaml(OmegaConf.create(plain(self.config)))
-            self.write("config.yaml", frozen.encode())
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Write the resolved config."""
+        frozen = OmegaConf.to_yaml(OmegaConf.create(plain(self.config)))
+        self.write("config.yaml", frozen.encode())
 
     def once(self, train: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
         """Train unless done, and publish the record; return it.

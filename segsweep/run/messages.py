@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from segsweep.model.family import Family
     from segsweep.model.weights import LoadReport
     from segsweep.peft.apply import Counts
+    from segsweep.run.elsewhere import Elsewhere
 
 
 def advise(config: Config) -> None:
@@ -102,3 +103,14 @@ def conclude(run: Run, record: dict[str, Any]) -> None:
     if record["best"]:
         print(f"  weights {run.directory / DELTA}")
     print("  table   python -m segsweep collect", flush=True)
+
+
+def conclude_elsewhere(judged: Elsewhere, record: dict[str, Any]) -> None:
+    """Say what a finished run reaches on other data, beside what it does on its own."""
+    key = judged.config.metrics.key
+    there, here = (
+        each["metrics"].get(key, {}).get("value") for each in (record, judged.trained_record)
+    )
+    own = "" if here is None else f" ({here:.2f} on the data of the run)"
+    print(f"  {key} {'undefined' if there is None else f'{there:.2f}'}{own}")
+    print(f"  record  {judged.directory / 'record.json'}", flush=True)

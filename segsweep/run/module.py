@@ -206,10 +206,11 @@ class Module(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         """Begin a new evaluation."""
-        self.evaluator = self.config.metrics.evaluator(self.config.data, "val")
+        self.evaluator = self.config.metrics.evaluator(self.config.data, self.config.data.chosen_on)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Hand what is found on each image of the batch to the evaluator."""
+        batch = self.config.metrics.framed(batch)
         self.evaluator.update(batch, self.model.find(batch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ def data_facts(data: Any) -> dict[str, Any]:
     from segsweep.task.base import kind
 
     more = {"background": data.background} if kind(data.task).dense else {}
+    parts = dict.fromkeys(("train", "val", data.chosen_on))
     more |= {"levels": asdict(data.levels)} if data.levels else {}
     if not kind(data.task).dense:
         of_splits = {s: sum(r.negative for r in data.records(s)) for s in ("train", "val")}
@@ -30,10 +31,22 @@ def data_facts(data: Any) -> dict[str, Any]:
         "classes": data.classes(),
         "category_ids": data.category_ids(),
         "prompts": data.texts(),
-        "images": {split: len(data.records(split)) for split in ("train", "val")},
+        "images": {split: len(data.records(split)) for split in parts},
         "trained_on": len(trainable(data)),
         "split": data.split_facts(),
         "leaks": leaks(data),
+    }
+
+
+def judged_facts(data: Any) -> dict[str, Any]:
+    """Return what a record says about data that a run was judged on, and not trained on."""
+    more = {"levels": asdict(data.levels)} if data.levels else {}
+    return more | {
+        "fingerprint": data.fingerprint(),
+        "not_hashed": data.not_hashed or None,
+        "classes": data.classes(),
+        "images": {"val": len(data.records("val"))},
+        "split": data.split_facts(),
     }
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import read_json, write_json
+from segsweep.run.folder import ELSEWHERE
 
 if TYPE_CHECKING:
     from segsweep.run.identity import Run
@@ -113,14 +114,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def chosen(results: Path, words: Sequence[str]) -> list[Path]:
+def chosen(results: Path, words: Sequence[str], elsewhere: bool = False) -> list[Path]:
     """Return the run directories that words name, each once; no words name all that exist.
 
-    A run of a sweep that has not begun has no directory yet, and is named all the same.
+    A run of a sweep that has not begun has no directory yet, and is named all the same. What only
+    reads files may also be given the folder of a run on other data (run/elsewhere.py).
 
     Raises:
-        UserError: a word names nothing, or several runs.
+        UserError: a word names nothing, or several runs, or a run `elsewhere` where it must not.
     """
+    for word in () if elsewhere else words:
+        if (place := Path(word).resolve().parent).parent.name == ELSEWHERE:
+            raise UserError(f"{word}: is the run {place.name} on other data; name the run itself")
     if not words:
         return directories(results)
     return list(dict.fromkeys(run for word in words for run in _named(results, word)))

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     console = printer()
     analyses: dict[str, Analysis] = {}
     reason = UserError("analyse: no runs")
-    for directory in chosen(options.results, options.runs):
+    for directory in chosen(options.results, options.runs, elsewhere=True):
         try:
             analyses[directory.name] = _analysis(directory, options)
         except UserError as error:

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--iou", type=share, default=0.5, help="of a right mask or box (0.5)")
     parser.add_argument("--out", type=Path, help="default: compare below the results")
     options = spoken(parser, argv)
-    runs = chosen(options.results, options.runs)
+    runs = chosen(options.results, options.runs, elsewhere=True)
     if len(runs) < 2:
         raise UserError(f"compare: needs two runs or more, {options.runs} names {len(runs)}")
     from segsweep.pages.compare import write

@@ -32,7 +32,7 @@ from segsweep.data import inputs
 from segsweep.sweeps.names import chosen, single_run, spoken
 
 GROUP = "results"
-ALSO = ("infer", "inference", "detect", "segment", "test", "val", "validate", "eval", "evaluate")
+ALSO = ("infer", "inference", "detect", "segment", "test", "val", "validate")
 
 
 def main(argv: list[str] | None = None) -> int:

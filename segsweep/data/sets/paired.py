@@ -3,8 +3,8 @@
 Those of one thing against background are also read from the archives that the Conv-LoRA study
 packed of them (Zhong 2024, arXiv:2401.17868): train.csv, val.csv and test.csv with columns image
 and label. `val` is everywhere the part that papers report on, as the facts of each set say. The
-best epoch of a run is chosen on it too; who wants that choice made elsewhere gives `data.split`,
-a file that names the images of both parts. Other published parts ("held") are there for such files.
+best epoch of a run is chosen on it too, unless `data.select=held` has it chosen on the part "held",
+as that study does on val.csv: published for some sets, else named by a file, `data.split`.
 """
 
 from __future__ import annotations

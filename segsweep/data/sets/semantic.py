@@ -1,6 +1,7 @@
 """Your own semantic data: `data=semantic data.root=FOLDER`.
 
     FOLDER/train.csv, FOLDER/val.csv     columns image,label: paths of pictures and masks
+    FOLDER/held.csv                      of pictures to choose the best epoch by (data.select=held)
     FOLDER/classes.json                  {"classes": ["sky", "road"], "ignore_label": 11}
 
 Masks hold class numbers: grey or palette files, never colours. Classes without values of their own
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from segsweep.base.errors import UserError
-from segsweep.data.base import BACKGROUND, IGNORE
+from segsweep.data.base import BACKGROUND, IGNORE, SPLITS
 from segsweep.data.items import Content, Facts, Item
 from segsweep.data.source import Source
+from segsweep.data.splits import HELD
 
 
 @dataclass
@@ -58,7 +60,9 @@ class Semantic(Source):
         names, ignore, background = self._values
         places = {value: k for k, value in enumerate(names.values())}
         places |= dict.fromkeys(ignore, IGNORE) | dict.fromkeys(background, BACKGROUND)
-        lists = {split: table(self.place(f"{split}.csv")) for split in ("train", "val")}
+        lists = {split: table(self.place(f"{split}.csv")) for split in SPLITS}
+        if (held := self.folder / f"{HELD}.csv").is_file():
+            lists[HELD] = table(held)
         return {
             split: [replace(item, annotation=(item.annotation, places)) for item in items]
             for split, items in lists.items()

@@ -13,6 +13,7 @@ from segsweep.analysis.semantic import image_iou
 from segsweep.base.csv_files import csv_table
 from segsweep.base.errors import Damaged, UserError
 from segsweep.data.base import BACKGROUND, IGNORE, Record
+from segsweep.data.geometry import Geometry, nearest, resize
 from segsweep.metrics.miou import by_class
 from segsweep.pages.compared.base import (
     TRUTH,
@@ -171,8 +172,10 @@ class MapComparison:
         data, labels = self.runs[0].stored.config.data, [run.label for run in self.runs]
         pixels, truth = data.image(record), data.label_map(record)
         for run, labelled in zip(self.runs, found, strict=True):
-            if labelled.shape != truth.shape:
+            if labelled.shape not in (truth.shape, resize(run.stored.config.data, record)):
                 raise Damaged(run.stored.predicted.path, f"{record.file} has another size")
+        whole = Geometry(truth.shape, truth.shape)
+        found = [x if x.shape == truth.shape else nearest(x, whole) for x in found]
         names = data.classes()
         there = [int(k) for k in np.unique(np.stack([truth, *found])) if k < len(names)]
         panels = [_panel(pixels, x, {k: names[k] for k in there}) for x in (truth, *found)]
