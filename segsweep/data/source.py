@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from segsweep.data.findings import Finding
 
-Select = Enum("Select", {"val": "val", HELD: HELD})
+Select = Enum("Select", {"val": "val", "held": "held"})
 
 
 @dataclass
@@ -167,7 +167,7 @@ class Source(DataSet):
     @property
     def _used(self) -> Sequence[str]:
         """The parts that a run is about: train, val, and the list by which it chooses an epoch."""
-        return WITH_HELD if self.select is Select[HELD] else SPLITS
+        return WITH_HELD if self.select.name == HELD else SPLITS
 
     @cached_property
     def _chosen(self) -> dict[str, list[Item]]:
@@ -181,11 +181,11 @@ class Source(DataSet):
                 raise UserError(f"data.root={self.root}: {item.key} is named more than once")
         if self.split is not None:
             parts = splits.chosen(Path(self.split), pool)
-        if self.select is Select[HELD] and not parts.get(HELD):
+        if self.select.name == HELD and not parts.get(HELD):
             raise UserError(
                 f"data.select={HELD}: {self.split or self.root} has no third list of "
-                f"data={self.name} to choose the best epoch by; say data.select=val, or name train, "
-                f"val and {HELD} in a file: data.split=FILE"
+                f"data={self.name} to choose the best epoch by; say data.select=val, or name "
+                f"train, val and {HELD} in a file: data.split=FILE"
             )
         for split in self._used:
             if not parts[split]:

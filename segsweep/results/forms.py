@@ -49,7 +49,8 @@ def csv_text(tables: list[Table]) -> str:
     lines: list[list[Any]] = []
     for i, table in enumerate(tables):
         levels = column_fields(table.spec)
-        labels = [*table.spec.split, *table.fields, *levels]
+        split = [", ".join(table.spec.split)] if table.spec.split else []  # one title
+        labels = [*split, *table.fields, *levels]
         shown = [j for j, name in enumerate(labels) if name not in ("metric", "origin")]
         if i == 0:
             lines.append([*(labels[j] for j in shown), *CSV_COLUMNS])
@@ -62,7 +63,7 @@ def csv_text(tables: list[Table]) -> str:
             percent = row.facts.get("params.percent")
             for column, best, against in told:
                 c = table.cell(row, column)
-                texts = [*([table.title] if table.spec.split else []), *row.labels, *column.labels]
+                texts = [*([table.title] if split else []), *row.labels, *column.labels]
                 protocols = " & ".join(protocol for _, protocol in column.kinds if protocol)
                 numbers = [column.metric, protocols, row.method, row.origin, c.trained, percent]
                 evidence = [c.value, c.sd, c.seeds, c.failed, int(row.labels in best)]

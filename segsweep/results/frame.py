@@ -20,7 +20,8 @@ from segsweep.base.terminal import printable
 from segsweep.results.settings import locate
 from segsweep.results.union import united
 from segsweep.results.wording import Values, class_of, first, published
-from segsweep.run.shapes import RECORD
+from segsweep.run.folder import DELTA, ELSEWHERE, known_hash
+from segsweep.run.shapes import RECORD, record_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,13 +93,15 @@ class Records:
     """All runs that ended, sorted by id, and the unreadable files with the reason for each.
 
     `bench` are the records of the verb `bench`, of models that were measured, not trained;
-    `differing` names the runs that are left out, since their copies say different things.
+    `differing` names the runs that are left out, since their copies say different things;
+    `elsewhere` are the records of runs on data that they were not trained on.
     """
 
     runs: list[Values]
     unreadable: dict[Path, str]
     bench: list[Values] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
+    elsewhere: list[Values] = field(default_factory=list)
 
     def annotate(self, tables: list[Table]) -> None:
         """Tell the readers of tables with runs of ours which others are left out."""
@@ -130,7 +133,33 @@ def read(*folders: Path) -> Records:
     unreadable: dict[Path, str] = {}
     runs, differing = united(run for f in folders for run in _read(f / "runs", unreadable))
     bench = [run for _, run in _read(folders[0] / "bench", unreadable)]
-    return Records(_located(runs), unreadable, _located(bench), differing)
+    judged = {run["id"]: run for f in folders for run in _elsewhere(f, unreadable)}
+    others = _located([*judged.values()])
+    return Records(_located(runs), unreadable, _located(bench), differing, others)
+
+
+def _elsewhere(results: Path, unreadable: dict[Path, str]) -> Iterator[Values]:
+    """Read what runs reach on other data; what is not about the runs that are here is told."""
+    for folder in sorted((results / ELSEWHERE).glob("[!.]*")):
+        for directory, judged in _read(folder, unreadable):
+            if reason := _outdated(Path(directory), judged):
+                unreadable[Path(directory)] = reason
+            else:
+                yield judged
+
+
+def _outdated(directory: Path, judged: Values) -> str:
+    """Say why a record tells nothing of its run, nothing where it does."""
+    run = directory.parent.parent.parent / "runs" / directory.parent.name
+    try:
+        record = record_of(run)
+    except Damaged as damage:
+        return str(damage)
+    if record is None:
+        return f"judges {run.name}, which has not finished here"
+    if known_hash(record, DELTA) != judged.get("judges.delta"):
+        return f"judges other weights than {run.name} has now; `evaluate` it again"
+    return ""
 
 
 def _located(runs: list[Values]) -> list[Values]:

@@ -8,6 +8,7 @@ from itertools import product
 from segsweep.results.cells import Column, Table
 from segsweep.results.reported import FILE
 from segsweep.results.wording import Values, document, elided
+from segsweep.run.folder import ELSEWHERE
 
 
 def heading(column: Column) -> str:
@@ -50,7 +51,8 @@ def _source(run: Values) -> Provenance:
     directory = run.get("name") or run["id"]
     seed, again = run.get("config.seed", "?"), run.get("config.repeat")
     about = f"seed {seed}, {f'repeat {again}, ' if again else ''}commit {code(run)}"
-    return Provenance(run["id"], f"runs/{directory}/config.yaml", about)
+    place = f"{ELSEWHERE}/{run['judges.name']}" if "judges.name" in run else "runs"
+    return Provenance(run["id"], f"{place}/{directory}/config.yaml", about)
 
 
 def as_text(tables: list[Table]) -> str:

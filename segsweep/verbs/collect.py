@@ -28,7 +28,8 @@ ALSO = ("results", "gather", "aggregate")
 USAGE = """\
 Reads results/runs/*/record.json and writes the ablation table, every table of
 conf/table to which the runs belong (Markdown, LaTeX, HTML, CSV), a CSV of all
-runs, and the figures.
+runs, and the figures; of runs that were judged on other data (`evaluate`) a
+table of its own, elsewhere.
 
     python -m segsweep collect --from site-a site-b --results both
 
@@ -57,6 +58,7 @@ def collect(results: Path, metric: str, *folders: Path) -> int:
     """
     from segsweep.results import forms, frame, tables, typeset
     from segsweep.results.charts.figures import beside_printed, of_runs, studio
+    from segsweep.results.elsewhere import shift_tables
 
     console = printer()
     with studio() as figures, frame.unwatched():
@@ -80,6 +82,9 @@ def collect(results: Path, metric: str, *folders: Path) -> int:
         texts = typeset.texts(ablation, results / "tables" / "ablation") if ablation else {}
         if records.runs:  # not benchmarks only
             texts[results / "tables" / "runs.csv"] = records.csv_text()
+        if shifted := shift_tables(records.runs, records.elsewhere):
+            console.print(*map(forms.terminal, shifted))
+            texts |= typeset.texts(shifted, results / "tables" / "elsewhere")
         texts |= _named(results, records)
         return _write(console, texts, figures.paths())
 

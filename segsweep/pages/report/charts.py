@@ -12,6 +12,7 @@ from segsweep.results.charts.figures import priced, styles_of
 from segsweep.results.charts.lines import curve_chart, curves
 from segsweep.results.charts.panels import Panel, panels
 from segsweep.results.charts.scatter import delta_chart, tradeoff_chart
+from segsweep.results.charts.shift import shift_chart
 from segsweep.results.frame import unwatched
 from segsweep.results.wording import QUANTITIES, Values
 
@@ -53,6 +54,16 @@ def groups(tables: list[Table], runs: list[Values], directories: Path) -> Groups
         for name, chart in charts.items()
         if chart.painters
     }
+
+
+def shift(tables: list[Table]) -> ChartGroup:
+    """Return the charts of runs that were judged on other data."""
+    chart = shift_chart(tables)
+    parts = ["Left of the line: the data of training", *chart.remarks] if tables else []
+    drawn = chart.apart(SIZE)[:MOST]
+    return ChartGroup(
+        _sentences(parts), [svg(panel, f"Other data, {i}") for i, panel in enumerate(drawn, 1)]
+    )
 
 
 def _sentences(parts: list[str]) -> str:

@@ -18,6 +18,7 @@ from segsweep.pages.report import charts
 from segsweep.results import frame, reported, spec, tables
 from segsweep.results.candidates import SIZES, Contest, Record, contests, timed
 from segsweep.results.cells import Table
+from segsweep.results.elsewhere import shift_tables
 from segsweep.results.settings import Values
 from segsweep.results.sheets import Entry, sheets
 from segsweep.results.trace import code
@@ -51,6 +52,7 @@ class ReportContent:
     contests: list[Contest]
     tables: list[Table]
     published: list[Table]
+    shifted: list[Table]  # of runs that were judged on other data
 
     def counts(self) -> dict[str, int]:
         """Return how many runs are in which state, what is done first."""
@@ -169,6 +171,7 @@ def gather(results: Path, words: Sequence[str], out: Path, published: bool) -> R
         contests=contests(runs, records, _asked(results, statuses, bool(words))),
         tables=tables.build(spec.load("against_full_head"), runs) if runs else [],
         published=_published(results, runs) if published else [],
+        shifted=shift_tables(runs, read.elsewhere),
     )
 
 
@@ -258,7 +261,7 @@ def _entry(entry: Entry, stub: bool) -> dict[str, Any]:
         "text": entry.marked(),
         "kind": "best" if entry.bold else "",
         "tip": entry.tip(),
-        "run": entry.runs[0]["id"] if ours else "",
+        "run": entry.runs[0].get("judges.run", entry.runs[0]["id"]) if ours else "",
         "sort": number(entry.text),
     }
 

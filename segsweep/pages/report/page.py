@@ -36,6 +36,8 @@ def render(report: ReportContent, wishes: Wishes, pictures: bool = True) -> str:
         "prices": content.shown(report.prices()),
         "published": content.shown(report.published),
         "rank": rank_panel(report.results, list(report.records.values())),
+        "shifted": content.shown(report.shifted),
+        "shift": charts.shift(report.shifted),
         "measured": [content.measured(contest) for contest in report.contests],
         "symbols": legend(report.runs),
         "short": charts.short,
