@@ -23,7 +23,7 @@ LABEL = 20  # letters of a data set
 def shift_chart(tables: Sequence[Table]) -> Chart:
     """Return a panel for every table of `elsewhere.shift_tables`."""
     cells = (cell for t in tables for row in t.rows for cell in row.cells.values())
-    bars = ["bars: ± standard deviation over seeds"] if any(cell.sd for cell in cells) else []
+    bars = ["bars: standard deviation over seeds"] if any(cell.sd for cell in cells) else []
     return Chart([partial(_panel, table) for table in tables if table.rows], bars)
 
 
