@@ -136,7 +136,6 @@ def judge(judged: Elsewhere) -> dict[str, Any]:
     from segsweep.run import evaluate, machine, restore
 
     config, trained, phase = judged.config, judged.trained_record, Phases()
-    machine.require(config.trainer)
     slices.check(config)
     machine.reset_peaks()
     head = judged.head()

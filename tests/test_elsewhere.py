@@ -16,9 +16,11 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.pages.report import content
 from segsweep.pages.report.page import render
-from segsweep.results.elsewhere import shift_tables
+from segsweep.results import reported
+from segsweep.results.elsewhere import joined, shift_tables
 from segsweep.results.frame import read
-from segsweep.results.tables import ablation
+from segsweep.results.spec import load as load_table
+from segsweep.results.tables import ablation, build
 from segsweep.results.typeset import texts
 from segsweep.results.wishes import Wishes
 from segsweep.run.elsewhere import elsewhere
@@ -208,3 +210,31 @@ def test_nothing_is_computed_to_say_what_would_be(runs: list[Path]) -> None:
     assert one.directory.parent.name == runs[0].name
     assert not one.directory.exists() or one.known()
     assert one.id != elsewhere(runs[1], "digits", None, XRAY[1:]).id
+
+
+def test_one_training_fills_two_columns_of_a_published_table(tmp_path: Path) -> None:
+    def polyps(data: str, value: float, peft: str = "lora", seed: int = 0) -> dict:
+        return record(peft, value, data=data, model="sam_h", metrics="saliency", seed=seed)
+
+    made = [polyps("kvasir", 90.0, seed=s) for s in (0, 1)]
+    made += [polyps("kvasir", 91.0, "bitfit"), polyps("cvc612", 92.0, "bitfit")]
+    write(tmp_path, *made)
+    for run in made[:3]:
+        other = polyps("cvc612", 80.0, run["choices"]["peft"], run["config"]["seed"])
+        other["judges"] = {"run": run["id"], "name": run["name"], "data": "", "delta": None}
+        folder = tmp_path / "elsewhere" / run["name"] / f"cvc612-{run['id']}"
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps(other | {"id": run["id"][::-1]}))
+    asked, records = load_table("convlora_main"), read(tmp_path)
+    published = reported.read(Path(__file__).parents[1] / "results")
+    (table,) = build(asked, joined(asked, [*published, *records.runs], records.elsewhere))
+    shown = {row.method: [(c.value, c.seeds) for c in row.cells.values() if c.value]
+             for row in table.rows if row.origin == "ours"}  # fmt: skip
+    both = len(shown["lora"]) // 2
+    assert shown["lora"] == [(90.0, 2)] * both + [(80.0, 2)] * both
+    assert shown["bitfit"] == [(91.0, 1)] * both + [(92.0, 1)] * both  # its own run counts
+    (note,) = [note for note in table.notes if "trained on other data" in note]
+    assert "LoRA" in note
+    assert "BitFit" not in note
+    plain = load_table("ablation")
+    assert joined(plain, records.runs, records.elsewhere) == records.runs

@@ -105,10 +105,10 @@ def test_maps_are_compared_at_the_size_that_the_network_sees() -> None:
     model = whole.model.build(whole.data.subject())
     counts = {}
     for config in (whole, seen):
-        kept: dict[int, JudgedMap] = {}
-        judged(config, model, "val", keep=lambda ids, maps, kept=kept: kept.update(zip(ids, maps)))
-        counts[config.metrics.at.name] = [m.labels().shape for m in kept.values()]
-        assert all(m.pixels.sum() == m.labels().size for m in kept.values())
+        kept: list[JudgedMap] = []
+        judged(config, model, "val", keep=lambda ids, maps, kept=kept: kept.extend(maps))
+        counts[config.metrics.at.name] = [m.labels().shape for m in kept]
+        assert all(m.pixels.sum() == m.labels().size for m in kept)
     assert counts == {"original": [(100, 100)] * 2, "input": [(128, 128)] * 2}
 
 

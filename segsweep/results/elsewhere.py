@@ -1,7 +1,7 @@
 """Runs on data that they were not trained on, beside what they reach on their own.
 
-Records of the verb `evaluate` are no runs: no other table has them. Here each stands in the row of
-the setting that it judges, and seeds are those of its run.
+Records of the verb `evaluate` are no runs: tables have them where their specification asks for it.
+Here each stands in the row of the setting that it judges, and seeds are those of its run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,20 @@ SHIFT = Spec(
     split=["model", "trained_on"],
     metric=KEY,
 )
+
+
+def joined(spec: Spec, runs: Sequence[Values], elsewhere: Sequence[Values]) -> list[Values]:
+    """Return runs and, where a table wants them, what others reach on sets that none is trained on.
+
+    Of a model, a method and a set, runs that were trained on it are never averaged with others.
+    """
+
+    def place(run: Values) -> tuple:
+        return tuple(run[f"config.{group}.name"] for group in ("data", "model", "peft"))
+
+    trained = {place(run) for run in runs if run["origin"] == "ours" and run["status"] == "done"}
+    wanted = elsewhere if spec.elsewhere else ()
+    return [*runs, *(one for one in wanted if place(one) not in trained)]
 
 
 def shift_tables(runs: Sequence[Values], elsewhere: Sequence[Values]) -> list[Table]:

@@ -78,8 +78,8 @@ WORDS = {
     "unmeasured": "{limit} cannot be judged, nothing measured it{cure}.",
     "bench": ": python -m segsweep bench",
     "not_measured": "latency not measured",
-    "seen": "The best epoch and the scores are chosen on the very images that are reported: expect "
-    "slightly less on new ones.",
+    "seen": "The best epoch (but for data.select=held) and the scores are chosen on the very "
+    "images that are reported: expect slightly less on new ones.",
 }
 
 

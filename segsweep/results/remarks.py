@@ -19,7 +19,7 @@ from segsweep.results.over_sets import least, needed
 from segsweep.results.pivot import Observation
 from segsweep.results.quantiles import LEVEL
 from segsweep.results.reported import PRINTED_MEAN
-from segsweep.results.sources import counted_elsewhere, measured, mixed_code
+from segsweep.results.sources import counted_elsewhere, judged_elsewhere, measured, mixed_code
 from segsweep.results.trace import heading
 from segsweep.results.unlearnt import unlearnt
 from segsweep.results.wording import QUANTITIES, Values, first, protocol_in_words
@@ -38,6 +38,7 @@ def remarks(table: Table, observed: list[Observation], ours: bool) -> list[str]:
         ceiling_remark(table),
         mixed_code(table.runs),
         measured(table.runs),
+        judged_elsewhere(table),
         counted_elsewhere(table),
         left_out(table),
         _mixed(table),

@@ -199,8 +199,15 @@ def measures(table: Table) -> str:
     if not kinds or len(kinds) > 3:
         return ""
     ours = any(row.origin == "ours" for row in table.rows)
-    epoch = ", of the best epoch on the validation images;" if ours else "."
-    return "; ".join(kinds) + epoch
+    return "; ".join(kinds) + (f", of the best epoch on {_chosen_on(table)};" if ours else ".")
+
+
+def _chosen_on(table: Table) -> str:
+    """Return by which images the best epochs were chosen, in words."""
+    own = (run for run in table.runs if run["origin"] == "ours")
+    parts = {run.get("config.data.select") or "val" for run in own}
+    words = {"val": "the validation images", "held": "images held out for that"}
+    return " or on ".join(text for part, text in words.items() if part in parts)
 
 
 def _body(table: Table, last: dict[str, Callable[[Row], str | None]]) -> list[list[Entry]]:

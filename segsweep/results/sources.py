@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from segsweep.results.cells import Table
-from segsweep.results.trace import code
+from segsweep.results.trace import code, heading
 from segsweep.results.wording import Values, class_of, first
 
 
@@ -34,6 +34,18 @@ def _condition(run: Values) -> str:
         f"({said('train.at_once')} at once, {said('train.objects')} objects each) in "
         f"{run.get('config.trainer.precision')}, memory of the {run.get('bench.train.memory')}"
     )
+
+
+def judged_elsewhere(table: Table) -> str:
+    """Say which cells hold what runs reach on data that they were not trained on."""
+    cells = [
+        f"{row.setting} on {heading(column)}"
+        for row in table.rows
+        for column in table.columns
+        if not column.is_mean and any("judges.run" in run for run in table.cell(row, column).runs)
+    ]
+    shift = all("judged" in run for run in table.runs)  # its columns say so
+    return "" if shift or not cells else f"Judged there, trained on other data: {first(cells)}."
 
 
 def counted_elsewhere(table: Table) -> str:

@@ -35,6 +35,7 @@ class Spec:
     where: dict[str, Any] = field(default_factory=dict)  # runs of ours that qualify: key -> values
     sweep: str = ""  # only models and settings of methods that this sweep has (`+sweep=`)
     varies: list[str] = field(default_factory=list)  # only methods on models whose runs differ here
+    elsewhere: bool = False  # also what runs reach on data that they were not trained on
     reported: str = ""  # the published table that it stands for: "000 2a"
     reference: str = ""  # setting that the other rows are compared with
     mean: bool = False  # a column with the mean over all others

@@ -105,13 +105,16 @@ def published(results: Path) -> int:
 def _named(results: Path, records: Records | None = None) -> dict[Path, str]:
     """Return the other tables of conf/table: those that ours belong to, without ours all."""
     from segsweep.results import spec, tables, typeset
+    from segsweep.results.elsewhere import joined
 
     ours = [*records.runs, *records.bench] if records else []
     runs = [*_reported(results), *ours]
     origins = ("reported", "ours") if ours else ("reported",)
     texts: dict[Path, str] = {}
     for name in spec.names():
-        built = tables.build(spec.load(name), runs, origins) if name != "ablation" else []
+        asked = spec.load(name)
+        every = joined(asked, runs, records.elsewhere) if records else runs
+        built = tables.build(asked, every, origins) if name != "ablation" else []
         if records:
             records.annotate(built)
         if any(row.origin == origins[-1] for table in built for row in table.rows):

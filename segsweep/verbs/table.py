@@ -66,9 +66,12 @@ def main(argv: list[str] | None = None) -> int:
 def _each(names: Sequence[str], runs: list, records: Records, options: argparse.Namespace) -> int:
     """Build the tables of all names and do with each what was asked for."""
     from segsweep.results import spec, tables, typeset
+    from segsweep.results.elsewhere import joined
 
     for name in names:
-        built = tables.build(spec.load(name), runs, ORIGINS[options.origin])
+        asked = spec.load(name)
+        every = joined(asked, runs, records.elsewhere)
+        built = tables.build(asked, every, ORIGINS[options.origin])
         records.annotate(built)
         if not built:
             print(f"{name}: no number of {options.origin} origin belongs to it", file=sys.stderr)

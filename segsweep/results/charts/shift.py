@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,7 @@ def _panel(table: Table, ax: Axes) -> Painted:
         x, y, sd = zip(*drawn, strict=True)
         look: dict[str, Any] = {"color": SHADES[number % len(SHADES)], "ecolor": GREY}
         look |= {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linestyle": "none"}
-        points_of = ax.errorbar(x, y, sd if any(sd) else None, **look, **BAR)
-        painted.handles[row.setting] = points_of
+        ax.errorbar(x, y, sd if any(sd) else None, label=row.setting, **look, **BAR)
         painted.tips += [(_tip(table, row, c), [(px, cell.value)]) for (px, cell), c in
                          zip(points, columns, strict=True) if cell.value is not None]  # fmt: skip
     own = sum(column.labels[-2] == OWN for column in columns)
@@ -52,7 +52,8 @@ def _panel(table: Table, ax: Axes) -> Painted:
     ax.tick_params("x", labelsize=7, rotation=20 if len(columns) > 3 else 0)
     ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylabel(" and ".join(dict.fromkeys(metric_name(c.metric) for c in columns)))
-    return painted
+    handles, names = ax.get_legend_handles_labels()
+    return replace(painted, handles=dict(zip(names, handles, strict=True)))
 
 
 def _tip(table: Table, row: Row, column: Column) -> str:
