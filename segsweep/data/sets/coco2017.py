@@ -44,7 +44,7 @@ class Coco2017(Published):
         split: (f"annotations/instances_{split}2017.json", f"{split}2017")
         for split in ("train", "val")
     }
-    names: ClassVar[list[str]] = CLASSES.strip().replace("\n", " ").split(", ")
+    names: ClassVar[list[str]] = [*CLASSES.strip().replace("\n", " ").split(", ")]
 
     def expected(self) -> int | None:
         """Return how many images of train have an object that is no crowd."""

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -117,7 +117,7 @@ def beside_printed(runs: list[Values], folder: Path) -> Iterator[Drawing]:
         about = [run for run in runs if run["config.model.name"] == model.word]
         built = {origin: [*map(_light, build(spec, about, (origin,)))] for origin in origins}
         if built and all(built.values()):
-            told = SAID if len(built) > 1 else dict.fromkeys(ORIGINS, "{}")
+            told: Mapping[str, str] = SAID if len(built) > 1 else dict.fromkeys(ORIGINS, "{}")
             tables = [replace(t, title=told[o].format(t.title)) for o in built for t in built[o]]
             yield partial(delta_figure, tables, folder / name)
 
