@@ -34,9 +34,11 @@ def joined(spec: Spec, runs: Sequence[Values], elsewhere: Sequence[Values]) -> l
     def place(run: Values) -> tuple:
         return tuple(run[f"config.{group}.name"] for group in ("data", "model", "peft"))
 
-    trained = {place(run) for run in runs if run["origin"] == "ours" and run["status"] == "done"}
-    wanted = elsewhere if spec.elsewhere else ()
-    return [*runs, *(one for one in wanted if place(one) not in trained)]
+    if not spec.elsewhere:
+        return [*runs]
+    done = (r for r in runs if r["origin"] == "ours" and r["status"] == "done")
+    trained = {place(run) for run in done if run.get("kind") != "bench"}
+    return [*runs, *(one for one in elsewhere if place(one) not in trained)]
 
 
 def shift_tables(runs: Sequence[Values], elsewhere: Sequence[Values]) -> list[Table]:
