@@ -31,10 +31,10 @@ from segsweep.verbs import analyse, check_data, predict
 WORDS = ["data=digits_label", "model=vit_tiny_probe"]
 TINY = [
     "model.backbone.kwargs={img_size: 16, patch_size: 8, embed_dim: 8, depth: 1, num_heads: 1}",
-    "data.size=[32,32]",
+    "data.size=[32,32]", "model.weights=null",
 ]  # fmt: skip
 SAM = [
-    "model=samenc_tiny_probe", "data=digits_label", "data.size=[32,32]",
+    "model=samenc_tiny_probe", "data=digits_label", "data.size=[32,32]", "model.weights=null",
     "model.backbone.kwargs={img_size: 32, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2, "
     "window_size: 2, global_attn_indexes: [1], use_rel_pos: true, neck_chans: 8}",
 ]  # fmt: skip

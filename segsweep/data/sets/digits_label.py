@@ -30,6 +30,7 @@ class DigitsLabel(Digits):
 
     task: ClassVar[str] = "label"
     background: ClassVar[bool] = False
+    pictures_of: ClassVar[str] = "digits"
 
     def image(self, record: Record) -> np.ndarray:
         """Return the pixels of a digit. (H, W, 3) uint8 RGB"""
