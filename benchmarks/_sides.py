@@ -30,17 +30,18 @@ def rows(module: str, cases: Sequence[str], sides: Sequence[str]) -> list[dict[s
     """
     table = []
     for case in cases:
-        rounds = [{side: _run(module, case, side) for side in sides} for _ in range(ROUNDS)]
+        rounds = [{side: in_process(module, case, side) for side in sides} for _ in range(ROUNDS)]
         for side in sides:
             row: dict[str, Any] = {"case": case, "side": side}
             for name in rounds[0][side]["ms"]:
                 row[f"{name} ms"] = median(ms for r in rounds for ms in r[side]["ms"][name])
-            frugal = _run(module, case, side, **FRUGAL)
+            frugal = in_process(module, case, side, **FRUGAL)
             table.append(row | {"peak MiB": frugal["mib"]} | frugal.get("result", {}))
     return table
 
 
-def _run(module: str, case: str, side: str, **environment: str) -> dict[str, Any]:
+def in_process(module: str, case: str, side: str, **environment: str) -> dict[str, Any]:
+    """Return what `python -m module case side` prints, on one thread."""
     command = [sys.executable, "-m", module, case, side]
     env = os.environ | THREADS | environment
     process = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env)

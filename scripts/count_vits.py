@@ -4,8 +4,9 @@
 
 A file is a module of timm.models, such as `eva`; all that have pretrained models if none is named.
 Every model is built without weights and given the shape of an image. Prints, for each file, how
-many models and weights work, under which licences, where the attention has one weight `attn.qkv`,
-and why others are refused.
+many models and weights work, under which licences, which want to be told `img_size`, and where the
+attention has one weight `attn.qkv`; and why others are refused. What reads numbers of its images
+cannot be tried by shapes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections import Counter, defaultdict
+from typing import Any
 
 import timm
 import torch
@@ -21,7 +23,9 @@ from timm.models import get_pretrained_cfg_value, model_entrypoint
 from segsweep.base.errors import UserError
 from segsweep.model.family import BackboneConfig
 
-KINDS = {"is no vision": "no ViT", "takes no images": "one size", "gives a map": "odd map"}
+SIZE = [512, 512]  # of all images, where it must be told
+ONE_SIZE = "takes no images"
+KINDS = {"is no vision": "no ViT", ONE_SIZE: "not tried", "gives a map": "odd map"}
 
 
 def main() -> None:
@@ -45,19 +49,21 @@ def main() -> None:
                 counts["weights"] += len(tags[name])
                 licences.update(str(get_pretrained_cfg_value(t, "license")) for t in tags[name])
         print(file, dict(counts), dict(licences), flush=True)
-        total.update({"weights": counts["weights"], **licences})
+        total.update(counts + licences)
     print(dict(total))
 
 
-def outcome(name: str) -> str:
+def outcome(name: str, **kwargs: Any) -> str:
     """Build a backbone of shapes alone, and say what came of it."""
     try:
         with torch.device("meta"):
-            backbone = BackboneConfig(name, "timm_vit").build()
+            backbone = BackboneConfig(name, "timm_vit", kwargs).build()
     except UserError as error:
+        if ONE_SIZE in str(error) and not kwargs:
+            return outcome(name, img_size=SIZE)
         return next((kind for sign, kind in KINDS.items() if sign in str(error)), str(error))
     fused = any(n.endswith("attn.qkv.weight") for n, _ in backbone.named_parameters())
-    return "works, attn.qkv" if fused else "works"
+    return "works" + ", one size" * bool(kwargs) + ", attn.qkv" * fused
 
 
 if __name__ == "__main__":
