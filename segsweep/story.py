@@ -30,9 +30,8 @@ def all_ready(configs: Iterable[Config]) -> None:
     """Refuse a sweep before any of it is trained; what several runs share is looked at once."""
     seen: set[str] = set()
     for config in configs:
-        key = json.dumps(
-            [config.model.weights, config.trainer.accelerator.name, plain(config.data)]
-        )
+        model, device = config.model, config.trainer.accelerator.name
+        key = json.dumps([model.weights, model.masks, device, plain(config.data)])
         if key not in seen:
             seen.add(key)
             ready(config)

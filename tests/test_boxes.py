@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from segsweep.pages.painter import overlay
 from segsweep.run import predictions
 from segsweep.run.folder import file_facts
 from segsweep.run.identity import Run
-from segsweep.story import train
+from segsweep.story import all_ready, train
 from tests.small_boxes import tiny_boxes
 from tests.small_coco import HEIGHT, REAL, WIDTH, content, real, write
 
@@ -56,9 +57,7 @@ def boxed(*numbers: int) -> dict[str, Any]:
 
 
 def opened(folder: Path, needs_masks: bool) -> Coco:
-    data = Coco(name="coco", root=str(folder), size=[HEIGHT, WIDTH])
-    data.needs_masks = needs_masks
-    return data
+    return Coco(name="coco", root=str(folder), size=[HEIGHT, WIDTH], needs_masks=needs_masks)
 
 
 def test_what_is_found_has_boxes_alone() -> None:
@@ -166,6 +165,12 @@ def test_a_set_of_boxes_is_learnt_by_models_of_boxes_alone(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"boxes, not masks: model=.*tiny_boxes.*choose a model"):
         other.records("train")
     assert own.fingerprint() == other.fingerprint()
+    assert replace(own, size=[32, 32]).records("train") == own.records("train")
+    words = ["data=coco", f"data.root={tmp_path}", "data.size=[64,64]", "model.weights=null"]
+    models = [compose([f"model={model}", *words]) for model in ("tiny_boxes", "maskdino_tiny")]
+    all_ready(models[:1])
+    with pytest.raises(UserError, match="these are boxes, not masks"):
+        all_ready(models)
     batch = next(TrainLoader(own, batch_size=2, seed=0).batches(0))
     x = (10.5 + 15) / WIDTH
     for target in batch.targets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import Annotation, Boxes, DataSet, Record, Transform
-from segsweep.data.geometry import Geometry, evaluation_geometry, nearest, resize_in_words
+from segsweep.data.geometry import Geometry, evaluation_geometry, nearest
 from segsweep.data.loader import EvalLoader, TrainLoader, collate, generator
 from segsweep.data.photometric import distorted, saturated
 from segsweep.data.sets.digits_semantic import DigitsSemantic
@@ -178,7 +179,7 @@ def test_an_exported_program_holds_every_picture(options: dict[str, Any]) -> Non
     sizes = [evaluation_geometry(data, Record(1, "", *shape, [])).size for shape in shapes]
     largest = [max(side) for side in zip(*sizes, strict=True)]
     assert [-(-side // 32) * 32 for side in largest] == list(room)
-    assert all(str(side) in resize_in_words(data) for side in data.size)
+    assert all(str(side) in data.transform.value.in_words(data.size) for side in data.size)
 
 
 def test_the_published_sizes_of_coco_and_ade20k() -> None:
@@ -297,3 +298,8 @@ def test_colours_change_as_often_and_as_far_as_they_should() -> None:
 def test_sizes_that_cannot_be_cut_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         shown(options)
+
+
+def test_a_way_to_resize_stays_itself_in_other_processes() -> None:
+    assert [pickle.loads(pickle.dumps(way)) for way in Transform] == list(Transform)
+    assert [way.value.word for way in Transform] == [w.name for w in Transform]

@@ -44,11 +44,15 @@ def default_of(f: Field[Any]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return nested dicts, lists and words of a typed config, ready for YAML and JSON."""
+    """Return nested dicts, lists and words of a typed config, ready for YAML and JSON.
+
+    What OmegaConf is to ignore is no part of it: other words decide it.
+    """
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        named = [f.name for f in fields(value) if not f.metadata.get("omegaconf_ignore")]
+        return {name: plain(getattr(value, name)) for name in named}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from segsweep.base.config import Choice, neutral, outside
 from segsweep.base.errors import UserError
 from segsweep.base.fields import default_of
-from segsweep.data.shown import check_transform
+from segsweep.data.resizing import LSJ, Crop, Fit, RandomPart, Squash
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ Segmentation = dict[str, Any] | Sequence[Sequence[float]]
 
 Transform = Enum(
     "Transform",
-    {"squash": "squash", "lsj": "lsj", "fit": "fit", "crop": "crop", "part": "part"},
+    {"squash": Squash(), "lsj": LSJ(), "fit": Fit(), "crop": Crop(), "part": RandomPart()},
 )
 Resample = Enum("Resample", {"bilinear": "bilinear", "bicubic": "bicubic"})
 Negatives = Enum("Negatives", {"drop": "drop", "keep": "keep"})
@@ -115,19 +115,9 @@ class Subject:
 class DataSet(Choice):
     """What every data set can be asked for, and how its images reach the network.
 
-    `transform=squash` resizes to exactly `size`, aspect ratio lost, and flips half of the training
-    images (what remains of the paper's pipeline); `transform=lsj` keeps the aspect ratio, scales
-    by a random factor out of `scale` and crops (Ghiasi 2021, the COCO recipe of Mask DINO).
-    For the other two `size` is a short and a long side, upright or lying: the aspect ratio is kept
-    by the largest scale at which neither side of the image is longer. Each side of a training image
-    that is longer than `crop` says is cut to it at a random place, and half are flipped.
-    `transform=fit` does no more (mmdet: 1333 x 800); `transform=crop` takes a random factor out of
-    `scale` of it, mixed classes where there are label maps, pads to `crop`, alters colours: mmseg.
-    `transform=part`, for sets that tell the class of a picture, trains on a random part of it: of
-    its area a part out of `scale`, at most 1, of its sides one out of 3/4 to 4/3, resized to
-    `size`, half of them flipped; evaluation cuts `size` out of the middle of the picture, whose
-    shorter side is 8/7 of it (torchvision's recipe: 256 and 224).
-    `resample` is how pixels are resized, with antialias as Pillow does; masks are not interpolated.
+    `transform` is a class of `data/resizing.py`, which says what `size`, `scale` and `crop` are to
+    it. Training images are cut at a random place, and half are flipped. `resample` is how pixels
+    are resized, with antialias as Pillow does; masks and label maps never are interpolated.
     `prompts` are texts by class name, for language-driven models; a class without one is told by
     its name. `negatives` says whether pictures without objects are trained on, too; they are
     evaluated in any case. Label maps are all trained on. `boxes` are learnt: those tight around
@@ -145,10 +135,11 @@ class DataSet(Choice):
     boxes: Boxes = neutral(Boxes["mask"])
     crop: list[int] | None = neutral(None)  # height, width, for fit and crop
     slices: list[str] = outside(default_factory=list)  # columns of `meta` to give results by
+    # objects that are boxes alone are left out: said by the model (`typed`), in no config
+    needs_masks: bool = outside(True, omegaconf_ignore=True)
 
     task: ClassVar[str] = "instances"  # or another file of segsweep/task: what is learnt
     background: ClassVar[bool] = True  # of semantic sets: some pixels are of no class
-    needs_masks = True  # objects that are boxes alone are left out: what the model says (`typed`)
     chosen_on = "val"  # the part by which the best epoch of a run is chosen
     pictures_of: ClassVar[str] = ""  # word of the set that shows the same pictures, if there is one
     not_hashed: ClassVar[str] = "what its class leaves out"  # of the content, by `fingerprint`
@@ -161,7 +152,7 @@ class DataSet(Choice):
         self._check("std", 3, low=1e-3)
         if self.crop is not None:
             self._check("crop", 2, low=1)
-        check_transform(self.transform.name, self.task, self.scale, self.crop)
+        self.transform.value.check(self.task, self.scale, self.crop)
         if self.task != DataSet.task:
             self._refuse("negatives", "has none, and all its pictures are trained on")
             self._refuse("boxes", "has none")

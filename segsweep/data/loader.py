@@ -146,7 +146,7 @@ class Samples(Dataset[Sample]):
         draws = generator(self.seed, epoch, index)
         geometry = training_geometry(data, record, draws, label_map)
         seen = sample(pixels, record, geometry, label_map, data.boxes)
-        if data.transform.name == "crop":
+        if data.transform.value.varied:
             seen.image = distorted(seen.image, draws)
         return seen
 
@@ -175,11 +175,11 @@ def loader(
 
     Its own generator keeps the global one, which the model draws from, untouched.
     """
-    cut = seed is not None and data.transform.name == "crop"
+    varied = seed is not None and data.transform.value.varied
     return DataLoader(
         Samples(data, records, seed, CACHE // max(workers, 1)),
         batch_sampler=keys,
-        collate_fn=partial(collate, data=data, least=data.crop if cut else None),
+        collate_fn=partial(collate, data=data, least=data.crop if varied else None),
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator(),

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from segsweep.data.base import BACKGROUND, IGNORE, Annotation, Boxes, DataSet, Record
-from segsweep.data.geometry import Geometry, Size, nearest, rasterised, resize
+from segsweep.data.geometry import Geometry, Size, nearest, rasterised
 
 PADDING = 128  # grey of what lsj has to add (detectron2's FixedSizeCrop)
 ASPECTS = 3 / 4, 4 / 3  # least and largest width : height of a part (torchvision)
@@ -53,17 +53,14 @@ def training_geometry(
     For `crop` the cut of a label map (H, W) is drawn again while one class fills too much of it, at
     most TRIES times (mmseg's RandomCrop).
     """
-    if data.transform.name == "part":
+    way, (low, high) = data.transform.value, data.scale
+    if way.partial:
         return part_of(data, record, generator)
     draw = torch.rand(4, generator=generator).tolist()
-    low, high = data.scale
-    resized = resize(data, record, low + (high - low) * draw[1])
-    height, width = (
-        data.size if data.transform.name == "lsj" else map(min, resized, data.crop or resized)
-    )
-    size = (height, width)
+    resized = way.resized(data.size, (record.height, record.width), low + (high - low) * draw[1])
+    size = way.cut(data.size, data.crop, resized)
     geometry = Geometry(resized, size, place(resized, size, draw[2:]), draw[0] < 0.5, data.resample)
-    if data.transform.name != "crop" or label_map is None:
+    if not way.varied or label_map is None:
         return geometry
     for _ in range(TRIES):
         if mixed(nearest(label_map, geometry, fill=IGNORE)):
@@ -117,7 +114,7 @@ def mixed(label_map: np.ndarray) -> bool:
 
 def training_views(data: DataSet) -> int | None:
     """Return in how many ways `training_geometry` may show an image, None if there is no end."""
-    return 2 if data.transform.name == "squash" else None  # as it is, and flipped
+    return 2 if data.transform.value.exact else None  # as it is, and flipped
 
 
 def sample(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segsweep.base.errors import UserError
 from segsweep.data.base import DataSet
-from segsweep.data.geometry import DIVISOR, evaluation_frame, evaluation_geometry
+from segsweep.data.geometry import DIVISOR, evaluation_geometry
 
 if TYPE_CHECKING:
     from segsweep.model.segmenter import Segmenter
@@ -44,7 +44,9 @@ class Inference(nn.Module):
 
 def frame(data: DataSet) -> tuple[int, int]:
     """Return height and width that hold every image of evaluation, in multiples of 32."""
-    height, width = (-(-side // DIVISOR) * DIVISOR for side in evaluation_frame(data))
+    height, width = (
+        -(-side // DIVISOR) * DIVISOR for side in data.transform.value.frame(data.size)
+    )
     return height, width
 
 

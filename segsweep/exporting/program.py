@@ -138,13 +138,13 @@ def described(
     restored: Restored, tensors: dict[str, Tensor], gaps: dict[str, float]
 ) -> dict[str, Any]:
     """Return what one must know to use a program: classes, input, outputs."""
-    from segsweep.data.geometry import resize_in_words
     from segsweep.exporting.labels import facts, labels
 
     data = restored.config.data
+    size = data.transform.value.in_words(data.size)
     means = {
-        INPUT: f"RGB pixels 0..255; resized to {resize_in_words(data)}, {data.resample.name} with "
-        f"antialias; at the top left, the rest filled with {data.mean}",
+        INPUT: f"RGB pixels 0..255; resized to {size}, {data.resample.name} with antialias; "
+        f"at the top left, the rest filled with {data.mean}",
         **restored.model.sem_seg_head.meanings,
     }
     described = [

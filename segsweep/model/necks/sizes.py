@@ -47,12 +47,12 @@ def check_input(
 
     Args:
         backbone, kwargs: `model.backbone.name` and `.kwargs`, which may say the size of patches.
-        data: of which `data.size` is that of every input if it is squashed to it.
+        data: of which `data.size` is that of every input if `data.transform` says so.
         scales, top, other: `model.neck.kwargs`.
     """
     named = re.search(r"patch(\d+)", backbone)
     patch = kwargs.get("patch_size", named and int(named[1]))
-    if isinstance(patch, int) and data.transform.name == "squash":
+    if isinstance(patch, int) and data.transform.value.exact:
         height, width = (-(-side // DIVISOR) * DIVISOR for side in data.size)
         check_size(height, width, patch, scales, top)
 
