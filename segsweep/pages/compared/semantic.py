@@ -13,7 +13,7 @@ from segsweep.analysis.semantic import image_iou
 from segsweep.base.csv_files import csv_table
 from segsweep.base.errors import Damaged, UserError
 from segsweep.data.base import BACKGROUND, IGNORE, Record
-from segsweep.data.geometry import Geometry, nearest, resize
+from segsweep.data.geometry import Geometry, evaluation_geometry, nearest
 from segsweep.metrics.miou import by_class
 from segsweep.pages.compared.base import (
     TRUTH,
@@ -172,7 +172,8 @@ class MapComparison:
         data, labels = self.runs[0].stored.config.data, [run.label for run in self.runs]
         pixels, truth = data.image(record), data.label_map(record)
         for run, labelled in zip(self.runs, found, strict=True):
-            if labelled.shape not in (truth.shape, resize(run.stored.config.data, record)):
+            seen = evaluation_geometry(run.stored.config.data, record).resized
+            if labelled.shape not in (truth.shape, seen):
                 raise Damaged(run.stored.predicted.path, f"{record.file} has another size")
         whole = Geometry(truth.shape, truth.shape)
         found = [x if x.shape == truth.shape else nearest(x, whole) for x in found]
