@@ -33,7 +33,7 @@ from segsweep.verbs import spectrum
 WIDTH, RANK = 24, 2
 WORDS = [
     "model=vit_tiny_segformer", "data=digits_binary", "data.train=2", "data.val=1", "seed=1",
-    "data.size=[32,32]", "hparams.epochs=1", "hparams.batch_size=1", "peft.scope=",
+    "data.size=[32,32]", "hparams.epochs=1", "hparams.batch_size=1", "model.weights=null",
     f"model.backbone.kwargs.embed_dim={WIDTH}", "model.backbone.kwargs.depth=2",
 ]  # fmt: skip
 METHODS = {"full_ft": [], "lora": [f"peft.rank={RANK}"], "adapter": [], "frozen": []}
