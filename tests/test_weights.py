@@ -10,10 +10,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from segsweep.base.config import compose, words
@@ -22,7 +24,7 @@ from segsweep.base.words import files
 from segsweep.data.base import Subject
 from segsweep.data.sets.kvasir import Kvasir
 from segsweep.model import weights
-from segsweep.model.family import BackboneConfig, weights_of
+from segsweep.model.family import BackboneConfig, Family, weights_of
 from segsweep.model.files import BaseWeights, class_names
 from segsweep.model.maskdino import MaskDINO, to_official
 from segsweep.model.segmenter import Segmenter
@@ -146,27 +148,41 @@ def test_official_weights_know_their_classes(tmp_path):
     assert report.facts()["drawn"] == report.drawn
 
 
-def sizes_fetched(kind: type) -> list[int]:
-    """Megabytes of the whole models of a family that are fetched."""
-    named = [weights_of(word) for word in files("model") if issubclass(words("model")[word], kind)]
-    return [int(w.megabytes) for w in map(BaseWeights.of, named) if w.remote and w.megabytes]
+def sizes_fetched(model: Family) -> list[int]:
+    """Megabytes of the whole models of a family that are fetched, of its backbone if there are."""
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    for word in [w for w in files("model") if issubclass(words("model")[w], type(model))]:
+        weights = BaseWeights.of(weights_of(word))
+        if weights.remote and weights.megabytes:
+            content: Any = OmegaConf.load(files("model")[word])
+            layout = content.get("backbone", {}).get("layout")
+            sizes[layout == model.backbone.layout].append(int(weights.megabytes))
+    return sizes[True] or sizes[False]
+
+
+def digits_for(word: str) -> str:
+    """The set of digits that a model is for."""
+    tasks = words("model")[word].tasks  # type: ignore[attr-defined]
+    return (
+        "digits_binary" if "semantic" in tasks else f"digits_{tasks[0]}".removesuffix("_instances")
+    )
 
 
 def test_a_base_that_knows_other_data_only_says_what_would_help(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SEGSWEEP_WEIGHTS", raising=False)
     packaged = [w for w in files("model") if weights_of(w).startswith("segsweep://")]
-    configs = [compose([f"model={word}", "data=digits_binary"]) for word in packaged]
+    configs = [compose([f"model={word}", f"data={digits_for(word)}"]) for word in packaged]
     assert len(configs) >= 3
     other = Kvasir(name="kvasir", root=str(tmp_path))
     for config in configs:
         source = BaseWeights.of(config.model.weights)
-        assert source.knows == "digits" == config.data.pictures_of
+        assert source.knows == "digits" == (config.data.pictures_of or config.data.name)
         for data in (config.data, compose(["data=digits"]).data):
             assert config.model.advice(data) == ""
         (line,) = config.model.advice(other).splitlines()
         larger = BaseWeights.of(weights_of(source.larger))
-        assert int(larger.megabytes) == min(sizes_fetched(type(config.model)))  # the smallest
+        assert int(larger.megabytes) == min(sizes_fetched(config.model))  # the smallest
         for part in (f"data={source.knows}", f"model={source.larger}", f"{larger.megabytes} MB"):
             assert part in line
         assert "fetches" in line
