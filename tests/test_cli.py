@@ -34,7 +34,11 @@ def told(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_every_choice_composes_names_itself_and_survives_freezing(group, word):
     kind: Any = class_of(group, word)
     base = []
-    if "instances" not in (getattr(kind, "tasks", None) or ("instances",)):
+    tasks = getattr(kind, "tasks", None) or ("instances",)
+    if "label" in (*tasks, getattr(kind, "task", "")):
+        both = {"data": "data=digits_label", "model": "model=vit_tiny_probe"}
+        base = [said for key, said in both.items() if key != group]
+    elif "instances" not in tasks:
         base = ["data=kvasir"]
     elif getattr(kind, "in_blocks", False):
         base = ["model=sam_tiny", "data=kvasir"]

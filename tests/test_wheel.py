@@ -134,6 +134,9 @@ def test_all_that_readme_shows_works_in_an_empty_folder(environment: Path, tmp_p
     for number, image in enumerate(own["images"]):
         image["camera"] = f"camera {number}"
     small_coco.write(tmp_path / "path/to/set", own, own)
+    fewer = [a for a in own["annotations"] if a["image_id"] != own["images"][0]["id"]]
+    other = own | {"annotations": fewer}
+    small_coco.write(tmp_path / "path/to/site-b", other, other)
     for folder in ("pictures", "folder"):
         shutil.copytree(tmp_path / "path/to/set/images", tmp_path / folder)
     (tmp_path / "board.csv").write_text("method,AP\nours,**50.1**\ntheirs,50.2\n")

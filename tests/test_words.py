@@ -55,6 +55,7 @@ WORDS = {
     "compare": [X, "results/runs/z"],
     "experts": [X],
     "spectrum": [X, Y],
+    "evaluate": [X, "data=digits", "data.domain=sonar", "data.val=1"],
     "merge": [X],
     "export": [X],
     "bench": ["peft=lora", *SMALL, "--help"],
