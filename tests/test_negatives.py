@@ -142,7 +142,7 @@ def test_converted_sets_know_it_too(tmp_path: Path) -> None:
 
 def test_label_maps_have_no_such_choice() -> None:
     word = "data=semantic"
-    with pytest.raises(UserError, match=r"data\.negatives=keep.*label maps"):
+    with pytest.raises(UserError, match=r"data\.negatives=keep.*is for sets of instances"):
         compose([word, "data.root=x", "data.negatives=keep"])
 
 

@@ -101,7 +101,9 @@ def test_every_printed_digit_is_computed_or_declared(counts):
 def test_a_sweep_has_the_settings_of_its_table(words, study, table):
     lines = [line for line in EVERY if (line.study, line.table) == (study, table)]
     swept = {setting(config) for _, config in configs(words)}
-    assert swept == {setting(config_of(line.words)) for line in lines}
+    # the sweep of Table 2 has the settings of Table A1, too
+    printed = {setting(config_of(line.words)) for line in lines}
+    assert printed < swept if words == ["+sweep=table2"] else printed == swept
 
 
 def test_known_misprints_are_declared_with_the_same_count():
