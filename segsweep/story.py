@@ -145,7 +145,7 @@ def judge(judged: Elsewhere) -> dict[str, Any]:
     with judged.owning():
         judged.delete("record.json")  # of other weights
         with phase("evaluate"):
-            evaluation = evaluate.evaluate(judged, restored.model, f"{judged.name}")
+            evaluation = evaluate.evaluate(judged, restored.model, judged.name)
         with phase("analyse"):
             analysis = study.recorded(config, evaluation.predictions)
         judged.freeze()
