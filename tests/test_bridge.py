@@ -29,7 +29,7 @@ from segsweep.run.identity import Run
 from segsweep.story import train
 from tests.words import class_of, files
 
-WORDS = [word for word in files("model") if class_of("model", word) is HF]
+WORDS = [word for word in files("model") if issubclass(class_of("model", word), HF)]
 NAMES, SIDE = ("crate", "bottle", "bag"), 64
 SWIN = {
     "model_type": "swin", "image_size": SIDE, "embed_dim": 8, "depths": [1, 1, 1, 1],
@@ -53,6 +53,16 @@ SMALL = {  # of each architecture
             "decoder_ffn_dim": 32, "encoder_ffn_dim": 32, "decoder_attention_heads": 2,
             "encoder_attention_heads": 2, "num_queries": 6, "dropout": 0.0,
         },
+    },
+    "rf_detr": {
+        "backbone_config": {
+            "model_type": "rf_detr_dinov2", "hidden_size": 16, "num_hidden_layers": 3,
+            "num_attention_heads": 2, "patch_size": 8, "num_windows": 2, "image_size": SIDE,
+            "out_features": ["stage1", "stage3"],
+        },
+        "d_model": 16, "decoder_ffn_dim": 32, "intermediate_size": 16, "decoder_layers": 2,
+        "decoder_self_attention_heads": 2, "decoder_cross_attention_heads": 2, "num_queries": 6,
+        "decoder_n_points": 2, "group_detr": 2, "dropout": 0.0,
     },
     "eomt": VIT,
     "eomt_dinov3": VIT | {"intermediate_size": 32},
@@ -105,7 +115,7 @@ def saved(word: str, folder: Path) -> Path:
     config.id2label = dict(enumerate(NAMES))
     torch.manual_seed(5)
     with hf.silent():
-        hf.network(config).save_pretrained(folder)
+        hf.network(config, family(word).head).save_pretrained(folder)
     return folder
 
 
@@ -119,21 +129,27 @@ def word(request: pytest.FixtureRequest) -> str:
 def test_outputs_and_loss_are_those_of_transformers_to_the_bit(
     model_type: str, tmp_path: Path
 ) -> None:
-    from transformers import AutoModelForUniversalSegmentation
-
     word = next(word for word in WORDS if family(word).model_type == model_type)
     folder = saved(word, tmp_path)
-    theirs = AutoModelForUniversalSegmentation.from_pretrained(folder).eval()
+    theirs = family(word).head.builds.from_pretrained(folder).eval()
     ours, seen = built(replace(family(word), weights=str(folder), sizes={})).eval(), batch()
     assert ours.sem_seg_head.network is not theirs
     with torch.no_grad():
         raw, found = theirs(seen.images), ours.sem_seg_head.tensors(ours(seen.images))
-    assert torch.equal(found["logits"], raw.class_queries_logits)
-    assert torch.equal(found["masks"], raw.masks_queries_logits)
-    truth = {
+    truth: dict[str, Any] = {
         "mask_labels": [target.masks.float() for target in seen.targets],
         "class_labels": [target.labels for target in seen.targets],
     }
+    if model_type == "rf_detr":
+        said = {"logits": raw.logits, "masks": raw.pred_masks, "boxes": raw.pred_boxes}
+        both = (truth["class_labels"], truth["mask_labels"], seen.targets)
+        rows = zip(*both, strict=True)
+        truth = {"labels": [{"class_labels": c, "masks": m, "boxes": t.boxes} for c, m, t in rows]}
+    else:
+        said = {"logits": raw.class_queries_logits, "masks": raw.masks_queries_logits}
+    assert found.keys() == said.keys()
+    for name, tensor in said.items():
+        assert torch.equal(found[name], tensor), name
     torch.manual_seed(3)
     loss = theirs.train()(seen.images, **truth).loss
     loss.backward()
@@ -191,6 +207,8 @@ def test_what_is_found_has_the_form_of_its_task(word: str) -> None:
     assert second.masks.shape[1:] == (60, 80)
     assert first.scores.diff().le(0).all()
     assert first.labels.max() < 3
+    if "semantic" not in family(word).tasks:
+        return
     maps = built(family(word), "semantic").eval().find(seen)
     assert [tuple(m.classes.shape) for m in maps] == [(90, 90), (60, 80)]
     assert all(m.classes.lt(3).logical_or(m.classes.eq(BACKGROUND)).all() for m in maps)
@@ -198,7 +216,7 @@ def test_what_is_found_has_the_form_of_its_task(word: str) -> None:
 
 @needs_package
 def test_classes_of_others_are_drawn_anew_by_the_seed(tmp_path: Path) -> None:
-    chosen = replace(family(WORDS[-1]), weights=str(saved(WORDS[-1], tmp_path)))
+    chosen = replace(family("hf_eomt_l"), weights=str(saved("hf_eomt_l", tmp_path)))
     kept, heads = NETWORK + "class_predictor.weight", {}
     for names in (NAMES, NAMES[::-1], (*NAMES, "box")):
         for seed in (1, 1, 2):
@@ -213,6 +231,43 @@ def test_classes_of_others_are_drawn_anew_by_the_seed(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = chosen.build(Subject(NAMES[::-1], "instances"))
     assert chosen.load(model, list(NAMES[::-1]), 1).drawn  # names and shapes alone were read
+
+
+@needs_package
+def test_a_detector_draws_the_classes_of_all_groups_and_learns_of_images_without_objects(
+    tmp_path: Path,
+) -> None:
+    word = "hf_rfdetr_seg_s"
+    chosen = replace(family(word), weights=str(saved(word, tmp_path)))
+    model = chosen.build(Subject((*NAMES, "box"), "instances"))
+    drawn = {name.removeprefix(NETWORK) for name in chosen.load(model, [*NAMES, "box"], 1).drawn}
+    layers = ("model.class_embed", *(f"model.model.enc_out_class_embed.{g}" for g in range(2)))
+    assert drawn == {f"{layer}.{name}" for layer in layers for name in ("weight", "bias")}
+    seen = batch()
+    empty = [seen.targets[1]] * 2
+    loss = model.train().loss(model(seen.images, empty), empty)["loss"]
+    loss.backward()
+    assert loss > 0
+    assert model.get_parameter(NETWORK + layers[0] + ".bias").grad is not None
+
+
+@needs_package
+def test_a_detector_sees_its_side_whatever_batches_are_padded_to() -> None:
+    """A side of 72 in frames of 96, as medium has 432 in 448; and frames of 64 in it."""
+    chosen = family("hf_rfdetr_seg_s")
+    sizes = merged(chosen.sizes, {"backbone_config": {"image_size": 72, "patch_size": 12}})
+    model = built(replace(chosen, sizes=sizes)).eval()
+    head, seen = model.sem_seg_head, torch.randn(1, 3, 72, 72)
+    exact = head.tensors(model(seen))
+    more = head.tensors(model(torch.nn.functional.pad(seen, (0, 24, 0, 24))))
+    assert torch.equal(more["masks"][..., :18, :18], exact["masks"])
+    assert more["masks"].shape[-2:] == (24, 24)
+    assert torch.allclose(more["boxes"] * 96, exact["boxes"] * 72, rtol=1e-5)
+    small = seen[..., :64, :64]
+    padded = torch.nn.functional.pad(small, (0, 8, 0, 8))
+    exact, less = (head.tensors(model(images)) for images in (padded, small))
+    assert torch.equal(less["masks"], exact["masks"][..., :16, :16])
+    assert torch.allclose(less["boxes"] * 64, exact["boxes"] * 72, rtol=1e-5)
 
 
 @needs_package

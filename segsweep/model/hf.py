@@ -22,8 +22,12 @@ from segsweep.model.hub import CONFIG
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from transformers import PreTrainedConfig
+
     from segsweep.data.base import DataSet, Subject
     from segsweep.model.family import Roles, State
+    from segsweep.model.heads.hf import HFHead
+    from segsweep.model.heads.query import Reader
     from segsweep.model.segmenter import Segmenter
 
 LEAST, BELOW = (5, 20), (6, 0)  # versions: names of parameters change between minor ones
@@ -77,6 +81,11 @@ class HF(Family):
         said = self._config_of(here) if here is not None and here.is_dir() else self.sizes
         return merged(said, self.options)
 
+    @property
+    def side(self) -> int | None:
+        """The side of images that a model of `one_size` takes, None where nothing says it."""
+        return self.configuration.get("image_size", self.sizes.get("image_size"))
+
     def check(self, data: DataSet) -> None:
         """Raise UserError as every family, without the package, and for images of no such size."""
         super().check(data)
@@ -90,7 +99,7 @@ class HF(Family):
                 f"model={self.name}: installed is {self.package} {version}, whose weights have "
                 "other names; pip install 'segsweep[hf]'"
             )
-        side = self.configuration.get("image_size", self.sizes.get("image_size"))
+        side = self.side  # of a config.json that is refused if it is another model's
         if self.one_size and side is not None and max(data.size) > side:
             raise UserError(
                 f"data.size={data.size}: model={self.name} takes images of {side} x {side}, "
@@ -99,16 +108,32 @@ class HF(Family):
 
     def build(self, subject: Subject) -> Segmenter:
         """Build the model with random weights; only the number of classes matters."""
-        from segsweep.loss.classes import Softmax
-        from segsweep.model.heads import hf, query
+        from segsweep.model.heads import hf
         from segsweep.model.segmenter import Segmenter
 
         config = hf.configuration(self.model_type, self.configuration)
         config.num_labels = len(subject.texts)
-        side = config.image_size if self.one_size else 0
-        read = query.reader(subject, Softmax(), self.topk)
-        head = hf.HFHead(hf.network(config), read, side)
-        return Segmenter(self.backbone.build(), head, hf.NetworkLoss())
+        head = self.head
+        built = head(hf.network(config, head), self.reader(subject), self.side_of(config))
+        return Segmenter(self.backbone.build(), built, hf.NetworkLoss())
+
+    @property
+    def head(self) -> type[HFHead]:
+        """The head that speaks the network's language."""
+        from segsweep.model.heads.hf import HFHead
+
+        return HFHead
+
+    def reader(self, subject: Subject) -> Reader:
+        """Return what reads the queries."""
+        from segsweep.loss.classes import Softmax
+        from segsweep.model.heads import query
+
+        return query.reader(subject, Softmax(), self.topk)
+
+    def side_of(self, config: PreTrainedConfig) -> int:
+        """Return the side of images that a configuration says, 0 where any size will do."""
+        return config.image_size if self.one_size else 0
 
     def draw_classes(self, model: Segmenter, seed: int) -> None:
         """Draw `class_tensors` anew, as torch draws a linear layer; weights of the loss stay."""
@@ -132,8 +157,8 @@ class HF(Family):
         config = hf.configuration(self.model_type, self.configuration)
         if mapped:
             with torch.device("meta"):
-                return hf.network(config).state_dict(), hf.classes_of(config)
-        return hf.pretrained(file, config).state_dict(), hf.classes_of(config)
+                return hf.network(config, self.head).state_dict(), hf.classes_of(config)
+        return hf.pretrained(file, config, self.head).state_dict(), hf.classes_of(config)
 
     def ours(self, state: State) -> State:
         """Give weights of transformers the place that the model has in ours."""

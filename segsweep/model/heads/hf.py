@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForUniversalSegmentation, logging
 
 from segsweep.base.errors import UserError
+from segsweep.data.loader import DIVISOR
 from segsweep.loss.base import BaseCriterion
 from segsweep.loss.outputs import Output, PredictionSets
 from segsweep.model.heads.base import Head
@@ -35,9 +36,10 @@ UNNAMED = re.compile(r"LABEL_\d+")  # what transformers calls a class that has n
 class Answer(NamedTuple):
     """Raw outputs of queries: the last prediction set, and in training the loss of all."""
 
-    logits: Tensor  # (B, Q, K + 1), "no object" last
+    logits: Tensor  # (B, Q, K), or K + 1 where the last one says that there is no object
     masks: Tensor  # (B, Q, h, w), bilinear to the input's size
     loss: Tensor | None
+    boxes: Tensor | None = None  # (B, Q, 4) cxcywh in parts of the input, where it predicts them
 
 
 class HFHead(Head):
@@ -46,6 +48,8 @@ class HFHead(Head):
     Of a network for images of one size, `side` x `side`, smaller ones are padded with zeros at the
     bottom and right, and so are their targets; 0 means that it takes images of any size.
     """
+
+    builds: ClassVar[Any] = AutoModelForUniversalSegmentation
 
     def __init__(self, network: PreTrainedModel, reader: Reader, side: int = 0) -> None:
         super().__init__()
@@ -56,53 +60,78 @@ class HFHead(Head):
         """What the tensors are, in words."""
         return {
             "logits": f"of each query and class; scores are their {self.reader.classify.meaning}",
+            "boxes": "of each query: centre x, centre y, width, height in parts of the input",
             "masks": "logits of each query's mask, bilinear to the input's size",
         }
 
     def forward(self, features: list[Tensor], targets: Sequence[Target] | None = None) -> Answer:
         """Images (B, 3, H, W) -> Answer; targets are those of training, which give it a loss"""
         (images,) = features
-        truth = {}
-        if targets is not None:
-            truth["mask_labels"] = [self._padded(target.masks).float() for target in targets]
-            truth["class_labels"] = [target.labels for target in targets]
-        # which predictions have a loss it asks of itself alone, whatever of its parts is at rest
-        self.network.training = targets is not None
-        output = self.network(pixel_values=self._padded(images), **truth)
-        masks = output.masks_queries_logits
-        if self.side:
-            rows, columns = (s * masks.shape[2] // self.side for s in images.shape[2:])
-            masks = masks[..., :rows, :columns]
+        # which predictions have a loss it asks of these alone, whatever of its parts is at rest
+        for module in self.asked():
+            module.training = targets is not None
+        frame = images.shape[-2:]
+        truth = {} if targets is None else self.truth(targets, frame)
+        return self.answer(self.network(pixel_values=self._framed(images), **truth), frame)
+
+    def asked(self) -> list[PreTrainedModel]:
+        """Return the modules that ask whether they are trained."""
+        return [self.network]
+
+    def truth(self, targets: Sequence[Target], frame: Sequence[int]) -> dict[str, Any]:
+        """Return the targets as the network takes them; `frame` is the size of the images."""
+        return {
+            "mask_labels": [self._framed(target.masks).float() for target in targets],
+            "class_labels": [target.labels for target in targets],
+        }
+
+    def answer(self, output: Any, frame: Sequence[int]) -> Answer:
+        """Return what the network said of images of this size."""
+        masks = self._unframed(output.masks_queries_logits, frame)
         return Answer(output.class_queries_logits, masks, output.loss)
 
     def predict(self, output: Answer, views: Sequence[View], least: float = 0.0) -> list[Any]:
         """Return what the reader finds on each image: masks are factors times themselves."""
         images, queries = output.masks.shape[:2]
         each = torch.eye(queries, device=output.masks.device).expand(1, images, -1, -1)
-        sets = PredictionSets(output.logits[None], None, each)
+        boxes = None if output.boxes is None else output.boxes[None]
+        sets = PredictionSets(output.logits[None], boxes, each)
         found = Output(sets, None, None, None, output.masks)
         return [self.reader.read(found, b, view, least) for b, view in enumerate(views)]
 
     def tensors(self, output: Answer) -> dict[str, Tensor]:
-        """Return `logits` (B, Q, K + 1), "no object" last, and `masks` (B, Q, h, w) logits."""
-        return {"logits": output.logits, "masks": output.masks}
+        """Return `logits`, `masks` and, where there are any, `boxes` of an Answer."""
+        boxes = {} if output.boxes is None else {"boxes": output.boxes}
+        return {"logits": output.logits, **boxes, "masks": output.masks}
 
     def only_pixels(self) -> None:
         """Leave out the run lengths of masks."""
         self.reader.encoded = False
 
-    def _padded(self, images: Tensor) -> Tensor:
-        """(..., H, W) -> (..., side, side); UserError for larger ones"""
+    def _framed(self, images: Tensor) -> Tensor:
+        """(..., H, W) -> (..., side, side); UserError for larger ones
+
+        What batches have beyond it, up to a multiple of DIVISOR, is padding: images themselves are
+        no larger, see `model/hf.py`.
+        """
         if not self.side:
             return images
         below, right = (self.side - side for side in images.shape[-2:])
-        if min(below, right) < 0:
+        if min(below, right) <= -DIVISOR:
             height, width = images.shape[-2:]
             raise UserError(
                 f"images of {height} x {width} are larger than the {self.side} x {self.side} that "
                 f"this model takes; say data.size=[{self.side},{self.side}]"
             )
         return F.pad(images, (0, right, 0, below))
+
+    def _unframed(self, masks: Tensor, frame: Sequence[int]) -> Tensor:
+        """(B, Q, h, w) of the side -> of the frame; its edge is repeated in what it did not see"""
+        if not self.side:
+            return masks
+        rows, columns = (s * masks.shape[2] // self.side for s in frame)
+        more = (0, max(0, columns - masks.shape[3]), 0, max(0, rows - masks.shape[2]))
+        return F.pad(masks[..., :rows, :columns], more, mode="replicate")
 
 
 class NetworkLoss(BaseCriterion):
@@ -128,10 +157,10 @@ def configuration(model_type: str, said: dict[str, Any]) -> PreTrainedConfig:
         ) from error
 
 
-def network(config: PreTrainedConfig) -> PreTrainedModel:
+def network(config: PreTrainedConfig, kind: type[HFHead] = HFHead) -> PreTrainedModel:
     """Build a model with random weights. Raises UserError for sizes that do not fit each other."""
     try:
-        return AutoModelForUniversalSegmentation.from_config(config, dtype=torch.float32)
+        return kind.builds.from_config(config, dtype=torch.float32)
     except (ValueError, RuntimeError, TypeError, AssertionError, KeyError) as error:
         raise UserError(
             f"model.options, model.sizes or config.json: transformers builds no "
@@ -139,7 +168,9 @@ def network(config: PreTrainedConfig) -> PreTrainedModel:
         ) from error
 
 
-def pretrained(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
+def pretrained(
+    folder: Path, config: PreTrainedConfig, kind: type[HFHead] = HFHead
+) -> PreTrainedModel:
     """Build the model of a folder, under the names of the installed transformers.
 
     Raises UserError where the tensors are not those of the configuration.
@@ -147,7 +178,7 @@ def pretrained(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
     safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     with silent():
         try:
-            model, report = AutoModelForUniversalSegmentation.from_pretrained(
+            model, report = kind.builds.from_pretrained(
                 folder, config=config, dtype=torch.float32, output_loading_info=True, **safe
             )
         except Exception as error:  # a library's own, unlisted
