@@ -210,6 +210,7 @@ def test_folders_are_taken_off_a_command_line_whoever_names_them(tmp_path: Path)
             without_folders(wrong)
 
 
+@pytest.mark.skipif(not shutil.which("srun"), reason="slurmctld not installed")
 def test_jobs_are_told_of_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FOLDERS)
     run = Run(compose([]))

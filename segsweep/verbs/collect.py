@@ -75,8 +75,9 @@ def collect(results: Path, metric: str, *folders: Path) -> int:
         ablation = tables.ablation(records.runs, metric)
         records.annotate(ablation)
         figures.draw(of_runs(ablation, results / "figures", *(f / "runs" for f in folders)))
-        both = [*_reported(results), *records.runs]
-        figures.draw(beside_printed(both, results / "figures"))
+        if records.runs:
+            both = [*_reported(results), *records.runs]
+            figures.draw(beside_printed(both, results / "figures"))
         for table in ablation:
             console.print(forms.terminal(table))
         texts = typeset.texts(ablation, results / "tables" / "ablation") if ablation else {}
