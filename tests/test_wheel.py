@@ -154,6 +154,7 @@ def test_all_that_readme_shows_works_in_an_empty_folder(environment: Path, tmp_p
     assert "000: 1 settings compared, 0 differences" in compared
     faults = {line: text for line, status, text in ends if status}
     assert "Nothing has been learnt" in faults.pop("plan --settle ablation --margin 1")
+    assert "wait for what is missing here" in faults.pop("plan +sweep=table2")
     assert faults == {}
     files = {"tables/ablation.md", "figures/delta_vs_params.png", "tables/peft_table2a.md"}
     assert {name for name in files if not (tmp_path / "results" / name).is_file()} == set()
