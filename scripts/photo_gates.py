@@ -3,20 +3,20 @@
     python scripts/pretrain_photo.py --model photo_solo --lite0 lite0.safetensors --steps 0 \
         --state none --out random.safetensors
     python scripts/photo_gates.py --model photo_solo --photo solo.safetensors \
-        --random random.safetensors --sets nuclei=FOLDER rice_leaf=FOLDER --results DIR
+        --random random.safetensors --sets nuclei=FOLDER rice_leaf=FOLDER --epochs 24 12
 
 Three starts learn real pictures by their whole heads in the same steps: the photo base, the digits
 base, and a head as it is drawn upon the photo base's backbone; each at its own rate, the best of
-RATES with the first seed. The photo base learns by LoRA, too. The gates were fixed before any run.
-Rates are chosen on the pictures that are reported, of all starts alike. What has been done is not
-done again, so it can be stopped and called again.
+RATES on the first set with the first seed. The photo base learns by LoRA, too. The gates were fixed
+before any run. On the first set rates are chosen on the pictures that are reported, of all starts
+alike. What has been done is not done again, so it can be stopped and called again.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -28,7 +28,7 @@ from segsweep.results.evidence import Evidence
 from segsweep.run import predictions
 
 WORDS = Path(__file__).parent / "photo"
-RATES = {"full_head": (1e-4, 3e-4, 1e-3), "lora": (1e-3, 3e-3, 1e-2)}
+RATES = {"full_head": (3e-4, 1e-3, 3e-3), "lora": (1e-3, 3e-3, 1e-2)}
 SEEDS = (0, 1, 2)
 METRICS = ("segm_AP", "segm_AP50")
 HEADLINE = "nuclei"
@@ -70,7 +70,8 @@ def words_of(arm: Arm, a: argparse.Namespace) -> list[str]:
     if arm.start in files:
         model = [f"model={a.model}", f"model.weights={files[arm.start].resolve()}"]
     root = [f"data.root={Path(a.sets[arm.data]).resolve()}", f"peft={arm.peft}"]
-    ends = [f"hparams.epochs={a.epochs}", f"trainer.validate_every={a.epochs}"]
+    epochs = a.epochs[list(a.sets).index(arm.data)]
+    ends = [f"hparams.epochs={epochs}", f"trainer.validate_every={epochs}"]
     return [*model, *RECIPE, *root, *ends, f"io.results={a.results}", "io.progress=false"]
 
 
@@ -80,12 +81,11 @@ def empty_masks(run: segsweep.api.TrainedRun) -> tuple[int, int]:
     return sum(area(mask) == 0 for mask in found), len(found)
 
 
-def reached(arm: Arm, a: argparse.Namespace) -> Reached:
+def reached(arm: Arm, a: argparse.Namespace, rates: Sequence[float]) -> Reached:
     """Run an arm: its rate by the first seed, then the other seeds at that rate."""
     words = words_of(arm, a)
     tried = {
-        rate: segsweep.train(*words, f"hparams.lr={rate:g}", f"seed={SEEDS[0]}")
-        for rate in RATES[arm.peft]
+        rate: segsweep.train(*words, f"hparams.lr={rate:g}", f"seed={SEEDS[0]}") for rate in rates
     }
     rate = max(tried, key=lambda r: tried[r].metrics[METRICS[0]] or 0.0)
     others = [segsweep.train(*words, f"hparams.lr={rate:g}", f"seed={s}") for s in SEEDS[1:]]
@@ -139,15 +139,16 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, required=True)
     parser.add_argument("--random", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", required=True, help="NAME=FOLDER, the headline first")
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", nargs="+", type=int, required=True, help="of each set")
     parser.add_argument("--results", default="results/photo_gates")
     a = parser.parse_args()
     a.sets = dict(pair.split("=", 1) for pair in a.sets)
     add_folder(WORDS)
-    results = {}
+    results: dict[Arm, Reached] = {}
     for arm in arms(list(a.sets)):
+        first = results.get(replace(arm, data=next(iter(a.sets))))
         try:
-            results[arm] = reached(arm, a)
+            results[arm] = reached(arm, a, (first.rate,) if first else RATES[arm.peft])
         except UserError as error:  # a head without attention has no weight that LoRA edits
             if arm.peft != "lora":
                 raise
