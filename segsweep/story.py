@@ -81,13 +81,13 @@ def train(run: Run) -> dict[str, Any]:
         data |= before_training(run, loaded, counts, data) if first else {}
     with phase("train"):
         # leaves the best weights in the model
-        best, kinds = fit.fit(run, model, groups) if counts.trainable else (None, [])
-        if best and first:
-            run.write(DELTA, delta_bytes(model, record.delta_facts(run, base, best)))
+        fitted = fit.fit(run, model, groups) if counts.trainable else None
+        if fitted and first:
+            run.write(DELTA, delta_bytes(model, record.delta_facts(run, base, fitted.best)))
     if not first:
         return {}
     with phase("evaluate"):
-        evaluation = evaluate.evaluate(run, model)
+        evaluation = (fitted and fitted.evaluation) or evaluate.evaluate(run, model)
     with phase("analyse"):
         analysis = study.recorded(config, evaluation.predictions)
     licence = config.model.licence
@@ -97,11 +97,11 @@ def train(run: Run) -> dict[str, Any]:
         "analysis": analysis,
         "params": record.count_facts(counts, config.model.name, base),
         "optimizer": record.optimizer_facts(groups),
-        "best": best,
+        "best": fitted and fitted.best,
         "data": data,
         "weights": loaded.facts() | ({"licence": licence} if licence else {}),
         "seconds": phase.total(),
-        **machine.machine_facts(kinds),
+        **machine.machine_facts(fitted.kinds if fitted else []),
     }
     messages.conclude(run, body)
     return body

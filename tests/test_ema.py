@@ -114,9 +114,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(
     assert kept[0] == kept[1]
 
 
-def test_without_a_validation_the_last_averages_are_kept(
-    recorder: Recorder, tmp_path: Path
-) -> None:
+def test_the_last_averages_are_validated_and_kept(recorder: Recorder, tmp_path: Path) -> None:
     one = run(tmp_path, "trainer.validate_every=2", "hparams.epochs=1")
     assert equal(load_file(one.directory / "delta.safetensors"), recorder.averages[-1])
 

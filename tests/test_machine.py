@@ -9,7 +9,6 @@ from segsweep.base.config import compose
 from segsweep.base.errors import UserError
 from segsweep.base.files import read_json
 from segsweep.run.devices import visible
-from segsweep.run.evaluate import evaluate
 from segsweep.run.identity import Run
 from segsweep.run.machine import MOST_LOADING, kind_of, loading_processes, require
 from segsweep.run.restore import same
@@ -31,10 +30,9 @@ def full_disk(*_: object) -> None:
 def test_a_run_goes_on_on_the_kind_of_device_that_began_it(tmp_path, monkeypatch) -> None:
     words = [*TINY, f"io.results={tmp_path}"]
     run = Run(compose(words))
-    monkeypatch.setattr("segsweep.run.evaluate.evaluate", full_disk)
-    with pytest.raises(UserError, match="no room"):
+    with monkeypatch.context() as cut, pytest.raises(UserError, match="no room"):
+        cut.setattr("segsweep.analysis.study.recorded", full_disk)
         run.once(train)
-    monkeypatch.setattr("segsweep.run.evaluate.evaluate", evaluate)
     last = run.directory / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     assert checkpoint["kinds"] == ["cpu"]

@@ -141,7 +141,7 @@ class Trainer(Choice):
     devices: int = within(1, least=1)  # of each node
     nodes: int = neutral(1, least=1)  # more than one need SLURM
     precision: Precision = Precision["fp32"]
-    validate_every: int = within(1, least=1)  # epochs
+    validate_every: int = within(1, least=1)  # epochs, counted back from the last one
     # batches per epoch and per validation, for trying things out
     limit_train: int | None = within(None, least=1)
     limit_val: int | None = within(None, least=1)

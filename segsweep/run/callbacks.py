@@ -20,6 +20,8 @@ from segsweep.peft.delta import delta_state_dict
 from segsweep.run.folder import CHECKPOINT, CURVE
 from segsweep.run.identity import Run
 
+NEVER = 2**62  # epochs between two validations
+
 
 class Curve(pl.Callback):
     """`metrics.jsonl`: one flushed line per log. wandb and TensorBoard are views of it."""
@@ -75,7 +77,11 @@ def _whole(line: str) -> bool:
 
 
 class Best(pl.Callback):
-    """Remembers the trained tensors of the best validation, and stops when patience ends."""
+    """Says when to validate, remembers the trained tensors of the best, stops when patience ends.
+
+    Validations are `trainer.validate_every` epochs apart, counted back from the last epoch: what
+    training ends with is always validated.
+    """
 
     def __init__(self, config: Config, curve: Curve) -> None:
         self.config, self.curve, self.metric = config, curve, config.metrics
@@ -105,6 +111,14 @@ class Best(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Train no further where patience ended before an interruption."""
         trainer.should_stop = self.exhausted
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Let Lightning validate at the end of this epoch or not."""
+        epochs_left = (pl_module.total_steps - trainer.global_step) // self.curve.per_epoch
+        due = epochs_left % self.config.trainer.validate_every == 0
+        trainer.check_val_every_n_epoch = 1 if due else NEVER
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Log the metrics, remember the best weights, stop when patience ends."""

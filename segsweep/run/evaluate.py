@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from segsweep.base.config import Config
 from segsweep.base.terminal import watched
@@ -15,7 +17,7 @@ from segsweep.metrics.base import Evaluator, of_classes
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import Run
 from segsweep.run.machine import arithmetic, loading_processes
-from segsweep.run.predictions import FILE, PredictionFile, keeping, read
+from segsweep.run.predictions import FILE, Keep, PredictionFile, keeping, read
 
 
 def validation(config: Config, split: str = "val") -> EvalLoader:
@@ -39,6 +41,11 @@ def evaluate(run: Run, model: Segmenter, title: str = "") -> Evaluation:
     """
     with keeping(run) as keep:
         evaluator = judged(run.config, model, "val", title, run.config.trainer.limit_val, keep)
+    return evaluated(run, evaluator)
+
+
+def evaluated(run: Run, evaluator: Evaluator) -> Evaluation:
+    """Return the evaluation by what has seen the validation split, its predictions being kept."""
     path = run.directory / FILE
     file = read(path) if path.exists() else None
     return Evaluation(evaluator.compute(), of_classes(evaluator), file)
@@ -50,7 +57,7 @@ def judged(
     split: str,
     title: str = "",
     limit: int | None = None,
-    keep: Callable[[Sequence[int], Sequence[Any]], None] | None = None,
+    keep: Keep | None = None,
 ) -> Evaluator:
     """Return the evaluator that has seen what the model finds on a split.
 
@@ -62,10 +69,15 @@ def judged(
         batches = watched(batches, min(len(loader), limit or len(loader)), f"{title}, batches")
     framed = map(config.metrics.framed, batches)
     for batch, results in predict_batches(config, model, framed):
-        judged = evaluator.update(batch, results)
-        if keep:
-            keep(batch.image_ids, judged or [found.coco for found in results])
+        take(evaluator, batch, results, keep)
     return evaluator
+
+
+def take(evaluator: Evaluator, batch: Batch, results: list[Any], keep: Keep | None = None) -> None:
+    """Let an evaluator see what was found on a batch, and keep that as the evaluator says it."""
+    seen = evaluator.update(batch, results)
+    if keep:
+        keep(batch.image_ids, seen or [found.coco for found in results])
 
 
 def predict_shots(
@@ -88,6 +100,6 @@ def predict_batches(
     device, cast = arithmetic(config.trainer)
     model.to(device).eval()
     for batch in batches:
-        with cast:
+        with torch.no_grad(), cast:
             results = model.find(batch.to(device), least)
         yield batch, results

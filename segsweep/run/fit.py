@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from segsweep.data.loader import Batch, TrainLoader
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import unreadable
 from segsweep.peft.delta import load_state
-from segsweep.run.callbacks import Best, Checkpoint, Curve, Progress, Stop
+from segsweep.run.callbacks import NEVER, Best, Checkpoint, Curve, Progress, Stop
 from segsweep.run.ema import MovingAverage
-from segsweep.run.evaluate import validation
+from segsweep.run.evaluate import Evaluation, evaluated, validation
 from segsweep.run.folder import CHECKPOINT
-from segsweep.run.identity import Run, tasked
+from segsweep.run.identity import Run, rank, tasked
 from segsweep.run.machine import loading_processes
 from segsweep.run.module import Module
+from segsweep.run.predictions import keeping
 
 
 @contextlib.contextmanager
@@ -41,14 +43,21 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def fit(
-    run: Run, model: Segmenter, groups: list[dict[str, Any]]
-) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True)
+class Fitted:
+    """What training led to, beside the weights."""
+
+    best: dict[str, Any]  # epoch, step and value of the best validation
+    kinds: list[str]  # of devices that trained it
+    evaluation: Evaluation | None  # that of the best weights, if they have been evaluated already
+
+
+def fit(run: Run, model: Segmenter, groups: list[dict[str, Any]]) -> Fitted:
     """Train; the model is left with the best weights by the metric on `data.select`.
 
     Goes on from `last.ckpt` where there is one, with the same results as without the
-    interruption. Returns epoch, step and value of the best validation, and the kinds of devices
-    that trained it.
+    interruption. The last validation is the evaluation of the run where it was the best one, and
+    on the images that the evaluation is on: the same weights find the same again.
     """
     config = run.config
     loader = train_loader(config)
@@ -59,11 +68,12 @@ def fit(
     best = Best(config, curve)
     checkpoint = Checkpoint(run, per_epoch, config.io.save_every)
     progress = Progress(config, per_epoch, best)
+    judges = rank(config.trainer) == 0 and config.data.chosen_on == "val"
     average = [MovingAverage(model, config.hparams.ema)] if config.hparams.ema else []
-    with quiet():
+    with quiet(), keeping(run) if judges else contextlib.nullcontext() as module.keep:
         trainer = pl.Trainer(
             max_steps=total,
-            check_val_every_n_epoch=config.trainer.validate_every,
+            check_val_every_n_epoch=NEVER,
             limit_val_batches=config.trainer.limit_val,
             callbacks=[curve, best, *average, checkpoint, Stop(checkpoint), progress],
             **machine(config),
@@ -75,11 +85,11 @@ def fit(
     if best.exhausted and trainer.is_global_zero and module.global_step < total:
         times = f"{best.waited} validation{'s' * (best.waited > 1)}"
         print(f"  stopped early: no better {best.metric.key} in {times} (hparams.patience)")
-    if best.record is None:  # fewer epochs than validate_every: the last weights are the best
-        best.keep(model, total, None)
+    assert best.record is not None  # the last epoch is always validated
     load_state(model, best.weights)
-    assert best.record is not None
-    return best.record, module.trained_on()
+    judged = judges and best.values and best.record["step"] == total
+    evaluation = evaluated(run, module.evaluator) if judged else None
+    return Fitted(best.record, module.trained_on(), evaluation)
 
 
 def resumable(last: Path) -> str | None:

@@ -24,7 +24,9 @@ from segsweep.model.family import Roles
 from segsweep.model.segmenter import Segmenter
 from segsweep.peft.delta import delta_state_dict, load_state
 from segsweep.peft.sites import Site, assign, named_weights
+from segsweep.run.evaluate import take
 from segsweep.run.machine import kind_of
+from segsweep.run.predictions import Keep
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
          nn.SyncBatchNorm, nn.Embedding)  # fmt: skip
@@ -130,6 +132,7 @@ class Module(pl.LightningModule):
     """Trains what the PEFT method left trainable; everything random is a function of the step."""
 
     evaluator: Evaluator  # of the validation that is going on, or of the last one
+    keep: Keep | None = None  # takes in what the last validation finds, if it may be the evaluation
     forwards: list[Batch]  # of the optimizer step that is going on
     forward_index: int
     losses: dict[str, Tensor]  # of the forwards before, each divided by their number
@@ -211,7 +214,8 @@ class Module(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Hand what is found on each image of the batch to the evaluator."""
         batch = self.config.metrics.framed(batch)
-        self.evaluator.update(batch, self.model.find(batch))
+        keep = self.keep if self.global_step == self.total_steps else None
+        take(self.evaluator, batch, self.model.find(batch), keep)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the delta only: the frozen base is never written. And on what it was computed."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from segsweep.run.identity import Run
 
 FILE = PREDICTIONS
+Keep = Callable[[Sequence[int], Sequence[Any]], None]
+"""Takes in image ids and what was found on them, as the metric takes it in."""
 HEAD = {"schema": int, "run?": str, "split?": str, "classes?": [str], "data": str}
 
 
@@ -65,11 +67,10 @@ def writing(path: Path, head: dict[str, Any], schema: int = 1) -> Iterator[Write
 
 
 @contextmanager
-def keeping(run: Run) -> Iterator[Callable[[Sequence[int], Sequence[Any]], None]]:
-    """Keep what an evaluation finds, where `io.predictions` says so.
+def keeping(run: Run) -> Iterator[Keep]:
+    """Keep what an evaluation finds, batch by batch, where `io.predictions` says so.
 
-    Yields a function of image ids and what was found on them, batch by batch, as the metric takes
-    it in. Afterwards the file is there, whole, or there is none.
+    Afterwards the file is there, whole, or there is none.
     """
     from segsweep.task.base import kind
 

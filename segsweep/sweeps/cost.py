@@ -187,8 +187,10 @@ def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, A
         validation = sum(b["time"] - a["time"] for a, b in pairs if "lr" not in b)
     more = batches / min(batches, BATCHES)  # than the probe validated
     validation *= more
-    total = seconds.get("setup", 0.0) + more * seconds.get("evaluate", 0.0)
-    total += hparams.epochs * (epoch + validation / max(1, config.trainer.validate_every))
+    evaluation = max(more * seconds.get("evaluate", 0.0), validation)  # which may have served
+    total = seconds.get("setup", 0.0) + evaluation
+    validations = math.ceil(hparams.epochs / config.trainer.validate_every)
+    total += hparams.epochs * epoch + validations * validation
     cuda, trainer = record["memory"].get("peak_cuda_mib"), config.trainer
     return Cost(
         hours=total / 3600 * trainer.devices * trainer.nodes,
