@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segsweep.base.errors import UserError
 from segsweep.base.words import files
 from segsweep.sweeps.sweeper import alternatives, composing, configs, expand
 
@@ -36,6 +37,21 @@ def test_blocks_multiply():
         for model, data in (("model=a", "data=x"), ("model=a", "data=y"), ("model=b", "data=z"))
         for seed in ("seed=0", "seed=1")
     ]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words", "named"),
+    [
+        ({}, ["seed=range(10000)", "repeat=range(100)"], r"seed \(10,000\), repeat \(100\)"),
+        ({}, ["seed=range(1000000000000)"], "seed"),
+        ({"seeds": ["seed=range(2000)"]}, ["repeat=range(500)"], "itself.*2,000.*repeat"),
+        ({"a": ["seed=range(1000)"], "b": ["repeat=range(1000)"]}, [], r"a \(1,000\), b \(1,000\)"),
+        ({"a": ["seed=range(1000) repeat=range(1000)"]}, [], r"seed \(1,000\), repeat \(1,000\)"),
+    ],
+)
+def test_a_million_runs_are_refused_before_they_are_made(blocks, words, named):
+    with pytest.raises(UserError, match=f"1,000,000 runs or more.*{named}"):
+        expand(blocks, words)
 
 
 def test_no_blocks_leave_the_command_line():

@@ -6,6 +6,8 @@ and what is composed names words, no classes.
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -36,15 +38,13 @@ class TypedFiles(ConfigSource):
         path = self._file(config_path)
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
-        text = path.read_text(encoding="utf-8")
-        config = OmegaConf.create(text)
-        if config_path.partition("/")[0] in GROUPS:
-            config = word(path, config)
+        of_word = config_path.partition("/")[0] in GROUPS
+        config, about = read(path, of_word, path.stat().st_mtime_ns)
         return ConfigResult(
-            config=config,
+            config=deepcopy(config),  # Hydra takes parts out of it
             path=f"{SCHEME}://{self.path}",
             provider=self.provider,
-            header=header(text[:512]),
+            header=dict(about),
         )
 
     def available(self) -> bool:
@@ -71,6 +71,14 @@ class TypedFiles(ConfigSource):
 
     def _file(self, config_path: str) -> Path:
         return Path(self.path, config_path.removesuffix(".yaml") + ".yaml")
+
+
+@cache
+def read(path: Path, of_word: bool, changed: int) -> tuple[object, dict[str, str | None]]:
+    """Read a file, and what its head tells Hydra; it is read again when it was changed."""
+    text = path.read_text(encoding="utf-8")
+    config = OmegaConf.create(text)
+    return word(path, config) if of_word else config, header(text[:512])
 
 
 def word(path: Path, config: object) -> DictConfig:

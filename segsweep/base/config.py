@@ -217,11 +217,6 @@ def typed(cfg: DictConfig) -> Config:
     installed, unknown keys, values of the wrong type, values out of range, and a model, a metric
     or a method that does not fit the data.
     """
-    return objects(schemed(cfg))
-
-
-def schemed(cfg: DictConfig) -> DictConfig:
-    """Merge a composed or a frozen config into the classes of its words. Raises as `typed`."""
     schema, content = OmegaConf.structured(Config), OmegaConf.to_container(cfg)
     assert isinstance(content, dict)
     for group in GROUPS:
@@ -229,15 +224,16 @@ def schemed(cfg: DictConfig) -> DictConfig:
         if not isinstance(node, dict):
             raise UserError(f"{group}: must hold the keys of a word, not {node!r}")
         schema[group] = OmegaConf.structured(class_of(group, node.get("name")))
-    merged = OmegaConf.merge(schema, content)
-    assert isinstance(merged, DictConfig)
-    return merged
-
-
-def objects(node: DictConfig) -> Config:
-    """Make the objects of what `schemed` merged, and see that they fit. Raises as `typed`."""
-    config = OmegaConf.to_object(node)
+    config = OmegaConf.to_object(OmegaConf.merge(schema, content))
     assert isinstance(config, Config)
+    return fitted(config)
+
+
+def fitted(config: Config) -> Config:
+    """Return a config whose values are in range and whose parts fit each other.
+
+    Raises UserError for others, Unfit where it is the words that do not go together.
+    """
     check(config)
     config.data.needs_masks = config.model.masks
     config.model.check(config.data)

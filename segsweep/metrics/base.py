@@ -68,6 +68,8 @@ class Metric(Choice):
 
     def check(self, data: DataSet, model: Family) -> None:
         """Raise Unfit for a data set and for a model whose results this metric cannot judge."""
+        if data.task in self.tasks and (model.masks or not self.masks):
+            return
         judges = [
             (word, metric)
             for word, metric in words("metrics").items()
@@ -81,12 +83,11 @@ class Metric(Choice):
                 f"metrics={self.name} judges {judged}, but data={data.name} has "
                 f"{kind(data.task).finds} (choices: {', '.join(word for word, _ in judges)})"
             )
-        if self.masks and not model.masks:
-            fitting = (f"metrics={word}" for word, metric in judges if not metric.masks)
-            raise Unfit(
-                f"metrics={self.name} judges masks, but model={model.name} finds boxes alone; "
-                f"choose {' or '.join(fitting)}"
-            )
+        fitting = (f"metrics={word}" for word, metric in judges if not metric.masks)
+        raise Unfit(
+            f"metrics={self.name} judges masks, but model={model.name} finds boxes alone; "
+            f"choose {' or '.join(fitting)}"
+        )
 
     @property
     def at_input(self) -> bool:

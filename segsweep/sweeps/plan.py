@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from segsweep.base.config import Config, plain
 from segsweep.base.errors import Damaged, Unfit, UserError
 from segsweep.base.explain import explained
+from segsweep.base.terminal import watched
 from segsweep.data.base import DataSet, trainable
 from segsweep.metrics.ceiling import Ceiling, ceiling
 from segsweep.model.files import locate, recognised
@@ -84,7 +85,8 @@ def composed(overrides: Sequence[str], fetch: bool) -> tuple[DictConfig, list[Pl
     """
     with explained(), composing(overrides) as (hydra_config, combinations):
         compose = composer()
-        plan = [_composed(words, compose) for words in combinations]
+        asked = watched(combinations, len(combinations), "composing")
+        plan = [_composed(words, compose) for words in asked]
     if all(entry.unfit for entry in plan):
         plan = [Planned(entry.words, faults=[entry.unfit or ""]) for entry in plan]
     _check(plan, fetch)
@@ -104,7 +106,7 @@ def _composed(words: Combination, compose: Composer) -> Planned:
 def _check(plan: Sequence[Planned], fetch: bool) -> None:
     """Find states, combinations that mean the same run, and missing data and weights."""
     missing = _missing(fetch)
-    for entry in (entry for entry in plan if entry.config is not None):
+    for entry in watched(plan, len(plan), "looking for runs"):
         _identify(entry)
     queue = jobs([entry.run.directory for entry in plan if entry.run is not None])
     first: dict[str, Planned] = {}
@@ -128,7 +130,8 @@ def _check(plan: Sequence[Planned], fetch: bool) -> None:
 
 def _identify(entry: Planned) -> None:
     """Find out which run it is; what cannot be read for it is missing."""
-    assert entry.config is not None
+    if entry.config is None:
+        return
     try:
         entry.run = Run(entry.config)
     except UserError as reason:

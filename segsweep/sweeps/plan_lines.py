@@ -19,9 +19,10 @@ def lines(plan: Sequence[Planned], starting: Sequence[Planned]) -> list[str]:
     """Return the plan as text: its runs, the totals, and what is wrong or missing."""
     runs = [entry for entry in plan if not entry.unfit]
     common = shared([entry.words for entry in runs])
+    begun = {id(entry) for entry in starting}
     rows: list[Sequence[str]] = [("", "hours", "memory", "GPU memory", "disk", "as", "")]
     for entry in runs:
-        trimmed = entry.to_run and entry not in starting
+        trimmed = entry.to_run and id(entry) not in begun
         state = f"same as {entry.same}" if entry.same else "too much" if trimmed else entry.state
         cost = entry.cost if entry.to_run else Cost(source="")
         if entry.missing and cost == Cost():

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,15 +29,17 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig
 
 from segsweep.base.config import Config
-from segsweep.base.errors import Unfit
+from segsweep.base.errors import Unfit, UserError
 from segsweep.base.hydra_parts import initialized, parsed
 from segsweep.base.overrides import readable
+from segsweep.base.terminal import watched
 from segsweep.base.words import without_folders
 from segsweep.sweeps.composer import Composer
 
 Combination = list[str]  # override strings of one run
 Line = str | Mapping[str, Sequence[Any]]  # words, or blocks inside of a block
 T = TypeVar("T")
+MOST = 1_000_000  # runs of one command: their words alone take more than a gigabyte
 
 
 def alternatives(words: Sequence[str]) -> dict[str, list[str]]:
@@ -45,7 +48,8 @@ def alternatives(words: Sequence[str]) -> dict[str, list[str]]:
     for override in parsed(words):
         key = override.get_key_element()
         if override.is_sweep_override():
-            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            swept = itertools.islice(override.sweep_string_iterator(), MOST)
+            values[key] = [f"{key}={value}" for value in swept]
         else:
             values[key] = [str(override.input_line)]
     return values
@@ -53,7 +57,19 @@ def alternatives(words: Sequence[str]) -> dict[str, list[str]]:
 
 def product(words: Sequence[str]) -> list[Combination]:
     """Expand one line: the product of its words' values."""
-    return [list(choice) for choice in itertools.product(*alternatives(words).values())]
+    return [list(choice) for choice in crossed(alternatives(words))]
+
+
+def crossed(axes: Mapping[str, Sequence[T]]) -> Iterable[tuple[T, ...]]:
+    """Return the product of axes. Raises UserError before there are `MOST` combinations."""
+    sizes = {axis: len(values) for axis, values in axes.items()}
+    if (total := math.prod(sizes.values())) >= MOST:
+        named = ", ".join(f"{axis} ({size:,})" for axis, size in sizes.items() if size > 1)
+        raise UserError(
+            f"{total:,} runs or more, the product of {named}: a command starts fewer than "
+            f"{MOST:,}; give fewer values, or the parts of the sweep by commands of their own"
+        )
+    return itertools.product(*axes.values())
 
 
 def expand(
@@ -61,21 +77,21 @@ def expand(
 ) -> list[Combination]:
     """Expand blocks times the command line into one list of overrides per run, duplicates once."""
     combinations = multiplied(blocks)
-    added: list[list[str]] = []
+    added: dict[str, list[Combination]] = {}
     for key, words in alternatives(command_line).items():
         having = [c for c in combinations if any(word.startswith(f"{key}=") for word in c)]
         if having:
             combinations = narrow(having, key, words)
         else:
-            added.append(words)
-    everything = [c + list(more) for c in combinations for more in itertools.product(*added)]
-    return distinct(everything)
+            added[key] = [[word] for word in words]
+    every = crossed({"the sweep itself": combinations} | added)
+    return distinct([list(itertools.chain(*parts)) for parts in every])
 
 
 def multiplied(blocks: Mapping[str, Sequence[Line]]) -> list[Combination]:
     """Return the product of blocks, each the union of its lines and of blocks of its own."""
-    unions = [[c for line in lines for c in _of_line(line)] for lines in blocks.values()]
-    return [list(itertools.chain(*parts)) for parts in itertools.product(*unions)]
+    unions = {name: [c for line in lines for c in _of_line(line)] for name, lines in blocks.items()}
+    return [list(itertools.chain(*parts)) for parts in crossed(unions)]
 
 
 def _of_line(line: Line) -> list[Combination]:
@@ -96,9 +112,11 @@ def distinct(combinations: list[Combination]) -> list[Combination]:
 
 
 def fitting(
-    combinations: Iterable[Combination], compose: Callable[[Combination], T]
+    combinations: Sequence[Combination], compose: Callable[[Combination], T]
 ) -> Iterator[tuple[Combination, T]]:
     """Compose all combinations but those whose words cannot go together; print these at the end.
+
+    On stderr it tells how far it is.
 
     Raises:
         UserError: words that mean nothing.
@@ -106,7 +124,7 @@ def fitting(
     """
     unfit: list[str] = []
     fit = 0
-    for words in combinations:
+    for words in watched(combinations, len(combinations), "composing"):
         try:
             composed = compose(words)
         except Unfit as reason:

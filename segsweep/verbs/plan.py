@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     plan.bound(entries)
     starting, total = plan.within(entries, options.max_hours, options.trim)
     if options.json:
-        runs = [entry.described(entry in starting) for entry in entries]
+        begun = {id(entry) for entry in starting}
+        runs = [entry.described(id(entry) in begun) for entry in entries]
         print(json.dumps(settling.described() | {"runs": runs} if settling else runs, indent=1))
     else:
         said = [*settling.lines(), ""] if settling else []

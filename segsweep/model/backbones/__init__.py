@@ -17,16 +17,19 @@ from __future__ import annotations
 
 import pkgutil
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 STRIDES = (4, 8, 16, 32)
 
 
-def layouts() -> list[str]:
+@cache
+def layouts() -> tuple[str, ...]:
     """Return the words that `model.backbone.layout` may have: the files with `build`."""
     files = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(file for file in files if re.search(r"^def build\(", _text(file), re.MULTILINE))
+    built = (file for file in files if re.search(r"^def build\(", _text(file), re.MULTILINE))
+    return tuple(sorted(built))
 
 
 def is_pyramid(layout: str) -> bool:
