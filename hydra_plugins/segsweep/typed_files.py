@@ -9,6 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
@@ -74,7 +75,7 @@ class TypedFiles(ConfigSource):
 
 
 @cache
-def read(path: Path, of_word: bool, changed: int) -> tuple[object, dict[str, str | None]]:
+def read(path: Path, of_word: bool, changed: int) -> tuple[Any, dict[str, str | None]]:
     """Read a file, and what its head tells Hydra; it is read again when it was changed."""
     text = path.read_text(encoding="utf-8")
     config = OmegaConf.create(text)

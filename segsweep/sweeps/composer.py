@@ -36,7 +36,7 @@ class Composer:
         self.compose = compose
         self._of_groups = lru_cache(KEPT)(lambda groups: compose([*groups]))
         self._reach = lru_cache(KEPT)(lambda groups: reach(self._of_groups(groups)))
-        self._value = lru_cache(1 << 12)(_plain_value)
+        self._value: Callable[[str], Any] = lru_cache(1 << 12)(_plain_value)
         self._part = lru_cache(1 << 10)(self._made)
 
     def __call__(self, words: list[str]) -> Config:
@@ -67,8 +67,8 @@ class Composer:
         """Make what a config holds under one key; `keys` are all that decide about it."""
         node = OmegaConf.masked_copy(self._of_groups(groups), [*keys])
         OmegaConf.set_struct(node, True)
-        for key, value in map(self._value, values):
-            OmegaConf.update(node, key, value, merge=True)
+        for word in values:
+            OmegaConf.update(node, *self._value(word), merge=True)
         made = node[part]
         return OmegaConf.to_object(made) if OmegaConf.is_config(made) else made
 
