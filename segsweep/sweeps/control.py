@@ -99,19 +99,20 @@ def _stop(runs: Sequence[Path], wide: bool) -> tuple[set[int], list[str]]:
 
 
 def _launcher(pid: int) -> int | None:
-    """Return the process that started this one, if it is a command of segsweep, too."""
+    """Return the command of segsweep that a process goes back to, if it was started by one."""
     try:
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         command = Path(f"/proc/{parent}/cmdline").read_text(errors="replace").split("\0")
     except (OSError, ValueError):
         return None
-    return parent if is_segsweep(command) else None
+    return (_launcher(parent) or parent) if is_segsweep(command) else None
 
 
 def is_segsweep(command: Sequence[str]) -> bool:
     """Say whether a command line is one of segsweep; a folder of that name does not make it one."""
     program = [Path(word).name for word in command[:2]]  # the console script, maybe by a python
-    return "segsweep" in program or any(pair == ("-m", "segsweep") for pair in pairwise(command))
+    modules = [module for option, module in pairwise(command) if option == "-m"]
+    return "segsweep" in [*program, *(module.partition(".")[0] for module in modules)]
 
 
 def reopened(directory: Path, anew: bool) -> Run:

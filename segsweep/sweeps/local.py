@@ -1,8 +1,8 @@
 """Runs as processes of this machine: as many at once as it has places for.
 
 Each run is `python -m segsweep work DIR` in a session of its own, so that Ctrl-C reaches it through
-the pool, once. What it says goes to its `log.txt`. A run that fails stops no other. No torch is
-imported here.
+the pool, once; all but the first find what they import in memory (sweeps/warm.py). What it says
+goes to its `log.txt`. A run that fails stops no other. No torch is imported here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,9 +19,10 @@ from dataclasses import dataclass
 from segsweep.base.errors import Damaged, UserError, told
 from segsweep.base.owner import HEIR, Busy, attempts
 from segsweep.base.queue import Queue
-from segsweep.base.signals import CHILD, Stopped, leave, wish
+from segsweep.base.signals import Stopped, leave, wish
 from segsweep.run.identity import Run, State
 from segsweep.sweeps.board import Board
+from segsweep.sweeps.warm import Forked, Starter
 
 MOST = 8  # runs at once on the CPU unless said otherwise; each holds a model in memory
 TICK = 0.2  # seconds
@@ -121,7 +121,9 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
     ended: dict[Run, State] = {}
     waiting = dict.fromkeys(labels, 0.0)  # to the time of the next look, 0: nobody else has it
     try:
-        with wish.listening(), board, stopping() as processes:
+        with (
+            wish.listening(), board, Starter(places.threads) as starter, stopping() as processes
+        ):  # fmt: skip
             while waiting or processes:
                 for run in [run for run, when in waiting.items() if when <= time.monotonic()]:
                     if waiting[run] and (state := state_or_failed(run)) in OVER:
@@ -130,8 +132,8 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
                         board.end(run.directory, state)
                     elif (taken := places.take(run)) is not None:
                         del waiting[run]
-                        processes[run] = Process(run, taken, places.threads)
                         board.begin(run.directory)
+                        processes[run] = Process(run, taken, starter)
                 for run, process in [item for item in processes.items() if item[1].over()]:
                     places.give_back(processes.pop(run).taken)
                     state = state_or_failed(run)
@@ -160,43 +162,31 @@ def state_or_failed(run: Run, queue: Queue | None = None) -> State:
 class Process:
     """A run that trains in a process of its own, which takes the run over from this one."""
 
-    def __init__(self, run: Run, taken: list[str], threads: int) -> None:
+    def __init__(self, run: Run, taken: list[str], starter: Starter) -> None:
         self.run, self.taken = run, taken
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self.began = False  # whether it has, or had, taken over
         self.fault = ""  # why it cannot begin; the others go on
         try:
-            self._begin(threads)
+            self._begin(starter)
         except Busy:  # somebody else trains it, or is about to
             return
         except (Damaged, OSError) as error:
             self.fault = (isinstance(error, OSError) and told(error)) or str(error)
             print(f"{run.name} cannot begin: {self.fault}", flush=True)
 
-    def _begin(self, threads: int) -> None:
+    def _begin(self, starter: Starter) -> None:
         with ExitStack() as stack:
             self.mine = stack.enter_context(self.run.owning())
             self.run.prepare()
-            self.process = self._start(threads)
+            environment = {HEIR: str(self.mine.path.absolute())}
+            if self.taken[0] != "cpu":
+                environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.taken)
+            log = self.run.directory / "log.txt"
+            if log.is_symlink():  # of a job
+                log.unlink()
+            self.process = starter.start(["work", str(self.run.directory)], environment, log)
             self.claim = stack.pop_all()
-
-    def _start(self, threads: int) -> subprocess.Popen[bytes]:
-        environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
-        environment |= {CHILD: "1", HEIR: str(self.mine.path.absolute())}
-        if self.taken[0] != "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.taken)
-        log = self.run.directory / "log.txt"
-        if log.is_symlink():  # of a job
-            log.unlink()
-        with log.open("ab") as file:
-            return subprocess.Popen(
-                [sys.executable, "-u", "-m", "segsweep", "work", str(self.run.directory)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
 
     @property
     def busy(self) -> bool:

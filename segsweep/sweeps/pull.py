@@ -27,6 +27,7 @@ from segsweep.sweeps.board import Board, last_words
 from segsweep.sweeps.local import TICK, Process, cores, stopping
 from segsweep.sweeps.names import chosen, remember, settings
 from segsweep.sweeps.sweeper import Combination
+from segsweep.sweeps.warm import Starter
 
 POLL = 30.0  # seconds between two looks at runs that others train, more or less
 LEASE = 15.0  # minutes without a sign of life after which an owner elsewhere counts as dead
@@ -121,11 +122,13 @@ class Worker:
     def drain(self) -> int:
         """Train free runs until none is left, or the terms say so; 1 if something is wrong."""
         try:
-            with wish.listening(), self.board, stopping() as processes:
+            with (
+                wish.listening(), self.board, Starter(cores()) as starter, stopping() as processes
+            ):  # fmt: skip
                 wish.trained = True  # a time limit between two runs cuts nothing short
                 while not (limit := self.limit()):
                     if (directory := self.free()) is not None:
-                        self.train(directory, processes)
+                        self.train(directory, processes, starter)
                     elif not self.idle():
                         break
                 self.standings = {run: self.standing(run) for run in self.members()}
@@ -204,13 +207,13 @@ class Worker:
         self.board.say("taken over", directory, f"no sign of life of {who}")
         return True
 
-    def train(self, directory: Path, processes: dict[Run, Process]) -> None:
+    def train(self, directory: Path, processes: dict[Run, Process], starter: Starter) -> None:
         """Train a run in a process of its own, unless somebody else is faster."""
         try:
             run = frozen(directory)
             if run.config.trainer.nodes > 1:
                 raise UserError("trainer.nodes > 1 needs hydra/launcher=slurm")
-            process = processes[run] = Process(run, ["cpu"], cores())
+            process = processes[run] = Process(run, ["cpu"], starter)
             if process.fault:
                 raise UserError(process.fault)
         except UserError as error:

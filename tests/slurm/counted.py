@@ -24,6 +24,7 @@ from segsweep import story
 from segsweep.__main__ import main
 from segsweep.base.signals import Stopped, wish
 from segsweep.run.identity import Run
+from segsweep.sweeps import warm
 
 PYTHON = f"{sys.executable} {Path(__file__).resolve()}"
 LAUNCHER = ["hydra/launcher=slurm", f"hydra.launcher.python='{PYTHON}'"]
@@ -79,5 +80,9 @@ def on_its_node() -> None:
 if __name__ == "__main__":
     on_its_node()
     Run._train, story.train = counted, sleep_or_train
-    sys.argv = ["segsweep", *sys.argv[sys.argv.index("segsweep") + 1 :]]
-    main()
+    if "segsweep.sweeps.warm" in sys.argv:  # what forks runs
+        warm.load = lambda: None
+        warm.main()
+    else:
+        sys.argv = ["segsweep", *sys.argv[sys.argv.index("segsweep") + 1 :]]
+        main()
