@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from segsweep.model.layers.position import Shape
 
@@ -87,27 +88,83 @@ def read(value: Tensor, shapes: Sequence[Shape], x: Tensor, y: Tensor, weights: 
     (B, S, heads, D) values of all levels; places x, y in cells of their level (its first cell
     spans 0 to 1) and weights, all (B, N, heads * L * P) -> (B, N, heads * D)
     """
-    batch, _, heads, _ = value.shape
+    return cast(Tensor, _Read.apply(value, shapes, x, y, weights))
+
+
+class _Read(torch.autograd.Function):
+    """Sum weighted rows of a table and their three neighbours, each corner as one embedding bag.
+
+    Only values, places and weights are kept: rows and shares of the corners are four times as much,
+    and made again in no time. torch's own gradient of a bag by its table sorts all reads, which is
+    slow on a CPU. Here the upper left cells alone are sorted, and the gradient is four bags of
+    output gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, shapes: Sequence[Shape], x: Tensor, y: Tensor, weights: Tensor
+    ) -> Tensor:
+        """See `read`."""
+        ctx.shapes = shapes
+        ctx.save_for_backward(value, x, y, weights)
+        table = _table(value, shapes)
+        rows, first, *others = _corners(table, shapes, x, y, weights)
+        flat, (_, *steps) = table.view(-1, table.shape[-1]), _steps(shapes, rows)
+        out = _sums(flat, rows, first)
+        for step, share in zip(steps, others, strict=True):
+            out += _sums(flat, rows + step, share)
+        return out.view(len(value), -1, value.shape[2] * value.shape[3])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Lead the gradients of table and shares back to those of the inputs that want one."""
+        needed = [ctx.needs_input_grad[i] for i in (0, 2, 3, 4)]
+        saved = zip(ctx.saved_tensors, needed, strict=True)
+        inputs = [tensor.detach().requires_grad_(need) for tensor, need in saved]
+        with torch.enable_grad():
+            table = _table(inputs[0], ctx.shapes)
+            rows, *shares = _corners(table, ctx.shapes, *inputs[1:])
+        grad = grads[0].reshape(-1, table.shape[-1])
+        made = {}
+        if shares[0].requires_grad:
+            made = dict(zip(shares, _grad_shares(grad, table, ctx.shapes, rows), strict=True))
+        if table.requires_grad:
+            made[table] = _grad_table(grad, table, ctx.shapes, rows, shares)
+        wanted = [tensor for tensor in inputs if tensor.requires_grad]
+        found = iter(torch.autograd.grad(list(made), wanted, list(made.values())))
+        value, x, y, weights = (next(found) if need else None for need in needed)
+        return value, None, x, y, weights
+
+
+def _table(value: Tensor, shapes: Sequence[Shape]) -> Tensor:
+    """Frame each level by zero cells: no read needs to ask whether it is inside.
+
+    (B, S, heads, D) -> (B, heads, T, D)
+    """
     levels = value.transpose(1, 2).split([h * w for h, w in shapes], dim=2)
-    # a frame of zero cells around each level: no read needs to ask whether it is inside
     framed = [
         F.pad(level.unflatten(2, shape), (0, 0, 1, 1, 1, 1)).flatten(2, 3)
         for level, shape in zip(levels, shapes, strict=True)
     ]
-    table = torch.cat(framed, dim=2)  # (B, heads, T, D)
-    first, *size = _layout(shapes, heads, table.shape[2], x.shape[-1], x.device)
+    return torch.cat(framed, dim=2)
+
+
+def _corners(
+    table: Tensor, shapes: Sequence[Shape], x: Tensor, y: Tensor, weights: Tensor
+) -> tuple[Tensor, ...]:
+    """Upper left row of each read, and the shares of its four cells. -> 5 x (B*N*heads, L*P)"""
+    batch, heads, tokens, _ = table.shape
+    first, *size = _layout(shapes, heads, tokens, x.shape[-1], x.device)
     column, right = _cell(x, size[0])
     line, below = _cell(y, size[1])
-    image = torch.arange(batch, device=x.device, dtype=torch.int32) * (heads * table.shape[2])
+    image = torch.arange(batch, device=x.device, dtype=torch.int32) * (heads * tokens)
     rows = line * (size[0] + 2) + column + (first + image[:, None])[:, None]
     lower = weights * below
     upper = weights - lower
     upper_right, lower_right = upper * right, lower * right
-    shares = (upper - upper_right, upper_right, lower - lower_right, lower_right)
-    rows = rows.reshape(-1, x.shape[-1] // heads)
-    bags = [share.reshape(rows.shape) for share in shares]
-    out = _WeightedRows.apply(table, shapes, rows, *bags)
-    return cast(Tensor, out).view(batch, -1, heads * value.shape[-1])
+    corners = rows, upper - upper_right, upper_right, lower - lower_right, lower_right
+    return tuple(corner.reshape(-1, x.shape[-1] // heads) for corner in corners)
 
 
 def _layout(
@@ -134,41 +191,6 @@ def _cell(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     return cell, place - cell
 
 
-class _WeightedRows(torch.autograd.Function):
-    """Sum weighted table rows and their three neighbours, each corner as one embedding bag.
-
-    torch's own gradient of a bag by its table sorts all reads, which is slow on a CPU. Here the
-    upper left cells alone are sorted, and the gradient is four bags of output gradients.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, table: Tensor, shapes: Sequence[Shape], rows: Tensor, *shares: Tensor
-    ) -> Tensor:
-        """(B, heads, T, D), (B*N*heads, L*P) rows and four shares -> (B*N*heads, D)"""
-        ctx.shapes = shapes
-        ctx.save_for_backward(table, rows, *shares)
-        corners = zip(_steps(shapes, rows), shares, strict=True)
-        return torch.stack([_bag(table, rows + step, share) for step, share in corners]).sum(0)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,), (table, rows, *shares) = grads, ctx.saved_tensors
-        grad_shares = []
-        for step, share in zip(_steps(ctx.shapes, rows), shares, strict=True):
-            with torch.enable_grad():
-                share = share.detach().requires_grad_()
-                out = _bag(table.detach(), rows + step, share)
-            grad_shares += torch.autograd.grad(out, share, grad)
-        if not ctx.needs_input_grad[0]:
-            return None, None, None, *grad_shares
-        return _grad_table(grad, table, ctx.shapes, rows, shares), None, None, *grad_shares
-
-
-def _bag(table: Tensor, rows: Tensor, shares: Tensor) -> Tensor:
-    return _sums(table.view(-1, table.shape[-1]), rows, shares)
-
-
 def _sums(table: Tensor, rows: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:
     return F.embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights)
 
@@ -180,6 +202,21 @@ def _steps(shapes: Sequence[Shape], rows: Tensor) -> list[Tensor | int]:
     return [0, 1, width, width + 1]
 
 
+def _grad_shares(
+    grad: Tensor, table: Tensor, shapes: Sequence[Shape], rows: Tensor
+) -> list[Tensor]:
+    """Gradients of the four shares: products of what was read and the gradient of its bag."""
+    bags, reads = rows.shape
+    flat, starts = table.detach().view(-1, table.shape[-1]), torch.arange(bags).to(rows)
+    bag = starts.repeat_interleave(reads)
+    kind = torch.ops.aten._embedding_bag_per_sample_weights_backward
+    return [
+        kind(grad, flat, (rows + step).flatten(), starts * reads, bag, 0).view_as(rows)
+        for step in _steps(shapes, rows)
+    ]
+
+
+@torch.no_grad()
 def _grad_table(
     grad: Tensor, table: Tensor, shapes: Sequence[Shape], rows: Tensor, shares: list[Tensor]
 ) -> Tensor:
