@@ -117,7 +117,9 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Lead the gradients of table and shares back to those of the inputs that want one."""
         needed = [ctx.needs_input_grad[i] for i in (0, 2, 3, 4)]
         saved = zip(ctx.saved_tensors, needed, strict=True)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segsweep.model.layers.deformable import DeformableAttention
+from segsweep.model.layers.ffn import feed_forward
 from segsweep.model.layers.norms import GROUPS
 from segsweep.model.layers.position import (
     Shape,
@@ -49,7 +50,7 @@ class EncoderLayer(nn.Module):
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """Everything behind the attention: its input and output (B, N, C) -> (B, N, C)"""
         x = self.norm1(x + self.after_self_attn(attended, x))
-        return self.norm2(x + self.linear2(self.linear1(x).relu()))
+        return self.norm2(x + feed_forward(x, self.linear1, self.linear2))
 
 
 class DeformableLayer(EncoderLayer):
