@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from segsweep.loss.at_once import AtOnce
 from segsweep.loss.boxes import cxcywh_to_xyxy, generalized_iou
 from segsweep.loss.classes import Focal
 from segsweep.loss.criterion import Criterion, num_masks
@@ -47,21 +48,25 @@ class MaskDINOCriterion(Criterion):
         answers = denoising_pairs(output.queries, truth) if output.queries else None
         matched = truth.matched(sets.logits.shape[2])
 
+        inputs = [features, sets.embeddings, *([noised.embeddings] if noised else [])]
+        masks = AtOnce(self.weights, inputs)
+        seen, embeddings, *noised_embeddings = masks.leaves
+
         # numbers are drawn set by set, in the order of the original program
-        at, drawn, noised_masks = [], [], []
+        at, drawn = [], []
         for s in range(len(sets.logits)):
             at.append(self.matcher_points(len(targets), features.device))
             drawn.append(self.candidates(matched, features.device))
             if noised and answers and s < len(noised.logits):
                 candidates = [self.candidates(sum(answers.counts), features.device)]
-                embeddings, share = noised.embeddings[s : s + 1], norm * answers.groups
-                noised_masks.append(
-                    self._mask_losses(embeddings, features, answers, truth, candidates, share)
-                )
+                of_set, share = noised_embeddings[0][s : s + 1], norm * answers.groups
+                masks.add(self._mask_losses(of_set, seen, answers, truth, candidates, share))
 
         pairs = match(sets, features, targets, at, self.weights, self.classify)
         losses = self._query_losses(sets, pairs, truth, norm)
-        losses |= self._mask_losses(sets.embeddings, features, pairs, truth, drawn, norm)
+        masks.add(self._mask_losses(embeddings, seen, pairs, truth, drawn, norm))
+        *noised_masks, matched_masks = masks.losses()
+        losses |= matched_masks
         layers = ["", *(f"_{i}" for i in range(len(output.matching.logits) - 1))]
         terms = self._named(losses, [*layers, "_interm"][: len(sets.logits)])
         if noised and answers:

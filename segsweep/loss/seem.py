@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from segsweep.loss.at_once import AtOnce
 from segsweep.loss.classes import Softmax
 from segsweep.loss.criterion import Criterion, num_masks
 from segsweep.loss.matcher import match
@@ -48,5 +49,8 @@ class SEEMCriterion(Criterion):
             drawn.append(self.candidates(matched, features.device))
         pairs = match(sets, features, targets, at, self.weights, self.classify)
         losses = self._query_losses(sets, pairs, truth, norm)
-        losses |= self._mask_losses(sets.embeddings, features, pairs, truth, drawn, norm)
+        masks = AtOnce(self.weights, [features, sets.embeddings])
+        seen, embeddings = masks.leaves
+        masks.add(self._mask_losses(embeddings, seen, pairs, truth, drawn, norm))
+        losses |= masks.losses()[0]
         return self._named(losses, [f"_{i}" for i in range(len(sets.logits))])
