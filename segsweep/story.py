@@ -19,7 +19,8 @@ from segsweep.run import messages, record
 from segsweep.run.devices import visible
 from segsweep.run.elsewhere import Elsewhere
 from segsweep.run.folder import DELTA, file_facts
-from segsweep.run.identity import Phases, Run, now, rank
+from segsweep.run.identity import Run, now, rank
+from segsweep.run.phases import Phases
 
 if TYPE_CHECKING:
     from segsweep.model.weights import LoadReport

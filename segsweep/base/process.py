@@ -32,6 +32,14 @@ def process_started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def age() -> float:
+    """Return for how many seconds this process has been running, 0 where nobody can tell."""
+    ticks = process_started(os.getpid())
+    if not ticks or not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK"))
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

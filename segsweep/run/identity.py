@@ -20,7 +20,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -261,28 +260,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return installed
-
-
-class Phases:
-    """Seconds by phase: `with phases("train"): ...`."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._begun = time.perf_counter()
-
-    def __call__(self, name: str) -> Phases:
-        """Name the phase that the following block is."""
-        self._name = name
-        return self
-
-    def __enter__(self) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        """Stop the clock."""
-        self.seconds[self._name] = round(time.perf_counter() - self._start, 3)
-
-    def total(self) -> dict[str, float]:
-        """Return all phases and the total."""
-        return self.seconds | {"total": round(time.perf_counter() - self._begun, 3)}

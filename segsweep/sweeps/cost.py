@@ -188,7 +188,7 @@ def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, A
     more = batches / min(batches, BATCHES)  # than the probe validated
     validation *= more
     evaluation = max(more * seconds.get("evaluate", 0.0), validation)  # which may have served
-    total = seconds.get("setup", 0.0) + evaluation
+    total = sum(seconds.get(phase, 0.0) for phase in ("start", "setup")) + evaluation
     validations = math.ceil(hparams.epochs / config.trainer.validate_every)
     total += hparams.epochs * epoch + validations * validation
     cuda, trainer = record["memory"].get("peak_cuda_mib"), config.trainer

@@ -11,6 +11,7 @@ go on. Where there is none, runs are started as whole processes.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -163,7 +164,7 @@ def load() -> None:
     git()
     versions()
     gc.collect()
-    gc.freeze()  # what no run looks through again stays shared by all
+    gc.freeze()  # what was imported is shared with all runs, and no collection looks through it
 
 
 def main() -> None:
@@ -214,6 +215,7 @@ def become(words: list[str], environment: dict[str, str], log: str) -> None:
     for stream in (1, 2):
         os.dup2(file, stream)
     os.close(file)
+    atexit.register(gc.unfreeze)  # libraries count at the end what they gave away
     sys.argv = ["segsweep", *words]
     runpy.run_module("segsweep", run_name="__main__", alter_sys=True)
 

@@ -18,6 +18,7 @@ from segsweep.base.hydra_parts import overrides_of
 from segsweep.base.overrides import KEYS, hint, readable
 from segsweep.base.words import conf_dir
 from segsweep.run.identity import Run, tasked
+from segsweep.run.phases import Phases
 from segsweep.story import ready, train
 
 GROUP = "train"
@@ -73,6 +74,7 @@ def spoken(arguments: list[str]) -> list[str]:
 
 def main() -> int:
     """Compose and run; every mistake on the command line becomes one clear sentence."""
+    Phases.from_process()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors to us instead of printing them
     sys.argv[1:] = spoken(sys.argv[1:])
     with explained():

@@ -25,6 +25,7 @@ from segsweep.base.errors import UserError, told
 from segsweep.base.files import read_json
 from segsweep.base.parser import add_results, verb_parser
 from segsweep.run.attempts import counted
+from segsweep.run.phases import Phases
 from segsweep.run.restore import frozen
 from segsweep.sweeps.pull import LEASE, LEAST, Terms, Worker
 from segsweep.sweeps.slurm import INTENT
@@ -86,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 def _one(path: Path) -> int:
     from segsweep.story import train
 
+    Phases.from_process()
     run = frozen(assigned(path))
     sys.argv.insert(1, "work")  # Lightning starts the other ranks with this command line
     try:
