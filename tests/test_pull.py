@@ -84,9 +84,15 @@ def begin(
 
 
 def children(worker: subprocess.Popen[str]) -> list[int]:
-    """The runs that a worker trains just now, at most one."""
-    paths = Path(f"/proc/{worker.pid}/task").glob("*/children")
-    return [int(pid) for path in paths for pid in path.read_text().split()]
+    """The runs that a worker trains just now, at most one: what its own child has forked."""
+    return [run for server in of_process(worker.pid) for run in of_process(server)]
+
+
+def of_process(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):  # it has ended
+        paths = Path(f"/proc/{pid}/task").glob("*/children")
+        return [int(child) for path in paths for child in path.read_text().split()]
+    return []
 
 
 def harm(worker: subprocess.Popen[str], rng: random.Random) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from segsweep.base.errors import Damaged, UserError, told
@@ -213,7 +213,8 @@ class Process:
     def kill(self) -> None:
         """End it and all that it started."""
         if self.process is not None and not self.over():
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # its end is not told yet
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @contextmanager

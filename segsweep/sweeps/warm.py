@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ class Forked:
     def send_signal(self, signum: int) -> None:
         """Tell it something, if it runs."""
         if self.poll() is None:
-            os.kill(self.pid, signum)
+            with contextlib.suppress(ProcessLookupError):  # its end is not told yet
+                os.kill(self.pid, signum)
 
 
 def load() -> None:
@@ -158,9 +160,10 @@ def load() -> None:
     import segsweep.run.evaluate
     import segsweep.run.features
     import segsweep.run.fit
-    import segsweep.run.restore  # noqa: F401
+    import segsweep.story  # noqa: F401
     from segsweep.run.identity import git, versions
 
+    import_module("segsweep.verbs.work")
     git()
     versions()
     gc.collect()
