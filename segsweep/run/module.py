@@ -159,17 +159,15 @@ class Module(pl.LightningModule):
         return torch.optim.AdamW(self.groups)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Begin an optimizer step: its learning rate, its forwards, no gradients yet."""
+        """Begin an optimizer step: its learning rate and its forwards."""
         factor = learning_rate_factor(self.config.hparams, self.global_step, self.total_steps)
-        optimizer = self.trainer.optimizers[0]
-        for group in optimizer.param_groups:
+        for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["base_lr"] * factor
-        optimizer.zero_grad()
         self.forwards = batch.parts(self.config.hparams.images_at_once)
         self.forward_index, self.losses = 0, {}
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
-        """Keep the gradients of the forwards before; `on_train_batch_start` has begun anew."""
+        """Keep the gradients of the forwards before; `optimizer_step` lets go of all of them."""
 
     def optimizer_step(
         self,
@@ -191,6 +189,7 @@ class Module(pl.LightningModule):
             for _ in self.forwards[1:]:
                 optimizer_closure()
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.trainer.optimizers[0].zero_grad()  # the next forward needs their memory
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the weighted total as `loss` beside its terms, as means over the forwards.
