@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from benchmarks.criterion import Dense
+from benchmarks.whole_step import plainly
 from segsweep.data.loader import Target
 from segsweep.loss import maskdino as losses
 from segsweep.loss.maskdino import MaskDINOCriterion
@@ -105,6 +107,10 @@ def test_pinned(golden, features, targets, pinned, matched):
     total = check_terms(golden, pinned, pinned(output, targets), arrays)
     check_pairs(golden, matched[0], targets, arrays)
     total.backward()
+    check_gradients(golden, head, arrays)
+
+
+def check_gradients(golden, head, arrays) -> None:
     gradients = {
         HEAD + name: torch.zeros_like(p) if p.grad is None else p.grad
         for name, p in head.named_parameters(remove_duplicate=False)
@@ -115,6 +121,20 @@ def test_pinned(golden, features, targets, pinned, matched):
     golden.check(norms, arrays["grad_norm_values"], "gradients")
     for name in (k for k in arrays if k.startswith("grad/")):
         golden.check(gradients[name.removeprefix("grad/")], arrays[name], "gradients")
+
+
+class PinnedDense(Pinned, Dense):
+    """The same in the plain formulation."""
+
+
+def test_plain_formulation_of_benchmarks(golden, features, targets, pinned):
+    head, arrays = golden.head().train(), golden.arrays("train_pinned")
+    dense = PinnedDense(golden.config["classes"], pinned.pinned_matcher, pinned.pinned_loss)
+    with plainly():
+        output = head(features, targets)
+        check_outputs(golden, output, arrays, "out/")
+        check_terms(golden, dense, dense(output, targets), arrays).backward()
+    check_gradients(golden, head, arrays)
 
 
 def test_weights(golden):
