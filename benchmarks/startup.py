@@ -24,7 +24,7 @@ RANKS = (2, 4, 8, 16)
 def rows() -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
-        thousand_runs(results)
+        write_runs(results, RUNS)
         segsweep = (sys.executable, "-m", "segsweep")
         commands = {
             "empty Python process": (sys.executable, "-c", "pass"),
@@ -46,11 +46,11 @@ def seconds(command: Sequence[str]) -> float:
     return median(times[1:])
 
 
-def thousand_runs(results: Path) -> None:
+def write_runs(results: Path, runs: int) -> None:
     """Write records of a sweep: methods x ranks x data sets x seeds."""
     settings = [("lora", "rank", r) for r in RANKS] + [("adapter", "repeats", i) for i in (1, 2, 3)]
     settings.append(("full_head", "lr", 1e-4))
-    for i in range(RUNS):
+    for i in range(runs):
         seed, cell = divmod(i, len(settings) * len(DOMAINS))
         (peft, key, value), domain = settings[cell // len(DOMAINS)], DOMAINS[cell % len(DOMAINS)]
         trained = 10_000 * (1 + cell // len(DOMAINS))

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -29,7 +30,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests begin first: none is left to a single process at the end."""
+    """Modules with slow tests begin first: none is left to a single process at the end.
+
+    Tests marked `cuda` are skipped where there is no GPU.
+    """
+    needing = [item for item in items if item.get_closest_marker("cuda")]
+    if needing and not import_module("torch").cuda.is_available():
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU (CUDA)"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -8,7 +8,11 @@ sampled value is ever stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -88,7 +92,17 @@ def read(value: Tensor, shapes: Sequence[Shape], x: Tensor, y: Tensor, weights: 
     (B, S, heads, D) values of all levels; places x, y in cells of their level (its first cell
     spans 0 to 1) and weights, all (B, N, heads * L * P) -> (B, N, heads * D)
     """
+    if value.is_cuda and (kernel := _kernel()):
+        return kernel(value, shapes, x, y, weights)
     return cast(Tensor, _Read.apply(value, shapes, x, y, weights))
+
+
+@cache
+def _kernel() -> Callable[..., Tensor] | None:
+    """Return the Triton kernel that does the same on a GPU, if SEGSWEEP_TRITON=1 asks for it."""
+    if os.environ.get("SEGSWEEP_TRITON") != "1" or find_spec("triton") is None:
+        return None
+    return import_module("segsweep.model.layers.deformable_triton").read
 
 
 class _Read(torch.autograd.Function):
