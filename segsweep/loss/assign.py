@@ -40,7 +40,9 @@ def assign(anchors: Sequence[Tensor], boxes: Tensor, topk: int = 9) -> Tensor:
     enough = overlaps >= (overlaps.mean(1) + overlaps.std(1))[:, None]
     margins = torch.cat([centres - boxes[:, None, :2], boxes[:, None, 2:] - centres], dim=-1)
     chosen = enough & (margins.amin(-1) > INSIDE)
-    anchor, overlap, box = candidates[chosen], overlaps[chosen], chosen.nonzero()[:, 0]
+    # no choice is counted, for which a GPU would be waited: what is not chosen changes nothing
+    anchor, overlap = candidates.flatten(), overlaps.where(chosen, 0).flatten()
     best = overlaps.new_zeros(first).scatter_reduce(0, anchor, overlap, "amax")
-    largest = overlap == best[anchor]
-    return nothing.scatter_reduce(0, anchor[largest], box[largest], "amin")
+    largest = chosen & (overlaps == best[candidates])
+    box = torch.arange(len(boxes), device=boxes.device)[:, None].where(largest, len(boxes))
+    return nothing.scatter_reduce(0, anchor, box.flatten(), "amin")

@@ -75,8 +75,8 @@ class ATSSCriterion(BaseCriterion):
             sums = torch.stack([*starmap(self._level, levels)])
             classes, boxes, centerness, weight = sums.unbind(1)
             found = (assignment.labels < self.classes).sum(1).clamp(min=1).sum()
-            average = over_ranks(found.item(), weight.device)
-            central = over_ranks(weight.sum().item(), weight.device).clamp(min=1)
+            average = over_ranks(found, weight.device)
+            central = over_ranks(weight.sum(), weight.device).clamp(min=1)
         return {
             "loss_cls": classes / average,
             "loss_bbox": boxes / central,
@@ -96,21 +96,23 @@ class ATSSCriterion(BaseCriterion):
         """The same of one image, which is padded to a multiple of DIVISOR for itself."""
         height, width = target.size or [round(side * self.strides[0]) for side in grids[0]]
         padded = [-(-side // DIVISOR) * DIVISOR for side in (height, width)]
-        valid = []
-        for level, grid, stride in zip(anchors, grids, self.strides, strict=True):
+        parts, first = [], 0
+        for grid, stride in zip(grids, self.strides, strict=True):
             rows, columns = (
-                torch.arange(count, device=level.device) * stride < side
+                sum(place * stride < side for place in range(count))
                 for count, side in zip(grid, padded, strict=True)
             )
-            valid.append((rows[:, None] & columns).flatten())
+            numbers = torch.arange(first, first + grid[0] * grid[1], device=anchors[0].device)
+            parts.append(numbers.view(grid)[:rows, :columns].flatten())
+            first += len(numbers)
         boxes = cxcywh_to_xyxy(target.boxes.float())
         boxes = boxes * boxes.new_tensor([width, height, width, height])
-        whole = torch.cat(valid)
-        index = target.labels.new_full((len(whole),), len(boxes))
-        seen = [level[part] for level, part in zip(anchors, valid, strict=True)]
-        index[whole] = assign(seen, boxes, self.topk)
+        joined, whole = torch.cat(list(anchors)), torch.cat(parts)
+        index = target.labels.new_full((first,), len(boxes))
+        index[whole] = assign([joined[part] for part in parts], boxes, self.topk)
+        valid = torch.zeros_like(index, dtype=torch.bool).index_fill(0, whole, True)
         labels = torch.cat([target.labels, index.new_tensor([self.classes])])
-        return Assignment(whole, labels[index], torch.cat([boxes, boxes.new_zeros(1, 4)])[index])
+        return Assignment(valid, labels[index], torch.cat([boxes, boxes.new_zeros(1, 4)])[index])
 
     def _level(
         self,
@@ -122,8 +124,10 @@ class ATSSCriterion(BaseCriterion):
     ) -> Tensor:
         """Sums of one level: of the terms, and of the weights of boxes. -> (4,)"""
         valid, labels, boxes = assigned
-        classes = focal_sum(cells(logits)[valid], labels[valid])
-        positive = labels < self.classes
+        # a GPU is waited for wherever True is counted: once for each choice, not for each use
+        seen = valid.nonzero(as_tuple=True)
+        classes = focal_sum(cells(logits)[seen], labels[seen])
+        positive = (labels < self.classes).nonzero(as_tuple=True)
         true, at = boxes[positive], anchors.expand_as(boxes)[positive]
         weight = centrality(at, true)
         found = decode(at, cells(deltas)[positive])

@@ -25,9 +25,15 @@ class BaseCriterion(nn.Module):
         return torch.stack(list(terms.values())).sum()
 
 
-def over_ranks(count: float, device: torch.device) -> Tensor:
-    """Return the mean of a number over all processes that train together. -> ()"""
-    mean = torch.tensor(float(count), device=device)
+def over_ranks(count: float | Tensor, device: torch.device) -> Tensor:
+    """Return the mean of a number over all processes that train together. -> ()
+
+    One that a GPU has counted is given as a tensor: asking for its value would wait for the GPU.
+    """
+    if isinstance(count, Tensor):
+        mean = count.detach().to(torch.float32, copy=True)
+    else:
+        mean = torch.tensor(float(count), device=device)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(mean)
         mean /= dist.get_world_size()
