@@ -8,10 +8,12 @@ costs about the same, because most of a step is the forward pass through the fro
 from __future__ import annotations
 
 import copy
+import json
 import math
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +25,7 @@ from typing import Any
 from segsweep.base.config import Config, plain
 from segsweep.base.errors import Damaged, UserError
 from segsweep.base.files import misfit, opened, sound
+from segsweep.base.terminal import watched
 from segsweep.run.identity import Run
 from segsweep.run.logger.base import Logger
 from segsweep.run.shapes import curve, record_of
@@ -36,6 +39,7 @@ TELLING = {  # what a record must hold to tell what a run costs
     "data": {"images": {"train": SOME}, "trained_on?": SOME},
     "config": {"hparams": {"epochs": SOME}, "trainer": dict},
 }
+MOST = 1000  # finished runs of a kind that are looked at: more say nothing new
 BATCHES = 4  # of training, and of validation, in each of the two epochs of a probe
 Record = Mapping[str, Any]
 ALIKE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -59,23 +63,54 @@ class Cost:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its record and what its folder holds."""
+    """What a finished run took."""
 
-    record: Record
+    seconds: float
+    training: float  # of the seconds
+    images: int  # learnt from in all epochs
+    memory: float  # bytes, as below
+    cuda: float | None
     disk: float
 
+    def scaled(self, images: float) -> float:
+        """Return the seconds that this run would have taken with so many images."""
+        return self.seconds + self.training * (images / self.images - 1)
 
-def finished_runs(runs: Sequence[Path]) -> list[FinishedRun]:
-    """Read the records of finished runs; damaged ones are named and teach nothing."""
-    finished = []
-    for run, record in sound(runs, record_of):
+
+Evidence = Mapping[str, Sequence[FinishedRun]]
+"""The last finished runs of each likeness."""
+
+
+def likeness(config: Record) -> dict[str, str]:
+    """Return of each kind of likeness the text that alike runs on such a machine have in common."""
+    machine = [config["trainer"].get(key) for key in ALWAYS]
+    said = {kind: [kind, machine, key(config)] for kind, key in ALIKE.items()}
+    return {kind: json.dumps(parts, sort_keys=True) for kind, parts in said.items()}
+
+
+def finished_runs(runs: Sequence[Path]) -> Evidence:
+    """Read what finished runs took; damaged ones are named and teach nothing."""
+    evidence: defaultdict[str, deque[FinishedRun]] = defaultdict(lambda: deque(maxlen=MOST))
+    for run, record in sound(watched(runs, len(runs), "reading finished runs"), record_of):
         if record and not misfit(record, TELLING) and _whole(run, record):
-            sizes = {p.name: p.lstat().st_size for p in run.iterdir() if p.is_file()}
-            # a checkpoint holds the trained tensors and, at most, AdamW's two averages of each
-            finished.append(
-                FinishedRun(record, sum(sizes.values()) + 3 * sizes.get("delta.safetensors", 0))
-            )
-    return finished
+            finished = _finished(run, record)
+            for text in likeness(record["config"]).values():
+                evidence[text].append(finished)
+    return evidence
+
+
+def _finished(run: Path, record: Record) -> FinishedRun:
+    sizes = {p.name: p.lstat().st_size for p in run.iterdir() if p.is_file()}
+    cuda = record["memory"].get("peak_cuda_mib")
+    return FinishedRun(
+        seconds=record["seconds"]["total"],
+        training=record["seconds"].get("train", 0.0),
+        images=record["config"]["hparams"]["epochs"] * trained_on(record),
+        memory=record["memory"]["peak_rss_mib"] * MIB,
+        cuda=cuda * MIB if cuda else None,
+        # a checkpoint holds the trained tensors and, at most, AdamW's two averages of each
+        disk=sum(sizes.values()) + 3 * sizes.get("delta.safetensors", 0),
+    )
 
 
 def _whole(run: Path, record: Record) -> bool:
@@ -96,48 +131,34 @@ def _curve(run: Path) -> list[dict[str, Any]]:
         return []
 
 
-def estimate(config: Config, images: Callable[[], int | None], runs: Sequence[FinishedRun]) -> Cost:
+def estimate(config: Config, images: Callable[[], int | None], runs: Evidence) -> Cost:
     """Estimate from the runs most like this one.
 
     `images` counts those that it would learn from; where nobody knows, nor are hours known.
     """
     config_plain = plain(config)
-    comparable = [run for run in runs if _comparable(config_plain, run.record["config"])]
-    for description, key in ALIKE.items():
-        alike = [run for run in comparable if key(run.record["config"]) == key(config_plain)]
-        if alike:
-            return _from(config_plain, images, alike, f"{len(alike)} run(s) {description}")
+    for kind, text in likeness(config_plain).items():
+        if alike := runs.get(text):
+            return _from(config_plain, images, alike, f"{len(alike)} run(s) {kind}")
     return Cost()
 
 
-def _comparable(planned: Record, config: Record) -> bool:
-    """Say whether a record was measured on such a machine."""
-    return all(planned["trainer"].get(k) == config["trainer"].get(k) for k in ALWAYS)
-
-
 def _from(
-    planned: Record, images: Callable[[], int | None], alike: list[FinishedRun], source: str
+    planned: Record, images: Callable[[], int | None], alike: Sequence[FinishedRun], source: str
 ) -> Cost:
-    trainer = planned["trainer"]
+    trainer, number = planned["trainer"], images()
     devices = trainer["devices"] * trainer.get("nodes", 1)
-    number = images()
     work = None if number is None else planned["hparams"]["epochs"] * number
-    seconds = [] if work is None else [_seconds(run.record, work) for run in alike]
-    cuda = [m for run in alike if (m := run.record["memory"].get("peak_cuda_mib"))]
+    cuda = [run.cuda for run in alike if run.cuda]
     return Cost(
-        hours=median(seconds) / 3600 * devices if seconds else None,
-        memory=max(run.record["memory"]["peak_rss_mib"] for run in alike) * MIB,
-        cuda=max(cuda) * MIB if cuda else None,
+        hours=median(run.scaled(work) for run in alike) / 3600 * devices
+        if work is not None
+        else None,
+        memory=max(run.memory for run in alike),
+        cuda=max(cuda) if cuda else None,
         disk=max(run.disk for run in alike),
         source=source,
     )
-
-
-def _seconds(record: Record, work: float) -> float:
-    """Return the seconds that `work` images would have taken in this run."""
-    seconds, config = record["seconds"], record["config"]
-    images = config["hparams"]["epochs"] * trained_on(record)
-    return seconds["total"] + seconds.get("train", 0.0) * (work / images - 1)
 
 
 def trained_on(record: Record) -> int:
@@ -167,14 +188,15 @@ def probe(config: Config) -> Cost:
         if process.returncode:
             last = (process.stderr or process.stdout).strip().splitlines()[-1:]
             raise UserError(f"the probe of {run.name} failed: {''.join(last)}")
-        (measured,) = finished_runs([run.directory])
-        return _extrapolated(config, measured, _curve(run.directory))
+        record = record_of(run.directory)
+        assert record is not None
+        disk = _finished(run.directory, record).disk
+        return _extrapolated(config, record, disk, _curve(run.directory))
 
 
-def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, Any]]) -> Cost:
+def _extrapolated(config: Config, record: Record, disk: float, lines: list[dict[str, Any]]) -> Cost:
     """Turn a probe's times per batch into those of the whole run."""
-    record, hparams = measured.record, config.hparams
-    seconds = record["seconds"]
+    hparams, seconds = config.hparams, record["seconds"]
     steps = math.ceil(trained_on(record) / hparams.batch_size)
     batches = math.ceil(record["data"]["images"]["val"] / hparams.images_at_once)
     steps = min(steps, config.trainer.limit_train or steps)
@@ -196,6 +218,6 @@ def _extrapolated(config: Config, measured: FinishedRun, lines: list[dict[str, A
         hours=total / 3600 * trainer.devices * trainer.nodes,
         memory=record["memory"]["peak_rss_mib"] * MIB,
         cuda=cuda * MIB if cuda else None,
-        disk=measured.disk,
+        disk=disk,
         source="a probe here",
     )
