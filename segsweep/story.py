@@ -63,7 +63,7 @@ def train(run: Run) -> dict[str, Any]:
     ready(run.config)
     from segsweep.analysis import slices, study
     from segsweep.peft.delta import base_hash, delta_bytes
-    from segsweep.run import evaluate, features, fit, machine, module, restore
+    from segsweep.run import evaluate, features, fit, machine, module, pack, restore
 
     config, phase = run.config, Phases()
     first = rank(config.trainer) == 0  # of several processes it speaks, evaluates and records
@@ -77,6 +77,7 @@ def train(run: Run) -> dict[str, Any]:
         restore.rehearse(config, data["classes"], subject)
         model, loaded, counts = restore.assemble(config, data["classes"], subject)
         features.cache_features(model, config)
+        pack.join(model, run)
         groups = module.parameter_groups(model, config.hparams, config.model.roles)
         base = base_hash(model)
         data |= before_training(run, loaded, counts, data) if first else {}

@@ -46,7 +46,7 @@ OWNER = {  # what is told to stop must be a process: 0 and -1 would be many
     "machine?": {...: str},
     **dict.fromkeys(("job?", "task?", "submission?", "user?"), str | None),
 }
-HEIR = "SEGSWEEP_HEIR"  # set for a process that is to follow an owner: the file of that one
+HEIR = "SEGSWEEP_HEIR"  # set for a process that is to follow owners: their files
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 Beat = tuple[int, int]
@@ -198,7 +198,7 @@ def _take(directory: Path, silent: Beat | None) -> Ownership:
             if seen == mine:
                 return Ownership(directory, number, mine)
             other = _held(seen)
-            followed = os.environ.get(HEIR) == str(path.absolute())
+            followed = str(path.absolute()) in os.environ.get(HEIR, "").split(os.pathsep)
             if other and not followed and lives(other, silent and silent == beat_of(directory)):
                 if begun_anew(other) and time.monotonic() < end:
                     time.sleep(0.5)

@@ -59,12 +59,16 @@ class Wish:
         """Turn signals into `Stopped` while inside; in a thread there is nothing to take over.
 
         Whatever leaves the block after a signal leaves it as `Stopped`: libraries make of it what
-        they like. Who lost what it owned ends as such, however often it was told to stop.
+        they like. Who lost what it owned ends as such, however often it was told to stop. Inside
+        another such block of this process, that one listens.
         """
-        self.pid, self.asked, self.training, self.trained = os.getpid(), None, False, False
-        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        within = self.pid == os.getpid()
+        before = {} if within else {signum: signal.getsignal(signum) for signum in SIGNALS}
         try:
-            self.take()
+            if not within:
+                self.pid, self.asked = os.getpid(), None
+                self.training = self.trained = False
+                self.take()
             yield
         except BaseException as error:
             if self.asked is not None and not isinstance(error, Stopped | LostOwnership):
@@ -74,7 +78,8 @@ class Wish:
             with contextlib.suppress(ValueError):
                 for signum, handler in before.items():
                     signal.signal(signum, handler)
-            self.pid, self.asked = 0, None
+            if not within:
+                self.pid, self.asked = 0, None
 
     def train(self) -> None:
         """Leave it to the trainer to look at `asked`, until `training` is false again."""

@@ -285,3 +285,7 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         yield from served(self._loader)
+
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Yield the batches from one on."""
+        yield from itertools.islice(self, first, None)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from segsweep.loss.base import BaseCriterion
-from segsweep.model.backbones.base import Backbone, State, Step, at_rest, each_alone, passed
+from segsweep.model.backbones.base import Backbone, State, Step, at_rest, computed, passed
 from segsweep.model.backbones.timm import drop_paths
 from segsweep.model.layers.seam import auxiliary_losses
 
@@ -79,10 +79,8 @@ class Segmenter(nn.Module):
     def _state(self, steps: list[Step], images: Tensor) -> State:
         """Run the steps at rest."""
         repeatable = steps and not (self.training and self.drop_path)
-        if repeatable and self.feature_cache is not None:
-            return self.feature_cache(steps, images)
-        if repeatable and images.device.type == "cpu":
-            return each_alone(steps, images)
+        if repeatable:
+            return (self.feature_cache or computed)(steps, images)
         return passed(steps, {"images": images})
 
     @torch.no_grad()

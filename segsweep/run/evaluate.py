@@ -17,6 +17,7 @@ from segsweep.metrics.base import Evaluator, of_classes
 from segsweep.model.segmenter import Segmenter
 from segsweep.run.identity import Run
 from segsweep.run.machine import arithmetic, loading_processes
+from segsweep.run.pack import END, in_turn
 from segsweep.run.predictions import FILE, Keep, PredictionFile, keeping, read
 
 
@@ -64,9 +65,10 @@ def judged(
     That is on its first `limit` batches, if that is given. `keep` takes in ids and what is kept.
     """
     evaluator, loader = config.metrics.evaluator(config.data, split), validation(config, split)
-    batches = itertools.islice(loader, limit)
+    count = min(len(loader), limit or len(loader))
+    batches = itertools.islice(in_turn(split, range(count), END, loader.batches), count)
     if title:
-        batches = watched(batches, min(len(loader), limit or len(loader)), f"{title}, batches")
+        batches = watched(batches, count, f"{title}, batches")
     framed = map(config.metrics.framed, batches)
     for batch, results in predict_batches(config, model, framed):
         take(evaluator, batch, results, keep)

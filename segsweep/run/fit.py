@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEn
 
 from segsweep.base.config import Config
 from segsweep.base.errors import UserError
-from segsweep.data.loader import Batch, TrainLoader
+from segsweep.data.loader import Batch, EvalLoader, TrainLoader
 from segsweep.model.segmenter import Segmenter
 from segsweep.model.weights import unreadable
 from segsweep.peft.delta import load_state
@@ -26,6 +26,7 @@ from segsweep.run.folder import CHECKPOINT
 from segsweep.run.identity import Run, rank, tasked
 from segsweep.run.machine import loading_processes
 from segsweep.run.module import Module
+from segsweep.run.pack import in_turn
 from segsweep.run.predictions import keeping
 
 
@@ -80,7 +81,7 @@ def fit(run: Run, model: Segmenter, groups: list[dict[str, Any]]) -> Fitted:
         )
         batches = Epochs(module, loader, per_epoch)
         last = resumable(run.directory / CHECKPOINT)
-        chosen_on = validation(config, config.data.chosen_on)
+        chosen_on = Validation(module, validation(config, config.data.chosen_on))
         trainer.fit(module, batches, chosen_on, ckpt_path=last)
     if best.exhausted and trainer.is_global_zero and module.global_step < total:
         times = f"{best.waited} validation{'s' * (best.waited > 1)}"
@@ -141,7 +142,26 @@ class Epochs:
     def __iter__(self) -> Iterator[Batch]:
         """Yield what is left of the epoch that the next optimizer step belongs to."""
         self.loader.share(self.module.global_rank, self.module.trainer.world_size)
-        yield from self.loader.epoch(self.module.global_step, self.per_epoch)
+        step = self.module.global_step
+        span = range(step, step + self.per_epoch - step % self.per_epoch)
+        yield from in_turn("train", span, None, lambda i: self.loader.batches(i, span.stop - i))
+
+
+class Validation:
+    """The batches of a validation, in a pack in turn with its other runs."""
+
+    def __init__(self, module: Module, loader: EvalLoader) -> None:
+        self.module, self.loader = module, loader
+
+    def __len__(self) -> int:
+        """Batches of the split."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield all batches."""
+        yield from in_turn(
+            "validation", range(len(self)), self.module.global_step, self.loader.batches
+        )
 
 
 def train_loader(config: Config) -> TrainLoader:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 from segsweep.base.process import age
+from segsweep.base.turns import clock
 
 
 class Phases:
@@ -18,7 +18,7 @@ class Phases:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._begun = now = time.perf_counter()
+        self._begun = now = clock()
         if Phases.process_began is not None:
             self._begun, Phases.process_began = Phases.process_began, None
             self.seconds["start"] = round(now - self._begun, 3)
@@ -26,7 +26,7 @@ class Phases:
     @classmethod
     def from_process(cls) -> None:
         """Count the next run from when this process began."""
-        cls.process_began = time.perf_counter() - age()
+        cls.process_began = clock() - age()
 
     def __call__(self, name: str) -> Phases:
         """Name the phase that the following block is."""
@@ -35,12 +35,12 @@ class Phases:
 
     def __enter__(self) -> None:
         """Start the clock."""
-        self._start = time.perf_counter()
+        self._start = clock()
 
     def __exit__(self, *_: object) -> None:
         """Stop the clock."""
-        self.seconds[self._name] = round(time.perf_counter() - self._start, 3)
+        self.seconds[self._name] = round(clock() - self._start, 3)
 
     def total(self) -> dict[str, float]:
         """Return all phases and the total."""
-        return self.seconds | {"total": round(time.perf_counter() - self._begun, 3)}
+        return self.seconds | {"total": round(clock() - self._begun, 3)}

@@ -17,9 +17,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from segsweep.base.errors import Damaged, UserError, told
-from segsweep.base.owner import HEIR, Busy, attempts
+from segsweep.base.owner import HEIR, Busy, Ownership, attempts
 from segsweep.base.queue import Queue
 from segsweep.base.signals import Stopped, leave, wish
+from segsweep.run.alike import packs
 from segsweep.run.identity import Run, State
 from segsweep.sweeps.board import Board
 from segsweep.sweeps.warm import Forked, Starter
@@ -36,10 +37,11 @@ class Local:
 
     workers: int | None = None  # on the CPU; default: one per core, at most 8
     jobs_per_gpu: int = 1
+    pack: int = 1  # runs that share one process and one pass of what is frozen (run/pack.py)
 
     def __post_init__(self) -> None:
         """Refuse values that could only hang."""
-        for key in ("workers", "jobs_per_gpu"):
+        for key in ("workers", "jobs_per_gpu", "pack"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"hydra.launcher.{key}={value}: must be at least 1")
@@ -114,12 +116,13 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
     One that somebody else trains is waited for, and goes on here if it was left unfinished. A
     signal stops all of ours with checkpoints, and is raised as `Stopped`.
     """
-    places = Slots(options, len(labels))
+    others = {pack[0]: pack[1:] for pack in packs(labels, options.pack)}
+    places = Slots(options, len(others))
     for run in labels:
         places.needed(run)
     board = Board({run.directory: label for run, label in labels.items()})
     ended: dict[Run, State] = {}
-    waiting = dict.fromkeys(labels, 0.0)  # to the time of the next look, 0: nobody else has it
+    waiting = dict.fromkeys(others, 0.0)  # to the time of the next look, 0: nobody else has it
     try:
         with (
             wish.listening(), board, Starter(places.threads) as starter, stopping() as processes
@@ -132,17 +135,20 @@ def train_all(labels: Mapping[Run, str], options: Local) -> dict[Run, State]:
                         board.end(run.directory, state)
                     elif (taken := places.take(run)) is not None:
                         del waiting[run]
-                        board.begin(run.directory)
-                        processes[run] = Process(run, taken, starter)
-                for run, process in [item for item in processes.items() if item[1].over()]:
-                    places.give_back(processes.pop(run).taken)
-                    state = state_or_failed(run)
-                    if state is State.RUNNING or (process.busy and state not in OVER):
-                        waiting[run] = time.monotonic() + LOOK
-                        board.leave(run.directory)
-                    else:
-                        ended[run] = State.FAILED if process.fault else state
-                        board.end(run.directory, ended[run])
+                        processes[run] = Process(run, taken, starter, others.pop(run, ()))
+                        for member in processes[run].members:
+                            board.begin(member.directory)
+                for first, process in [item for item in processes.items() if item[1].over()]:
+                    places.give_back(processes.pop(first).taken)
+                    waiting |= dict.fromkeys(process.left, 0.0)
+                    for run in process.members:
+                        state = state_or_failed(run)
+                        if state is State.RUNNING or (process.busy and state not in OVER):
+                            waiting[run] = time.monotonic() + LOOK
+                            board.leave(run.directory)
+                        else:
+                            ended[run] = State.FAILED if process.fault else state
+                            board.end(run.directory, ended[run])
                 board.tick()
                 time.sleep(TICK)
     except Stopped as stopped:
@@ -160,33 +166,52 @@ def state_or_failed(run: Run, queue: Queue | None = None) -> State:
 
 
 class Process:
-    """A run that trains in a process of its own, which takes the run over from this one."""
+    """A run that trains in a process of its own, which takes the run over from this one.
 
-    def __init__(self, run: Run, taken: list[str], starter: Starter) -> None:
+    With `others` it is a pack; those of them that cannot begin are left.
+    """
+
+    def __init__(
+        self, run: Run, taken: list[str], starter: Starter, others: Sequence[Run] = ()
+    ) -> None:
         self.run, self.taken = run, taken
+        self.members, self.left = [run], list[Run]()
         self.process: Forked | subprocess.Popen[bytes] | None = None
         self.began = False  # whether it has, or had, taken over
         self.fault = ""  # why it cannot begin; the others go on
         try:
-            self._begin(starter)
+            self._begin(starter, others)
         except Busy:  # somebody else trains it, or is about to
             return
         except (Damaged, OSError) as error:
             self.fault = (isinstance(error, OSError) and told(error)) or str(error)
             print(f"{run.name} cannot begin: {self.fault}", flush=True)
 
-    def _begin(self, starter: Starter) -> None:
+    def _begin(self, starter: Starter, others: Sequence[Run]) -> None:
         with ExitStack() as stack:
+            self.left = list(others)  # until they have begun
             self.mine = stack.enter_context(self.run.owning())
             self.run.prepare()
-            environment = {HEIR: str(self.mine.path.absolute())}
-            if self.taken[0] != "cpu":
-                environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.taken)
-            log = self.run.directory / "log.txt"
-            if log.is_symlink():  # of a job
-                log.unlink()
-            self.process = starter.start(["work", str(self.run.directory)], environment, log)
+            owners = [self.mine]
+            for run in others:
+                with suppress(Busy, Damaged, OSError):  # on its own it will say why
+                    owners.append(stack.enter_context(run.owning()))
+                    run.prepare()
+                    self.members.append(run)
+            self.left = [run for run in others if run not in self.members]
+            self.process = self._start(starter, owners)
             self.claim = stack.pop_all()
+
+    def _start(
+        self, starter: Starter, owners: Sequence[Ownership]
+    ) -> Forked | subprocess.Popen[bytes]:
+        environment = {HEIR: os.pathsep.join(str(owner.path.absolute()) for owner in owners)}
+        if self.taken[0] != "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.taken)
+        log = self.run.directory / "log.txt"
+        if log.is_symlink():  # of a job
+            log.unlink()
+        return starter.start(["work", *(str(r.directory) for r in self.members)], environment, log)
 
     @property
     def busy(self) -> bool:

@@ -1,6 +1,7 @@
 """The verb `work`: train runs from frozen configs, one, or of a sweep the next free one, and so on.
 
     python -m segsweep work results/runs/<run>
+    python -m segsweep work results/runs/<run> results/runs/<other>      in turns: one pack
     python -m segsweep work --sweep table2                       as many of these as you like
     python -m segsweep work --sweep table2 --until 08:00         begin no run after that
     python -m segsweep work --sweep table2 --until +11h --no-wait
@@ -52,8 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     """Train one run, or drain a sweep; 1 if some of its runs failed for good."""
     parser = verb_parser("work", __doc__)
     parser.add_argument(
-        "directory", nargs="?", type=Path, help="a run, or the list of runs of a SLURM array"
-    )
+        "directories", nargs="*", type=Path, metavar="directory",
+        help="a run, several that share one pass, or the list of runs of a SLURM array",
+    )  # fmt: skip
     parser.add_argument("--sweep", metavar="NAME", help="train its free runs, one after the other")
     add_results(parser)
     parser.add_argument("--max-runs", type=_at_least(1), metavar="N", help="begin so many at most")
@@ -74,10 +76,11 @@ def main(argv: list[str] | None = None) -> int:
         help=f"without a sign of life, after which a worker elsewhere counts as dead; {LEASE:g}",
     )  # fmt: skip
     options = parser.parse_args(argv)
-    if (options.directory is None) == (options.sweep is None):
+    if bool(options.directories) == (options.sweep is not None):
         raise UserError("work: name a run directory, or a sweep: --sweep NAME")
     if options.sweep is None:
-        return _one(options.directory)
+        one, *others = options.directories
+        return _pack(options.directories) if others else _one(one)
     terms = Terms(
         options.max_runs, options.until, not options.no_wait, options.retries, options.lease
     )
@@ -98,6 +101,13 @@ def _one(path: Path) -> int:
         print(f"segsweep: {sentence}", file=sys.stderr)
         return 1  # what the system refused once may pass: a job with a retry left is tried again
     return 0
+
+
+def _pack(paths: list[Path]) -> int:
+    from segsweep.run.pack import train_pack
+    from segsweep.story import train
+
+    return int(not train_pack([frozen(path) for path in paths], counted(train)))
 
 
 def _at_least(bound: int):

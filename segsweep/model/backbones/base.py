@@ -93,6 +93,13 @@ def each_alone(steps: Sequence[Step], images: Tensor) -> State:
     return together([passed(steps, {"images": image[None]}) for image in images])
 
 
+def computed(steps: Sequence[Step], images: Tensor) -> State:
+    """Run steps on images (B, 3, H, W): image by image on a CPU, see `Segmenter.features`."""
+    if images.device.type == "cpu":
+        return each_alone(steps, images)
+    return passed(steps, {"images": images})
+
+
 def together(states: Sequence[State]) -> State:
     """States of one image each, (1, ...) -> their state as a batch, (B, ...) in its plain order"""
     names = states[0]
