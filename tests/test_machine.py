@@ -30,9 +30,10 @@ def full_disk(*_: object) -> None:
 def test_a_run_goes_on_on_the_kind_of_device_that_began_it(tmp_path, monkeypatch) -> None:
     words = [*TINY, f"io.results={tmp_path}"]
     run = Run(compose(words))
-    with monkeypatch.context() as cut, pytest.raises(UserError, match="no room"):
+    with monkeypatch.context() as cut:
         cut.setattr("segsweep.analysis.study.recorded", full_disk)
-        run.once(train)
+        with pytest.raises(UserError, match="no room"):
+            run.once(train)
     last = run.directory / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     assert checkpoint["kinds"] == ["cpu"]

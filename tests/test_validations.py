@@ -59,8 +59,10 @@ def test_weights_that_were_not_the_last_are_evaluated(tmp_path, monkeypatch):
     judged = evaluate.judged
     monkeypatch.setattr(evaluate, "judged", lambda *a, **k: again.append(a[2]) or judged(*a, **k))
     run, record = trained(tmp_path, "hparams.lr=0", "hparams.epochs=2")
-    assert record["best"]["step"] == 2 and validations(run) == [1, 2]
-    assert again == ["val"] and record["files"][PREDICTIONS]
+    assert record["best"]["step"] == 2
+    assert validations(run) == [1, 2]
+    assert again == ["val"]
+    assert record["files"][PREDICTIONS]
 
 
 @pytest.mark.parametrize(
