@@ -21,7 +21,6 @@ from segsweep.run.evaluate import validation
 from segsweep.run.features import cache_features
 from segsweep.run.fit import train_loader
 from segsweep.run.module import parameter_groups, step_seed
-from segsweep.task.base import task_of
 
 SIDES = ["off", "memory", "disk"]
 CASES = {
@@ -48,7 +47,7 @@ def run(case: str, side: str) -> dict[str, Any]:
 
 def epochs(repeats: int, words: list[str]) -> dict[str, Any]:
     config = compose([*words, "model.weights=null", "peft=lora"])
-    train, val, task = train_loader(config), validation(config), task_of(config.data)
+    train, val = train_loader(config), validation(config)
     state: dict[str, Any] = {}
 
     def build() -> None:
@@ -78,7 +77,7 @@ def epochs(repeats: int, words: list[str]) -> dict[str, Any]:
             state["losses"].append(loss.item())
         model.eval()
         for batch in val:
-            task.find(model, batch)
+            model.find(batch)
 
     measured = _sides.measure({"maps": maps, "epoch": epoch}, repeats)
     return measured | {"result": {"loss": state["losses"][-1]}}

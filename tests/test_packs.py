@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,12 +19,14 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from segsweep.base.config import compose
 from segsweep.base.errors import UserError
+from segsweep.base.signals import Stopped
 from segsweep.base.turns import Turns
 from segsweep.run.alike import packs
 from segsweep.run.callbacks import Checkpoint
-from segsweep.run.identity import Run
+from segsweep.run.identity import Run, State
 from segsweep.run.pack import train_pack
 from segsweep.story import train
+from segsweep.sweeps.local import Local, train_all
 
 WORDS = [
     "model=seem_tiny", "model.weights=null", "data.train=4", "data.val=3", "data.transform=lsj",
@@ -124,19 +128,32 @@ def test_a_pack_gives_what_each_run_gives_alone(alone, watch, tmp_path):
 
 
 def test_a_run_that_fails_leaves_and_a_pack_that_is_stopped_goes_on(alone, watch, tmp_path):
-    def power_cut(run: Run, step: int) -> None:
+    def trouble(run: Run, step: int) -> None:
         if step == 1 and run.name == pack[0].name:
             raise RuntimeError("power cut")
+        if step == 2 and run.name == pack[2].name:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     pack = runs(tmp_path)
-    watch.hook = power_cut
-    assert not train_pack(pack, train)
-    assert [run.finished() for run in pack] == [False, True, True]
+    watch.hook = trouble
+    with pytest.raises(Stopped):
+        train_pack(pack, train)
     assert "power cut" in (pack[0].directory / "log.txt").read_text()
-    assert (pack[0].directory / "failed.json").exists()
+    assert [run.state() for run in pack] == [State.FAILED, State.INTERRUPTED, State.INTERRUPTED]
     watch.hook = None
-    assert train_pack(pack, train)  # the others are done
+    assert train_pack(pack, train)
     assert [outcome(run) for run in pack] == alone[0]
+
+
+def test_a_launcher_starts_packs(tmp_path):
+    words = ["data.train=2", "data.val=1", "hparams.epochs=1", "hparams.batch_size=2"]
+    pair = [
+        Run(compose([*WORDS, *words, f"peft.rank={r}", f"io.results={tmp_path}"])) for r in (1, 2)
+    ]
+    ended = train_all(dict.fromkeys(pair, ""), Local(workers=1, pack=2))
+    assert ended == dict.fromkeys(pair, State.DONE)
+    for run in pair:
+        assert f"run {run.name}" in (run.directory / "log.txt").read_text()
 
 
 def test_runs_that_see_other_batches_are_no_pack(tmp_path):
