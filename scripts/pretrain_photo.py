@@ -41,7 +41,7 @@ from segsweep.run.module import parameter_groups, step_seed
 
 WORDS = Path(__file__).parent / "photo"
 RECIPES = {  # rate, and the norm that gradients are clipped at
-    "photo_maskdino": {"lr": 5e-4, "clip": 1.0},
+    "photo_tiny": {"lr": 5e-4, "clip": 1.0},
     "photo_solo": {"lr": 1e-3, "clip": 10.0},
     "photo_segformer": {"lr": 1e-3, "clip": 10.0},
 }
