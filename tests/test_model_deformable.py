@@ -47,6 +47,13 @@ def test_values_may_be_frozen():
         torch.testing.assert_close(ours.grad, reference.grad)
 
 
+def test_values_places_and_weights_are_all_that_is_kept():
+    inputs, kept = case(5, spread=2.0), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+        read(inputs[0], SHAPES, *inputs[1:])
+    assert {tensor.data_ptr() for tensor in kept} == {tensor.data_ptr() for tensor in inputs}
+
+
 def test_images_of_a_batch_do_not_mix():
     value, *rest = case(4, spread=2.0)
     whole = read(value, SHAPES, *rest)
