@@ -5,10 +5,10 @@ PYTHON ?= python3
 DEVICE ?= cpu
 WORKERS ?= 0
 
-.PHONY: help setup demo test lint base bench tables notebooks lock wheel clean
+.PHONY: help setup demo test lint base bench gpu-check tables notebooks lock wheel clean
 
 help:            ## show this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: .venv/ready  ## create .venv from the lock file (gets uv through pip where it is absent)
 
@@ -40,6 +40,9 @@ base: setup      ## pretrain the tiny base models again (weights that ship with 
 
 bench: setup     ## measure speed and memory side by side with the alternatives
 	$(PY) -m benchmarks
+
+gpu-check: setup ## measure on a GPU, at most eight minutes, into gpu_check.json
+	$(PY) -m benchmarks.gpu_check
 
 tables: setup    ## rebuild tables and figures from results/
 	$(PY) -m segsweep collect

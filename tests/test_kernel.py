@@ -1,4 +1,4 @@
-"""The Triton kernel of deformable attention: interpreted on a CPU, compiled where there is a GPU."""
+"""The Triton kernel of deformable attention: interpreted on a CPU, compiled on a GPU."""
 
 from __future__ import annotations
 
