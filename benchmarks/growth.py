@@ -56,7 +56,7 @@ TITLES = {
     "queries": "queries",
     "objects": "objects of an image",
     "rank": "rank of LoRA",
-    "runs": "runs, `status`",
+    "runs": "runs listed by status",
 }
 
 
@@ -141,8 +141,9 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
         sizes = [row["size"] for row in points]
         for line, (key, name) in enumerate((("seconds", "CPU s"), ("MiB", "peak MiB"))):
             axis = axes[line, column]
-            axis.plot(sizes, [row[key] for row in points], "o-", color="#0072b2", markersize=4)
-            axis.set_ylim(bottom=0)
+            values = [row[key] for row in points]
+            axis.plot(sizes, values, "o-", color="#0072b2", markersize=4)
+            axis.set_ylim(0, 1.15 * max(values))
             axis.set_xlim(left=0)
             axis.spines[["top", "right"]].set_visible(False)
             axis.grid(alpha=0.3)
