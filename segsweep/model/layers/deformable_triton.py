@@ -5,6 +5,9 @@ nothing uses it unless `SEGSWEEP_TRITON=1` says so. The gradient of the values i
 order (atomic additions): two runs on one GPU may differ in their last bits.
 """
 
+# Triton declares neither what its kernels take nor what their operations give
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
