@@ -42,7 +42,7 @@ SIZES = {
     "objects": (1, 2, 4, 8, 16, 30),
     "rank": (2, 4, 8, 16, 32, 64),
 }
-RUNS = (100, 300, 1000, 3000, 10000)
+RUNS = (100, 1000, 10000)
 # a process begins with the peak of the one that starts it: this one is small
 WATCHER = """
 import os, subprocess, sys
