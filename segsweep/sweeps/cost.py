@@ -7,14 +7,16 @@ costs about the same, because most of a step is the forward pass through the fro
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -100,7 +102,8 @@ def finished_runs(runs: Sequence[Path]) -> Evidence:
 
 
 def _finished(run: Path, record: Record) -> FinishedRun:
-    sizes = {p.name: p.lstat().st_size for p in run.iterdir() if p.is_file()}
+    with os.scandir(run) as entries:
+        sizes = {e.name: e.stat(follow_symlinks=False).st_size for e in entries if e.is_file()}
     cuda = record["memory"].get("peak_cuda_mib")
     return FinishedRun(
         seconds=record["seconds"]["total"],
@@ -115,7 +118,7 @@ def _finished(run: Path, record: Record) -> FinishedRun:
 
 def _whole(run: Path, record: Record) -> bool:
     """Say whether the seconds of a record are all that it took: the run was never resumed."""
-    first = next(iter(_curve(run)), {"time": math.inf})
+    first = next(_curve(run), {"time": math.inf})
     try:
         begun = datetime.fromisoformat(record["started"]).timestamp()
     except (ValueError, OverflowError):
@@ -123,12 +126,9 @@ def _whole(run: Path, record: Record) -> bool:
     return first["time"] > begun - 1
 
 
-def _curve(run: Path) -> list[dict[str, Any]]:
-    try:
-        with opened(run / "metrics.jsonl") as file:
-            return [*curve(file)]
-    except (FileNotFoundError, Damaged):
-        return []
+def _curve(run: Path) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(FileNotFoundError, Damaged), opened(run / "metrics.jsonl") as file:
+        yield from curve(file)
 
 
 def estimate(config: Config, images: Callable[[], int | None], runs: Evidence) -> Cost:
@@ -191,7 +191,7 @@ def probe(config: Config) -> Cost:
         record = record_of(run.directory)
         assert record is not None
         disk = _finished(run.directory, record).disk
-        return _extrapolated(config, record, disk, _curve(run.directory))
+        return _extrapolated(config, record, disk, [*_curve(run.directory)])
 
 
 def _extrapolated(config: Config, record: Record, disk: float, lines: list[dict[str, Any]]) -> Cost:
