@@ -1,5 +1,6 @@
 """Sweeps on this machine: places, threads, logs, failures, stopping."""
 
+import json
 import os
 import signal
 import subprocess
@@ -103,6 +104,8 @@ def test_a_sweep_leaves_logs_and_names_what_failed(tmp_path) -> None:
     states = {state_of(d): d for d in (tmp_path / "results" / "runs").iterdir()}
     assert states.keys() == {State.DONE, State.FAILED}
     assert "epoch 1/1" in (states[State.DONE] / "log.txt").read_text()
+    seconds = json.loads((states[State.DONE] / "record.json").read_text())["seconds"]
+    assert seconds["total"] >= seconds["start"] + seconds["setup"] + seconds["train"] > 0
     assert "epoch 1/1" not in done.stdout
     assert "[2/2]" in done.stdout
 

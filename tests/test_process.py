@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +69,10 @@ def test_tasks_of_one_job_are_no_earlier_attempts_of_it(tmp_path: Path, monkeypa
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         with owned(tmp_path):
             pass
+
+
+def test_a_process_knows_how_long_it_has_been_running() -> None:
+    code = "import time; time.sleep(0.3); from segsweep.base.process import age; print(age())"
+    before = time.monotonic()
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.3 <= float(said.stdout) <= time.monotonic() - before + 0.02  # a clock tick or two
