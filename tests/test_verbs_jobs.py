@@ -82,6 +82,7 @@ def test_cancel_tells_the_process_of_a_run_and_no_other(tmp_path: Path, capsys) 
         (["python", "-u", "-m", "segsweep", "-m", "peft=lora"], True),
         (["/opt/segsweep/.venv/bin/python", "/opt/bin/segsweep", "-m"], True),
         (["/usr/bin/segsweep", "retry", "--all"], True),
+        (["python", "-u", "-m", "segsweep.sweeps.warm", "5"], True),  # what forks runs
         (["/opt/segsweep/.venv/bin/python", "-m", "pytest"], False),
         (["bash", "/opt/segsweep/all.sh"], False),
     ],
