@@ -98,7 +98,7 @@ def jobs(scale: Scale) -> Iterator[dict[str, Any]]:
     for number in (1, 2, 4):
         with tempfile.TemporaryDirectory() as folder:
             words = ["-m", "model=maskdino_tiny", "peft=lora", "trainer=gpu", "data.train=64"]
-            words += ["data.val=8", "hparams.epochs=2", "seed=0,1,2,3", f"paths.results={folder}"]
+            words += ["data.val=8", "hparams.epochs=2", "seed=0,1,2,3", f"io.results={folder}"]
             command = [sys.executable, "-m", "segsweep", *words]
             start = time.monotonic()
             options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
