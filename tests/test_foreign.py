@@ -158,3 +158,11 @@ def test_torch_counts_changes_and_tells_storages_apart() -> None:
             bag = torch.tensor([[0, 1]])
             torch.nn.functional.embedding_bag(bag, tensor, mode="sum")
         assert set(seen) & set(torch_parts.EMBEDDING_BAGS)
+    with part("torch", "ops.aten._embedding_bag_per_sample_weights_backward"):
+        rows, table = torch.tensor([[0, 1]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        shares = torch.ones(1, 2, requires_grad=True)
+        bags = torch.nn.functional.embedding_bag(rows, table, mode="sum", per_sample_weights=shares)
+        bags.sum().backward()
+        asked = torch.ones(1, 2), table, rows[0], torch.tensor([0]), torch.tensor([0, 0]), 0
+        assert shares.grad is not None
+        assert torch.equal(torch_parts.grad_bag_shares(*asked), shares.grad[0])

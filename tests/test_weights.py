@@ -171,7 +171,7 @@ def digits_for(word: str) -> str:
 def test_a_base_that_knows_other_data_only_says_what_would_help(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SEGSWEEP_WEIGHTS", raising=False)
-    packaged = [w for w in files("model") if weights_of(w).startswith("segsweep://")]
+    packaged = [w for w in files("model") if BaseWeights.of(weights_of(w)).knows]
     configs = [compose([f"model={word}", f"data={digits_for(word)}"]) for word in packaged]
     assert len(configs) >= 3
     other = Kvasir(name="kvasir", root=str(tmp_path))

@@ -12,9 +12,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["EMBEDDING_BAGS", "TorchDispatchMode", "changes", "storage_id", "tensors"]
+__all__ = [
+    "EMBEDDING_BAGS",
+    "TorchDispatchMode",
+    "changes",
+    "grad_bag_shares",
+    "storage_id",
+    "tensors",
+]
 
 EMBEDDING_BAGS = (torch.ops.aten._embedding_bag, torch.ops.aten._embedding_bag_forward_only)
+grad_bag_shares = torch.ops.aten._embedding_bag_per_sample_weights_backward
 
 
 def tensors(values: Any) -> list[Tensor]:

@@ -24,10 +24,14 @@ from pathlib import Path
 STRIDES = (4, 8, 16, 32)
 
 
-@cache
 def layouts() -> tuple[str, ...]:
     """Return the words that `model.backbone.layout` may have: the files with `build`."""
-    files = (module.name for module in pkgutil.iter_modules(__path__))
+    return _layouts(*__path__)
+
+
+@cache
+def _layouts(*folders: str) -> tuple[str, ...]:
+    files = (module.name for module in pkgutil.iter_modules(folders))
     built = (file for file in files if re.search(r"^def build\(", _text(file), re.MULTILINE))
     return tuple(sorted(built))
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segsweep.model.layers.position import Shape
+from segsweep.model.torch_parts import grad_bag_shares
 
 
 class DeformableAttention(nn.Module):
@@ -225,9 +226,8 @@ def _grad_shares(
     bags, reads = rows.shape
     flat, starts = table.detach().view(-1, table.shape[-1]), torch.arange(bags).to(rows)
     bag = starts.repeat_interleave(reads)
-    kind = torch.ops.aten._embedding_bag_per_sample_weights_backward
     return [
-        kind(grad, flat, (rows + step).flatten(), starts * reads, bag, 0).view_as(rows)
+        grad_bag_shares(grad, flat, (rows + step).flatten(), starts * reads, bag, 0).view_as(rows)
         for step in _steps(shapes, rows)
     ]
 
