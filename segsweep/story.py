@@ -82,8 +82,7 @@ def train(run: Run) -> dict[str, Any]:
         base = base_hash(model)
         data |= before_training(run, loaded, counts, data) if first else {}
     with phase("train"):
-        # leaves the best weights in the model
-        fitted = fit.fit(run, model, groups) if counts.trainable else None
+        fitted = fit.fit(run, model, groups) if counts.trainable else None  # the best weights stay
         if fitted and first:
             run.write(DELTA, delta_bytes(model, record.delta_facts(run, base, fitted.best)))
     if not first:
@@ -92,7 +91,6 @@ def train(run: Run) -> dict[str, Any]:
         evaluation = (fitted and fitted.evaluation) or evaluate.evaluate(run, model)
     with phase("analyse"):
         analysis = study.recorded(config, evaluation.predictions)
-    licence = config.model.licence
     body = {
         "metrics": record.metric_facts(config.metrics, evaluation.values),
         "classes": evaluation.classes,
@@ -101,7 +99,7 @@ def train(run: Run) -> dict[str, Any]:
         "optimizer": record.optimizer_facts(groups),
         "best": fitted and fitted.best,
         "data": data,
-        "weights": loaded.facts() | ({"licence": licence} if licence else {}),
+        "weights": loaded.facts() | record.licence_facts(config.model),
         "seconds": phase.total(),
         **machine.machine_facts(fitted.kinds if fitted else []),
     }

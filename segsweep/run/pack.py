@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -179,8 +180,6 @@ def _joined(threads: Sequence[threading.Thread]) -> None:
 @contextlib.contextmanager
 def _heard() -> Iterator[None]:
     """Give this process its own voice back in the end."""
-    import sys
-
     voices = sys.stdout, sys.stderr
     try:
         yield

@@ -86,6 +86,11 @@ def metric_facts(metric: Any, values: dict[str, float | None]) -> dict[str, Any]
     }
 
 
+def licence_facts(model: Any) -> dict[str, Any]:
+    """Return the licence of the weights that a run starts from, nothing where nobody says one."""
+    return {"licence": model.licence} if model.licence else {}
+
+
 def count_facts(counts: Counts, base: str, base_hash: str) -> dict[str, Any]:
     """Return parameter counts; percent is equation 10: trainable / (base + added)."""
     return {

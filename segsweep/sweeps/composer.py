@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import fields
 from functools import lru_cache
@@ -45,10 +46,8 @@ class Composer:
         values = {word: self._value(word) for word in words if word not in groups}
         if None not in values.values():
             # values come after all words of groups, as Hydra has it, wherever they stand
-            try:
+            with suppress(OmegaConfBaseException):  # Hydra refuses it in words of its own
                 return fitted(Config(**deepcopy(self._parts(groups, values))))
-            except OmegaConfBaseException:
-                pass  # Hydra refuses it in words of its own
         return typed(self.compose(words))
 
     def _parts(self, groups: Words, values: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@
     python -m segsweep work --sweep table2 --until +11h --no-wait
 
 No node composes again: what was composed at launch is what runs. Launchers start the first form;
-where a run has several devices, once each. The second is a worker: `hydra/launcher=queue` freezes
-a sweep for it, and docs/cluster.md starts many of them. Told to stop (SIGTERM, Ctrl-C), it writes
+where a run has several devices, once each. With `--sweep` it is a worker: `hydra/launcher=queue`
+freezes a sweep for it, and docs/cluster.md starts many. Told to stop (SIGTERM, Ctrl-C), it writes
 a checkpoint, from which another worker goes on.
 """
 

@@ -92,18 +92,25 @@ def _axis(at, side):
 
 
 @triton.jit
+def _bags(bags, queries, tokens, HEADS: tl.constexpr, DIM: tl.constexpr, BAGS: tl.constexpr,
+          WIDE: tl.constexpr):  # fmt: skip
+    """Bags of a program and its channels, whether there are such, and where their images begin."""
+    bag = tl.program_id(0) * BAGS + tl.arange(0, BAGS).to(tl.int64)
+    channel = tl.arange(0, WIDE)[None, :]
+    # (B, S, heads, D): where the first token of the bag's image and head lies
+    image, head = bag // (HEADS * queries), bag % HEADS
+    first = ((image * tokens * HEADS + head) * DIM)[:, None] + channel
+    return bag, channel, bag < bags, channel < DIM, first
+
+
+@triton.jit
 def _forward(
     value, levels, x, y, weights, out, bags, queries, tokens,
     HEADS: tl.constexpr, DIM: tl.constexpr, READS: tl.constexpr, POINTS: tl.constexpr,
     BAGS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """One bag in each of BAGS lines, its channels in WIDE columns."""
-    bag = tl.program_id(0) * BAGS + tl.arange(0, BAGS).to(tl.int64)
-    channel = tl.arange(0, WIDE)[None, :]
-    there, wide = bag < bags, channel < DIM
-    # (B, S, heads, D): where the first token of the bag's image and head lies
-    image, head = bag // (HEADS * queries), bag % HEADS
-    first = ((image * tokens * HEADS + head) * DIM)[:, None] + channel
+    bag, channel, there, wide, first = _bags(bags, queries, tokens, HEADS, DIM, BAGS, WIDE)
     total = tl.zeros((BAGS, WIDE), dtype=out.dtype.element_ty)
     for number in range(READS):
         level = levels + number // POINTS * 3
@@ -130,11 +137,7 @@ def _backward(
     BAGS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """The same lines and columns; values get their gradients where they are WANTED."""
-    bag = tl.program_id(0) * BAGS + tl.arange(0, BAGS).to(tl.int64)
-    channel = tl.arange(0, WIDE)[None, :]
-    there, wide = bag < bags, channel < DIM
-    image, head = bag // (HEADS * queries), bag % HEADS
-    first = ((image * tokens * HEADS + head) * DIM)[:, None] + channel
+    bag, channel, there, wide, first = _bags(bags, queries, tokens, HEADS, DIM, BAGS, WIDE)
     above = tl.load(grad + (bag * DIM)[:, None] + channel, there[:, None] & wide, 0.0)
     for number in range(READS):
         level = levels + number // POINTS * 3
